@@ -1,0 +1,63 @@
+//! Asking for key packages, and reading the answer.
+
+use std::collections::BTreeMap;
+
+use openmls_traits::types::Ciphersuite;
+use ruma::{
+    OneTimeKeyAlgorithm, OwnedDeviceId, OwnedUserId, UserId, api::client::keys::claim_keys,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{DeviceId, DevicesError};
+use crate::protocol::{decode_base64, identifiers};
+
+/// A request for one key package of each of these devices.
+pub(crate) fn claim_request(devices: &[DeviceId], suite: Ciphersuite) -> claim_keys::v3::Request {
+    let algorithm = OneTimeKeyAlgorithm::from(identifiers::key_package_algorithm(suite));
+    let mut asked: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>> =
+        BTreeMap::new();
+    for device in devices {
+        asked
+            .entry(device.user_id.clone())
+            .or_default()
+            .insert(device.device_id.clone(), algorithm.clone());
+    }
+    claim_keys::v3::Request::new(asked)
+}
+
+/// The body of an answer: by user, by device, by key id.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    one_time_keys: BTreeMap<String, Value>,
+}
+
+/// The key packages in an answer, as bytes that nobody has looked into. What is wrong with one
+/// entry leaves the others as they are.
+pub(crate) fn parse_claim_response(
+    body: &[u8],
+    suite: Ciphersuite,
+) -> Result<BTreeMap<DeviceId, Vec<u8>>, DevicesError> {
+    let answer: Answer = serde_json::from_slice(body).map_err(|_| DevicesError::MalformedAnswer)?;
+    let mut packages = BTreeMap::new();
+    for (user, devices) in &answer.one_time_keys {
+        let (Ok(user_id), Some(devices)) = (UserId::parse(user), devices.as_object()) else {
+            continue;
+        };
+        for (device, keys) in devices {
+            let package = keys.as_object().into_iter().flatten().find_map(|(id, key)| {
+                let (algorithm, _) = id.split_once(':')?;
+                if !identifiers::is_key_package_algorithm(algorithm, suite) {
+                    return None;
+                }
+                decode_base64(key.as_str()?)
+            });
+            if let Some(package) = package {
+                let device_id = OwnedDeviceId::from(device.as_str());
+                packages.insert(DeviceId { user_id: user_id.clone(), device_id }, package);
+            }
+        }
+    }
+    Ok(packages)
+}

@@ -1,0 +1,87 @@
+//! Whether what one device publishes holds together.
+//!
+//! `device_keys` must name the user and device they were asked for, carry the device's Ed25519 key
+//! and an MLS credential key, and be signed by both: the first is what people verify in Matrix, the
+//! second proves that the device holds the credential's private key.
+
+use std::fmt;
+
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, DeviceId, SigningKeyAlgorithm, UserId,
+    signatures::{to_canonical_json_string_for_signing, verify_canonical_json_bytes},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::{decode_base64, identifiers};
+
+/// Why a device may not take part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Rejection {
+    /// What it publishes cannot be read.
+    Malformed,
+    /// It names another user or device.
+    WrongIdentity,
+    /// It publishes no MLS credential: its app does not use this library's protocol.
+    NoCredential,
+    /// Its own key or its credential key has not signed what it publishes.
+    BadSignature,
+    /// Its credential key is not the one it had before.
+    Changed,
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Malformed => "its device keys cannot be read",
+            Self::WrongIdentity => "its device keys name another user or device",
+            Self::NoCredential => "it publishes no MLS credential",
+            Self::BadSignature => "its device keys are not signed by its own keys",
+            Self::Changed => "its MLS credential is not the one it had before",
+        })
+    }
+}
+
+/// The credential key of a device, if what it publishes holds together.
+pub(super) fn credential_key(
+    user: &UserId,
+    device: &DeviceId,
+    device_keys: &CanonicalJsonObject,
+) -> Result<Vec<u8>, Rejection> {
+    let named = |field: &str| device_keys.get(field).and_then(CanonicalJsonValue::as_str);
+    if named("user_id") != Some(user.as_str()) || named("device_id") != Some(device.as_str()) {
+        return Err(Rejection::WrongIdentity);
+    }
+    let keys = object(device_keys, "keys").ok_or(Rejection::Malformed)?;
+    let key = |id: &str| keys.get(id)?.as_str().and_then(decode_base64);
+
+    let credential_ids = identifiers::credential_key_ids(device.as_str());
+    let (credential_id, credential) =
+        credential_ids.iter().find_map(|id| Some((id, key(id)?))).ok_or(Rejection::NoCredential)?;
+    let device_key_id = format!("ed25519:{device}");
+    let device_key = key(&device_key_id).ok_or(Rejection::BadSignature)?;
+
+    let signatures = object(device_keys, "signatures")
+        .and_then(|signatures| object(signatures, user.as_str()))
+        .ok_or(Rejection::BadSignature)?;
+    let canonical =
+        to_canonical_json_string_for_signing(device_keys).map_err(|_| Rejection::Malformed)?;
+    for (id, key) in [(&device_key_id, &device_key), (credential_id, &credential)] {
+        let signature = signatures
+            .get(id.as_str())
+            .and_then(CanonicalJsonValue::as_str)
+            .and_then(decode_base64)
+            .ok_or(Rejection::BadSignature)?;
+        verify_canonical_json_bytes(
+            &SigningKeyAlgorithm::Ed25519,
+            key,
+            &signature,
+            canonical.as_bytes(),
+        )
+        .map_err(|_| Rejection::BadSignature)?;
+    }
+    Ok(credential)
+}
+
+fn object<'a>(parent: &'a CanonicalJsonObject, field: &str) -> Option<&'a CanonicalJsonObject> {
+    parent.get(field)?.as_object()
+}

@@ -1,0 +1,317 @@
+//! The machine's inside: one store, one device, and the order in which work is done.
+//!
+//! Everything that changes state runs as a *turn*: under one lock, in one SQLite transaction. After
+//! the commit its updates go to the observer; before it nothing leaves this module, so an app never
+//! sees what is not on disk. Sealing shares the lock; opening messages does not, and runs beside a
+//! turn on a connection of its own. All of it blocks: the exported layer calls it off the async
+//! executor's threads, and a caller that goes away does not stop a turn half-way.
+
+mod answers;
+mod keys;
+mod sync;
+
+pub(crate) use sync::ToDeviceOutcome;
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use openmls_rust_crypto::RustCrypto;
+use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, RoomId};
+use serde_json::value::RawValue;
+
+use crate::{
+    error::MlsError,
+    group::{
+        EpochRecord, RoomRecord, Status, Turn, create, graph,
+        message::{self, Message, Readers, Sealer},
+        plan::{self, Step},
+        process, rooms, timeline,
+        timeline::EventOutcome,
+    },
+    history::archive,
+    identity::{Identity, Publishing},
+    protocol::{DeviceName, MessageContent, RoomEvent, credential},
+    requests::{self, OutgoingRequest, REQUESTS},
+    store::{Store, StoreKeyMaterial, Tx},
+    updates::{Update, UpdateObserver},
+};
+
+/// How many requests are handed out at once.
+const MAX_HANDED_OUT: usize = 50;
+
+/// One device's engine.
+pub(crate) struct Engine {
+    store: Store,
+    identity: Identity,
+    crypto: RustCrypto,
+    work: Mutex<Work>,
+    readers: Readers,
+}
+
+/// What only the holder of the lock may touch.
+#[derive(Default)]
+struct Work {
+    /// Sealers by room, each with the turn it was last found current in.
+    sealers: HashMap<OwnedRoomId, (u64, Sealer)>,
+    /// Counts turns: a sealer is checked again after each.
+    turns: u64,
+    observer: Option<mpsc::Sender<Update>>,
+}
+
+/// What has to be sent before a room is ready.
+pub(crate) enum Readiness {
+    Ready,
+    Waiting { requests: Vec<OutgoingRequest>, retry_after_ms: Option<u64> },
+}
+
+impl Engine {
+    /// Opens a device's store, making it where there is none.
+    pub(crate) fn open(
+        user_id: OwnedUserId,
+        device_id: OwnedDeviceId,
+        publishing: Publishing,
+        directory: &Path,
+        key: StoreKeyMaterial<'_>,
+    ) -> Result<Self, MlsError> {
+        let store = Store::open(directory, key)?;
+        let crypto = RustCrypto::default();
+        let identity = store.write(|tx| {
+            Identity::load_or_create(tx, &crypto, &user_id, &device_id, publishing)
+                .map_err(MlsError::from)
+        })?;
+        Ok(Self { store, identity, crypto, work: Mutex::default(), readers: Readers::default() })
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Seals the store's key anew.
+    pub(crate) fn change_key(&self, key: StoreKeyMaterial<'_>) -> Result<(), MlsError> {
+        let _work = self.lock();
+        Ok(self.store.change_key(key)?)
+    }
+
+    /// Sends updates to this observer from now on, on a thread of its own.
+    pub(crate) fn set_observer(
+        &self,
+        observer: Option<Arc<dyn UpdateObserver>>,
+    ) -> Result<(), MlsError> {
+        let sender = match observer {
+            None => None,
+            Some(observer) => {
+                let (sender, updates) = mpsc::channel();
+                std::thread::Builder::new()
+                    .name("matrix-mls-updates".to_owned())
+                    .spawn(move || updates.into_iter().for_each(|u| observer.on_update(u)))
+                    .map_err(|error| MlsError::internal("thread", error))?;
+                Some(sender)
+            }
+        };
+        self.lock().observer = sender;
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Work> {
+        // Sealers only ever hold more reserved generations than they use, and the rest is on disk:
+        // a panic elsewhere leaves nothing here that is wrong.
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs one turn: all of it happens, or none.
+    fn turn<T>(&self, job: impl FnOnce(&Turn<'_>) -> Result<T, MlsError>) -> Result<T, MlsError> {
+        let mut work = self.lock();
+        let now_ms = now_ms();
+        let (value, updates) = self.store.write(|tx| {
+            let turn = Turn::new(tx, &self.identity, &self.crypto, now_ms);
+            let value = job(&turn).map_err(|error| turn.true_cause(error))?;
+            Ok::<_, MlsError>((value, turn.into_updates()))
+        })?;
+        work.turns += 1;
+        if let Some(observer) = &work.observer {
+            // An observer that has gone is no reason to fail.
+            updates.into_iter().for_each(|update| drop(observer.send(update)));
+        }
+        Ok(value)
+    }
+
+    fn read<T>(&self, job: impl FnOnce(&Tx<'_>) -> Result<T, MlsError>) -> Result<T, MlsError> {
+        self.store.read(job)
+    }
+
+    /// The requests to send now.
+    pub(crate) fn outgoing_requests(&self) -> Result<Vec<OutgoingRequest>, MlsError> {
+        self.turn(|turn| {
+            keys::plan(turn)?;
+            let due = REQUESTS.due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
+            Ok(requests::hand_out(turn.tx, due)?)
+        })
+    }
+
+    /// Makes a room's group.
+    pub(crate) fn enable(&self, room: &RoomId, settings: rooms::Settings) -> Result<(), MlsError> {
+        self.turn(|turn| create::create(turn, room, settings))
+    }
+
+    /// Says who the joined users of a room are.
+    pub(crate) fn set_members(
+        &self,
+        room: &RoomId,
+        users: &std::collections::BTreeSet<OwnedUserId>,
+    ) -> Result<(), MlsError> {
+        self.turn(|turn| Ok(rooms::set_members(turn.tx, room, users)?))
+    }
+
+    /// Does the next step towards a room that can be sent to.
+    pub(crate) fn prepare(&self, room: &RoomId) -> Result<Readiness, MlsError> {
+        self.turn(|turn| {
+            let ids = match plan::next_step(turn, room)? {
+                Step::Ready => return Ok(Readiness::Ready),
+                Step::Waiting(ids) => ids,
+            };
+            let mut due = Vec::new();
+            let mut retry_at: Option<u64> = None;
+            for id in ids {
+                let Some(queued) = REQUESTS.get(turn.tx, id)? else { continue };
+                if queued.due_ms <= turn.now_ms {
+                    due.push((id, queued));
+                } else {
+                    retry_at = Some(retry_at.map_or(queued.due_ms, |at| at.min(queued.due_ms)));
+                }
+            }
+            let retry_at = retry_at.or(plan::blocked_until(turn, room)?);
+            Ok(Readiness::Waiting {
+                requests: requests::hand_out(turn.tx, due)?,
+                retry_after_ms: retry_at.map(|at| at.saturating_sub(turn.now_ms)),
+            })
+        })
+    }
+
+    /// Asks for fresh keys with the next commit.
+    pub(crate) fn rotate(&self, room: &RoomId) -> Result<(), MlsError> {
+        self.turn(|turn| {
+            let mut record = rooms::get(turn.tx, room)?;
+            if record.head.is_none() {
+                return Err(MlsError::not_in_group(room));
+            }
+            record.rotate = true;
+            Ok(rooms::put(turn.tx, &record)?)
+        })
+    }
+
+    /// Leaves a room's group.
+    pub(crate) fn leave(&self, room: &RoomId) -> Result<(), MlsError> {
+        self.turn(|turn| {
+            let record = rooms::get(turn.tx, room)?;
+            if record.head.is_none() && record.staged.is_none() {
+                return Err(MlsError::not_in_group(room));
+            }
+            process::give_up_membership(turn, room)
+        })
+    }
+
+    /// Seals a message for a room that is ready.
+    pub(crate) fn encrypt(
+        &self,
+        room: &RoomId,
+        event_type: &str,
+        content: &RawValue,
+    ) -> Result<String, MlsError> {
+        let mut work = self.lock();
+        let turns = work.turns;
+        let current = match work.sealers.get(room) {
+            Some((checked, _)) if *checked == turns => true,
+            Some((_, sealer)) => self.read(|tx| sealer.is_current(tx, room))?,
+            None => false,
+        };
+        if !current {
+            work.sealers.remove(room);
+            let sealer = self.read(|tx| Sealer::load(tx, room))?;
+            work.sealers.insert(room.to_owned(), (turns, sealer));
+        }
+        let Some((checked, sealer)) = work.sealers.get_mut(room) else {
+            return Err(MlsError::internal("sealer", "a sealer was just put there"));
+        };
+        *checked = turns;
+        sealer.seal(&self.store, &self.crypto, &self.identity, room, event_type, content)
+    }
+
+    /// Opens one message event.
+    pub(crate) fn decrypt(&self, room: &RoomId, event: &str) -> Result<Message, MlsError> {
+        let event: RoomEvent = timeline::parse(event, "event")?;
+        if event.event_type != "m.room.encrypted" {
+            return Err(MlsError::invalid(
+                "not_encrypted",
+                "event: its type is not m.room.encrypted",
+            ));
+        }
+        let content: MessageContent = timeline::parse(event.content.get(), "the event's content")?;
+        if !process::is_ours(&content.algorithm) {
+            return Err(MlsError::invalid("not_mls", "event: it is not encrypted with MLS"));
+        }
+        self.read(|tx| {
+            let id = event.event_id.as_deref();
+            message::read(tx, &self.crypto, &self.readers, room, id, &event.sender, &content)
+        })
+    }
+
+    /// Takes in events of one room.
+    pub(crate) fn receive_events(
+        &self,
+        room: &RoomId,
+        events: &[String],
+    ) -> Result<Vec<EventOutcome>, MlsError> {
+        self.turn(|turn| timeline::receive(turn, &self.readers, room, events))
+    }
+
+    /// The devices in a room's group.
+    pub(crate) fn members(
+        &self,
+        room: &RoomId,
+    ) -> Result<Vec<(DeviceName, crate::devices::Trust)>, MlsError> {
+        self.read(|tx| {
+            let head = rooms::get(tx, room)?.head.ok_or_else(|| MlsError::not_in_group(room))?;
+            let mut members = Vec::new();
+            for (_, leaf) in archive::leaves(tx, room, head)? {
+                let device = credential::parse(&leaf.identity)?;
+                let trust = crate::devices::trust(tx, &device.0, &device.1, &leaf.signature_key)?;
+                members.push((device, trust));
+            }
+            Ok(members)
+        })
+    }
+
+    /// The accepted epochs of a room, and which is the head.
+    pub(crate) fn epochs(&self, room: &RoomId) -> Result<(RoomRecord, Vec<EpochRecord>), MlsError> {
+        self.read(|tx| {
+            let mut epochs = graph::all(tx, room)?;
+            epochs.retain(|epoch| epoch.status == Status::Accepted);
+            Ok((rooms::get(tx, room)?, epochs))
+        })
+    }
+
+    /// What is known of a room, if anything.
+    pub(crate) fn room(&self, room: &RoomId) -> Result<Option<RoomRecord>, MlsError> {
+        self.read(|tx| Ok(rooms::find(tx, room)?))
+    }
+
+    /// The rooms that use MLS.
+    pub(crate) fn rooms(&self) -> Result<Vec<OwnedRoomId>, MlsError> {
+        self.read(|tx| {
+            let rooms = rooms::all(tx)?;
+            Ok(rooms.into_iter().filter(RoomRecord::uses_mls).map(|room| room.room_id).collect())
+        })
+    }
+}
+
+/// Milliseconds since 1970; a clock before that counts as 1970.
+fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+        .unwrap_or(0)
+}

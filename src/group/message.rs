@@ -1,0 +1,263 @@
+//! Application messages: sealed with the head's keys, opened with the export of their epoch.
+//!
+//! Neither loads an OpenMLS group, so neither grows with the room. Sealing must never use one
+//! generation twice, so generations are reserved on disk before they are used; a crash skips those
+//! that were reserved and not used. The reservation grows with use (1, 2, 4 … [`MAX_RESERVATION`]),
+//! so that an app that sends one message and is killed skips none, and one that sends many seldom
+//! waits for the disk.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use openmls_rust_crypto::RustCrypto;
+use ruma::{EventId, OwnedEventId, RoomId, UserId};
+use serde_json::value::RawValue;
+
+use super::{EpochId, EpochRecord, Status, commit::to_content, graph, rooms};
+use crate::{
+    devices::{self, Trust},
+    error::MlsError,
+    history::{self, EpochKeys, SenderRatchet, archive, archive::Reader},
+    identity::Identity,
+    protocol::{DeviceName, MessageContent, Payload, Plaintext, credential, identifiers},
+    store::{Namespace, Store, Tx},
+};
+
+/// The most generations that one reservation takes.
+const MAX_RESERVATION: u32 = 32;
+
+/// Seals messages on one epoch of one room, without looking at the store for most of them.
+pub(crate) struct Sealer {
+    epoch: EpochId,
+    namespace: Namespace,
+    keys: EpochKeys,
+    ratchet: SenderRatchet,
+    creator: DeviceName,
+    commit_event: Option<OwnedEventId>,
+    next: u32,
+    reserved: u32,
+    reservation: u32,
+}
+
+impl Sealer {
+    /// A sealer for the head of a room, if the room may be sent to.
+    pub(crate) fn load(tx: &Tx<'_>, room_id: &RoomId) -> Result<Self, MlsError> {
+        let room = rooms::get(tx, room_id)?;
+        let Some(head) = room.head.filter(|_| !room.gone) else {
+            return Err(MlsError::not_in_group(room_id));
+        };
+        if room.settled != Some(head) {
+            return Err(MlsError::not_ready(
+                "the group's members have to be compared with the room's",
+            ));
+        }
+        let head = graph::get(tx, room_id, head)?;
+        let export = archive::load(tx, room_id, head.id)?;
+        let next = tx.generation(head.namespace)?;
+        Ok(Self {
+            epoch: head.id,
+            namespace: head.namespace,
+            ratchet: SenderRatchet::default(),
+            keys: export.keys,
+            creator: head.creator,
+            commit_event: head.commit_event,
+            next,
+            reserved: next,
+            reservation: 1,
+        })
+    }
+
+    /// Whether the room may still be sent to on the epoch this was loaded for.
+    pub(crate) fn is_current(&self, tx: &Tx<'_>, room_id: &RoomId) -> Result<bool, MlsError> {
+        let room = rooms::get(tx, room_id)?;
+        Ok(!room.gone && room.head == Some(self.epoch) && room.settled == room.head)
+    }
+
+    /// Seals one message.
+    pub(crate) fn seal(
+        &mut self,
+        store: &Store,
+        crypto: &RustCrypto,
+        identity: &Identity,
+        room_id: &RoomId,
+        event_type: &str,
+        content: &RawValue,
+    ) -> Result<String, MlsError> {
+        let plaintext = Plaintext {
+            event_type: event_type.to_owned(),
+            content: content.to_owned(),
+            room_id: room_id.to_owned(),
+        };
+        let plaintext = zeroize::Zeroizing::new(
+            serde_json::to_vec(&plaintext).map_err(|e| MlsError::internal("plaintext", e))?,
+        );
+        let generation = self.take_generation(store)?;
+        let ciphertext = history::seal(
+            &self.keys,
+            &mut self.ratchet,
+            generation,
+            crypto,
+            identity.signer(),
+            &plaintext,
+        )?;
+        let content = MessageContent {
+            algorithm: identifiers::room_algorithm(identity.ciphersuite()),
+            ciphertext: Payload::inline(&ciphertext),
+            epoch_creator: self.creator.clone(),
+            commit_event: self.commit_event.as_ref().map(ToString::to_string).unwrap_or_default(),
+            relates_to: relation(content),
+        };
+        Ok(to_content(&content, "the message")?.get().to_owned())
+    }
+
+    /// A generation that no other message of this epoch has or will have.
+    fn take_generation(&mut self, store: &Store) -> Result<u32, MlsError> {
+        if self.next == self.reserved {
+            let reserved = self.next.saturating_add(self.reservation).min(history::MAX_GENERATION);
+            if reserved == self.next {
+                return Err(MlsError::not_ready(
+                    "this epoch has no messages left; a new one is needed",
+                ));
+            }
+            store.write(|tx| tx.set_generation(self.namespace, reserved))?;
+            self.reserved = reserved;
+            self.reservation = (self.reservation * 2).min(MAX_RESERVATION);
+        }
+        let generation = self.next;
+        self.next += 1;
+        Ok(generation)
+    }
+}
+
+/// `m.relates_to` stays readable for the homeserver, which aggregates by it (Matrix spec,
+/// "Validation of relationships" in encrypted events).
+fn relation(content: &RawValue) -> Option<serde_json::Value> {
+    let content: serde_json::Value = serde_json::from_str(content.get()).ok()?;
+    content.get("m.relates_to").filter(|relation| relation.is_object()).cloned()
+}
+
+/// A message that was opened and checked.
+pub(crate) struct Message {
+    pub(crate) event_id: Option<OwnedEventId>,
+    pub(crate) sender: DeviceName,
+    pub(crate) trust: Trust,
+    pub(crate) event_type: String,
+    pub(crate) content: String,
+    pub(crate) epoch: u64,
+}
+
+/// Readers of recently used epochs, so that reading on costs no derivation from the epoch's root.
+/// Bounded: the least recently used goes.
+#[derive(Default)]
+pub(crate) struct Readers(Mutex<VecDeque<(EpochId, Arc<Mutex<Reader>>)>>);
+
+/// How many epochs keep their reader.
+const MAX_READERS: usize = 32;
+
+impl Readers {
+    fn of(
+        &self,
+        tx: &Tx<'_>,
+        room_id: &RoomId,
+        epoch: EpochId,
+    ) -> Result<Arc<Mutex<Reader>>, MlsError> {
+        let mut readers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = readers.iter().position(|(id, _)| *id == epoch)
+            && let Some(entry) = readers.remove(at)
+        {
+            readers.push_front(entry.clone());
+            return Ok(entry.1);
+        }
+        let reader = Arc::new(Mutex::new(Reader::load(tx, room_id, epoch)?));
+        readers.push_front((epoch, reader.clone()));
+        readers.truncate(MAX_READERS);
+        Ok(reader)
+    }
+}
+
+/// Opens a message in whichever known epoch it belongs to. Writes nothing.
+pub(crate) fn read(
+    tx: &Tx<'_>,
+    crypto: &RustCrypto,
+    readers: &Readers,
+    room_id: &RoomId,
+    event: Option<&EventId>,
+    sender: &UserId,
+    content: &MessageContent,
+) -> Result<Message, MlsError> {
+    let ciphertext = content.ciphertext.bytes()?;
+    let header = history::peek(&ciphertext)?;
+    if header.group_id != room_id.as_bytes() {
+        return Err(MlsError::rejected("other_group", "the message belongs to another group"));
+    }
+    let epochs =
+        graph::named(tx, room_id, &content.commit_event, header.epoch, &content.epoch_creator)?;
+    let mut failure = None;
+    for epoch in epochs.iter().filter(|epoch| epoch.status == Status::Accepted) {
+        let reader = readers.of(tx, room_id, epoch.id)?;
+        let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+        match open(tx, crypto, &mut reader, room_id, sender, epoch, &ciphertext) {
+            Ok(mut message) => {
+                message.event_id = event.map(ToOwned::to_owned);
+                return Ok(message);
+            }
+            Err(error) => failure = Some(error),
+        }
+    }
+    match failure {
+        Some(error) => Err(error),
+        None => Err(unknown_epoch(tx, room_id, header.epoch)?),
+    }
+}
+
+/// Opens a message of this epoch and checks who sent it and where.
+fn open(
+    tx: &Tx<'_>,
+    crypto: &RustCrypto,
+    reader: &mut Reader,
+    room_id: &RoomId,
+    sender: &UserId,
+    epoch: &EpochRecord,
+    ciphertext: &[u8],
+) -> Result<Message, MlsError> {
+    let opened = reader.open(tx, room_id, crypto, ciphertext)?;
+    let device = credential::parse(&opened.leaf_data.identity)?;
+    if device.0 != sender {
+        return Err(MlsError::rejected(
+            "sender_mismatch",
+            "the message was sealed by another user than the event's sender",
+        ));
+    }
+    let plaintext: Plaintext = serde_json::from_slice(&opened.plaintext)
+        .map_err(|_| MlsError::rejected("bad_plaintext", "the plaintext is not an event"))?;
+    if plaintext.room_id != room_id {
+        return Err(MlsError::rejected("other_room", "the message was written in another room"));
+    }
+    let trust = devices::trust(tx, &device.0, &device.1, &opened.leaf_data.signature_key)?;
+    Ok(Message {
+        event_id: None,
+        sender: device,
+        trust,
+        event_type: plaintext.event_type,
+        content: plaintext.content.get().to_owned(),
+        epoch: epoch.number,
+    })
+}
+
+/// The error for a message whose epoch is not known.
+pub(crate) fn unknown_epoch(
+    tx: &Tx<'_>,
+    room_id: &RoomId,
+    number: u64,
+) -> Result<MlsError, MlsError> {
+    let first = graph::first_number(tx, room_id)?;
+    Ok(match first {
+        Some(first) if number < first => MlsError::rejected(
+            "before_joining",
+            format!("epoch {number} is from before this device was in the group"),
+        ),
+        _ => MlsError::unknown_epoch(number),
+    })
+}

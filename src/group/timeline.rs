@@ -1,0 +1,243 @@
+//! A room's events, one by one: state that this library follows, commits, messages.
+//!
+//! Every event is a part of its own inside the turn: what it changed is undone if it fails, and its
+//! failure costs none of the others. What came too early waits in the store, and is tried again
+//! once the room has got a new epoch.
+
+use ruma::{OwnedRoomId, RoomId};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use super::{
+    Turn, message,
+    message::{Message, Readers},
+    process::{self, Processed, is_ours},
+    rooms::{self, Membership},
+    waiting,
+};
+use crate::{
+    error::MlsError,
+    protocol::{
+        AlgorithmOnly, CommitContent, CommitMark, CreateContent, DeviceName, MemberContent,
+        MessageContent, RoomEvent,
+    },
+    store::Collection,
+    updates::Update,
+};
+
+/// What an event turned out to be.
+pub(crate) enum Outcome {
+    Ignored,
+    State,
+    Message(Message),
+    Commit { epoch: u64, added: Vec<DeviceName>, removed: Vec<DeviceName> },
+    Duplicate,
+    Waiting(MlsError),
+    Failed(MlsError),
+}
+
+/// An event's id, if it has one, and what it turned out to be.
+pub(crate) type EventOutcome = (Option<String>, Outcome);
+
+/// Rooms whose waiting events deserve another try.
+const STIRRED: Collection<OwnedRoomId> = Collection::new("stirred_room");
+
+/// The room got a new epoch, or lost a staged one: what waits may now be readable.
+pub(crate) fn stir(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
+    Ok(STIRRED.put(turn.tx, b"", room_id.as_bytes(), &room_id.to_owned())?)
+}
+
+/// The rooms that were stirred and not looked at since.
+pub(crate) fn stirred(turn: &Turn<'_>) -> Result<Vec<OwnedRoomId>, MlsError> {
+    Ok(STIRRED.list(turn.tx, b"")?)
+}
+
+/// Takes in events of a room in the order given, then those that waited and no longer have to.
+pub(crate) fn receive(
+    turn: &Turn<'_>,
+    readers: &Readers,
+    room_id: &RoomId,
+    events: &[String],
+) -> Result<Vec<EventOutcome>, MlsError> {
+    let mut outcomes = Vec::with_capacity(events.len());
+    for json in events {
+        let outcome = receive_one(turn, readers, room_id, json)?;
+        if let (id, Outcome::Waiting(error)) = &outcome {
+            waiting::keep(turn, room_id, id.as_deref(), json)?;
+            if let MlsError::Forked { .. } = error {
+                turn.tell(Update::Forked { room_id: room_id.to_string() });
+            }
+        }
+        outcomes.push(outcome);
+    }
+    retry(turn, readers, room_id, &mut outcomes)?;
+    Ok(outcomes)
+}
+
+/// Tries what waits in a room, as long as that brings new epochs.
+fn retry(
+    turn: &Turn<'_>,
+    readers: &Readers,
+    room_id: &RoomId,
+    outcomes: &mut Vec<EventOutcome>,
+) -> Result<(), MlsError> {
+    while STIRRED.delete(turn.tx, b"", room_id.as_bytes())? {
+        for (id, event) in waiting::list(turn, room_id)? {
+            let outcome = receive_one(turn, readers, room_id, &event.json)?;
+            if !matches!(outcome.1, Outcome::Waiting(_)) {
+                waiting::remove(turn, room_id, id, &event)?;
+                outcomes.push(outcome);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn receive_one(
+    turn: &Turn<'_>,
+    readers: &Readers,
+    room_id: &RoomId,
+    json: &str,
+) -> Result<EventOutcome, MlsError> {
+    let event: RoomEvent = match parse(json, "the event") {
+        Ok(event) => event,
+        Err(error) => return Ok((None, Outcome::Failed(error))),
+    };
+    let id = event.event_id.as_ref().map(ToString::to_string);
+    let outcome = turn.part(|| classify(turn, readers, room_id, &event));
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        // The event is not to blame: the whole turn fails, and the app feeds it again.
+        Err(error) if error.is_of_store() => return Err(error),
+        Err(
+            error @ (MlsError::UnknownEpoch { .. }
+            | MlsError::Forked { .. }
+            | MlsError::Unsupported { .. }),
+        ) => Outcome::Waiting(error),
+        Err(error) => Outcome::Failed(error),
+    };
+    if let Outcome::Failed(error) | Outcome::Waiting(error) = &outcome {
+        tracing::info!(room = %room_id, event = id.as_deref(), code = error.code(), "event not read");
+    }
+    Ok((id, outcome))
+}
+
+fn classify(
+    turn: &Turn<'_>,
+    readers: &Readers,
+    room_id: &RoomId,
+    event: &RoomEvent,
+) -> Result<Outcome, MlsError> {
+    match (&*event.event_type, event.state_key.as_deref()) {
+        ("m.room.encrypted", None) => encrypted(turn, readers, room_id, event),
+        ("m.room.member", Some(user)) => member(turn, room_id, user, &event.content),
+        ("m.room.create", Some("")) => {
+            let content: CreateContent = parse(event.content.get(), "m.room.create")?;
+            let mut room = rooms::get(turn.tx, room_id)?;
+            room.create_event = event.event_id.clone();
+            rooms::put(turn.tx, &room)?;
+            set_algorithm(turn, room_id, content.encryption)
+        }
+        ("m.room.encryption", Some("")) => {
+            let content: AlgorithmOnly = parse(event.content.get(), "m.room.encryption")?;
+            set_algorithm(turn, room_id, Some(content))
+        }
+        _ => Ok(Outcome::Ignored),
+    }
+}
+
+fn encrypted(
+    turn: &Turn<'_>,
+    readers: &Readers,
+    room_id: &RoomId,
+    event: &RoomEvent,
+) -> Result<Outcome, MlsError> {
+    let content = event.content.get();
+    match parse::<AlgorithmOnly>(content, "the content") {
+        Ok(AlgorithmOnly { algorithm }) if is_ours(&algorithm) => {}
+        // Redacted, or encrypted with something else.
+        _ => return Ok(Outcome::Ignored),
+    }
+    if parse::<CommitMark>(content, "the content")?.public_group_state.is_none() {
+        let content: MessageContent = parse(content, "the message")?;
+        let message = message::read(
+            turn.tx,
+            turn.crypto,
+            readers,
+            room_id,
+            event.event_id.as_deref(),
+            &event.sender,
+            &content,
+        )?;
+        return Ok(Outcome::Message(message));
+    }
+    let content: CommitContent = parse(content, "the commit")?;
+    let id = process::required_event_id(event.event_id.as_ref())?;
+    Ok(match process::process(turn, room_id, id, &event.sender, &content)? {
+        Processed::Entered { number, added, removed } => {
+            Outcome::Commit { epoch: number, added, removed }
+        }
+        Processed::Known => Outcome::Duplicate,
+        Processed::Announced => Outcome::State,
+    })
+}
+
+fn member(
+    turn: &Turn<'_>,
+    room_id: &RoomId,
+    user: &str,
+    content: &RawValue,
+) -> Result<Outcome, MlsError> {
+    let user = ruma::UserId::parse(user)
+        .map_err(|_| MlsError::rejected("malformed_event", "the state key is no user id"))?;
+    let content: MemberContent = parse(content.get(), "m.room.member")?;
+    let membership = match &*content.membership {
+        "join" => Some(Membership::Joined),
+        "invite" => Some(Membership::Invited),
+        _ => None,
+    };
+    rooms::set_membership(turn.tx, room_id, &user, membership)?;
+    if membership.is_none()
+        && user == turn.identity.name().0
+        && rooms::get(turn.tx, room_id)?.head.is_some()
+    {
+        process::evicted(turn, room_id)?;
+    }
+    Ok(Outcome::State)
+}
+
+/// A room that uses MLS does so for ever: a homeserver cannot talk it out of it.
+fn set_algorithm(
+    turn: &Turn<'_>,
+    room_id: &RoomId,
+    content: Option<AlgorithmOnly>,
+) -> Result<Outcome, MlsError> {
+    if let Some(AlgorithmOnly { algorithm }) = content {
+        let mut room = rooms::get(turn.tx, room_id)?;
+        if room.algorithm.as_deref().is_some_and(is_ours) {
+            if room.algorithm.as_ref() != Some(&algorithm) {
+                tracing::warn!(room = %room_id, %algorithm, "change of algorithm ignored");
+            }
+        } else {
+            let follow = is_ours(&algorithm);
+            room.algorithm = Some(algorithm);
+            rooms::put(turn.tx, &room)?;
+            if follow {
+                rooms::track_members(turn.tx, &room)?;
+            }
+        }
+    }
+    Ok(Outcome::State)
+}
+
+/// Parses JSON that came from outside.
+pub(crate) fn parse<T: DeserializeOwned>(json: &str, what: &str) -> Result<T, MlsError> {
+    serde_json::from_str(json).map_err(|error| {
+        MlsError::rejected("malformed_event", format!("{what}: {}", describe(&error)))
+    })
+}
+
+/// What is wrong with JSON, without quoting it: serde's own text can hold what was in there.
+fn describe(error: &serde_json::Error) -> String {
+    format!("{:?} error at line {} column {}", error.classify(), error.line(), error.column())
+}

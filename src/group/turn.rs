@@ -1,0 +1,147 @@
+//! What one transaction has at hand: the store, this device, the clock, and the updates to tell.
+
+use std::cell::RefCell;
+
+use openmls::{
+    framing::{MlsMessageBodyIn, MlsMessageIn},
+    group::{
+        MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY, MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig,
+    },
+    prelude::{DeserializeBytes, GroupId},
+};
+use openmls_rust_crypto::RustCrypto;
+use openmls_traits::OpenMlsProvider;
+use ruma::RoomId;
+
+use super::EpochRecord;
+use crate::{
+    error::MlsError,
+    history::{Leaf, archive, capture},
+    identity::{Identity, Provider},
+    store::{MlsStorage, Namespace, Tx},
+    updates::Update,
+};
+
+/// One transaction's worth of work.
+pub(crate) struct Turn<'a> {
+    pub(crate) tx: &'a Tx<'a>,
+    pub(crate) identity: &'a Identity,
+    pub(crate) crypto: &'a RustCrypto,
+    pub(crate) now_ms: u64,
+    updates: RefCell<Vec<Update>>,
+}
+
+impl<'a> Turn<'a> {
+    /// Starts a turn inside an open transaction.
+    pub(crate) fn new(
+        tx: &'a Tx<'a>,
+        identity: &'a Identity,
+        crypto: &'a RustCrypto,
+        now_ms: u64,
+    ) -> Self {
+        Self { tx, identity, crypto, now_ms, updates: RefCell::default() }
+    }
+
+    /// Tells an update, once the transaction is committed.
+    pub(crate) fn tell(&self, update: Update) {
+        self.updates.borrow_mut().push(update);
+    }
+
+    /// Does a part of the work that is undone as a whole if it fails, its updates included.
+    pub(crate) fn part<T>(
+        &self,
+        work: impl FnOnce() -> Result<T, MlsError>,
+    ) -> Result<T, MlsError> {
+        let told = self.updates.borrow().len();
+        self.tx.savepoint(work).map_err(|error| {
+            self.updates.borrow_mut().truncate(told);
+            self.true_cause(error)
+        })
+    }
+
+    /// OpenMLS wraps a failure of the store in errors of its own, or drops it: what really went
+    /// wrong is what the store remembers.
+    pub(crate) fn true_cause(&self, error: MlsError) -> MlsError {
+        self.tx.take_failure().map(MlsError::from).unwrap_or(error)
+    }
+
+    /// The updates told so far.
+    pub(crate) fn into_updates(self) -> Vec<Update> {
+        self.updates.into_inner()
+    }
+
+    /// A provider that works in one namespace.
+    pub(crate) fn provider(&self, namespace: Namespace) -> Provider<'a> {
+        Provider::new(self.crypto, MlsStorage::new(self.tx, namespace))
+    }
+
+    /// A provider that reads through to the parent and writes into the child.
+    pub(crate) fn child_provider(&self, parent: Namespace, child: Namespace) -> Provider<'a> {
+        Provider::new(self.crypto, MlsStorage::child(self.tx, parent, child))
+    }
+
+    /// Keeps what it takes to read the epoch that a group has just entered: must be called before
+    /// any of its ratchets moves.
+    pub(crate) fn keep_export(
+        &self,
+        room: &RoomId,
+        epoch: &EpochRecord,
+        group: &MlsGroup,
+        provider: &Provider<'_>,
+    ) -> Result<(), MlsError> {
+        let secrets = provider
+            .storage()
+            .message_secrets_cbor(group.group_id())?
+            .ok_or_else(|| MlsError::internal("message_secrets", "OpenMLS wrote none"))?;
+        let keys = capture::epoch_keys(&secrets)?;
+        let leaves = group.members().map(|member| {
+            let leaf = Leaf {
+                identity: member.credential.serialized_content().to_vec(),
+                signature_key: member.signature_key,
+            };
+            (member.index.u32(), leaf)
+        });
+        archive::keep(self.tx, room, epoch.id, keys, leaves)?;
+        Ok(())
+    }
+}
+
+/// The MLS group of a room has the room's id for its own.
+pub(crate) fn group_id(room: &RoomId) -> GroupId {
+    GroupId::from_slice(room.as_bytes())
+}
+
+/// How this library's groups are made. Old epochs are kept as exports of our own, so OpenMLS keeps
+/// none; commits are sent as PrivateMessage, and PublicMessage is read too, as external commits
+/// are always public (RFC 9420, section 12.4.3.2).
+pub(crate) fn create_config(identity: &Identity) -> MlsGroupCreateConfig {
+    MlsGroupCreateConfig::builder()
+        .ciphersuite(identity.ciphersuite())
+        .wire_format_policy(MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY)
+        .use_ratchet_tree_extension(true)
+        .max_past_epochs(0)
+        .capabilities(identity.capabilities())
+        .build()
+}
+
+/// The same for groups that this device joins.
+pub(crate) fn join_config() -> MlsGroupJoinConfig {
+    MlsGroupJoinConfig::builder()
+        .wire_format_policy(MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY)
+        .use_ratchet_tree_extension(true)
+        .max_past_epochs(0)
+        .build()
+}
+
+/// Loads the group that lives in a provider's namespace.
+pub(crate) fn load_group(provider: &Provider<'_>, room: &RoomId) -> Result<MlsGroup, MlsError> {
+    MlsGroup::load(provider.storage(), &group_id(room))?
+        .ok_or_else(|| MlsError::damaged("the state of an epoch is missing"))
+}
+
+/// Parses one MLSMessage and nothing behind it.
+pub(crate) fn parse_mls(bytes: &[u8]) -> Result<MlsMessageBodyIn, MlsError> {
+    MlsMessageIn::tls_deserialize_exact_bytes(bytes).map(MlsMessageIn::extract).map_err(|error| {
+        MlsError::rejected("malformed_mls", format!("not an MLS message: {error}"))
+    })
+}

@@ -1,0 +1,47 @@
+//! Whether a claimed key package may be used to add its device.
+
+use openmls::prelude::{
+    Ciphersuite, KeyPackage, KeyPackageIn, ProtocolVersion, tls_codec::DeserializeBytes,
+};
+use openmls_rust_crypto::RustCrypto;
+
+use super::IdentityError;
+use crate::protocol::{DeviceName, credential};
+
+/// Reads and checks a key package: its signatures (RFC 9420, section 10.1), its suite, that it is
+/// this device's by credential and by the key the device publishes, and that it is valid now.
+pub(crate) fn validate_key_package(
+    crypto: &RustCrypto,
+    bytes: &[u8],
+    device: &DeviceName,
+    credential_key: &[u8],
+    suite: Ciphersuite,
+    now_ms: u64,
+) -> Result<KeyPackage, IdentityError> {
+    let bad = IdentityError::BadKeyPackage;
+    let package = KeyPackageIn::tls_deserialize_exact_bytes(bytes)
+        .map_err(|_| bad("cannot be read"))?
+        .validate(crypto, ProtocolVersion::Mls10)
+        .map_err(|_| bad("is not valid"))?;
+    if package.ciphersuite() != suite {
+        return Err(bad("is of another ciphersuite"));
+    }
+    let leaf = package.leaf_node();
+    let named = credential::parse(leaf.credential().serialized_content())
+        .map_err(|_| bad("names no Matrix device"))?;
+    if named != *device {
+        return Err(bad("names another device"));
+    }
+    if leaf.signature_key().as_slice() != credential_key {
+        return Err(bad("is not signed by the key its device publishes"));
+    }
+    let lifetime = package.life_time();
+    let now = now_ms / 1000;
+    if now < lifetime.not_before() || lifetime.not_after() <= now {
+        return Err(bad("is not valid at this time"));
+    }
+    if !lifetime.has_acceptable_range() {
+        return Err(bad("is valid for too long"));
+    }
+    Ok(package)
+}

@@ -1,0 +1,196 @@
+//! The events that cross the wire (MSC2883), as plain serde types without logic.
+//!
+//! Everything here was written by a peer or a homeserver, so every field is checked where it is
+//! used. Events are read leniently (unknown fields are ignored) and written in one form.
+
+use std::collections::BTreeMap;
+
+use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+
+use super::Payload;
+
+/// The largest content this library puts into an event, in bytes of JSON. The limit of 65,535
+/// bytes is for the whole federated event (Matrix spec, "Size limits"); the rest is for its
+/// envelope: ids, hashes and signatures.
+pub(crate) const CONTENT_LIMIT: usize = 60_000;
+
+/// A device as the wire has it: `[user_id, device_id]`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct DeviceName(pub(crate) OwnedUserId, pub(crate) OwnedDeviceId);
+
+/// The content of a commit's event, or of the announcement of a new group (empty ciphertext).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CommitContent {
+    /// The room algorithm.
+    pub(crate) algorithm: String,
+    /// The MLSMessage of the commit.
+    pub(crate) ciphertext: Payload,
+    /// Who created the epoch that this commit is based on.
+    pub(crate) epoch_creator: DeviceName,
+    /// Who made this commit.
+    pub(crate) sender: DeviceName,
+    /// The other tips that this commit supersedes.
+    #[serde(default)]
+    pub(crate) resolves: Vec<(String, DeviceName)>,
+    /// The event id of the base epoch's commit; for the announcement, of `m.room.create`.
+    #[serde(default)]
+    pub(crate) commit_event: String,
+    /// The MLSMessage of the new epoch's GroupInfo.
+    pub(crate) public_group_state: Payload,
+}
+
+/// The content of an encrypted message's event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct MessageContent {
+    /// The room algorithm.
+    pub(crate) algorithm: String,
+    /// The MLSMessage.
+    pub(crate) ciphertext: Payload,
+    /// Who created the epoch it was sent in.
+    pub(crate) epoch_creator: DeviceName,
+    /// The event id of that epoch's commit.
+    #[serde(default)]
+    pub(crate) commit_event: String,
+    /// What the message relates to, in the clear, so that the homeserver can aggregate.
+    #[serde(rename = "m.relates_to", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) relates_to: Option<Value>,
+}
+
+/// The content of a to-device event with a Welcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WelcomeContent {
+    /// The Welcome algorithm.
+    pub(crate) algorithm: String,
+    /// The MLSMessage of the Welcome.
+    pub(crate) ciphertext: Payload,
+    /// The room it leads to.
+    pub(crate) room_id: OwnedRoomId,
+    /// Who made the commit.
+    pub(crate) sender: DeviceName,
+    /// As in the commit.
+    #[serde(default)]
+    pub(crate) resolves: Vec<(String, DeviceName)>,
+    /// The event id of the commit that added the device.
+    pub(crate) commit_event: OwnedEventId,
+}
+
+/// What a message's ciphertext holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Plaintext {
+    /// The event type.
+    #[serde(rename = "type")]
+    pub(crate) event_type: String,
+    /// The event content.
+    pub(crate) content: Box<RawValue>,
+    /// The room it was written in.
+    pub(crate) room_id: OwnedRoomId,
+}
+
+/// Any event of a room, as far as this library reads it.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct RoomEvent {
+    /// The event type.
+    #[serde(rename = "type")]
+    pub(crate) event_type: String,
+    /// Absent only in what an app makes up.
+    pub(crate) event_id: Option<OwnedEventId>,
+    /// Who sent it, as the homeserver says.
+    pub(crate) sender: OwnedUserId,
+    /// Present on state events.
+    pub(crate) state_key: Option<String>,
+    /// Left unread until the type is known.
+    pub(crate) content: Box<RawValue>,
+}
+
+/// Any to-device event, as far as this library reads it.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ToDeviceEvent {
+    /// The event type.
+    #[serde(rename = "type")]
+    pub(crate) event_type: String,
+    /// Who sent it, as the homeserver says.
+    pub(crate) sender: OwnedUserId,
+    /// Left unread until the type is known.
+    pub(crate) content: Box<RawValue>,
+}
+
+/// The one field of every encrypted content.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct AlgorithmOnly {
+    /// The algorithm.
+    pub(crate) algorithm: String,
+}
+
+/// Tells a commit from a message: only commits carry a public group state.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct CommitMark {
+    /// Present on commits and announcements.
+    pub(crate) public_group_state: Option<Box<RawValue>>,
+}
+
+/// `m.room.member`, as far as this library reads it.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct MemberContent {
+    /// `join`, `invite`, `leave`, `ban` or `knock`.
+    pub(crate) membership: String,
+}
+
+/// `m.room.create`, as far as this library reads it.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct CreateContent {
+    /// MSC2883: the room says its algorithm at birth.
+    pub(crate) encryption: Option<AlgorithmOnly>,
+}
+
+/// The body of a `/v3/sync` response, as far as this library reads it.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct SyncResponse {
+    /// Where the next sync starts.
+    #[serde(default)]
+    pub(crate) next_batch: String,
+    #[serde(default)]
+    pub(crate) to_device: Events,
+    #[serde(default)]
+    pub(crate) device_lists: DeviceLists,
+    pub(crate) device_one_time_keys_count: Option<BTreeMap<String, u64>>,
+    #[serde(alias = "org.matrix.msc2732.device_unused_fallback_key_types", default)]
+    pub(crate) device_unused_fallback_key_types: Option<Vec<String>>,
+    #[serde(default)]
+    pub(crate) rooms: Rooms,
+}
+
+/// `device_lists`.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct DeviceLists {
+    #[serde(default)]
+    pub(crate) changed: Vec<String>,
+    #[serde(default)]
+    pub(crate) left: Vec<String>,
+}
+
+/// `rooms`.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Rooms {
+    #[serde(default)]
+    pub(crate) join: BTreeMap<String, Room>,
+    #[serde(default)]
+    pub(crate) leave: BTreeMap<String, Room>,
+}
+
+/// One room of a sync.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Room {
+    #[serde(default)]
+    pub(crate) state: Events,
+    #[serde(default)]
+    pub(crate) timeline: Events,
+}
+
+/// A list of events that are read one by one, so that a bad one does not cost the others.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Events {
+    #[serde(default)]
+    pub(crate) events: Vec<Box<RawValue>>,
+}

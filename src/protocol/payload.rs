@@ -1,0 +1,105 @@
+//! A value inside an event: the bytes themselves, or where they stand.
+//!
+//! MLS messages travel as unpadded standard base64. A value that an event cannot hold stands in
+//! the media repository instead and the field names it by URL, size and hash. This version reads
+//! and writes the first form only; the second is recognised, so that it can be told from garbage.
+
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use serde::{Deserialize, Serialize};
+
+/// Writes no padding, reads both: other clients pad.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Unpadded standard base64.
+pub(crate) fn encode_base64(bytes: &[u8]) -> String {
+    BASE64.encode(bytes)
+}
+
+/// Standard base64, padded or not.
+pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    BASE64.decode(text).ok()
+}
+
+/// A value that is in the event or that the event points to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Payload {
+    /// Base64 of the value.
+    Inline(String),
+    /// The value is in the media repository.
+    Media(MediaReference),
+}
+
+/// Where a large value stands, and what it must hash to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MediaReference {
+    /// An `mxc://` URL.
+    pub(crate) url: String,
+    /// The length in bytes.
+    pub(crate) size: u64,
+    /// Unpadded base64 of the SHA-256 of the bytes.
+    pub(crate) sha256: String,
+}
+
+/// Why a payload could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PayloadError {
+    /// The text is not base64.
+    #[error("the value is not base64")]
+    NotBase64,
+    /// The value is in the media repository.
+    #[error("the value is in the media repository, which this version does not read")]
+    InMedia,
+}
+
+impl Payload {
+    /// Puts bytes into an event.
+    pub(crate) fn inline(bytes: &[u8]) -> Self {
+        Self::Inline(encode_base64(bytes))
+    }
+
+    /// The bytes of a value that is in the event.
+    pub(crate) fn bytes(&self) -> Result<Vec<u8>, PayloadError> {
+        match self {
+            Self::Inline(text) => decode_base64(text).ok_or(PayloadError::NotBase64),
+            Self::Media(_) => Err(PayloadError::InMedia),
+        }
+    }
+
+    /// Whether there is nothing here, as in the announcement of a new group.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::Inline(text) if text.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inline_is_unpadded_and_read_either_way() {
+        assert_eq!(Payload::inline(b"a"), Payload::Inline("YQ".to_owned()));
+        for text in ["YQ", "YQ=="] {
+            assert_eq!(Payload::Inline(text.to_owned()).bytes(), Ok(b"a".to_vec()));
+        }
+        assert_eq!(Payload::Inline("*".to_owned()).bytes(), Err(PayloadError::NotBase64));
+    }
+
+    #[test]
+    fn a_media_reference_is_told_from_garbage() {
+        let json = r#"{"url":"mxc://example.org/abc","size":70000,"sha256":"AAAA"}"#;
+        let payload: Payload = serde_json::from_str(json).unwrap();
+        assert_eq!(payload.bytes(), Err(PayloadError::InMedia));
+        assert!(serde_json::from_str::<Payload>(r#"{"url":1}"#).is_err());
+        assert!(serde_json::from_str::<Payload>("[]").is_err());
+    }
+}

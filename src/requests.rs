@@ -1,0 +1,191 @@
+//! The persistent request queue: what to send, and the exported shape of a request.
+//!
+//! A request is made once, from ruma's typed request, and kept in the store as method, path and
+//! body until its answer is known. One handed out before a crash is handed out again after it,
+//! byte for byte and with the same transaction id, so that sending it twice does no harm. What an
+//! answer means for the room or the device is decided in `engine::answers`.
+
+use std::borrow::Cow;
+
+use ruma::{
+    OwnedRoomId, OwnedTransactionId, TransactionId,
+    api::{
+        MatrixVersion, OutgoingRequest as RumaRequest, OutgoingRequestExt, SupportedVersions,
+        auth_scheme::{AuthScheme, SendAccessToken},
+        path_builder::PathBuilder,
+    },
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    devices::{DeviceId, KeyQuery},
+    error::MlsError,
+    group::EpochId,
+    identity::UploadPlan,
+    store::{Queue, StoreError, Tx},
+};
+
+/// An HTTP request that the app sends to its homeserver with its own client and access token.
+#[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
+pub struct OutgoingRequest {
+    /// Names the request in [`MlsMachine::mark_request_as_sent`](crate::MlsMachine::mark_request_as_sent).
+    pub id: String,
+    /// The HTTP method, in capitals: `POST` or `PUT`.
+    pub method: String,
+    /// The full client-server API path with its query, to append to the homeserver's base URL.
+    pub path: String,
+    /// The value of the `Content-Type` header.
+    pub content_type: String,
+    /// The body, to be sent as it is.
+    pub body: Vec<u8>,
+}
+
+/// What became of a request, as the machine sees it.
+#[derive(Debug, Clone, PartialEq, Eq, uniffi::Enum)]
+pub enum RequestOutcome {
+    /// The homeserver took it, and the machine has moved on.
+    Accepted,
+    /// It stays in the queue and is handed out again, not before this many milliseconds from now.
+    RetryLater {
+        /// How long to wait, in milliseconds.
+        after_ms: u64,
+    },
+    /// The homeserver refused it for good: what it stood for was undone and is planned again.
+    Refused {
+        /// The Matrix `errcode`, or `HTTP_` and the status.
+        code: String,
+        /// The homeserver's sentence.
+        reason: String,
+    },
+}
+
+/// What a request is for, and so what its answer means.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Purpose {
+    /// `POST /keys/upload`: device keys and key packages.
+    UploadKeys(UploadPlan),
+    /// `POST /keys/query`: the device lists of users.
+    QueryKeys(KeyQuery),
+    /// `POST /keys/claim`: a key package of each of these devices, for one room.
+    ClaimKeys { room_id: OwnedRoomId, devices: Vec<DeviceId> },
+    /// `PUT /rooms/…/state/m.room.encryption`.
+    EnableEncryption { room_id: OwnedRoomId },
+    /// `PUT /rooms/…/send/m.room.encrypted`: a commit, or the announcement of a new group.
+    Commit { room_id: OwnedRoomId, epoch: EpochId },
+    /// `PUT /sendToDevice/m.room.encrypted`: Welcomes.
+    Welcome { room_id: OwnedRoomId },
+}
+
+/// A request in the store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct QueuedRequest {
+    pub(crate) purpose: Purpose,
+    pub(crate) method: String,
+    pub(crate) path: String,
+    #[serde(with = "serde_bytes")]
+    pub(crate) body: Vec<u8>,
+    /// When to send it, in milliseconds since 1970.
+    pub(crate) due_ms: u64,
+    /// How often it has failed so far.
+    pub(crate) failures: u32,
+    /// Whether the app has seen it: then it may have reached the homeserver.
+    pub(crate) handed_out: bool,
+}
+
+/// Requests of all kinds, oldest first; those of a room under the room's id.
+pub(crate) const REQUESTS: Queue<QueuedRequest> = Queue::new("request");
+
+/// The scope of requests that belong to no room.
+pub(crate) const DEVICE_SCOPE: &[u8] = b"";
+
+/// The first delay after a failure, in milliseconds; it doubles with each further one.
+const FIRST_DELAY_MS: u64 = 1_000;
+/// The longest delay of our own.
+const MAX_DELAY_MS: u64 = 5 * 60 * 1_000;
+
+/// How long to wait after a failure, when there were so many before it.
+pub(crate) fn delay_ms(failures: u32) -> u64 {
+    FIRST_DELAY_MS.saturating_mul(1 << failures.min(16)).min(MAX_DELAY_MS)
+}
+
+/// Puts a request into the queue.
+pub(crate) fn enqueue<R>(
+    tx: &Tx<'_>,
+    scope: &[u8],
+    now_ms: u64,
+    purpose: Purpose,
+    request: R,
+) -> Result<i64, MlsError>
+where
+    R: RumaRequest,
+    for<'a> R::Authentication: AuthScheme<Input<'a> = SendAccessToken<'a>>,
+    for<'a> R::PathBuilder: PathBuilder<Input<'a> = Cow<'a, SupportedVersions>>,
+{
+    // The app adds its own base URL and access token; ruma wants some of each.
+    let versions =
+        SupportedVersions { versions: [MatrixVersion::V1_1].into(), features: Default::default() };
+    let http = request
+        .try_into_http_request::<Vec<u8>>(
+            "https://homeserver.invalid",
+            SendAccessToken::IfRequired("app"),
+            Cow::Owned(versions),
+        )
+        .map_err(|error| MlsError::internal("request", error))?;
+    let path = http.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+    let queued = QueuedRequest {
+        purpose,
+        method: http.method().to_string(),
+        path,
+        body: http.into_body(),
+        due_ms: now_ms,
+        failures: 0,
+        handed_out: false,
+    };
+    Ok(REQUESTS.push(tx, scope, now_ms, &queued)?)
+}
+
+/// A transaction id that no other request has.
+pub(crate) fn transaction_id() -> OwnedTransactionId {
+    TransactionId::new()
+}
+
+impl OutgoingRequest {
+    /// The exported form of a queued request.
+    pub(crate) fn of(id: i64, queued: QueuedRequest) -> Self {
+        Self {
+            id: id.to_string(),
+            method: queued.method,
+            path: queued.path,
+            content_type: "application/json".to_owned(),
+            body: queued.body,
+        }
+    }
+}
+
+/// Notes that the app has seen these requests, and gives their exported form.
+pub(crate) fn hand_out(
+    tx: &Tx<'_>,
+    requests: Vec<(i64, QueuedRequest)>,
+) -> Result<Vec<OutgoingRequest>, StoreError> {
+    let mut out = Vec::with_capacity(requests.len());
+    for (id, mut queued) in requests {
+        if !queued.handed_out {
+            queued.handed_out = true;
+            REQUESTS.update(tx, id, queued.due_ms, &queued)?;
+        }
+        out.push(OutgoingRequest::of(id, queued));
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_and_end() {
+        assert_eq!(delay_ms(0), 1_000);
+        assert_eq!(delay_ms(3), 8_000);
+        assert_eq!(delay_ms(u32::MAX), MAX_DELAY_MS);
+    }
+}

@@ -1,0 +1,372 @@
+//! `MlsRoom`: the handle an app holds for one room. Thin, like `machine`.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use ruma::{OwnedRoomId, UserId};
+use serde_json::value::RawValue;
+
+use crate::{
+    devices::Trust,
+    engine::Readiness,
+    error::MlsError,
+    group::{
+        message::Message,
+        rooms::Settings,
+        timeline::{self, Outcome},
+    },
+    machine::EngineSlot,
+    requests::OutgoingRequest,
+};
+
+/// How a room uses MLS. The same settings on every device of a room are best, but not required.
+#[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
+pub struct RoomSettings {
+    /// This device starts a new epoch after this many messages of its own in one.
+    #[uniffi(default = 100)]
+    pub rotate_after_messages: u32,
+    /// This device starts a new epoch when the current one is older than this, in milliseconds.
+    #[uniffi(default = 604800000)]
+    pub rotate_after_ms: u64,
+    /// Whether invited users' devices are members too, not only joined users'.
+    #[uniffi(default = false)]
+    pub include_invited: bool,
+}
+
+impl Default for RoomSettings {
+    fn default() -> Self {
+        let Settings { rotate_after_messages, rotate_after_ms, include_invited } =
+            Settings::default();
+        Self { rotate_after_messages, rotate_after_ms, include_invited }
+    }
+}
+
+/// Whether a room can be sent to now.
+#[derive(Debug, Clone, PartialEq, Eq, uniffi::Enum)]
+pub enum SendPlan {
+    /// The group's members are the room's: encrypt.
+    Ready,
+    /// Something has to be sent first.
+    Waiting {
+        /// Send these, mark them as sent, and call `prepare_to_send` again.
+        requests: Vec<OutgoingRequest>,
+        /// When `requests` is empty: how long to wait before calling again, in milliseconds.
+        retry_after_ms: Option<u64>,
+    },
+}
+
+/// How far the device behind a leaf is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Enum)]
+pub enum DeviceTrust {
+    /// No `/keys/query` answer has named this device's credential yet.
+    Unknown,
+    /// Its published device keys are signed and name this credential.
+    Signed,
+    /// Its published device keys name another credential: somebody is lying.
+    Conflicting,
+}
+
+/// A device in a room's group.
+#[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
+pub struct RoomMember {
+    /// Its user.
+    pub user_id: String,
+    /// The device.
+    pub device_id: String,
+    /// How far it is trusted.
+    pub trust: DeviceTrust,
+    /// Whether it is this device.
+    pub is_own_device: bool,
+}
+
+/// A decrypted message.
+#[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
+pub struct DecryptedMessage {
+    /// The Matrix event that carried it, when the event says its id.
+    pub event_id: Option<String>,
+    /// The user who sealed it; always the event's sender.
+    pub sender_user_id: String,
+    /// The device that sealed it.
+    pub sender_device_id: String,
+    /// How far that device is trusted.
+    pub sender_trust: DeviceTrust,
+    /// The event type inside, such as `m.room.message`.
+    pub event_type: String,
+    /// The content inside, as JSON.
+    pub content: String,
+    /// The number of the MLS epoch it was sent in.
+    pub epoch: u64,
+}
+
+/// What became of one event of a room.
+#[derive(Debug, Clone, PartialEq, uniffi::Record)]
+pub struct EventResult {
+    /// The event, when it says its id.
+    pub event_id: Option<String>,
+    /// What became of it.
+    pub outcome: EventOutcome,
+}
+
+/// What an event was, or why it could not be used.
+#[derive(Debug, Clone, PartialEq, uniffi::Enum)]
+pub enum EventOutcome {
+    /// None of this library's.
+    Ignored,
+    /// State that this library follows (members, creation, encryption, a group's announcement).
+    State,
+    /// A message.
+    Message {
+        /// What it says, and who said it.
+        message: DecryptedMessage,
+    },
+    /// A commit, by which the group moved on.
+    Commit {
+        /// The number of the new epoch.
+        epoch: u64,
+        /// The devices it added, as `user_id|device_id`.
+        added: Vec<String>,
+        /// The devices it removed, as `user_id|device_id`.
+        removed: Vec<String>,
+    },
+    /// A commit seen before, or our own coming back.
+    Duplicate,
+    /// Kept in the store until what it needs arrives; its result then comes with a later sync.
+    Waiting {
+        /// What it waits for.
+        error: MlsError,
+    },
+    /// It could not be used.
+    Failed {
+        /// Why.
+        error: MlsError,
+    },
+}
+
+/// One epoch of a room's group, for a debug screen.
+#[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
+pub struct EpochInfo {
+    /// The MLS epoch number.
+    pub epoch: u64,
+    /// A hash that tells it from others of the same number, in hex.
+    pub id: String,
+    /// The id of the epoch it was made from, where this device knows it.
+    pub parent: Option<String>,
+    /// The user whose device made it.
+    pub creator_user_id: String,
+    /// The device that made it.
+    pub creator_device_id: String,
+    /// The event with the commit that made it.
+    pub commit_event: Option<String>,
+    /// Whether it is the epoch to send on.
+    pub is_head: bool,
+    /// Whether this device can still process commits on it; else it can only decrypt.
+    pub is_full: bool,
+}
+
+/// One room, on one device.
+#[derive(uniffi::Object)]
+pub struct MlsRoom {
+    engine: Arc<EngineSlot>,
+    room_id: OwnedRoomId,
+    own: (String, String),
+}
+
+impl MlsRoom {
+    pub(crate) fn new(
+        engine: Arc<EngineSlot>,
+        room_id: OwnedRoomId,
+        own: (String, String),
+    ) -> Self {
+        Self { engine, room_id, own }
+    }
+}
+
+#[uniffi::export(async_runtime = "tokio")]
+impl MlsRoom {
+    /// The room's id.
+    pub fn room_id(&self) -> String {
+        self.room_id.to_string()
+    }
+
+    /// Whether the room says that it uses MLS, as far as this device has seen.
+    pub async fn is_enabled(&self) -> Result<bool, MlsError> {
+        let room = self.room_id.clone();
+        let record = self.engine.run(move |engine| engine.room(&room)).await?;
+        Ok(record.is_some_and(|record| record.uses_mls()))
+    }
+
+    /// Makes the room an MLS room: creates its group with this device in it and queues the group's
+    /// announcement. The others are added by [`prepare_to_send`](Self::prepare_to_send).
+    ///
+    /// Fails with `InvalidInput` when this device already has a group for the room or the room is
+    /// encrypted with something else.
+    pub async fn enable(&self, settings: RoomSettings) -> Result<(), MlsError> {
+        let room = self.room_id.clone();
+        let RoomSettings { rotate_after_messages, rotate_after_ms, include_invited } = settings;
+        if rotate_after_messages == 0 {
+            return Err(MlsError::invalid(
+                "bad_settings",
+                "settings: rotate_after_messages must be at least 1",
+            ));
+        }
+        let settings = Settings { rotate_after_messages, rotate_after_ms, include_invited };
+        self.engine.run(move |engine| engine.enable(&room, settings)).await
+    }
+
+    /// Says who the joined users of the room are, for apps that learn of members otherwise than by
+    /// `m.room.member` events in what they feed to the machine.
+    pub async fn set_members(&self, user_ids: Vec<String>) -> Result<(), MlsError> {
+        let room = self.room_id.clone();
+        let mut users = BTreeSet::new();
+        for user in user_ids {
+            users.insert(UserId::parse(&user).map_err(|error| {
+                MlsError::invalid("bad_user_id", format!("user_ids: {user}: {error}"))
+            })?);
+        }
+        self.engine.run(move |engine| engine.set_members(&room, &users)).await
+    }
+
+    /// Makes sure that the group's members are the room's before a message is encrypted. Each call
+    /// does one step; go on until it says `Ready`:
+    ///
+    /// ```text
+    /// while let Waiting { requests, .. } = room.prepare_to_send() { send and mark each }
+    /// ```
+    ///
+    /// Fails with `NotInGroup`, or with `TooLarge` when the room has more devices than one event can
+    /// describe.
+    pub async fn prepare_to_send(&self) -> Result<SendPlan, MlsError> {
+        let room = self.room_id.clone();
+        Ok(match self.engine.run(move |engine| engine.prepare(&room)).await? {
+            Readiness::Ready => SendPlan::Ready,
+            Readiness::Waiting { requests, retry_after_ms } => {
+                SendPlan::Waiting { requests, retry_after_ms }
+            }
+        })
+    }
+
+    /// Encrypts an event: gives the content, as JSON, of the `m.room.encrypted` event to send in its
+    /// place. `content` is a JSON object. What it relates to stays readable for the homeserver.
+    ///
+    /// Fails with `NotReady` when [`prepare_to_send`](Self::prepare_to_send) has to be called first,
+    /// and with `TooLarge` when no event could hold the result.
+    pub async fn encrypt(&self, event_type: String, content: String) -> Result<String, MlsError> {
+        let room = self.room_id.clone();
+        self.engine
+            .run(move |engine| {
+                let content: Box<RawValue> = timeline::parse(&content, "content")
+                    .map_err(|error| MlsError::invalid("bad_content", error.reason()))?;
+                if !content.get().starts_with('{') {
+                    return Err(MlsError::invalid("bad_content", "content: it is no JSON object"));
+                }
+                engine.encrypt(&room, &event_type, &content)
+            })
+            .await
+    }
+
+    /// Takes in events of this room, in any order; those that come too early are kept. One result an
+    /// event, in order, then the results of events that waited and could now be read.
+    pub async fn receive_events(&self, events: Vec<String>) -> Result<Vec<EventResult>, MlsError> {
+        let room = self.room_id.clone();
+        let outcomes = self.engine.run(move |engine| engine.receive_events(&room, &events)).await?;
+        Ok(outcomes.into_iter().map(EventResult::from).collect())
+    }
+
+    /// Decrypts one `m.room.encrypted` message event, given as JSON. Changes nothing, so it can be
+    /// repeated, in any order, for this device's own messages too.
+    pub async fn decrypt(&self, event: String) -> Result<DecryptedMessage, MlsError> {
+        let room = self.room_id.clone();
+        self.engine.run(move |engine| engine.decrypt(&room, &event)).await.map(Into::into)
+    }
+
+    /// Has the next [`prepare_to_send`](Self::prepare_to_send) renew this device's keys and start a
+    /// new epoch: whoever had stolen the old keys can read nothing that is sent after it.
+    pub async fn rotate_keys(&self) -> Result<(), MlsError> {
+        let room = self.room_id.clone();
+        self.engine.run(move |engine| engine.rotate(&room)).await
+    }
+
+    /// The devices in the group, this one included. Fails with `NotInGroup`.
+    pub async fn members(&self) -> Result<Vec<RoomMember>, MlsError> {
+        let room = self.room_id.clone();
+        let members = self.engine.run(move |engine| engine.members(&room)).await?;
+        Ok(members
+            .into_iter()
+            .map(|(device, trust)| {
+                let (user_id, device_id) = (device.0.to_string(), device.1.to_string());
+                let is_own_device = user_id == self.own.0 && device_id == self.own.1;
+                RoomMember { user_id, device_id, trust: trust.into(), is_own_device }
+            })
+            .collect())
+    }
+
+    /// The epochs this device knows, oldest first.
+    pub async fn epochs(&self) -> Result<Vec<EpochInfo>, MlsError> {
+        let room = self.room_id.clone();
+        let (record, epochs) = self.engine.run(move |engine| engine.epochs(&room)).await?;
+        Ok(epochs
+            .into_iter()
+            .map(|epoch| EpochInfo {
+                epoch: epoch.number,
+                id: epoch.id.to_hex(),
+                parent: epoch.parent.map(|parent| parent.to_hex()),
+                creator_user_id: epoch.creator.0.to_string(),
+                creator_device_id: epoch.creator.1.to_string(),
+                commit_event: epoch.commit_event.map(|event| event.to_string()),
+                is_head: record.head == Some(epoch.id),
+                is_full: epoch.full,
+            })
+            .collect())
+    }
+
+    /// Leaves the group: this device can still read what it could read, and nothing sent from now
+    /// on. Call it when the app leaves the Matrix room; the other devices then remove this one with
+    /// their next message. (While the user stays in the room they would add it again instead.)
+    pub async fn leave(&self) -> Result<(), MlsError> {
+        let room = self.room_id.clone();
+        self.engine.run(move |engine| engine.leave(&room)).await
+    }
+}
+
+impl From<Trust> for DeviceTrust {
+    fn from(trust: Trust) -> Self {
+        match trust {
+            Trust::Unknown => Self::Unknown,
+            Trust::Signed => Self::Signed,
+            Trust::Conflicting => Self::Conflicting,
+        }
+    }
+}
+
+impl From<Message> for DecryptedMessage {
+    fn from(message: Message) -> Self {
+        Self {
+            event_id: message.event_id.map(|id| id.to_string()),
+            sender_user_id: message.sender.0.to_string(),
+            sender_device_id: message.sender.1.to_string(),
+            sender_trust: message.trust.into(),
+            event_type: message.event_type,
+            content: message.content,
+            epoch: message.epoch,
+        }
+    }
+}
+
+impl From<timeline::EventOutcome> for EventResult {
+    fn from((event_id, outcome): timeline::EventOutcome) -> Self {
+        let names = |devices: Vec<crate::protocol::DeviceName>| {
+            devices.iter().map(ToString::to_string).collect()
+        };
+        let outcome = match outcome {
+            Outcome::Ignored => EventOutcome::Ignored,
+            Outcome::State => EventOutcome::State,
+            Outcome::Message(message) => EventOutcome::Message { message: message.into() },
+            Outcome::Commit { epoch, added, removed } => {
+                EventOutcome::Commit { epoch, added: names(added), removed: names(removed) }
+            }
+            Outcome::Duplicate => EventOutcome::Duplicate,
+            Outcome::Waiting(error) => EventOutcome::Waiting { error },
+            Outcome::Failed(error) => EventOutcome::Failed { error },
+        };
+        Self { event_id, outcome }
+    }
+}

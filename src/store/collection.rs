@@ -1,0 +1,133 @@
+//! Collections: named sets of sealed records.
+//!
+//! A record is any serde value, kept as CBOR. Its scope groups it with others that are listed and
+//! deleted together (for example those of one room); scope and key are kept as keyed hashes only,
+//! so a record that must be listed has to carry its own key.
+
+use std::marker::PhantomData;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    StoreError, Tx,
+    cipher::{Hash, Place},
+};
+
+/// A named set of records of type `T`. Two collections of one name are the same collection.
+pub struct Collection<T> {
+    name: &'static str,
+    // `fn`: a collection holds no `T`, so it is Send and Sync whatever `T` is.
+    records: PhantomData<fn() -> T>,
+}
+
+impl<T: Serialize + DeserializeOwned> Collection<T> {
+    /// The collection of this name.
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, records: PhantomData }
+    }
+
+    /// The record at `key` in `scope`.
+    pub fn get(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8]) -> Result<Option<T>, StoreError> {
+        let (scope, key) = self.columns(tx, scope, key);
+        let mut statement = tx.statement(
+            "SELECT value FROM record WHERE collection = ?1 AND scope = ?2 AND key = ?3",
+        )?;
+        let mut rows = statement.query((self.name, scope, key))?;
+        let Some(row) = rows.next()? else {
+            return Ok(None);
+        };
+        let place = self.place(tx, &scope, &key);
+        let sealed = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
+        tx.cipher.open(&place, sealed)?.decode().map(Some)
+    }
+
+    /// Writes the record at `key` in `scope`, over the one that is there. It keeps that one's
+    /// rank in lists.
+    pub fn put(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8], value: &T) -> Result<(), StoreError> {
+        let (scope, key) = self.columns(tx, scope, key);
+        let sealed = tx.cipher.seal(&self.place(tx, &scope, &key), value)?;
+        tx.execute(
+            "INSERT INTO record (collection, scope, key, value) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (collection, scope, key) DO UPDATE SET value = excluded.value",
+            (self.name, scope, key, sealed),
+        )?;
+        Ok(())
+    }
+
+    /// Deletes the record at `key` in `scope`; tells whether there was one.
+    pub fn delete(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8]) -> Result<bool, StoreError> {
+        let (scope, key) = self.columns(tx, scope, key);
+        let deleted = tx.execute(
+            "DELETE FROM record WHERE collection = ?1 AND scope = ?2 AND key = ?3",
+            (self.name, scope, key),
+        )?;
+        Ok(deleted > 0)
+    }
+
+    /// The records of a scope, in the order in which they were first written.
+    pub fn list(&self, tx: &Tx<'_>, scope: &[u8]) -> Result<Vec<T>, StoreError> {
+        let statement = tx.statement(
+            "SELECT scope, key, value FROM record WHERE collection = ?1 AND scope = ?2
+             ORDER BY id",
+        )?;
+        self.collect(tx, statement, (self.name, self.scope(tx, scope)))
+    }
+
+    /// The records of all scopes, in the order in which they were first written.
+    pub fn list_all(&self, tx: &Tx<'_>) -> Result<Vec<T>, StoreError> {
+        let statement =
+            tx.statement("SELECT scope, key, value FROM record WHERE collection = ?1 ORDER BY id")?;
+        self.collect(tx, statement, (self.name,))
+    }
+
+    /// How many records a scope has.
+    pub fn count(&self, tx: &Tx<'_>, scope: &[u8]) -> Result<u64, StoreError> {
+        let count: i64 = tx
+            .statement("SELECT count(*) FROM record WHERE collection = ?1 AND scope = ?2")?
+            .query_row((self.name, self.scope(tx, scope)), |row| row.get(0))?;
+        Ok(count.unsigned_abs())
+    }
+
+    /// Deletes the records of a scope; tells how many there were.
+    pub fn delete_scope(&self, tx: &Tx<'_>, scope: &[u8]) -> Result<u64, StoreError> {
+        let deleted = tx.execute(
+            "DELETE FROM record WHERE collection = ?1 AND scope = ?2",
+            (self.name, self.scope(tx, scope)),
+        )?;
+        Ok(deleted as u64)
+    }
+
+    fn collect(
+        &self,
+        tx: &Tx<'_>,
+        mut statement: rusqlite::CachedStatement<'_>,
+        parameters: impl rusqlite::Params,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut rows = statement.query(parameters)?;
+        let mut values = Vec::new();
+        while let Some(row) = rows.next()? {
+            let blob = |column| -> Result<&[u8], StoreError> {
+                Ok(row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?)
+            };
+            let place = self.place(tx, blob(0)?, blob(1)?);
+            values.push(tx.cipher.open(&place, blob(2)?)?.decode()?);
+        }
+        Ok(values)
+    }
+
+    fn scope(&self, tx: &Tx<'_>, scope: &[u8]) -> Hash {
+        tx.cipher.hash(&format!("scope of records of {}", self.name), scope)
+    }
+
+    /// The key's hash takes in its scope, so that one key in two scopes does not show.
+    fn columns(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8]) -> (Hash, Hash) {
+        let scope = self.scope(tx, scope);
+        let mut bytes = scope.to_vec();
+        bytes.extend_from_slice(key);
+        (scope, tx.cipher.hash(&format!("key of records of {}", self.name), &bytes))
+    }
+
+    fn place(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8]) -> Place {
+        tx.cipher.place("record", &[self.name.as_bytes(), scope, key])
+    }
+}

@@ -1,0 +1,165 @@
+//! The database file: making it, opening it, and the settings of its connections.
+//!
+//! A new store is written under another name in one transaction and then renamed, so the file
+//! under the real name is a whole store from its first moment: a kill at any point leaves either
+//! no store or one that opens, and an empty or half file under that name is damage.
+//!
+//! `synchronous=FULL` with a write-ahead log means that what was committed survives a loss of
+//! power; a ratchet step that is forgotten after its message was sent would be used twice.
+//! `secure_delete` overwrites deleted rows, so that old epochs' keys do not linger in free pages.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, config::DbConfig};
+
+use super::{
+    StoreError,
+    cipher::{Cipher, StoreKeyMaterial},
+    migrations::{self, MIGRATIONS},
+};
+
+/// How long to wait for a lock of another connection. Only our own two connections use the file,
+/// and in WAL mode they do not block each other but for moments.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// More than the store has distinct statements.
+const STATEMENTS: usize = 64;
+
+/// After a checkpoint the log is cut back to this size, so that one large commit does not hold
+/// its space for ever.
+const LOG_SIZE_LIMIT: i64 = 4 * 1024 * 1024;
+
+/// Opens the store's file, making it if there is none, and gives its writer and its cipher.
+pub(super) fn open_writer(
+    path: &Path,
+    key: StoreKeyMaterial<'_>,
+) -> Result<(Connection, Cipher), StoreError> {
+    if !path.try_exists()? {
+        create(path, key)?;
+    }
+    let metadata = fs::metadata(path)?;
+    if metadata.is_file() && metadata.len() == 0 {
+        return Err(StoreError::Damaged("the database file is empty".to_owned()));
+    }
+    let mut connection = connect(path)?;
+    // Until it is known that the file is ours to write, closing must not write the log back.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    let (found, supported) = (migrations::version(&connection)?, migrations::latest(MIGRATIONS));
+    if found > supported {
+        return Err(StoreError::TooNew { found, supported });
+    }
+    if found == 0 {
+        return Err(StoreError::Damaged("the database has no schema of ours".to_owned()));
+    }
+    let cipher = load_cipher(&connection, key)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    configure(&connection)?;
+    migrations::upgrade(&mut connection, MIGRATIONS)?;
+    Ok((connection, cipher))
+}
+
+/// Opens the second connection, for reads beside a writer.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let connection = connect(path)?;
+    configure(&connection)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+/// Writes the sealed cipher, inside the caller's transaction.
+pub(super) fn save_cipher(
+    connection: &Connection,
+    mode: &str,
+    sealed: &[u8],
+) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO meta (name, value) VALUES (?1, ?2)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    )?;
+    statement.execute(("key_mode", mode.as_bytes()))?;
+    statement.execute(("cipher", sealed))?;
+    Ok(())
+}
+
+fn load_cipher(connection: &Connection, key: StoreKeyMaterial<'_>) -> Result<Cipher, StoreError> {
+    let mut statement = connection.prepare("SELECT value FROM meta WHERE name = ?1")?;
+    let mut read = |name: &str| -> Result<Vec<u8>, StoreError> {
+        statement
+            .query_row([name], |row| row.get(0))
+            .optional()?
+            .ok_or_else(|| StoreError::Damaged(format!("the store has no {name}")))
+    };
+    let (mode, sealed) = (read("key_mode")?, read("cipher")?);
+    if mode != key.mode().as_bytes() {
+        return Err(match mode.as_slice() {
+            b"raw" | b"passphrase" | b"none" => StoreError::WrongKey,
+            _ => StoreError::Damaged("the store is sealed in an unknown way".to_owned()),
+        });
+    }
+    Cipher::import(key, &sealed)
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    // No CREATE: `create` alone makes files. No URI: a directory name is not ours to parse.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
+}
+
+fn configure(connection: &Connection) -> Result<(), StoreError> {
+    connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
+    connection.pragma_update_and_check(None, "journal_size_limit", LOG_SIZE_LIMIT, |_| Ok(()))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(())
+}
+
+/// Makes a whole store beside `path` and moves it there.
+fn create(path: &Path, key: StoreKeyMaterial<'_>) -> Result<(), StoreError> {
+    let draft = with_suffix(path, ".new");
+    // What an earlier attempt left; and a log without its database, which SQLite would replay
+    // into the new one.
+    for leftover in [
+        draft.clone(),
+        with_suffix(&draft, "-journal"),
+        with_suffix(path, "-wal"),
+        with_suffix(path, "-shm"),
+        with_suffix(path, "-journal"),
+    ] {
+        match fs::remove_file(&leftover) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    let cipher = Cipher::generate()?;
+    let sealed = cipher.export(key)?;
+    File::create_new(&draft)?;
+    let mut connection = connect(&draft)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    migrations::apply(&transaction, MIGRATIONS, 0)?;
+    save_cipher(&transaction, key.mode(), &sealed)?;
+    transaction.commit()?;
+    connection.close().map_err(|(_, error)| error)?;
+    fs::rename(&draft, path)?;
+    // The rename itself must survive a loss of power. Only Unix lets a directory be synced.
+    #[cfg(unix)]
+    if let Some(parent) = path.parent() {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}

@@ -1,0 +1,75 @@
+//! Fault injection for crash tests: kills this process at a chosen moment of a chosen write.
+//!
+//! SIGKILL, not a panic: no destructor runs and nothing is flushed, as when the system kills an
+//! app. Armed by [`arm`] or, for a child process, by the variable `MATRIX_MLS_KILL`, read at the
+//! first write: `before-commit:3` is the third time a write is about to commit. Counts run over
+//! all stores of the process. Compiled only with the feature `test-hooks`.
+
+use std::{
+    process::{self, Command},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// The changes of a write are made; the commit has not begun.
+pub const BEFORE_COMMIT: &str = "before-commit";
+
+/// The commit is on disk; the caller does not know it yet.
+pub const AFTER_COMMIT: &str = "after-commit";
+
+/// Read once, when the first write reaches a point.
+const VARIABLE: &str = "MATRIX_MLS_KILL";
+
+struct Trap {
+    point: String,
+    left: u32,
+}
+
+static COMMITS: AtomicU64 = AtomicU64::new(0);
+
+fn trap() -> &'static Mutex<Option<Trap>> {
+    static TRAP: OnceLock<Mutex<Option<Trap>>> = OnceLock::new();
+    TRAP.get_or_init(|| Mutex::new(std::env::var(VARIABLE).ok().and_then(|text| parse(&text))))
+}
+
+fn parse(text: &str) -> Option<Trap> {
+    let (point, nth) = text.split_once(':')?;
+    Some(Trap { point: point.to_owned(), left: nth.parse().ok()? })
+}
+
+/// Kills this process at the `nth` time from now (1 is the next) a write reaches `point`,
+/// [`BEFORE_COMMIT`] or [`AFTER_COMMIT`]. Replaces what was armed before.
+pub fn arm(point: &str, nth: u32) {
+    *trap().lock().unwrap_or_else(PoisonError::into_inner) =
+        Some(Trap { point: point.to_owned(), left: nth });
+}
+
+/// How many writes this process has committed.
+pub fn commits() -> u64 {
+    COMMITS.load(Ordering::SeqCst)
+}
+
+/// A write is at `point`.
+pub(super) fn reached(point: &str) {
+    let mut trap = trap().lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(trap) = trap.as_mut().filter(|trap| trap.point == point) {
+        trap.left = trap.left.saturating_sub(1);
+        if trap.left == 0 {
+            kill();
+        }
+    }
+}
+
+/// A write has committed.
+pub(super) fn committed() {
+    COMMITS.fetch_add(1, Ordering::SeqCst);
+    reached(AFTER_COMMIT);
+}
+
+fn kill() -> ! {
+    // Waiting for the child keeps this thread from returning until the signal arrives.
+    let _ = Command::new("kill").args(["-9", &process::id().to_string()]).status();
+    process::abort()
+}

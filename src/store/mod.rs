@@ -1,0 +1,149 @@
+//! The store: one SQLite file that holds everything this device must not forget.
+//!
+//! It owns the file, its lock, its schema and its encryption at rest. It offers transactions
+//! ([`Store::write`], [`Store::read`]) and, inside them, sealed records ([`Collection`]), ordered
+//! queues ([`Queue`]), and OpenMLS's rows in one namespace an epoch state ([`MlsStorage`]). It
+//! promises that a transaction is kept whole or not at all, through kills and losses of power, and
+//! that a file that was tampered with or damaged gives [`StoreError::Damaged`], never a panic. It
+//! knows nothing of rooms, epochs or requests.
+//!
+//! Two connections, each behind its own mutex: the writer, and a reader that sees the last commit
+//! while a long write runs. A mutex poisoned by a panic is taken over: the panic unwound through
+//! the transaction, which rolled back, so what the mutex guards is sound.
+
+mod cipher;
+mod collection;
+mod connection;
+mod error;
+#[cfg(feature = "test-hooks")]
+pub mod hooks;
+mod lock;
+mod migrations;
+mod namespace;
+mod openmls;
+mod queue;
+#[cfg(test)]
+mod tests;
+mod tx;
+
+pub use self::{
+    cipher::StoreKeyMaterial, collection::Collection, error::StoreError, namespace::Namespace,
+    openmls::MlsStorage, queue::Queue, tx::Tx,
+};
+
+use std::{
+    fs,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use self::{cipher::Cipher, lock::DirLock};
+
+const DATABASE: &str = "matrix-mls.db";
+const LOCK: &str = "matrix-mls.lock";
+
+/// An open store.
+pub struct Store {
+    writer: Mutex<Connection>,
+    reader: Mutex<Connection>,
+    cipher: Cipher,
+    // Last: fields are dropped in this order, and the lock outlives the connections.
+    _lock: DirLock,
+}
+
+impl Store {
+    /// Opens the store in `dir`, making both if they do not exist.
+    ///
+    /// Fails with [`StoreError::InUse`] while another `Store` has it open, here or in another
+    /// process. When it fails, the file is as it was.
+    pub fn open(dir: &Path, key: StoreKeyMaterial<'_>) -> Result<Self, StoreError> {
+        fs::create_dir_all(dir)?;
+        let lock = DirLock::take(&dir.join(LOCK))?;
+        let path = dir.join(DATABASE);
+        let (writer, cipher) = connection::open_writer(&path, key)?;
+        let reader = connection::open_reader(&path)?;
+        Ok(Self { writer: Mutex::new(writer), reader: Mutex::new(reader), cipher, _lock: lock })
+    }
+
+    /// Seals the store under another key, or another kind of key, from now on.
+    ///
+    /// Rows are not rewritten: only the store cipher is sealed anew.
+    pub fn change_key(&self, key: StoreKeyMaterial<'_>) -> Result<(), StoreError> {
+        // Before the transaction: a passphrase takes its time.
+        let sealed = self.cipher.export(key)?;
+        self.write(|tx| tx.save_cipher(key.mode(), &sealed))?;
+        // The log still has the cipher sealed under the old key. The change is made whether or
+        // not it can be cut now: a reader may be in the way.
+        let cut = lock(&self.writer).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        if let Err(error) = cut {
+            tracing::warn!(%error, "the log could not be cut after a change of key");
+        }
+        Ok(())
+    }
+
+    /// Runs `f` in a write transaction (`BEGIN IMMEDIATE`), committed when `f` succeeds and
+    /// undone when it fails or panics. When this returns `Ok`, the commit is on disk.
+    ///
+    /// Writers wait for each other. Not re-entrant: calling `write` from inside `f`, on any
+    /// `Store` of the same directory, deadlocks; use [`Tx::savepoint`] for a part that may fail.
+    pub fn write<T, E: From<StoreError>>(
+        &self,
+        f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut connection = lock(&self.writer);
+        self.transact(&mut connection, TransactionBehavior::Immediate, |tx| {
+            let value = f(tx)?;
+            #[cfg(feature = "test-hooks")]
+            hooks::reached(hooks::BEFORE_COMMIT);
+            Ok(value)
+        })
+        .inspect(|_| {
+            #[cfg(feature = "test-hooks")]
+            hooks::committed();
+        })
+    }
+
+    /// Runs `f` in a read transaction: it sees one state, the last commit's, however long it
+    /// takes, and writing in it fails. Runs beside a writer; readers wait for each other.
+    ///
+    /// Not re-entrant. May be called inside [`Store::write`], but does not see what that wrote.
+    pub fn read<T, E: From<StoreError>>(
+        &self,
+        f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut connection = lock(&self.reader);
+        self.transact(&mut connection, TransactionBehavior::Deferred, f)
+    }
+
+    fn transact<T, E: From<StoreError>>(
+        &self,
+        connection: &mut Connection,
+        behavior: TransactionBehavior,
+        f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        // Only when the last transaction's rollback failed.
+        if !connection.is_autocommit() {
+            connection.execute_batch("ROLLBACK").map_err(StoreError::from)?;
+        }
+        let transaction =
+            connection.transaction_with_behavior(behavior).map_err(StoreError::from)?;
+        let tx = Tx::new(&transaction, &self.cipher);
+        // An early return or a panic drops the transaction, which rolls it back.
+        let value = f(&tx)?;
+        tx.check_open()?;
+        transaction.commit().map_err(StoreError::from)?;
+        Ok(value)
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,82 @@
+//! Namespaces: the sets of OpenMLS rows that let many epoch states of one group stand side by
+//! side.
+//!
+//! A namespace is one epoch state. A new one starts as an overlay over the state it was made from
+//! ([`MlsStorage::child`](super::MlsStorage::child)) and is then detached: rows it does not have
+//! of its own are copied, and it needs its parent no more. Overlays are one level deep: a parent
+//! is always detached. Each namespace also has a message generation, a plain counter.
+
+use rusqlite::OptionalExtension;
+use serde::{Deserialize, Serialize};
+
+use super::{StoreError, Tx, openmls};
+
+/// The id of a namespace. Ids are never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Namespace(i64);
+
+impl Namespace {
+    /// The namespace of rows that belong to no group: signature key pairs, key packages,
+    /// encryption key pairs, pre-shared keys.
+    pub const GLOBAL: Self = Self(0);
+
+    pub(super) fn id(self) -> i64 {
+        self.0
+    }
+}
+
+impl Tx<'_> {
+    /// Makes an empty namespace.
+    pub fn new_namespace(&self) -> Result<Namespace, StoreError> {
+        self.execute("INSERT INTO namespace DEFAULT VALUES", [])?;
+        Ok(Namespace(self.last_id()))
+    }
+
+    /// Deletes a namespace: all its rows and its generation. Nothing happens when there is none;
+    /// the global one is refused.
+    pub fn delete_namespace(&self, namespace: Namespace) -> Result<(), StoreError> {
+        if namespace == Namespace::GLOBAL {
+            return Err(StoreError::Damaged("the global namespace is not deleted".to_owned()));
+        }
+        // The rows go with it: ON DELETE CASCADE.
+        self.execute("DELETE FROM namespace WHERE id = ?1", [namespace.0])?;
+        Ok(())
+    }
+
+    /// Copies from `parent` every OpenMLS row that `child` neither has nor has deleted, and
+    /// forgets the deletions: afterwards `child` stands alone.
+    pub fn detach_namespace(&self, child: Namespace, parent: Namespace) -> Result<(), StoreError> {
+        if child == parent {
+            return Ok(());
+        }
+        openmls::copy_inherited(self, child, parent)?;
+        self.execute("DELETE FROM mls_row WHERE namespace = ?1 AND value IS NULL", [child.0])?;
+        Ok(())
+    }
+
+    /// The message generation of a namespace; 0 when it was never set.
+    pub fn generation(&self, namespace: Namespace) -> Result<u32, StoreError> {
+        Ok(self
+            .statement("SELECT generation FROM namespace WHERE id = ?1")?
+            .query_row([namespace.0], |row| row.get(0))
+            .optional()?
+            .unwrap_or(0))
+    }
+
+    /// Sets the message generation of a namespace, which must exist. Refuses to go down: a
+    /// generation used twice would repeat a key and a nonce.
+    pub fn set_generation(&self, namespace: Namespace, value: u32) -> Result<(), StoreError> {
+        let changed = self.execute(
+            "UPDATE namespace SET generation = ?2 WHERE id = ?1 AND generation <= ?2",
+            (namespace.0, value),
+        )?;
+        if changed == 0 {
+            return Err(StoreError::Damaged(format!(
+                "the generation of namespace {} cannot become {value}",
+                namespace.0
+            )));
+        }
+        Ok(())
+    }
+}

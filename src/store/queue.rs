@@ -1,0 +1,163 @@
+//! Queues: ordered, sealed entries, each with an id of its own and a time when it is due.
+//!
+//! Ids rise with each push over all queues and are never used again, so an answer that comes late
+//! cannot be taken for that of a newer entry. Oldest first means lowest id first: an entry that
+//! was put off keeps its rank. The due time is in clear, since SQLite looks entries up by it, but
+//! sealed values are bound to it.
+
+use std::marker::PhantomData;
+
+use rusqlite::{CachedStatement, OptionalExtension, Params, Row};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    StoreError, Tx,
+    cipher::{Hash, Place},
+};
+
+/// A named queue of entries of type `T`. Two queues of one name are the same queue.
+pub struct Queue<T> {
+    name: &'static str,
+    entries: PhantomData<fn() -> T>,
+}
+
+impl<T: Serialize + DeserializeOwned> Queue<T> {
+    /// The queue of this name.
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, entries: PhantomData }
+    }
+
+    /// Adds an entry at the end; gives its id.
+    pub fn push(
+        &self,
+        tx: &Tx<'_>,
+        scope: &[u8],
+        due_ms: u64,
+        value: &T,
+    ) -> Result<i64, StoreError> {
+        // The id goes into the sealed value's place, so it must be known before the insert. Being
+        // in a write transaction makes this the id SQLite itself would choose.
+        let last: i64 = tx
+            .statement("SELECT seq FROM sqlite_sequence WHERE name = 'queue_entry'")?
+            .query_row([], |row| row.get(0))
+            .optional()?
+            .unwrap_or(0);
+        let id = last
+            .checked_add(1)
+            .ok_or_else(|| StoreError::Damaged("the ids of queue entries ran out".to_owned()))?;
+        let (scope, due) = (self.scope(tx, scope), due_column(due_ms));
+        let sealed = tx.cipher.seal(&self.place(tx, id, &scope, due), value)?;
+        tx.execute(
+            "INSERT INTO queue_entry (id, queue, scope, due_ms, value)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+            (id, self.name, scope, due, sealed),
+        )?;
+        Ok(id)
+    }
+
+    /// The entry of this id.
+    pub fn get(&self, tx: &Tx<'_>, id: i64) -> Result<Option<T>, StoreError> {
+        let statement = tx.statement(
+            "SELECT id, scope, due_ms, value FROM queue_entry WHERE id = ?1 AND queue = ?2",
+        )?;
+        Ok(self.collect(tx, statement, (id, self.name))?.pop().map(|(_, value)| value))
+    }
+
+    /// Replaces the value and the due time of an entry. It keeps its id and rank. The entry must
+    /// exist: [`StoreError::Damaged`] when it does not.
+    pub fn update(&self, tx: &Tx<'_>, id: i64, due_ms: u64, value: &T) -> Result<(), StoreError> {
+        let scope: Vec<u8> = tx
+            .statement("SELECT scope FROM queue_entry WHERE id = ?1 AND queue = ?2")?
+            .query_row((id, self.name), |row| row.get(0))
+            .optional()?
+            .ok_or_else(|| StoreError::Damaged(format!("queue entry {id} does not exist")))?;
+        let due = due_column(due_ms);
+        let sealed = tx.cipher.seal(&self.place(tx, id, &scope, due), value)?;
+        tx.execute(
+            "UPDATE queue_entry SET due_ms = ?2, value = ?3 WHERE id = ?1",
+            (id, due, sealed),
+        )?;
+        Ok(())
+    }
+
+    /// Removes an entry; tells whether there was one.
+    pub fn remove(&self, tx: &Tx<'_>, id: i64) -> Result<bool, StoreError> {
+        let removed =
+            tx.execute("DELETE FROM queue_entry WHERE id = ?1 AND queue = ?2", (id, self.name))?;
+        Ok(removed > 0)
+    }
+
+    /// The entries due at `now_ms`, oldest first, at most `limit`.
+    pub fn due(&self, tx: &Tx<'_>, now_ms: u64, limit: usize) -> Result<Vec<(i64, T)>, StoreError> {
+        let statement = tx.statement(
+            "SELECT id, scope, due_ms, value FROM queue_entry
+             WHERE queue = ?1 AND due_ms <= ?2 ORDER BY id LIMIT ?3",
+        )?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.collect(tx, statement, (self.name, due_column(now_ms), limit))
+    }
+
+    /// The entries of a scope, oldest first.
+    pub fn in_scope(&self, tx: &Tx<'_>, scope: &[u8]) -> Result<Vec<(i64, T)>, StoreError> {
+        let statement = tx.statement(
+            "SELECT id, scope, due_ms, value FROM queue_entry
+             WHERE queue = ?1 AND scope = ?2 ORDER BY id",
+        )?;
+        self.collect(tx, statement, (self.name, self.scope(tx, scope)))
+    }
+
+    /// All entries, oldest first.
+    pub fn all(&self, tx: &Tx<'_>) -> Result<Vec<(i64, T)>, StoreError> {
+        let statement = tx.statement(
+            "SELECT id, scope, due_ms, value FROM queue_entry WHERE queue = ?1 ORDER BY id",
+        )?;
+        self.collect(tx, statement, (self.name,))
+    }
+
+    /// How many entries a scope has.
+    pub fn count_scope(&self, tx: &Tx<'_>, scope: &[u8]) -> Result<u64, StoreError> {
+        let count: i64 = tx
+            .statement("SELECT count(*) FROM queue_entry WHERE queue = ?1 AND scope = ?2")?
+            .query_row((self.name, self.scope(tx, scope)), |row| row.get(0))?;
+        Ok(count.unsigned_abs())
+    }
+
+    fn collect(
+        &self,
+        tx: &Tx<'_>,
+        mut statement: CachedStatement<'_>,
+        parameters: impl Params,
+    ) -> Result<Vec<(i64, T)>, StoreError> {
+        let mut rows = statement.query(parameters)?;
+        let mut entries = Vec::new();
+        while let Some(row) = rows.next()? {
+            entries.push(self.entry(tx, row)?);
+        }
+        Ok(entries)
+    }
+
+    fn entry(&self, tx: &Tx<'_>, row: &Row<'_>) -> Result<(i64, T), StoreError> {
+        let blob = |column| -> Result<&[u8], StoreError> {
+            Ok(row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?)
+        };
+        let (id, due): (i64, i64) = (row.get(0)?, row.get(2)?);
+        let place = self.place(tx, id, blob(1)?, due);
+        Ok((id, tx.cipher.open(&place, blob(3)?)?.decode()?))
+    }
+
+    fn scope(&self, tx: &Tx<'_>, scope: &[u8]) -> Hash {
+        tx.cipher.hash(&format!("scope of queue {}", self.name), scope)
+    }
+
+    fn place(&self, tx: &Tx<'_>, id: i64, scope: &[u8], due: i64) -> Place {
+        tx.cipher.place(
+            "queue_entry",
+            &[self.name.as_bytes(), &id.to_be_bytes(), scope, &due.to_be_bytes()],
+        )
+    }
+}
+
+/// SQLite's integers are signed; what is beyond them is never due.
+fn due_column(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}

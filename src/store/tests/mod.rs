@@ -1,0 +1,52 @@
+//! Tests of the store, by what it promises: transactions, records and queues, opening, damage,
+//! and OpenMLS's rows.
+
+#[cfg(all(unix, feature = "test-hooks"))]
+mod crash;
+mod damage;
+mod format;
+mod mls_flow;
+mod mls_overlay;
+mod mls_rows;
+mod opening;
+mod records;
+mod transactions;
+
+use std::path::Path;
+
+use rusqlite::Params;
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use super::{Store, StoreError, StoreKeyMaterial, lock};
+
+const KEY: [u8; 32] = [7; 32];
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Record {
+    name: String,
+    bytes: Vec<u8>,
+}
+
+fn record(name: &str) -> Record {
+    Record { name: name.to_owned(), bytes: name.bytes().rev().collect() }
+}
+
+fn open(dir: &Path) -> Result<Store, StoreError> {
+    Store::open(dir, StoreKeyMaterial::Raw(&KEY))
+}
+
+fn fresh() -> (TempDir, Store) {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path()).unwrap();
+    (dir, store)
+}
+
+/// Changes rows behind the store's back.
+fn raw(store: &Store, sql: &str, parameters: impl Params) -> usize {
+    lock(&store.writer).execute(sql, parameters).unwrap()
+}
+
+fn is_damaged<T>(result: Result<T, StoreError>) -> bool {
+    matches!(result, Err(StoreError::Damaged(_)))
+}

@@ -1,0 +1,202 @@
+//! Whole or not at all: errors, panics, savepoints, a full disk, reads beside a write.
+
+use std::{panic::AssertUnwindSafe, sync::mpsc, thread};
+
+use super::{Record, fresh, open, record};
+use crate::store::{Collection, Store, StoreError, lock};
+
+const RECORDS: Collection<Record> = Collection::new("records");
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+enum CallerError {
+    #[error("the caller gave up")]
+    GaveUp,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn put(store: &Store, key: &str) -> Result<(), StoreError> {
+    store.write(|tx| RECORDS.put(tx, b"", key.as_bytes(), &record(key)))
+}
+
+fn names(store: &Store) -> Vec<String> {
+    let records = store.read(|tx| RECORDS.list_all(tx)).unwrap();
+    records.into_iter().map(|record| record.name).collect()
+}
+
+#[test]
+fn a_store_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Store>();
+    shared::<Collection<std::cell::Cell<u8>>>();
+}
+
+#[test]
+fn an_error_undoes_the_transaction() {
+    let (_dir, store) = fresh();
+    put(&store, "before").unwrap();
+    let result = store.write(|tx| {
+        RECORDS.put(tx, b"", b"lost", &record("lost"))?;
+        RECORDS.delete(tx, b"", b"before")?;
+        Err::<(), _>(CallerError::GaveUp)
+    });
+    assert_eq!(result, Err(CallerError::GaveUp));
+    assert_eq!(names(&store), ["before"]);
+}
+
+#[test]
+fn a_panic_undoes_the_transaction_and_leaves_the_store_usable() {
+    let (_dir, store) = fresh();
+    put(&store, "before").unwrap();
+    let panicked = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        store.write(|tx| -> Result<(), StoreError> {
+            RECORDS.put(tx, b"", b"lost", &record("lost"))?;
+            tx.savepoint(|| -> Result<(), StoreError> {
+                RECORDS.put(tx, b"", b"lost too", &record("lost too"))?;
+                std::panic::resume_unwind(Box::new("the closure's own panic"))
+            })
+        })
+    }));
+    assert!(panicked.is_err());
+    let panicked = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        store.read(|tx| -> Result<(), StoreError> {
+            RECORDS.list_all(tx)?;
+            std::panic::resume_unwind(Box::new("the closure's own panic"))
+        })
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(names(&store), ["before"]);
+    put(&store, "after").unwrap();
+    assert_eq!(names(&store), ["before", "after"]);
+}
+
+#[test]
+fn a_failed_savepoint_is_undone_alone() {
+    let (_dir, store) = fresh();
+    store
+        .write(|tx| {
+            RECORDS.put(tx, b"", b"1", &record("outer"))?;
+            let failed = tx.savepoint(|| {
+                RECORDS.put(tx, b"", b"2", &record("undone"))?;
+                tx.savepoint(|| RECORDS.put(tx, b"", b"3", &record("undone with it")))?;
+                Err::<(), _>(CallerError::GaveUp)
+            });
+            assert_eq!(failed, Err(CallerError::GaveUp));
+            tx.savepoint(|| {
+                RECORDS.put(tx, b"", b"4", &record("kept"))?;
+                let inner = tx.savepoint(|| {
+                    RECORDS.put(tx, b"", b"4", &record("undone"))?;
+                    RECORDS.delete(tx, b"", b"1")?;
+                    Err::<(), _>(CallerError::GaveUp)
+                });
+                assert_eq!(inner, Err(CallerError::GaveUp));
+                Ok::<_, CallerError>(())
+            })?;
+            RECORDS.put(tx, b"", b"5", &record("last"))?;
+            Ok::<_, CallerError>(())
+        })
+        .unwrap();
+    assert_eq!(names(&store), ["outer", "kept", "last"]);
+}
+
+#[test]
+fn a_read_sees_one_state_while_a_write_runs() {
+    let (_dir, store) = fresh();
+    put(&store, "before").unwrap();
+    let (started, wait_started) = mpsc::channel();
+    let (go, wait_go) = mpsc::channel();
+    thread::scope(|scope| {
+        let store = &store;
+        scope.spawn(move || {
+            store
+                .write(|tx| {
+                    RECORDS.put(tx, b"", b"new", &record("new"))?;
+                    started.send(()).unwrap();
+                    wait_go.recv().unwrap();
+                    Ok::<_, StoreError>(())
+                })
+                .unwrap();
+        });
+        wait_started.recv().unwrap();
+        assert_eq!(names(store), ["before"], "a read waits for no writer");
+        store
+            .read(|tx| {
+                assert_eq!(RECORDS.count(tx, b"")?, 1);
+                go.send(()).unwrap();
+                // Blocks until the other thread has committed.
+                put(store, "third")?;
+                assert_eq!(RECORDS.count(tx, b"")?, 1, "the snapshot moved");
+                Ok::<_, StoreError>(())
+            })
+            .unwrap();
+    });
+    assert_eq!(names(&store), ["before", "new", "third"]);
+}
+
+#[test]
+fn writing_in_a_read_fails() {
+    let (_dir, store) = fresh();
+    let result = store.read(|tx| RECORDS.put(tx, b"", b"", &record("no")));
+    assert!(matches!(result, Err(StoreError::Io(_))), "{result:?}");
+    assert_eq!(names(&store), [""; 0]);
+}
+
+/// The disk is full for SQLite when the database may have no more pages.
+fn set_pages(store: &Store, pages: i64) {
+    let writer = lock(&store.writer);
+    let set: i64 = writer
+        .query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get(0))
+        .unwrap();
+    assert!(set >= pages);
+}
+
+#[test]
+fn a_full_disk_undoes_the_transaction_and_passes() {
+    let (dir, store) = fresh();
+    put(&store, "before").unwrap();
+    let pages: i64 =
+        lock(&store.writer).query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    set_pages(&store, pages + 8);
+    let large = Record { name: "large".to_owned(), bytes: vec![200; 100_000] };
+    let full = store.write(|tx| {
+        RECORDS.put(tx, b"", b"small", &record("small"))?;
+        RECORDS.put(tx, b"", b"large", &large)
+    });
+    assert_eq!(full, Err(StoreError::Full));
+    assert_eq!(names(&store), ["before"]);
+    // SQLite undoes the whole transaction, so a caller that goes on learns that nothing is kept.
+    let full = store.write(|tx| {
+        let full = tx.savepoint(|| RECORDS.put(tx, b"", b"large", &large));
+        assert_eq!(full, Err(StoreError::Full));
+        let after = RECORDS.put(tx, b"", b"small", &record("small"));
+        assert_eq!(after, Err(StoreError::Full));
+        Ok::<_, StoreError>(())
+    });
+    assert_eq!(full, Err(StoreError::Full));
+    assert_eq!(names(&store), ["before"]);
+    put(&store, "small").unwrap();
+    assert_eq!(names(&store), ["before", "small"]);
+    set_pages(&store, 1 << 30);
+    store.write(|tx| RECORDS.put(tx, b"", b"large", &large)).unwrap();
+    drop(store);
+    let store = open(dir.path()).unwrap();
+    assert_eq!(names(&store), ["before", "small", "large"]);
+}
+
+#[test]
+fn nothing_is_committed_piecemeal_once_sqlite_has_undone_the_transaction() {
+    let (_dir, store) = fresh();
+    put(&store, "before").unwrap();
+    let result = store.write(|tx| {
+        RECORDS.put(tx, b"", b"lost", &record("lost"))?;
+        // What SQLite does by itself after some I/O errors.
+        tx.run("ROLLBACK")?;
+        let after = RECORDS.put(tx, b"", b"piece", &record("piece"));
+        assert!(matches!(after, Err(StoreError::Io(_))));
+        Ok::<_, StoreError>(())
+    });
+    assert!(matches!(result, Err(StoreError::Io(_))));
+    assert_eq!(names(&store), ["before"]);
+    put(&store, "after").unwrap();
+    assert_eq!(names(&store), ["before", "after"]);
+}

@@ -1,0 +1,266 @@
+//! An app, as small as one can be: an account, a device, its engine, and the loop between them.
+//!
+//! It does what the implementation guide tells an app to do and nothing cleverer, so that a test
+//! which passes here says that an app can pass it. Its store lives in a directory of its own,
+//! beside the sync token, which is written only after the engine has taken a sync's changes: a
+//! crash between the two brings the same sync again.
+
+mod account;
+mod rooms;
+mod transport;
+
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use matrix_mls::{
+    DecryptedMessage, EventOutcome, MachineConfig, MlsError, MlsMachine, MlsRoom, Publishing,
+    StoreKey, SyncSummary, sync_changes_from_response,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub use rooms::ReadEvent;
+pub use transport::Driven;
+
+use crate::{Http, KitError, http::segment};
+
+/// How a client is set up, where that differs from the usual.
+#[derive(Clone)]
+pub struct ClientOptions {
+    /// Where the store lives; a temporary directory when not said.
+    pub directory: Option<PathBuf>,
+    /// How the store is sealed.
+    pub store_key: StoreKey,
+    /// Whether the engine publishes the device's keys itself.
+    pub publishing: Publishing,
+    /// How long [`Client::drive`] and [`Client::prepare`] go on before they give up.
+    pub patience: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            store_key: StoreKey::Raw { key: vec![7; 32] },
+            publishing: Publishing::Alone,
+            patience: Duration::from_secs(20),
+        }
+    }
+}
+
+/// What one sync brought.
+#[derive(Debug, Clone, Default)]
+pub struct Synced {
+    /// The messages it made readable, and those that syncs inside other calls did before it.
+    pub messages: Vec<DecryptedMessage>,
+    /// The engine's results, of this sync alone.
+    pub summary: SyncSummary,
+    /// The response itself.
+    pub response: Value,
+}
+
+/// One device of one user, with its engine.
+pub struct Client {
+    user_id: String,
+    device_id: String,
+    password: String,
+    http: Http,
+    options: ClientOptions,
+    directory: PathBuf,
+    /// Deletes the directory at the end, where it is a temporary one.
+    _temporary: Option<TempDir>,
+    machine: Option<Arc<MlsMachine>>,
+    /// The token of the next sync. Its lock lets one sync run at a time.
+    since: tokio::sync::Mutex<Option<String>>,
+    /// Messages that came while a call other than `sync` had to sync.
+    unread: Mutex<VecDeque<DecryptedMessage>>,
+    /// Parts of paths whose next answers are to be thrown away.
+    forgotten_answers: Mutex<Vec<(String, u32)>>,
+}
+
+impl Client {
+    /// `@user:server/DEVICE`, as it is named in errors.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.user_id, self.device_id)
+    }
+
+    /// The Matrix user id.
+    pub fn user_id(&self) -> &str {
+        &self.user_id
+    }
+
+    /// The Matrix device id.
+    pub fn device_id(&self) -> &str {
+        &self.device_id
+    }
+
+    /// The password that [`Client::register`] chose.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// The directory of the engine's store.
+    pub fn store_path(&self) -> PathBuf {
+        self.directory.join("store")
+    }
+
+    /// This device's own requests, for what the client has no method for.
+    pub fn http(&self) -> &Http {
+        &self.http
+    }
+
+    /// The engine.
+    pub fn machine(&self) -> Result<&Arc<MlsMachine>, KitError> {
+        self.machine.as_ref().ok_or_else(|| self.gave_up("using the engine", "it is closed"))
+    }
+
+    /// The engine's handle of a room.
+    pub async fn room(&self, room_id: &str) -> Result<Arc<MlsRoom>, KitError> {
+        let room = self.machine()?.room(room_id.to_owned());
+        room.map_err(self.engine(format!("opening room {room_id}")))
+    }
+
+    fn since_path(directory: &Path) -> PathBuf {
+        directory.join("since")
+    }
+
+    async fn open_machine(&mut self) -> Result<(), KitError> {
+        let config = MachineConfig {
+            user_id: self.user_id.clone(),
+            device_id: self.device_id.clone(),
+            store_path: self.store_path().to_string_lossy().into_owned(),
+            store_key: self.options.store_key.clone(),
+            publishing: self.options.publishing,
+        };
+        let machine = MlsMachine::open(config).await;
+        self.machine = Some(machine.map_err(self.engine("opening the engine"))?);
+        let since = std::fs::read_to_string(Self::since_path(&self.directory)).ok();
+        *self.since.get_mut() = since.filter(|since| !since.is_empty());
+        Ok(())
+    }
+
+    /// Closes the engine.
+    pub async fn close(&mut self) -> Result<(), KitError> {
+        match self.machine.take() {
+            Some(machine) => machine.close().await.map_err(self.engine("closing the engine")),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes the engine and opens it again from what is on disk, as a restart of the app does.
+    pub async fn restart(&mut self) -> Result<(), KitError> {
+        self.close().await?;
+        self.open_machine().await
+    }
+
+    /// Opens the engine again without having closed it, as after the app was killed. Handles of
+    /// rooms must have been dropped before.
+    pub async fn crash(&mut self) -> Result<(), KitError> {
+        drop(self.machine.take());
+        self.open_machine().await
+    }
+
+    /// Deletes the store and the sync token and begins anew with the same device id.
+    pub async fn wipe(&mut self) -> Result<(), KitError> {
+        self.close().await?;
+        std::fs::remove_dir_all(self.store_path()).map_err(KitError::io("deleting the store"))?;
+        self.forget_sync_token().await?;
+        self.open_machine().await
+    }
+
+    /// The next sync is an initial one.
+    pub async fn forget_sync_token(&self) -> Result<(), KitError> {
+        let mut since = self.since.lock().await;
+        *since = None;
+        match std::fs::remove_file(Self::since_path(&self.directory)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(KitError::io("deleting the sync token")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Syncs once, without waiting for news.
+    pub async fn sync(&self) -> Result<Synced, KitError> {
+        self.sync_for(Duration::ZERO).await
+    }
+
+    /// Syncs once, waiting this long for news.
+    pub async fn sync_for(&self, timeout: Duration) -> Result<Synced, KitError> {
+        let mut synced = self.sync_once(timeout).await?;
+        let mut messages: Vec<DecryptedMessage> = self.unread().drain(..).collect();
+        messages.append(&mut synced.messages);
+        synced.messages = messages;
+        Ok(synced)
+    }
+
+    async fn sync_once(&self, timeout: Duration) -> Result<Synced, KitError> {
+        let mut since = self.since.lock().await;
+        let mut path = format!(
+            "/_matrix/client/v3/sync?timeout={}&filter={}",
+            timeout.as_millis(),
+            segment(r#"{"room":{"timeline":{"limit":50}},"presence":{"not_types":["*"]}}"#),
+        );
+        if let Some(since) = &*since {
+            path.push_str(&format!("&since={}", segment(since)));
+        }
+        let response = self.http.get(&path).await?;
+        let next_batch = response["next_batch"].as_str().unwrap_or_default().to_owned();
+        if next_batch.is_empty() {
+            return Err(KitError::BadAnswer {
+                device: self.name(),
+                what: "GET /sync".to_owned(),
+                answer: response.to_string(),
+            });
+        }
+        let machine = self.machine()?;
+        let changes = sync_changes_from_response(response.to_string())
+            .map_err(self.engine("reading a sync response"))?;
+        let summary = machine.receive_sync(changes).await;
+        let summary = summary.map_err(self.engine("taking a sync"))?;
+        self.keep_sync_token(&next_batch)?;
+        *since = Some(next_batch);
+        let messages = summary
+            .rooms
+            .iter()
+            .flat_map(|room| &room.events)
+            .filter_map(|event| match &event.outcome {
+                EventOutcome::Message { message } => Some(message.clone()),
+                _ => None,
+            })
+            .collect();
+        Ok(Synced { messages, summary, response })
+    }
+
+    /// Syncs for a call that is not about messages; those that come are kept for the next sync.
+    async fn sync_aside(&self) -> Result<(), KitError> {
+        let synced = self.sync_once(Duration::ZERO).await?;
+        self.unread().extend(synced.messages);
+        Ok(())
+    }
+
+    fn keep_sync_token(&self, token: &str) -> Result<(), KitError> {
+        let path = Self::since_path(&self.directory);
+        let written = self.directory.join("since.new");
+        std::fs::write(&written, token)
+            .and_then(|()| std::fs::rename(&written, &path))
+            .map_err(KitError::io("keeping the sync token"))
+    }
+
+    fn unread(&self) -> MutexGuard<'_, VecDeque<DecryptedMessage>> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn engine(&self, what: impl Into<String>) -> impl FnOnce(MlsError) -> KitError {
+        let (device, what) = (self.name(), what.into());
+        move |error| KitError::Engine { device, what, error }
+    }
+
+    fn gave_up(&self, what: impl Into<String>, reason: impl Into<String>) -> KitError {
+        KitError::GaveUp { device: self.name(), what: what.into(), reason: reason.into() }
+    }
+}

@@ -1,0 +1,158 @@
+//! The loop between the engine's request queue and the homeserver.
+
+use std::{
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
+
+use matrix_mls::{OutgoingRequest, RequestOutcome, SendPlan};
+
+use super::Client;
+use crate::KitError;
+
+/// The shortest pause before a request is offered again, so that no loop spins.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+
+/// What [`Client::drive`] sent.
+#[derive(Debug, Clone, Default)]
+pub struct Driven {
+    /// How many requests were accepted.
+    pub accepted: usize,
+    /// The refused ones: method and path, code, reason.
+    pub refused: Vec<(String, String, String)>,
+}
+
+impl Client {
+    /// The answers to the next `times` requests of the engine whose path contains `part` are
+    /// thrown away after the homeserver has executed them.
+    pub fn forget_answers(&self, part: &str, times: u32) {
+        let mut forgotten = self.forgotten_answers.lock().unwrap_or_else(PoisonError::into_inner);
+        forgotten.push((part.to_owned(), times));
+    }
+
+    fn forgets(&self, path: &str) -> bool {
+        let mut forgotten = self.forgotten_answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let matching = forgotten.iter_mut().find(|(part, times)| *times > 0 && path.contains(part));
+        matching.map(|(_, times)| *times -= 1).is_some()
+    }
+
+    /// Sends one request of the engine and tells it the answer.
+    pub async fn send_request(
+        &self,
+        request: &OutgoingRequest,
+    ) -> Result<RequestOutcome, KitError> {
+        let sent = self.http.send(
+            &request.method,
+            &request.path,
+            &request.content_type,
+            request.body.clone(),
+        );
+        let (status, body) = match sent.await {
+            Ok(_) if self.forgets(&request.path) => (0, Vec::new()),
+            Ok(answer) => (answer.status, answer.body),
+            Err(KitError::NoAnswer { .. }) => (0, Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let what = format!("{} {} answered {status}", request.method, request.path);
+        let outcome = self.machine()?.mark_request_as_sent(request.id.clone(), status, body).await;
+        outcome.map_err(self.engine(what))
+    }
+
+    /// Sends what the engine wants sent until nothing is due. Waits where it is told to, within
+    /// the client's patience; refusals are reported, not errors.
+    pub async fn drive(&self) -> Result<Driven, KitError> {
+        let mut driven = Driven::default();
+        let began = Instant::now();
+        loop {
+            let requests = self.machine()?.outgoing_requests().await;
+            let requests = requests.map_err(self.engine("listing outgoing requests"))?;
+            if requests.is_empty() {
+                return Ok(driven);
+            }
+            let pause = self.send_all(&requests, &mut driven).await?;
+            self.pause(began, pause, "sending the engine's requests", &requests).await?;
+        }
+    }
+
+    /// Sends these requests in order. Returns for how long those that failed want to wait.
+    async fn send_all(
+        &self,
+        requests: &[OutgoingRequest],
+        driven: &mut Driven,
+    ) -> Result<Option<Duration>, KitError> {
+        let mut pause: Option<Duration> = None;
+        for request in requests {
+            match self.send_request(request).await? {
+                RequestOutcome::Accepted => driven.accepted += 1,
+                RequestOutcome::RetryLater { after_ms } => {
+                    let after = Duration::from_millis(after_ms).max(SHORTEST_PAUSE);
+                    pause = Some(pause.map_or(after, |pause| pause.min(after)));
+                }
+                RequestOutcome::Refused { code, reason } => {
+                    let what = format!("{} {}", request.method, request.path);
+                    driven.refused.push((what, code, reason));
+                }
+            }
+        }
+        Ok(pause)
+    }
+
+    async fn pause(
+        &self,
+        began: Instant,
+        pause: Option<Duration>,
+        what: &str,
+        requests: &[OutgoingRequest],
+    ) -> Result<(), KitError> {
+        let left = self.options.patience.saturating_sub(began.elapsed());
+        let pause = pause.unwrap_or_default();
+        if left.is_zero() || pause > left {
+            let paths: Vec<&str> = requests.iter().map(|request| request.path.as_str()).collect();
+            return Err(self.gave_up(what, format!("still to send: {}", paths.join(", "))));
+        }
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// Does what has to come before a send to this room, until the engine says it is ready.
+    pub async fn prepare(&self, room_id: &str) -> Result<(), KitError> {
+        let room = self.room(room_id).await?;
+        let began = Instant::now();
+        let what = format!("preparing to send to {room_id}");
+        loop {
+            let plan = room.prepare_to_send().await.map_err(self.engine(&*what))?;
+            let (requests, retry_after) = match plan {
+                SendPlan::Ready => return Ok(()),
+                SendPlan::Waiting { requests, retry_after_ms } => {
+                    (requests, retry_after_ms.map(Duration::from_millis))
+                }
+            };
+            let mut driven = Driven::default();
+            let mut pause = self.send_all(&requests, &mut driven).await?;
+            if driven.accepted == 0 {
+                // Nothing moved: what the engine waits for may be on the homeserver already.
+                self.sync_aside().await?;
+                pause = Some(pause.or(retry_after).unwrap_or_default().max(SHORTEST_PAUSE));
+            }
+            self.pause(began, pause, &what, &requests).await?;
+        }
+    }
+
+    /// Sends and syncs until this device has nothing to send and sees nothing new. Messages that
+    /// come are kept for the next [`Client::sync`].
+    pub async fn settle(&self) -> Result<(), KitError> {
+        let began = Instant::now();
+        loop {
+            let driven = self.drive().await?;
+            let synced = self.sync_once(Duration::ZERO).await?;
+            self.unread().extend(synced.messages);
+            let quiet = ["rooms", "to_device", "device_lists"]
+                .iter()
+                .all(|part| synced.response.get(part).is_none());
+            if quiet && driven.accepted == 0 {
+                return Ok(());
+            }
+            self.pause(began, None, "settling", &[]).await?;
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Reading a room: pages of its timeline, single events, state and members, and the form in
+//! which an event is shown to a device.
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Shared,
+    answer::{Answer, Sender},
+    error::Refusal,
+    events::now_ms,
+    state::{Event, Room, World},
+};
+
+/// The event as a client gets it. In a sync the room id is left out, as it is the key there.
+pub(super) fn show(room: &Room, event: &Event, sender: &Sender, in_sync: bool) -> Value {
+    let mut unsigned = Map::new();
+    unsigned.insert("age".to_owned(), json!(now_ms().saturating_sub(event.origin_server_ts)));
+    if let Some((user_id, device_id, txn_id)) = &event.transaction
+        && *user_id == sender.user_id
+        && *device_id == sender.device_id
+    {
+        unsigned.insert("transaction_id".to_owned(), json!(txn_id));
+    }
+    if let Some(replaced) = event.replaces.and_then(|index| room.events.get(index)) {
+        unsigned.insert("replaces_state".to_owned(), json!(replaced.event_id));
+        unsigned.insert("prev_content".to_owned(), replaced.content.clone());
+        unsigned.insert("prev_sender".to_owned(), json!(replaced.sender));
+    }
+    let mut shown = json!({
+        "type": event.event_type, "sender": event.sender, "content": event.content,
+        "event_id": event.event_id, "origin_server_ts": event.origin_server_ts,
+        "unsigned": unsigned,
+    });
+    if let Some(state_key) = &event.state_key {
+        shown["state_key"] = json!(state_key);
+    }
+    if !in_sync {
+        shown["room_id"] = json!(room.id);
+    }
+    shown
+}
+
+/// A room that this user may read, and up to which position.
+fn readable<'a>(
+    world: &'a World,
+    room_id: &str,
+    sender: &Sender,
+) -> Result<(&'a Room, u64), Refusal> {
+    let room = world.rooms.get(room_id);
+    let until = room.and_then(|room| Some((room, room.readable_until(&sender.user_id)?)));
+    until
+        .ok_or_else(|| Refusal::forbidden(format!("User {} not in room {room_id}", sender.user_id)))
+}
+
+pub(super) async fn event(
+    State(shared): State<Arc<Shared>>,
+    Path((room_id, event_id)): Path<(String, String)>,
+    sender: Sender,
+) -> Answer {
+    let world = shared.world();
+    // Whoever may not see the event is told the same as where it does not exist.
+    let not_found = || Refusal::not_found("Event not found.");
+    let (room, until) = readable(&world, &room_id, &sender).map_err(|_| not_found())?;
+    let event = room.events.iter().find(|event| event.event_id == event_id);
+    let event = event.filter(|event| event.position <= until).ok_or_else(not_found)?;
+    Ok(Json(show(room, event, &sender, false)))
+}
+
+/// A position as pagination and sync tokens write it.
+pub(super) fn token(position: u64) -> String {
+    format!("s{position}")
+}
+
+/// Reads the position out of a token; what follows it concerns sync alone.
+pub(super) fn position_of(token: &str) -> Result<u64, Refusal> {
+    let digits = token.strip_prefix('s').and_then(|rest| rest.split('_').next());
+    let position = digits.and_then(|digits| digits.parse().ok());
+    position.ok_or_else(|| Refusal::invalid(format!("Invalid stream token {token}")))
+}
+
+pub(super) async fn messages(
+    State(shared): State<Arc<Shared>>,
+    Path(room_id): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+    sender: Sender,
+) -> Answer {
+    let world = shared.world();
+    let (room, until) = readable(&world, &room_id, &sender)?;
+    let backwards = match query.get("dir").map(String::as_str) {
+        Some("b") => true,
+        Some("f") => false,
+        _ => return Err(Refusal::invalid("dir must be b or f")),
+    };
+    let limit = match query.get("limit") {
+        None => 10,
+        Some(limit) => limit
+            .parse::<usize>()
+            .map_err(|_| Refusal::invalid("limit must be a number"))?
+            .min(1000),
+    };
+    let start = match query.get("from") {
+        Some(from) => position_of(from)?,
+        None if backwards => world.position.min(until),
+        None => 0,
+    };
+    let end = query.get("to").map(|to| position_of(to)).transpose()?;
+    let readable = room.events.iter().filter(|event| event.position <= until);
+    let page: Vec<&Event> = match backwards {
+        true => {
+            let after = end.unwrap_or(0);
+            let before = readable.filter(|event| event.position <= start && event.position > after);
+            let mut page: Vec<_> = before.collect();
+            page.reverse();
+            page
+        }
+        false => {
+            let last = end.unwrap_or(u64::MAX);
+            readable.filter(|event| event.position > start && event.position <= last).collect()
+        }
+    };
+    let page: Vec<&Event> = page.into_iter().take(limit).collect();
+    let chunk: Vec<Value> = page.iter().map(|event| show(room, event, &sender, false)).collect();
+    let mut answer = json!({ "chunk": chunk, "start": token(start) });
+    if let Some(last) = page.last() {
+        let position = if backwards { last.position - 1 } else { last.position };
+        answer["end"] = json!(token(position));
+    }
+    Ok(Json(answer))
+}
+
+pub(super) async fn full_state(
+    State(shared): State<Arc<Shared>>,
+    Path(room_id): Path<String>,
+    sender: Sender,
+) -> Answer {
+    let world = shared.world();
+    let (room, until) = readable(&world, &room_id, &sender)?;
+    Ok(Json(Value::from(state_until(room, until, &sender))))
+}
+
+fn state_until(room: &Room, until: u64, sender: &Sender) -> Vec<Value> {
+    let end = room.events.iter().take_while(|event| event.position <= until).count();
+    let state = room.state_before(end);
+    state
+        .values()
+        .filter_map(|index| room.events.get(*index))
+        .map(|event| show(room, event, sender, false))
+        .collect()
+}
+
+pub(super) async fn state_without_key(
+    shared: State<Arc<Shared>>,
+    Path((room_id, event_type)): Path<(String, String)>,
+    sender: Sender,
+) -> Answer {
+    state(shared, Path((room_id, event_type, String::new())), sender).await
+}
+
+pub(super) async fn state(
+    State(shared): State<Arc<Shared>>,
+    Path((room_id, event_type, state_key)): Path<(String, String, String)>,
+    sender: Sender,
+) -> Answer {
+    let world = shared.world();
+    let (room, until) = readable(&world, &room_id, &sender)?;
+    let end = room.events.iter().take_while(|event| event.position <= until).count();
+    let index = room.state_before(end).get(&(event_type.as_str(), state_key.as_str())).copied();
+    let event = index.and_then(|index| room.events.get(index));
+    let event = event.ok_or_else(|| Refusal::not_found("Event not found."))?;
+    Ok(Json(event.content.clone()))
+}
+
+pub(super) async fn members(
+    State(shared): State<Arc<Shared>>,
+    Path(room_id): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+    sender: Sender,
+) -> Answer {
+    let world = shared.world();
+    let (room, until) = readable(&world, &room_id, &sender)?;
+    let until = match query.get("at") {
+        Some(at) => until.min(position_of(at)?),
+        None => until,
+    };
+    let mut members = state_until(room, until, &sender);
+    members.retain(|event| {
+        let membership = event["content"]["membership"].as_str();
+        event["type"] == "m.room.member"
+            && query.get("membership").is_none_or(|only| membership == Some(only))
+            && query.get("not_membership").is_none_or(|not| membership != Some(not))
+    });
+    Ok(Json(json!({ "chunk": members })))
+}
+
+pub(super) async fn joined_members(
+    State(shared): State<Arc<Shared>>,
+    Path(room_id): Path<String>,
+    sender: Sender,
+) -> Answer {
+    let world = shared.world();
+    let room = super::membership::room_of_member(&world, &room_id, &sender.user_id)?;
+    let joined: Map<String, Value> = state_until(room, u64::MAX, &sender)
+        .into_iter()
+        .filter(|event| {
+            event["type"] == "m.room.member" && event["content"]["membership"] == "join"
+        })
+        .filter_map(|event| {
+            let user_id = event["state_key"].as_str()?.to_owned();
+            Some((user_id, json!({ "display_name": event["content"]["displayname"] })))
+        })
+        .collect();
+    Ok(Json(json!({ "joined": joined })))
+}

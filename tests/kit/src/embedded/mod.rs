@@ -1,0 +1,159 @@
+//! A Matrix homeserver inside the test process: the client-server endpoints that an MLS engine
+//! and its test client use, answering as Synapse 1.163 does.
+//!
+//! It listens on a free port of 127.0.0.1 from a thread of its own, keeps all in memory, has one
+//! lock, and is gone when dropped. What a real server and network do to a client can be ordered
+//! through [`Controls`]. Where its answers are checked against Synapse: `tests/homeserver.rs`.
+
+mod accounts;
+mod answer;
+mod controls;
+mod error;
+mod events;
+mod gate;
+mod keys;
+mod membership;
+mod messages;
+mod room_creation;
+mod state;
+mod sync;
+mod to_device;
+
+use std::{
+    io,
+    net::TcpListener,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+};
+
+use axum::{
+    Router,
+    routing::{get, post, put},
+};
+use tokio::sync::{oneshot, watch};
+
+pub use controls::{Controls, Fault, RateLimit, RequestRecord, Target};
+use state::World;
+
+/// A running embedded homeserver; it stops when dropped.
+pub struct EmbeddedServer {
+    base_url: String,
+    controls: Controls,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What every request handler sees.
+pub(crate) struct Shared {
+    world: Mutex<World>,
+    /// The world's position, for those who wait for the next change.
+    position: watch::Sender<u64>,
+}
+
+impl Shared {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the world and wakes waiting syncs.
+    fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        let mut world = self.world();
+        let result = change(&mut world);
+        self.position.send_replace(world.position);
+        result
+    }
+}
+
+impl EmbeddedServer {
+    /// Starts a server that knows nobody.
+    pub fn start() -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let base_url = format!("http://{}", listener.local_addr()?);
+        let world = World::new("embedded.test");
+        let (position, _) = watch::channel(world.position);
+        let shared = Arc::new(Shared { world: Mutex::new(world), position });
+        let controls = Controls::new(shared.clone());
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let router = routes().with_state(shared);
+        let gate_controls = controls.clone();
+        let thread = std::thread::Builder::new().name("embedded-homeserver".to_owned()).spawn(
+            move || {
+                runtime.block_on(gate::serve(listener, router, gate_controls, stopped));
+            },
+        )?;
+        Ok(Self { base_url, controls, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where it listens, without a trailing slash.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// The handle that makes it misbehave.
+    pub fn controls(&self) -> &Controls {
+        &self.controls
+    }
+}
+
+impl Drop for EmbeddedServer {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn routes() -> Router<Arc<Shared>> {
+    let v3 = Router::new()
+        .route("/register", post(accounts::register))
+        .route("/login", get(accounts::login_flows).post(accounts::login))
+        .route("/logout", post(accounts::logout))
+        .route("/logout/all", post(accounts::logout_all))
+        .route("/account/whoami", get(accounts::whoami))
+        .route("/devices", get(accounts::devices))
+        .route("/delete_devices", post(accounts::delete_devices))
+        .route("/createRoom", post(room_creation::create_room))
+        .route("/joined_rooms", get(membership::joined_rooms))
+        .route("/join/{room_id}", post(membership::join))
+        .route("/rooms/{room_id}/join", post(membership::join))
+        .route("/rooms/{room_id}/invite", post(membership::invite))
+        .route("/rooms/{room_id}/leave", post(membership::leave))
+        .route("/rooms/{room_id}/kick", post(membership::kick))
+        .route("/rooms/{room_id}/ban", post(membership::ban))
+        .route("/rooms/{room_id}/unban", post(membership::unban))
+        .route("/rooms/{room_id}/members", get(messages::members))
+        .route("/rooms/{room_id}/joined_members", get(messages::joined_members))
+        .route("/rooms/{room_id}/messages", get(messages::messages))
+        .route("/rooms/{room_id}/event/{event_id}", get(messages::event))
+        .route("/rooms/{room_id}/send/{event_type}/{txn_id}", put(events::send))
+        .route("/rooms/{room_id}/state", get(messages::full_state))
+        .route(
+            "/rooms/{room_id}/state/{event_type}",
+            get(messages::state_without_key).put(events::send_state_without_key),
+        )
+        .route(
+            "/rooms/{room_id}/state/{event_type}/",
+            get(messages::state_without_key).put(events::send_state_without_key),
+        )
+        .route(
+            "/rooms/{room_id}/state/{event_type}/{state_key}",
+            get(messages::state).put(events::send_state),
+        )
+        .route("/sync", get(sync::sync))
+        .route("/keys/upload", post(keys::upload))
+        .route("/keys/query", post(keys::query))
+        .route("/keys/claim", post(keys::claim))
+        .route("/keys/device_signing/upload", post(keys::upload_cross_signing))
+        .route("/sendToDevice/{event_type}/{txn_id}", put(to_device::send));
+    Router::new()
+        .route("/_matrix/client/versions", get(accounts::versions))
+        .nest("/_matrix/client/v3", v3.clone())
+        .nest("/_matrix/client/r0", v3)
+        .fallback(answer::unrecognized)
+        .method_not_allowed_fallback(answer::unrecognized_method)
+}

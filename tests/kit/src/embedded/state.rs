@@ -1,0 +1,250 @@
+//! What the embedded homeserver knows: accounts, devices, rooms and one stream of positions.
+//!
+//! Everything lives in one [`World`] behind one mutex, so each request is atomic and the order of
+//! changes is total: every change takes the next position, and a sync token is such a position.
+//! Nothing here speaks HTTP; the modules beside it read and change the world under its lock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    time::Instant,
+};
+
+use serde_json::{Value, json};
+
+/// All that the server remembers.
+pub(super) struct World {
+    pub server_name: String,
+    /// The position of the latest change.
+    pub position: u64,
+    pub users: BTreeMap<String, User>,
+    /// Access token to (user, device).
+    pub tokens: HashMap<String, (String, String)>,
+    pub rooms: BTreeMap<String, Room>,
+    /// Whose device list changed, and when.
+    pub device_changes: Vec<(u64, String)>,
+    /// Answers by (user, device, request path), so that a transaction id has effect once.
+    pub answers: HashMap<(String, String, String), Value>,
+    /// Recent sync answers by device, for requests that are repeated.
+    pub recent_syncs: HashMap<(String, String), VecDeque<RecentSync>>,
+    /// Users whose to-device messages wait until a test releases them.
+    pub held_inboxes: BTreeSet<String>,
+    /// Users who get each timeline in reverse order.
+    pub reversed_timelines: BTreeSet<String>,
+    /// The timeline length of a sync whose filter does not say one.
+    pub default_timeline_limit: usize,
+}
+
+/// An account.
+#[derive(Default)]
+pub(super) struct User {
+    pub password: String,
+    pub devices: BTreeMap<String, Device>,
+    /// `master_key`, `self_signing_key` and `user_signing_key` as uploaded.
+    pub cross_signing: BTreeMap<String, Value>,
+}
+
+/// A device of an account.
+#[derive(Default)]
+pub(super) struct Device {
+    pub display_name: Option<String>,
+    /// `device_keys` as uploaded.
+    pub keys: Option<Value>,
+    pub one_time_keys: Vec<OneTimeKey>,
+    /// By algorithm.
+    pub fallback_keys: BTreeMap<String, FallbackKey>,
+    /// To-device events that no later sync has acknowledged, by position.
+    pub inbox: Vec<(u64, Value)>,
+    /// To-device events that a test holds back.
+    pub held: Vec<Value>,
+}
+
+/// A one-time key that nobody has claimed.
+pub(super) struct OneTimeKey {
+    pub algorithm: String,
+    pub id: String,
+    pub key: Value,
+}
+
+/// A device's fallback key of one algorithm.
+pub(super) struct FallbackKey {
+    pub id: String,
+    pub key: Value,
+    pub used: bool,
+}
+
+/// A room: its events in the server's order.
+pub(super) struct Room {
+    pub id: String,
+    /// Room version 12 and later: creators stand above every power level.
+    pub creators_are_supreme: bool,
+    pub events: Vec<Event>,
+    /// The index of the current event of each (type, state key).
+    pub state: BTreeMap<(String, String), usize>,
+}
+
+/// An event of a room.
+pub(super) struct Event {
+    pub position: u64,
+    pub event_id: String,
+    pub event_type: String,
+    pub sender: String,
+    pub state_key: Option<String>,
+    pub content: Value,
+    pub origin_server_ts: u64,
+    /// The state event that this one replaced.
+    pub replaces: Option<usize>,
+    /// (user, device, transaction id) of the request that sent it.
+    pub transaction: Option<(String, String, String)>,
+}
+
+/// A sync answer that a repeated request gets again.
+pub(super) struct RecentSync {
+    /// The request's query.
+    pub query: BTreeMap<String, String>,
+    pub answered: Instant,
+    pub answer: Value,
+}
+
+impl World {
+    pub fn new(server_name: &str) -> Self {
+        Self {
+            server_name: server_name.to_owned(),
+            position: 1,
+            users: BTreeMap::new(),
+            tokens: HashMap::new(),
+            rooms: BTreeMap::new(),
+            device_changes: Vec::new(),
+            answers: HashMap::new(),
+            recent_syncs: HashMap::new(),
+            held_inboxes: BTreeSet::new(),
+            reversed_timelines: BTreeSet::new(),
+            default_timeline_limit: 10,
+        }
+    }
+
+    /// Takes the next position for a change.
+    pub fn advance(&mut self) -> u64 {
+        self.position += 1;
+        self.position
+    }
+
+    /// Notes that a user's device list is no longer what others know.
+    pub fn device_list_changed(&mut self, user_id: &str) {
+        let position = self.advance();
+        self.device_changes.push((position, user_id.to_owned()));
+    }
+
+    pub fn device_mut(&mut self, user_id: &str, device_id: &str) -> Option<&mut Device> {
+        self.users.get_mut(user_id)?.devices.get_mut(device_id)
+    }
+
+    pub fn device(&self, user_id: &str, device_id: &str) -> Option<&Device> {
+        self.users.get(user_id)?.devices.get(device_id)
+    }
+
+    /// Puts a to-device event into a device's inbox, or aside while that user's inbox is held.
+    pub fn deliver(&mut self, user_id: &str, device_id: &str, event: Value) {
+        let held = self.held_inboxes.contains(user_id);
+        let position = self.advance();
+        if let Some(device) = self.device_mut(user_id, device_id) {
+            match held {
+                true => device.held.push(event),
+                false => device.inbox.push((position, event)),
+            }
+        }
+    }
+
+    /// Deletes devices with their tokens and keys.
+    pub fn delete_devices(&mut self, user_id: &str, device_ids: &[String]) {
+        let Some(user) = self.users.get_mut(user_id) else {
+            return;
+        };
+        let before = user.devices.len();
+        user.devices.retain(|id, _| !device_ids.contains(id));
+        let changed = user.devices.len() != before;
+        self.tokens.retain(|_, (user, device)| user != user_id || !device_ids.contains(device));
+        if changed {
+            self.device_list_changed(user_id);
+        }
+    }
+
+    /// Whether two users are joined to a room together now.
+    pub fn share_a_room(&self, one: &str, other: &str) -> bool {
+        self.rooms.values().any(|room| {
+            room.membership(one) == Some("join") && room.membership(other) == Some("join")
+        })
+    }
+}
+
+impl Room {
+    pub fn state_event(&self, event_type: &str, state_key: &str) -> Option<&Event> {
+        let index = self.state.get(&(event_type.to_owned(), state_key.to_owned()))?;
+        self.events.get(*index)
+    }
+
+    pub fn state_content(&self, event_type: &str, state_key: &str) -> Option<&Value> {
+        self.state_event(event_type, state_key).map(|event| &event.content)
+    }
+
+    /// A user's membership now.
+    pub fn membership(&self, user_id: &str) -> Option<&str> {
+        self.state_content("m.room.member", user_id)?.get("membership")?.as_str()
+    }
+
+    /// A user's membership as of a position.
+    pub fn membership_at(&self, user_id: &str, position: u64) -> Option<&str> {
+        self.events
+            .iter()
+            .take_while(|event| event.position <= position)
+            .filter(|event| event.is_membership_of(user_id))
+            .last()?
+            .content
+            .get("membership")?
+            .as_str()
+    }
+
+    /// The state before the event at `end`, as indexes into `events`.
+    pub fn state_before(&self, end: usize) -> BTreeMap<(&str, &str), usize> {
+        let mut state = BTreeMap::new();
+        for (index, event) in self.events.iter().take(end).enumerate() {
+            if let Some(state_key) = &event.state_key {
+                state.insert((event.event_type.as_str(), state_key.as_str()), index);
+            }
+        }
+        state
+    }
+
+    /// The last position a user may read: nothing for one who never joined.
+    pub fn readable_until(&self, user_id: &str) -> Option<u64> {
+        if self.membership(user_id) == Some("join") {
+            return Some(u64::MAX);
+        }
+        let mut joined = false;
+        let mut until = None;
+        for event in self.events.iter().filter(|event| event.is_membership_of(user_id)) {
+            let now_joined = event.content.get("membership") == Some(&json!("join"));
+            if joined && !now_joined {
+                until = Some(event.position);
+            }
+            joined = now_joined;
+        }
+        until
+    }
+
+    /// Appends an event. Access has been checked by the caller.
+    pub fn append(&mut self, event: Event) -> String {
+        let event_id = event.event_id.clone();
+        if let Some(state_key) = &event.state_key {
+            let key = (event.event_type.clone(), state_key.clone());
+            self.state.insert(key, self.events.len());
+        }
+        self.events.push(event);
+        event_id
+    }
+}
+
+impl Event {
+    pub fn is_membership_of(&self, user_id: &str) -> bool {
+        self.event_type == "m.room.member" && self.state_key.as_deref() == Some(user_id)
+    }
+}

@@ -1,0 +1,110 @@
+//! A homeserver to test against: the embedded one, or a real Synapse.
+
+use std::{
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::{Controls, EmbeddedServer, KitError, Synapse};
+
+/// Which homeserver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HomeserverKind {
+    /// The one in this process.
+    Embedded,
+    /// A real Synapse in a process of its own.
+    Synapse,
+}
+
+impl FromStr for HomeserverKind {
+    type Err = KitError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "embedded" => Ok(Self::Embedded),
+            "synapse" => Ok(Self::Synapse),
+            other => Err(KitError::Setup(format!(
+                "there is no homeserver `{other}`: choose `embedded` or `synapse`"
+            ))),
+        }
+    }
+}
+
+enum Running {
+    Embedded(EmbeddedServer),
+    Synapse(Synapse),
+}
+
+/// A running homeserver; it stops when dropped.
+pub struct Homeserver(Running);
+
+/// The Synapse that the tests of one process share.
+static SHARED_SYNAPSE: Mutex<Option<Arc<Homeserver>>> = Mutex::new(None);
+
+impl Homeserver {
+    /// Starts an embedded homeserver.
+    pub fn embedded() -> Result<Self, KitError> {
+        let server = EmbeddedServer::start().map_err(KitError::io("starting the homeserver"))?;
+        Ok(Self(Running::Embedded(server)))
+    }
+
+    /// Starts a Synapse, and installs it first where this machine has none: that needs Python and
+    /// takes about a minute, once.
+    pub async fn synapse() -> Result<Self, KitError> {
+        let started = tokio::task::spawn_blocking(Synapse::start).await;
+        match started {
+            Ok(synapse) => Ok(Self(Running::Synapse(synapse?))),
+            Err(error) => Err(KitError::Setup(format!("starting Synapse was aborted: {error}"))),
+        }
+    }
+
+    /// Starts the homeserver that was asked for.
+    pub async fn start(kind: HomeserverKind) -> Result<Self, KitError> {
+        match kind {
+            HomeserverKind::Embedded => Self::embedded(),
+            HomeserverKind::Synapse => Self::synapse().await,
+        }
+    }
+
+    /// One Synapse for all tests of this process, started by the first that asks. It ends with
+    /// the process. Tests that share it take user names of their own.
+    pub async fn shared_synapse() -> Result<Arc<Self>, KitError> {
+        let started = tokio::task::spawn_blocking(|| {
+            let mut shared = SHARED_SYNAPSE.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*shared {
+                Some(server) => Ok(server.clone()),
+                None => {
+                    let server = Arc::new(Self(Running::Synapse(Synapse::start()?)));
+                    Ok(shared.insert(server).clone())
+                }
+            }
+        });
+        started.await.unwrap_or_else(|error| {
+            Err(KitError::Setup(format!("starting Synapse was aborted: {error}")))
+        })
+    }
+
+    /// Where it listens, without a trailing slash.
+    pub fn base_url(&self) -> &str {
+        match &self.0 {
+            Running::Embedded(server) => server.base_url(),
+            Running::Synapse(synapse) => synapse.base_url(),
+        }
+    }
+
+    /// Which it is.
+    pub fn kind(&self) -> HomeserverKind {
+        match &self.0 {
+            Running::Embedded(_) => HomeserverKind::Embedded,
+            Running::Synapse(_) => HomeserverKind::Synapse,
+        }
+    }
+
+    /// The faults that can be ordered: of the embedded homeserver only.
+    pub fn controls(&self) -> Option<&Controls> {
+        match &self.0 {
+            Running::Embedded(server) => Some(server.controls()),
+            Running::Synapse(_) => None,
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What the tests, the demo and the benches of matrix-mls stand on: a homeserver to talk to
+//! ([`Homeserver`], embedded or a real Synapse), and a client that does what an app does
+//! ([`Client`]).
+//!
+//! The embedded homeserver is made to answer as Synapse does, and `tests/homeserver.rs` puts the
+//! same questions to both. What the network and the server may do to a client is ordered through
+//! [`Controls`].
+
+#![deny(missing_docs, unsafe_code)]
+
+mod client;
+mod embedded;
+mod error;
+pub mod giant;
+mod homeserver;
+mod http;
+pub mod peer;
+pub mod story;
+mod synapse;
+
+pub use client::{Client, ClientOptions, Driven, ReadEvent, Synced};
+pub use embedded::{Controls, EmbeddedServer, Fault, RateLimit, RequestRecord, Target};
+pub use error::KitError;
+pub use homeserver::{Homeserver, HomeserverKind};
+pub use http::{Answer, Http};
+pub use synapse::Synapse;

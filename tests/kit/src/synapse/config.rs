@@ -1,0 +1,119 @@
+//! The configuration of a Synapse that only this process's tests talk to.
+
+use std::{fs, io, path::Path};
+
+use rand::{Rng, distr::Alphanumeric};
+
+/// The limits to lift: tests are not abuse. `rc_message` and the like.
+const RATE_LIMITS: [&str; 14] = [
+    "rc_message",
+    "rc_registration",
+    "rc_registration_token_validity",
+    "rc_admin_redaction",
+    "rc_joins_per_room",
+    "rc_3pid_validation",
+    "rc_third_party_invite",
+    "rc_media_create",
+    "rc_key_requests",
+    "rc_delayed_event_mgmt",
+    "rc_room_creation",
+    "rc_reports",
+    "rc_user_directory",
+    "rc_profile",
+];
+/// Those with limits inside.
+const NESTED_RATE_LIMITS: [(&str, &[&str]); 4] = [
+    ("rc_login", &["address", "account", "failed_attempts"]),
+    ("rc_joins", &["local", "remote"]),
+    ("rc_invites", &["per_room", "per_user", "per_issuer"]),
+    ("rc_presence", &["per_user"]),
+];
+
+/// Writes `homeserver.yaml` and what it names into `directory`.
+pub(super) fn write(directory: &Path, port: u16) -> io::Result<()> {
+    // JSON strings are YAML strings, so a path with any letters in it is safe.
+    let path = |name: &str| serde_json::Value::from(directory.join(name).to_string_lossy());
+    let mut yaml = format!(
+        r#"server_name: "synapse.test"
+pid_file: {pid}
+listeners:
+  - port: {port}
+    bind_addresses: ["127.0.0.1"]
+    type: http
+    tls: false
+    resources:
+      - names: [client]
+        compress: false
+database:
+  name: sqlite3
+  args:
+    database: {database}
+log_config: {log_config}
+media_store_path: {media}
+signing_key_path: {signing_key}
+macaroon_secret_key: "{macaroon}"
+form_secret: "{form}"
+report_stats: false
+trusted_key_servers: []
+suppress_key_server_warning: true
+federation_domain_whitelist: []
+enable_registration: true
+enable_registration_without_verification: true
+bcrypt_rounds: 4
+presence:
+  enabled: false
+"#,
+        pid = path("homeserver.pid"),
+        database = path("homeserver.db"),
+        log_config = path("log.yaml"),
+        media = path("media"),
+        signing_key = path("signing.key"),
+        macaroon = secret(),
+        form = secret(),
+    );
+    let limit = "{per_second: 1000000, burst_count: 1000000}";
+    for name in RATE_LIMITS {
+        yaml.push_str(&format!("{name}: {limit}\n"));
+    }
+    for (name, parts) in NESTED_RATE_LIMITS {
+        yaml.push_str(&format!("{name}:\n"));
+        for part in parts {
+            yaml.push_str(&format!("  {part}: {limit}\n"));
+        }
+    }
+    fs::write(directory.join("homeserver.yaml"), yaml)?;
+    fs::write(directory.join("signing.key"), format!("ed25519 a_test {}\n", signing_seed()))?;
+    let log = format!(
+        r#"version: 1
+formatters:
+  plain:
+    format: '%(asctime)s %(levelname)s %(name)s %(request)s %(message)s'
+handlers:
+  file:
+    class: logging.FileHandler
+    filename: {log}
+    formatter: plain
+    encoding: utf8
+root:
+  level: INFO
+  handlers: [file]
+loggers:
+  synapse.storage.SQL:
+    level: WARNING
+disable_existing_loggers: false
+"#,
+        log = path("homeserver.log"),
+    );
+    fs::write(directory.join("log.yaml"), log)
+}
+
+fn secret() -> String {
+    rand::rng().sample_iter(Alphanumeric).take(40).map(char::from).collect()
+}
+
+/// 32 random bytes in unpadded base64: 43 letters, of which the last holds four bits only.
+fn signing_seed() -> String {
+    let mut seed: String = rand::rng().sample_iter(Alphanumeric).take(42).map(char::from).collect();
+    seed.push('A');
+    seed
+}

@@ -1,0 +1,57 @@
+//! The same questions to the embedded homeserver and to a real Synapse: what the engine's tests
+//! rely on must hold on both. Where they disagree, the embedded one is wrong.
+
+mod device;
+mod keys;
+mod rooms;
+mod to_device;
+
+type TestResult = Result<(), Box<dyn std::error::Error>>;
+
+/// Makes each test twice, once a homeserver. On Synapse all share one server.
+macro_rules! on_both {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        mod embedded {
+            $(#[tokio::test]
+            async fn $name() -> crate::TestResult {
+                crate::$module::$name(&matrix_mls_kit::Homeserver::embedded()?).await
+            })*
+        }
+        mod synapse {
+            $(#[tokio::test]
+            async fn $name() -> crate::TestResult {
+                let server = matrix_mls_kit::Homeserver::shared_synapse().await?;
+                crate::$module::$name(&server).await
+            })*
+        }
+    };
+}
+
+on_both!(
+    rooms::a_transaction_id_sends_once,
+    rooms::only_the_sending_device_sees_the_transaction_id,
+    rooms::an_event_is_limited_in_size,
+    rooms::content_must_be_canonical_json,
+    rooms::state_is_sent_once_and_needs_power,
+    rooms::membership_decides_who_may_do_what,
+    rooms::a_creation_content_and_initial_state_are_kept,
+    rooms::a_long_timeline_is_cut_and_can_be_paged,
+    rooms::who_left_reads_up_to_then,
+    rooms::an_invite_is_seen_before_joining,
+    rooms::a_sync_waits_for_news,
+    rooms::a_repeated_sync_gets_the_same_answer,
+    rooms::tokens_are_checked,
+    keys::key_packages_are_counted_and_claimed,
+    keys::a_fallback_key_is_used_last,
+    keys::a_key_id_keeps_its_value,
+    keys::malformed_keys_are_refused,
+    keys::device_keys_come_back_verbatim,
+    keys::a_device_without_device_keys_is_not_listed,
+    keys::too_many_one_time_keys_are_refused,
+    to_device::messages_stay_until_acknowledged,
+    to_device::a_transaction_id_delivers_once,
+    to_device::a_message_is_limited_in_size,
+    to_device::messages_come_a_hundred_at_a_time,
+    to_device::new_and_deleted_devices_change_the_list,
+    to_device::sharing_rooms_changes_whose_lists_are_followed,
+);
