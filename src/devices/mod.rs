@@ -10,6 +10,8 @@
 
 mod claim;
 mod query;
+#[cfg(test)]
+mod tests;
 mod tracking;
 mod verify;
 

@@ -119,7 +119,10 @@ fn others(
         MlsMessageBodyIn::PrivateMessage(message) => ProtocolMessage::from(message),
         MlsMessageBodyIn::PublicMessage(message) => ProtocolMessage::from(message),
         _ => {
-            return Err(MlsError::rejected("not_a_commit", "the commit is another kind of message"));
+            return Err(MlsError::rejected(
+                "not_a_commit",
+                "the commit is another kind of message",
+            ));
         }
     };
     if message.group_id().as_slice() != room_id.as_bytes() {

@@ -7,7 +7,7 @@ use openmls::{
     group::{
         MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY, MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig,
     },
-    prelude::{DeserializeBytes, GroupId},
+    prelude::{GroupId, tls_codec::Deserialize as _},
 };
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::OpenMlsProvider;
@@ -139,9 +139,10 @@ pub(crate) fn load_group(provider: &Provider<'_>, room: &RoomId) -> Result<MlsGr
         .ok_or_else(|| MlsError::damaged("the state of an epoch is missing"))
 }
 
-/// Parses one MLSMessage and nothing behind it.
+/// Parses one MLSMessage and nothing behind it. (`DeserializeBytes` would do the same, but asserts in
+/// debug builds that input does not end early.)
 pub(crate) fn parse_mls(bytes: &[u8]) -> Result<MlsMessageBodyIn, MlsError> {
-    MlsMessageIn::tls_deserialize_exact_bytes(bytes).map(MlsMessageIn::extract).map_err(|error| {
+    MlsMessageIn::tls_deserialize_exact(bytes).map(MlsMessageIn::extract).map_err(|error| {
         MlsError::rejected("malformed_mls", format!("not an MLS message: {error}"))
     })
 }

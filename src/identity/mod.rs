@@ -7,12 +7,15 @@
 mod device_keys;
 mod key_packages;
 mod provider;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use std::fmt;
 
 use openmls::prelude::{
-    BasicCredential, Capabilities, Ciphersuite, CredentialWithKey, KeyPackageNewError,
+    BasicCredential, Capabilities, Ciphersuite, CredentialWithKey, ExtensionType,
+    KeyPackageNewError,
 };
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::RustCrypto;
@@ -129,7 +132,12 @@ impl Identity {
             record.private_key.clone(),
             record.public_key.clone(),
         );
-        let capabilities = Capabilities::for_provider(crypto);
+        // The last-resort package carries the extension that says so, and a leaf has to name the
+        // extensions it carries (RFC 9420, section 7.2).
+        let capabilities = Capabilities::builder()
+            .ciphersuites(crypto.supported_ciphersuites())
+            .extensions(vec![ExtensionType::LastResort])
+            .build();
         Ok(Self { name, suite, signer, capabilities, publishing })
     }
 

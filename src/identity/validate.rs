@@ -1,7 +1,7 @@
 //! Whether a claimed key package may be used to add its device.
 
 use openmls::prelude::{
-    Ciphersuite, KeyPackage, KeyPackageIn, ProtocolVersion, tls_codec::DeserializeBytes,
+    Ciphersuite, KeyPackage, KeyPackageIn, ProtocolVersion, tls_codec::Deserialize as _,
 };
 use openmls_rust_crypto::RustCrypto;
 
@@ -19,7 +19,7 @@ pub(crate) fn validate_key_package(
     now_ms: u64,
 ) -> Result<KeyPackage, IdentityError> {
     let bad = IdentityError::BadKeyPackage;
-    let package = KeyPackageIn::tls_deserialize_exact_bytes(bytes)
+    let package = KeyPackageIn::tls_deserialize_exact(bytes)
         .map_err(|_| bad("cannot be read"))?
         .validate(crypto, ProtocolVersion::Mls10)
         .map_err(|_| bad("is not valid"))?;

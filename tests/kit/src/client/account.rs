@@ -1,6 +1,9 @@
 //! Getting a device: registering an account, logging in, logging out.
 
-use std::{collections::VecDeque, sync::Mutex};
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, atomic::AtomicU32},
+};
 
 use serde_json::{Value, json};
 
@@ -103,6 +106,7 @@ impl Client {
             _temporary: temporary,
             machine: None,
             since: tokio::sync::Mutex::new(None),
+            sync_nonce: AtomicU32::new(rand::random()),
             unread: Mutex::new(VecDeque::new()),
             forgotten_answers: Mutex::new(Vec::new()),
         };

@@ -12,7 +12,10 @@ mod transport;
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,7 +23,7 @@ use matrix_mls::{
     DecryptedMessage, EventOutcome, MachineConfig, MlsError, MlsMachine, MlsRoom, Publishing,
     StoreKey, SyncSummary, sync_changes_from_response,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub use rooms::ReadEvent;
@@ -76,6 +79,9 @@ pub struct Client {
     machine: Option<Arc<MlsMachine>>,
     /// The token of the next sync. Its lock lets one sync run at a time.
     since: tokio::sync::Mutex<Option<String>>,
+    /// Part of every sync since the token was last forgotten. A homeserver answers a repeated sync
+    /// from a cache, so a client that begins anew would be shown the past for two minutes.
+    sync_nonce: AtomicU32,
     /// Messages that came while a call other than `sync` had to sync.
     unread: Mutex<VecDeque<DecryptedMessage>>,
     /// Parts of paths whose next answers are to be thrown away.
@@ -176,6 +182,7 @@ impl Client {
     pub async fn forget_sync_token(&self) -> Result<(), KitError> {
         let mut since = self.since.lock().await;
         *since = None;
+        self.sync_nonce.store(rand::random(), Ordering::Relaxed);
         match std::fs::remove_file(Self::since_path(&self.directory)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(KitError::io("deleting the sync token")(error))
@@ -200,10 +207,14 @@ impl Client {
 
     async fn sync_once(&self, timeout: Duration) -> Result<Synced, KitError> {
         let mut since = self.since.lock().await;
+        let filter = json!({
+            "room": { "timeline": { "limit": 50 } }, "presence": { "not_types": ["*"] },
+            "nonce": self.sync_nonce.load(Ordering::Relaxed),
+        });
         let mut path = format!(
             "/_matrix/client/v3/sync?timeout={}&filter={}",
             timeout.as_millis(),
-            segment(r#"{"room":{"timeline":{"limit":50}},"presence":{"not_types":["*"]}}"#),
+            segment(&filter.to_string()),
         );
         if let Some(since) = &*since {
             path.push_str(&format!("&since={}", segment(since)));

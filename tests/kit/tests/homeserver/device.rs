@@ -79,11 +79,20 @@ impl Device {
         }
     }
 
+    /// A sync that has not been asked for before, so that no cache answers it.
+    pub async fn latest_sync(&self, since: Option<&str>) -> Result<Value, KitError> {
+        static ASKED: AtomicU64 = AtomicU64::new(1);
+        let nonce = ASKED.fetch_add(1, Ordering::Relaxed);
+        let filter = format!("%7B%22nonce%22%3A{nonce}%7D");
+        let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
+        self.get(&format!("/sync?timeout=0&filter={filter}{since}")).await
+    }
+
     /// Syncs until nothing new comes, and gives the last token.
     pub async fn caught_up(&self) -> Result<String, KitError> {
         let mut since: Option<String> = None;
         loop {
-            let sync = self.sync(since.as_deref()).await?;
+            let sync = self.latest_sync(since.as_deref()).await?;
             let known = since.is_some();
             since = sync["next_batch"].as_str().map(str::to_owned);
             let news = ["rooms", "to_device", "device_lists"].iter().any(|p| sync.get(p).is_some());
@@ -91,14 +100,6 @@ impl Device {
                 return Ok(since.unwrap_or_default());
             }
         }
-    }
-
-    /// A sync that has not been asked for before, so that no cache answers it.
-    pub async fn latest_sync(&self) -> Result<Value, KitError> {
-        static ASKED: AtomicU64 = AtomicU64::new(1);
-        let since = self.caught_up().await?;
-        let timeout = ASKED.fetch_add(1, Ordering::Relaxed);
-        self.get(&format!("/sync?timeout={timeout}&since={since}")).await
     }
 
     pub async fn create_room(&self, request: Value) -> Result<String, KitError> {

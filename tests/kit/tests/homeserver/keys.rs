@@ -70,7 +70,7 @@ pub async fn a_fallback_key_is_used_last(server: &Homeserver) -> TestResult {
     request["one_time_keys"] = json!({ name("first"): "the first" });
     alice.post("/keys/upload", request).await?;
     let unused = "/device_unused_fallback_key_types";
-    let types = async || alice.latest_sync().await.map(|sync| strings(&sync, unused));
+    let types = async || alice.latest_sync(None).await.map(|sync| strings(&sync, unused));
     assert_eq!(types().await?, [KEY_PACKAGE]);
     let key = claim(&bob, &alice, KEY_PACKAGE).await?;
     assert_eq!(key, Some((name("first"), json!("the first"))));

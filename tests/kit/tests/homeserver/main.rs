@@ -4,6 +4,7 @@
 mod device;
 mod keys;
 mod rooms;
+mod sync;
 mod to_device;
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
@@ -35,12 +36,12 @@ on_both!(
     rooms::state_is_sent_once_and_needs_power,
     rooms::membership_decides_who_may_do_what,
     rooms::a_creation_content_and_initial_state_are_kept,
-    rooms::a_long_timeline_is_cut_and_can_be_paged,
-    rooms::who_left_reads_up_to_then,
-    rooms::an_invite_is_seen_before_joining,
-    rooms::a_sync_waits_for_news,
-    rooms::a_repeated_sync_gets_the_same_answer,
-    rooms::tokens_are_checked,
+    sync::a_long_timeline_is_cut_and_can_be_paged,
+    sync::who_left_reads_up_to_then,
+    sync::an_invite_is_seen_before_joining,
+    sync::a_sync_waits_for_news,
+    sync::a_repeated_sync_gets_the_same_answer,
+    sync::tokens_are_checked,
     keys::key_packages_are_counted_and_claimed,
     keys::a_fallback_key_is_used_last,
     keys::a_key_id_keeps_its_value,

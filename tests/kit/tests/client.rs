@@ -1,0 +1,141 @@
+//! The test client's own promises: its loop, its sync token, its errors. What the engine promises
+//! is tested elsewhere.
+
+use std::path::PathBuf;
+
+use matrix_mls::RoomSettings;
+use matrix_mls_kit::{Client, ClientOptions, Homeserver, KitError, Target};
+use serde_json::json;
+
+type TestResult = Result<(), Box<dyn std::error::Error>>;
+
+async fn people_talk_over_restarts(server: &Homeserver) -> TestResult {
+    let alice = Client::register(server, "talk-alice", "PHONE").await?;
+    let mut bob = Client::register(server, "talk-bob", "LAPTOP").await?;
+    alice.settle().await?;
+    bob.settle().await?;
+    let query = json!({ "device_keys": { bob.user_id(): [] } });
+    let answer = alice.http().post("/_matrix/client/v3/keys/query", query).await?;
+    assert!(answer["device_keys"][bob.user_id()].get("LAPTOP").is_some(), "{answer}");
+
+    let room_id = alice.create_group(&[&bob], RoomSettings::default()).await?;
+    let first = alice.send_text(&room_id, "one").await?;
+    bob.settle().await?;
+    let messages = bob.sync().await?.messages;
+    let ids: Vec<&str> = messages.iter().map(|message| message.event_id.as_str()).collect();
+    assert_eq!(ids, [first.as_str()]);
+
+    bob.restart().await?;
+    alice.send_text(&room_id, "two").await?;
+    let messages = bob.sync().await?.messages;
+    assert_eq!(messages.len(), 1, "the sync goes on where it was: {messages:?}");
+    assert!(bob.sync().await?.messages.is_empty());
+    bob.send_text(&room_id, "three").await?;
+    alice.settle().await?;
+    for client in [&alice, &bob] {
+        client.settle().await?;
+        assert_eq!(client.read_texts(&room_id).await?, ["one", "two", "three"]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn people_talk_over_restarts_on_the_embedded_homeserver() -> TestResult {
+    people_talk_over_restarts(&Homeserver::embedded()?).await
+}
+
+#[tokio::test]
+async fn people_talk_over_restarts_on_synapse() -> TestResult {
+    people_talk_over_restarts(&*Homeserver::shared_synapse().await?).await
+}
+
+#[tokio::test]
+async fn a_second_device_logs_in_and_is_deleted() -> TestResult {
+    let homeservers = [Homeserver::embedded()?, Homeserver::synapse().await?];
+    for server in &homeservers {
+        let alice = Client::register(server, "devices", "FIRST").await?;
+        let second = Client::log_in(server, "devices", "SECOND").await?;
+        second.drive().await?;
+        alice.delete_devices(&["SECOND"]).await?;
+        let refused = second.sync().await.err().and_then(|error| error.status());
+        assert_eq!(refused, Some(401));
+        alice.log_out().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn lost_answers_are_asked_for_again() -> TestResult {
+    let server = Homeserver::embedded()?;
+    let controls = server.controls().ok_or("no controls")?;
+    let alice = Client::register(&server, "alice", "PHONE").await?;
+    alice.forget_answers("/keys/upload", 1);
+    let driven = alice.drive().await?;
+    assert!(driven.accepted > 0);
+    assert!(driven.refused.is_empty(), "{:?}", driven.refused);
+    let uploads = controls
+        .requests()
+        .into_iter()
+        .filter(|request| request.path.contains("/keys/upload") && request.status == Some(200));
+    assert!(uploads.count() >= 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_homeserver_that_is_never_there_is_given_up_on() -> TestResult {
+    let server = Homeserver::embedded()?;
+    let controls = server.controls().ok_or("no controls")?;
+    let options = ClientOptions {
+        patience: std::time::Duration::from_millis(300),
+        ..ClientOptions::default()
+    };
+    let alice = Client::register_with(&server, "alice", "PHONE", options).await?;
+    let partition = controls.partition(Target::everything().user(alice.user_id()));
+    match alice.drive().await {
+        Err(KitError::GaveUp { device, reason, .. }) => {
+            assert_eq!(device, "@alice:embedded.test/PHONE");
+            assert!(reason.contains("/keys/upload"), "{reason}");
+        }
+        other => return Err(format!("it should have given up: {other:?}").into()),
+    }
+    partition.stop();
+    // What the engine postponed is due again at the latest when it says so.
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert!(alice.drive().await?.accepted > 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn errors_name_the_device_and_the_answer() -> TestResult {
+    let server = Homeserver::embedded()?;
+    let alice = Client::register(&server, "alice", "PHONE").await?;
+    let error = alice.join("!nowhere").await.err().map(|error| error.to_string());
+    let error = error.unwrap_or_default();
+    for part in ["@alice:embedded.test/PHONE", "/join", "404", "M_NOT_FOUND"] {
+        assert!(error.contains(part), "{error}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_store_directory_can_be_continued_or_wiped() -> TestResult {
+    let server = Homeserver::embedded()?;
+    let directory = tempfile::tempdir()?;
+    let own = |name: &str| -> PathBuf { directory.path().join(name) };
+    let options = || ClientOptions { directory: Some(own("alice")), ..ClientOptions::default() };
+    let mut alice = Client::register_with(&server, "alice", "PHONE", options()).await?;
+    alice.settle().await?;
+    let room_id = alice.create_room(&[]).await?;
+    alice.settle().await?;
+    alice.close().await?;
+    drop(alice);
+
+    let mut alice = Client::log_in_with(&server, "alice", "PHONE", options()).await?;
+    let synced = alice.sync().await?;
+    assert_eq!(synced.response.get("rooms"), None, "the sync token was kept");
+    alice.wipe().await?;
+    let synced = alice.sync().await?;
+    assert!(synced.response["rooms"]["join"].get(&room_id).is_some(), "and now it is gone");
+    assert!(own("alice").join("since").exists());
+    Ok(())
+}
