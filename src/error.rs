@@ -7,7 +7,7 @@ use ruma::RoomId;
 
 use crate::{
     devices::DevicesError,
-    history::{HistoryError, OpenError},
+    history::{CaptureError, LeavesError, Malformed, SealError, archive::ArchiveError},
     identity::IdentityError,
     protocol::{CredentialError, PayloadError},
     store::StoreError,
@@ -349,22 +349,39 @@ impl From<IdentityError> for MlsError {
     }
 }
 
-impl From<HistoryError> for MlsError {
-    fn from(error: HistoryError) -> Self {
+impl From<CaptureError> for MlsError {
+    fn from(error: CaptureError) -> Self {
+        Self::internal("epoch_export", error)
+    }
+}
+
+impl From<SealError> for MlsError {
+    fn from(error: SealError) -> Self {
+        Self::internal("seal", error)
+    }
+}
+
+impl From<Malformed> for MlsError {
+    fn from(error: Malformed) -> Self {
+        Self::rejected("malformed_mls", error)
+    }
+}
+
+impl From<LeavesError> for MlsError {
+    fn from(error: LeavesError) -> Self {
         match error {
-            HistoryError::Crypto(_) | HistoryError::UnknownForm(_) => {
-                Self::internal("message", error)
-            }
-            _ => Self::rejected("bad_message", error),
+            LeavesError::Credential => Self::rejected("bad_credential", error),
+            LeavesError::Encoding => Self::internal("epoch_export", error),
         }
     }
 }
 
-impl From<OpenError<StoreError>> for MlsError {
-    fn from(error: OpenError<StoreError>) -> Self {
+impl From<ArchiveError> for MlsError {
+    fn from(error: ArchiveError) -> Self {
         match error {
-            OpenError::Message(error) => error.into(),
-            OpenError::Lookup(error) => error.into(),
+            ArchiveError::Open(error) => Self::rejected("bad_message", error),
+            ArchiveError::Leaves(error) => error.into(),
+            ArchiveError::Store(error) => error.into(),
         }
     }
 }

@@ -277,8 +277,8 @@ impl Engine {
             let head = rooms::get(tx, room)?.head.ok_or_else(|| MlsError::not_in_group(room))?;
             let mut members = Vec::new();
             for (_, leaf) in archive::leaves(tx, room, head)? {
-                let device = credential::parse(&leaf.identity)?;
-                let trust = crate::devices::trust(tx, &device.0, &device.1, &leaf.signature_key)?;
+                let device = credential::parse(leaf.credential()?.serialized_content())?;
+                let trust = crate::devices::trust(tx, &device.0, &device.1, leaf.signature_key())?;
                 members.push((device, trust));
             }
             Ok(members)

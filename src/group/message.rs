@@ -19,7 +19,7 @@ use super::{EpochId, EpochRecord, Status, commit::to_content, graph, rooms};
 use crate::{
     devices::{self, Trust},
     error::MlsError,
-    history::{self, EpochKeys, SenderRatchet, archive, archive::Reader},
+    history::{self, Draft, EpochKeys, Header, RatchetCache, archive, archive::Reader},
     identity::Identity,
     protocol::{DeviceName, MessageContent, Payload, Plaintext, credential, identifiers},
     store::{Namespace, Store, Tx},
@@ -33,7 +33,7 @@ pub(crate) struct Sealer {
     epoch: EpochId,
     namespace: Namespace,
     keys: EpochKeys,
-    ratchet: SenderRatchet,
+    ratchets: RatchetCache,
     creator: DeviceName,
     commit_event: Option<OwnedEventId>,
     next: u32,
@@ -59,7 +59,7 @@ impl Sealer {
         Ok(Self {
             epoch: head.id,
             namespace: head.namespace,
-            ratchet: SenderRatchet::default(),
+            ratchets: RatchetCache::default(),
             keys: export.keys,
             creator: head.creator,
             commit_event: head.commit_event,
@@ -94,14 +94,10 @@ impl Sealer {
             serde_json::to_vec(&plaintext).map_err(|e| MlsError::internal("plaintext", e))?,
         );
         let generation = self.take_generation(store)?;
-        let ciphertext = history::seal(
-            &self.keys,
-            &mut self.ratchet,
-            generation,
-            crypto,
-            identity.signer(),
-            &plaintext,
-        )?;
+        let draft =
+            Draft { generation, authenticated_data: &[], plaintext: &plaintext, padding: 0 };
+        let ciphertext =
+            history::seal(&self.keys, &mut self.ratchets, crypto, identity.signer(), &draft)?;
         let content = MessageContent {
             algorithm: identifiers::room_algorithm(identity.ciphersuite()),
             ciphertext: Payload::inline(&ciphertext),
@@ -188,12 +184,13 @@ pub(crate) fn read(
     content: &MessageContent,
 ) -> Result<Message, MlsError> {
     let ciphertext = content.ciphertext.bytes()?;
-    let header = history::peek(&ciphertext)?;
-    if header.group_id != room_id.as_bytes() {
+    let Header::Private { group_id, epoch: number, .. } = history::peek(&ciphertext)? else {
+        return Err(MlsError::rejected("bad_message", "it is no PrivateMessage"));
+    };
+    if group_id != room_id.as_bytes() {
         return Err(MlsError::rejected("other_group", "the message belongs to another group"));
     }
-    let epochs =
-        graph::named(tx, room_id, &content.commit_event, header.epoch, &content.epoch_creator)?;
+    let epochs = graph::named(tx, room_id, &content.commit_event, number, &content.epoch_creator)?;
     let mut failure = None;
     for epoch in epochs.iter().filter(|epoch| epoch.status == Status::Accepted) {
         let reader = readers.of(tx, room_id, epoch.id)?;
@@ -208,7 +205,7 @@ pub(crate) fn read(
     }
     match failure {
         Some(error) => Err(error),
-        None => Err(unknown_epoch(tx, room_id, header.epoch)?),
+        None => Err(unknown_epoch(tx, room_id, number)?),
     }
 }
 
@@ -223,7 +220,7 @@ fn open(
     ciphertext: &[u8],
 ) -> Result<Message, MlsError> {
     let opened = reader.open(tx, room_id, crypto, ciphertext)?;
-    let device = credential::parse(&opened.leaf_data.identity)?;
+    let device = credential::parse(opened.leaf_data.credential()?.serialized_content())?;
     if device.0 != sender {
         return Err(MlsError::rejected(
             "sender_mismatch",
@@ -235,7 +232,7 @@ fn open(
     if plaintext.room_id != room_id {
         return Err(MlsError::rejected("other_room", "the message was written in another room"));
     }
-    let trust = devices::trust(tx, &device.0, &device.1, &opened.leaf_data.signature_key)?;
+    let trust = devices::trust(tx, &device.0, &device.1, opened.leaf_data.signature_key())?;
     Ok(Message {
         event_id: None,
         sender: device,

@@ -61,7 +61,7 @@ pub(crate) fn next_step(turn: &Turn<'_>, room_id: &RoomId) -> Result<Step, MlsEr
     let rotate = room.rotate || is_due(turn, &room, &head)?;
     let recheck = room.recheck_ms.is_some_and(|due| due <= turn.now_ms);
     if room.settled == Some(head.id) && !rotate && !recheck {
-        return Ok(Step::Ready);
+        return welcomes_first(turn, room_id);
     }
     if room.blocked_until_ms.is_some_and(|until| turn.now_ms < until) {
         return Ok(Step::Waiting(Vec::new()));
@@ -84,10 +84,24 @@ pub(crate) fn next_step(turn: &Turn<'_>, room_id: &RoomId) -> Result<Step, MlsEr
     if add.is_empty() && difference.remove.is_empty() && !rotate {
         room.settled = Some(head.id);
         rooms::put(turn.tx, &room)?;
-        return Ok(Step::Ready);
+        return welcomes_first(turn, room_id);
     }
     commit::stage(turn, &mut room, &head, Change { add, remove: difference.remove, rotate })?;
     Ok(Step::Waiting(room_requests(turn, room_id)?))
+}
+
+/// Ready, unless Welcomes are still to be sent: whoever was just added should be able to read what
+/// comes next. They are asked for once; one that fails does not hold up the room.
+fn welcomes_first(turn: &Turn<'_>, room_id: &RoomId) -> Result<Step, MlsError> {
+    let waiting: Vec<_> = REQUESTS
+        .in_scope(turn.tx, room_id.as_bytes())?
+        .into_iter()
+        .filter(|(_, queued)| {
+            matches!(queued.purpose, Purpose::Welcome { .. }) && !queued.handed_out
+        })
+        .map(|(id, _)| id)
+        .collect();
+    Ok(if waiting.is_empty() { Step::Ready } else { Step::Waiting(waiting) })
 }
 
 /// The homeserver has refused a commit: the next one has to wait, longer with each refusal.
@@ -173,12 +187,12 @@ fn difference(
     }
     let mut remove = Vec::new();
     for (index, leaf) in archive::leaves(turn.tx, &room.room_id, head.id)? {
-        let name = credential::parse(&leaf.identity)?;
-        if name == own && leaf.signature_key == turn.identity.public_key() {
+        let name = credential::parse(leaf.credential()?.serialized_content())?;
+        if name == own && leaf.signature_key() == turn.identity.public_key() {
             continue;
         }
         match target.get(&name) {
-            Some(device) if device.credential_key == leaf.signature_key => {
+            Some(device) if device.credential_key == leaf.signature_key() => {
                 target.remove(&name);
             }
             _ => remove.push((name, index)),
@@ -269,6 +283,13 @@ pub(crate) fn claim_refused(
         let key = credential::encode(&name);
         unreachable(turn, room_id, &name, &key)?;
     }
+    Ok(())
+}
+
+/// Forgets the devices that were about to be added.
+pub(crate) fn forget_candidates(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
+    CLAIMED.delete_scope(turn.tx, room_id.as_bytes())?;
+    UNREACHABLE.delete_scope(turn.tx, room_id.as_bytes())?;
     Ok(())
 }
 

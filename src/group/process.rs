@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::{
     EpochRecord, Status, Turn,
     commit::STAGED,
-    create, graph, message, outcome, rooms,
+    create, graph, message, outcome, plan, rooms,
     rooms::RoomRecord,
     turn::{load_group, parse_mls},
 };
@@ -290,6 +290,7 @@ pub(crate) fn give_up_membership(turn: &Turn<'_>, room_id: &RoomId) -> Result<()
     for mut epoch in graph::all(turn.tx, room_id)? {
         graph::make_decrypt_only(turn.tx, room_id, &mut epoch)?;
     }
+    plan::forget_candidates(turn, room_id)?;
     room.head = None;
     room.settled = None;
     room.rotate = false;

@@ -16,7 +16,7 @@ use ruma::RoomId;
 use super::EpochRecord;
 use crate::{
     error::MlsError,
-    history::{Leaf, archive, capture},
+    history::{self, archive},
     identity::{Identity, Provider},
     store::{MlsStorage, Namespace, Tx},
     updates::Update,
@@ -93,15 +93,8 @@ impl<'a> Turn<'a> {
             .storage()
             .message_secrets_cbor(group.group_id())?
             .ok_or_else(|| MlsError::internal("message_secrets", "OpenMLS wrote none"))?;
-        let keys = capture::epoch_keys(&secrets)?;
-        let leaves = group.members().map(|member| {
-            let leaf = Leaf {
-                identity: member.credential.serialized_content().to_vec(),
-                signature_key: member.signature_key,
-            };
-            (member.index.u32(), leaf)
-        });
-        archive::keep(self.tx, room, epoch.id, keys, leaves)?;
+        let keys = history::capture(&secrets)?;
+        archive::keep(self.tx, room, epoch.id, keys, group.members())?;
         Ok(())
     }
 }

@@ -1,96 +1,184 @@
-//! The keys of an epoch: all that its messages take, besides the senders' leaves.
+//! The epoch export: what one epoch needs to open and seal application messages, without its
+//! leaves. It is small and of one size whatever the room's.
+//!
+//! A value of [`EpochKeys`] is always consistent: the group context parses, the secrets have the
+//! suite's length, the tree size is one a secret tree can have and the own leaf lies in it. That
+//! holds for one that was read back from a store or a backup too, because reading checks it.
+//!
+//! It has no forward secrecy: whoever holds it reads every message of the epoch until it is
+//! deleted. It holds no private key of the ratchet tree and leads to no other epoch.
 
 use std::fmt;
 
 use openmls_traits::types::Ciphersuite;
-use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::{Digest, Sha256};
+use tls_codec::{SecretVLByteVec, VLByteVec};
 
-use super::{HistoryError, framing::GroupContextHead};
+use super::framing::GroupContext;
 
-/// The version of this form; readers refuse others.
-const VERSION: u8 = 1;
+/// Why bytes or values do not make an epoch export.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExportError {
+    /// The group context is not a GroupContext of MLS 1.0.
+    #[error("the group context does not parse")]
+    GroupContext,
+    /// The group context names a ciphersuite that OpenMLS does not know.
+    #[error("ciphersuite {0:#06x} is unknown")]
+    Ciphersuite(u16),
+    /// A secret is not as long as the ciphersuite's hash.
+    #[error("a secret has {found} bytes where the ciphersuite wants {expected}")]
+    SecretLength {
+        /// What the ciphersuite wants.
+        expected: usize,
+        /// What there is.
+        found: usize,
+    },
+    /// The number of leaves is not a power of two, or more than a tree can have.
+    #[error("a secret tree cannot have {0} leaves")]
+    TreeSize(u32),
+    /// The own leaf lies outside the tree.
+    #[error("the own leaf {0} lies outside the tree")]
+    OwnLeaf(u32),
+}
 
-/// What one epoch takes to open and seal messages. Its size does not depend on the room's.
-#[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
-pub(crate) struct EpochKeys {
-    version: u8,
-    suite: u16,
-    /// The TLS-serialised GroupContext.
-    #[zeroize(skip)]
-    #[serde(with = "serde_bytes")]
-    group_context: Vec<u8>,
-    #[serde(with = "serde_bytes")]
-    sender_data_secret: Vec<u8>,
-    #[serde(with = "serde_bytes")]
-    encryption_secret: Vec<u8>,
-    /// How many leaves the secret tree has: a power of two.
-    leaf_count: u32,
+/// What is written down: the rest of [`EpochKeys`] is read out of it.
+#[derive(Clone, Serialize, Deserialize)]
+struct Record {
+    group_context: VLByteVec,
+    sender_data_secret: SecretVLByteVec,
+    encryption_secret: SecretVLByteVec,
+    tree_size: u32,
     own_leaf: u32,
 }
 
+/// The secrets of one epoch for application messages, and what they are bound to.
+///
+/// In CBOR a map with the group context (TLS), the two secrets, the size of the secret tree in
+/// leaves (RFC 9420 appendix C: a power of two) and the leaf of the device that made the export.
+#[derive(Clone)]
+pub struct EpochKeys {
+    record: Record,
+    ciphersuite: Ciphersuite,
+    group_id: Vec<u8>,
+    epoch: u64,
+    fingerprint: [u8; 32],
+}
+
 impl EpochKeys {
-    /// The keys of an epoch. Its suite is the group context's.
-    pub(super) fn new(
+    /// Puts an export together and checks that its parts fit.
+    pub fn new(
         group_context: Vec<u8>,
-        sender_data_secret: Vec<u8>,
-        encryption_secret: Vec<u8>,
-        leaf_count: u32,
+        sender_data_secret: SecretVLByteVec,
+        encryption_secret: SecretVLByteVec,
+        tree_size: u32,
         own_leaf: u32,
-    ) -> Result<Self, HistoryError> {
-        let suite = GroupContextHead::parse(&group_context)?.suite;
-        let keys = Self {
-            version: VERSION,
-            suite,
-            group_context,
+    ) -> Result<Self, ExportError> {
+        Self::from_record(Record {
+            group_context: group_context.into(),
             sender_data_secret,
             encryption_secret,
-            leaf_count,
+            tree_size,
             own_leaf,
-        };
-        keys.suite()?;
-        Ok(keys)
+        })
     }
 
-    pub(super) fn suite(&self) -> Result<Ciphersuite, HistoryError> {
-        if self.version != VERSION {
-            return Err(HistoryError::Malformed("an export of another version"));
+    fn from_record(record: Record) -> Result<Self, ExportError> {
+        let context = GroupContext::read_exact(record.group_context.as_slice())
+            .map_err(|_| ExportError::GroupContext)?;
+        let ciphersuite = Ciphersuite::try_from(context.ciphersuite)
+            .map_err(|_| ExportError::Ciphersuite(context.ciphersuite))?;
+        let expected = ciphersuite.hash_length();
+        for secret in [&record.sender_data_secret, &record.encryption_secret] {
+            let found = secret.as_slice().len();
+            if found != expected {
+                return Err(ExportError::SecretLength { expected, found });
+            }
         }
-        Ciphersuite::try_from(self.suite)
-            .map_err(|_| HistoryError::Malformed("an unknown ciphersuite"))
+        // A leaf index has 31 bits, so that twice it fits a node index.
+        if !record.tree_size.is_power_of_two() || record.tree_size > 1 << 31 {
+            return Err(ExportError::TreeSize(record.tree_size));
+        }
+        if record.own_leaf >= record.tree_size {
+            return Err(ExportError::OwnLeaf(record.own_leaf));
+        }
+        let fingerprint = Sha256::new()
+            .chain_update(record.encryption_secret.as_slice())
+            .chain_update(record.tree_size.to_be_bytes())
+            .finalize()
+            .into();
+        Ok(Self {
+            ciphersuite,
+            group_id: context.group_id.to_vec(),
+            epoch: context.epoch,
+            fingerprint,
+            record,
+        })
     }
 
-    pub(super) fn context(&self) -> Result<GroupContextHead, HistoryError> {
-        GroupContextHead::parse(&self.group_context)
+    /// The ciphersuite of the group.
+    pub fn ciphersuite(&self) -> Ciphersuite {
+        self.ciphersuite
     }
 
-    pub(super) fn group_context(&self) -> &[u8] {
-        &self.group_context
+    /// The MLS group id: for us the room id.
+    pub fn group_id(&self) -> &[u8] {
+        &self.group_id
+    }
+
+    /// The epoch's number.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The GroupContext (TLS): every signature of the epoch covers it.
+    pub fn group_context(&self) -> &[u8] {
+        self.record.group_context.as_slice()
+    }
+
+    /// How many leaves the secret tree has, blank ones included.
+    pub fn tree_size(&self) -> u32 {
+        self.record.tree_size
+    }
+
+    /// The leaf of the device that made the export, which is the one [`super::seal`] seals for.
+    pub fn own_leaf(&self) -> u32 {
+        self.record.own_leaf
     }
 
     pub(super) fn sender_data_secret(&self) -> &[u8] {
-        &self.sender_data_secret
+        self.record.sender_data_secret.as_slice()
     }
 
     pub(super) fn encryption_secret(&self) -> &[u8] {
-        &self.encryption_secret
+        self.record.encryption_secret.as_slice()
     }
 
-    pub(super) fn leaf_count(&self) -> u32 {
-        self.leaf_count
-    }
-
-    pub(super) fn own_leaf(&self) -> u32 {
-        self.own_leaf
+    /// Tells secret trees apart in memory; epochs with equal fingerprints have equal ratchets.
+    pub(super) fn fingerprint(&self) -> &[u8; 32] {
+        &self.fingerprint
     }
 }
 
 impl fmt::Debug for EpochKeys {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("EpochKeys")
-            .field("leaf_count", &self.leaf_count)
-            .field("own_leaf", &self.own_leaf)
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EpochKeys")
+            .field("ciphersuite", &self.ciphersuite)
+            .field("epoch", &self.epoch)
+            .field("tree_size", &self.record.tree_size)
+            .field("own_leaf", &self.record.own_leaf)
             .finish_non_exhaustive()
+    }
+}
+
+impl Serialize for EpochKeys {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.record.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for EpochKeys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_record(Record::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }

@@ -1,259 +1,264 @@
-//! The wire format of a PrivateMessage (RFC 9420, sections 6 and 6.3), read and written by hand.
+//! The structs of RFC 9420 §6 that message protection needs, in TLS presentation language: what is
+//! sent, what is authenticated beside it, and what is signed.
+//!
+//! Reading borrows from the message, allocates nothing and never panics: all of it faces what peers
+//! and servers send. (Reading goes through `std::io::Read` on purpose: the slice readers of tls_codec
+//! assert in debug builds that an opaque value is whole.) Vector lengths must be in their shortest
+//! form, as §2.1.2 wants, so that a message has one encoding.
 
-use openmls_traits::{crypto::OpenMlsCrypto, types::Ciphersuite};
-use tls_codec::{Deserialize as _, VLByteSlice, VLBytes};
+use tls_codec::{
+    Deserialize, Serialize, TlsDeserialize, TlsSerialize, TlsSize, TlsVarInt, VLByteSlice,
+};
 use zeroize::Zeroizing;
 
-use super::{
-    EpochKeys, HistoryError,
-    secret_tree::{MessageKey, encode, expand_with_label},
-};
+/// `mls10`, the only protocol version there is.
+pub(super) const VERSION: u16 = 1;
 
-const MLS10: u16 = 1;
-const WIRE_FORMAT_PUBLIC: u16 = 1;
-const WIRE_FORMAT_PRIVATE: u16 = 2;
-/// The content type of application data.
-pub(super) const APPLICATION: u8 = 1;
-/// The sender type of a member.
-const MEMBER: u8 = 1;
-
-/// Which epoch a message says it belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Header {
-    pub(crate) group_id: Vec<u8>,
-    pub(crate) epoch: u64,
+/// The values of `WireFormat`.
+pub(super) mod wire_format {
+    pub const PUBLIC_MESSAGE: u16 = 1;
+    pub const PRIVATE_MESSAGE: u16 = 2;
+    pub const WELCOME: u16 = 3;
+    pub const GROUP_INFO: u16 = 4;
+    pub const KEY_PACKAGE: u16 = 5;
 }
 
-/// Reads where a PrivateMessage or PublicMessage belongs, without opening it.
-pub(crate) fn peek(message: &[u8]) -> Result<Header, HistoryError> {
-    let mut reader = Reader(message);
-    reader.version()?;
-    if !matches!(reader.u16()?, WIRE_FORMAT_PUBLIC | WIRE_FORMAT_PRIVATE) {
-        return Err(HistoryError::Malformed("it is another kind of message"));
+/// `SenderType.member`.
+pub(super) const SENDER_MEMBER: u8 = 1;
+
+/// The bytes are not the struct they should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a well-formed MLS message")]
+pub struct Malformed;
+
+impl From<tls_codec::Error> for Malformed {
+    fn from(_: tls_codec::Error) -> Self {
+        Malformed
     }
-    Ok(Header { group_id: reader.bytes()?, epoch: reader.u64()? })
 }
 
-/// Reads TLS values from bytes.
-struct Reader<'a>(&'a [u8]);
+/// What a framed message carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, TlsSerialize, TlsDeserialize, TlsSize)]
+#[repr(u8)]
+pub enum ContentType {
+    /// An application message.
+    Application = 1,
+    /// A proposal.
+    Proposal = 2,
+    /// A commit.
+    Commit = 3,
+}
 
-impl Reader<'_> {
-    fn short() -> HistoryError {
-        HistoryError::Malformed("it ends early")
+/// Reads one integer or enum.
+pub(super) fn read<T: Deserialize>(input: &mut &[u8]) -> Result<T, Malformed> {
+    Ok(T::tls_deserialize(input)?)
+}
+
+/// Reads an `opaque <V>` without copying it.
+pub(super) fn read_opaque<'a>(input: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
+    let length = usize::try_from(read::<TlsVarInt>(input)?.value()).map_err(|_| Malformed)?;
+    input.split_off(..length).ok_or(Malformed)
+}
+
+/// Reads the version of an MLSMessage and gives its wire format.
+pub(super) fn read_message_start(input: &mut &[u8]) -> Result<u16, Malformed> {
+    if read::<u16>(input)? != VERSION {
+        return Err(Malformed);
+    }
+    read(input)
+}
+
+/// The parts of a GroupContext (§8.1) that are of use here.
+pub(super) struct GroupContext<'a> {
+    pub ciphersuite: u16,
+    pub group_id: &'a [u8],
+    pub epoch: u64,
+}
+
+impl<'a> GroupContext<'a> {
+    pub fn read(input: &mut &'a [u8]) -> Result<Self, Malformed> {
+        if read::<u16>(input)? != VERSION {
+            return Err(Malformed);
+        }
+        let context =
+            Self { ciphersuite: read(input)?, group_id: read_opaque(input)?, epoch: read(input)? };
+        let _tree_hash = read_opaque(input)?;
+        let _confirmed_transcript_hash = read_opaque(input)?;
+        let _extensions = read_opaque(input)?;
+        Ok(context)
     }
 
-    fn version(&mut self) -> Result<(), HistoryError> {
-        match self.u16()? {
-            MLS10 => Ok(()),
-            _ => Err(HistoryError::Malformed("it is of another version")),
+    pub fn read_exact(mut bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let context = Self::read(&mut bytes)?;
+        if bytes.is_empty() { Ok(context) } else { Err(Malformed) }
+    }
+}
+
+/// An MLSMessage that is a PrivateMessage (§6.3).
+#[derive(TlsSerialize, TlsSize)]
+pub(super) struct PrivateMessage<'a> {
+    version: u16,
+    wire_format: u16,
+    pub group_id: VLByteSlice<'a>,
+    pub epoch: u64,
+    pub content_type: ContentType,
+    pub authenticated_data: VLByteSlice<'a>,
+    pub encrypted_sender_data: VLByteSlice<'a>,
+    pub ciphertext: VLByteSlice<'a>,
+}
+
+impl<'a> PrivateMessage<'a> {
+    /// A PrivateMessage that carries application data.
+    pub fn application(
+        group_id: &'a [u8],
+        epoch: u64,
+        authenticated_data: &'a [u8],
+        encrypted_sender_data: &'a [u8],
+        ciphertext: &'a [u8],
+    ) -> Self {
+        Self {
+            version: VERSION,
+            wire_format: wire_format::PRIVATE_MESSAGE,
+            group_id: VLByteSlice(group_id),
+            epoch,
+            content_type: ContentType::Application,
+            authenticated_data: VLByteSlice(authenticated_data),
+            encrypted_sender_data: VLByteSlice(encrypted_sender_data),
+            ciphertext: VLByteSlice(ciphertext),
         }
     }
 
-    fn u8(&mut self) -> Result<u8, HistoryError> {
-        u8::tls_deserialize(&mut self.0).map_err(|_| Self::short())
-    }
-
-    fn u16(&mut self) -> Result<u16, HistoryError> {
-        u16::tls_deserialize(&mut self.0).map_err(|_| Self::short())
-    }
-
-    fn u32(&mut self) -> Result<u32, HistoryError> {
-        u32::tls_deserialize(&mut self.0).map_err(|_| Self::short())
-    }
-
-    fn u64(&mut self) -> Result<u64, HistoryError> {
-        u64::tls_deserialize(&mut self.0).map_err(|_| Self::short())
-    }
-
-    fn bytes(&mut self) -> Result<Vec<u8>, HistoryError> {
-        let bytes = VLBytes::tls_deserialize(&mut self.0).map_err(|_| Self::short())?;
-        Ok(bytes.into())
-    }
-
-    fn end(&self) -> Result<(), HistoryError> {
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        Err(HistoryError::Malformed("something follows it"))
-    }
-}
-
-/// The first fields of a GroupContext.
-pub(super) struct GroupContextHead {
-    pub(super) suite: u16,
-    pub(super) group_id: Vec<u8>,
-    pub(super) epoch: u64,
-}
-
-impl GroupContextHead {
-    pub(super) fn parse(context: &[u8]) -> Result<Self, HistoryError> {
-        let mut reader = Reader(context);
-        reader.version()?;
-        Ok(Self { suite: reader.u16()?, group_id: reader.bytes()?, epoch: reader.u64()? })
-    }
-}
-
-/// A PrivateMessage, still sealed.
-pub(super) struct PrivateMessage {
-    pub(super) group_id: Vec<u8>,
-    pub(super) epoch: u64,
-    pub(super) content_type: u8,
-    pub(super) authenticated_data: Vec<u8>,
-    pub(super) encrypted_sender_data: Vec<u8>,
-    pub(super) ciphertext: Vec<u8>,
-}
-
-impl PrivateMessage {
-    /// Reads an MLSMessage that is a PrivateMessage.
-    pub(super) fn parse(message: &[u8]) -> Result<Self, HistoryError> {
-        let mut reader = Reader(message);
-        reader.version()?;
-        if reader.u16()? != WIRE_FORMAT_PRIVATE {
-            return Err(HistoryError::Malformed("it is no PrivateMessage"));
-        }
+    /// Reads what follows the wire format, and nothing may follow that.
+    pub fn read_exact(mut input: &'a [u8]) -> Result<Self, Malformed> {
         let message = Self {
-            group_id: reader.bytes()?,
-            epoch: reader.u64()?,
-            content_type: reader.u8()?,
-            authenticated_data: reader.bytes()?,
-            encrypted_sender_data: reader.bytes()?,
-            ciphertext: reader.bytes()?,
+            version: VERSION,
+            wire_format: wire_format::PRIVATE_MESSAGE,
+            group_id: VLByteSlice(read_opaque(&mut input)?),
+            epoch: read(&mut input)?,
+            content_type: read(&mut input)?,
+            authenticated_data: VLByteSlice(read_opaque(&mut input)?),
+            encrypted_sender_data: VLByteSlice(read_opaque(&mut input)?),
+            ciphertext: VLByteSlice(read_opaque(&mut input)?),
         };
-        reader.end()?;
-        Ok(message)
-    }
-
-    /// Writes it as an MLSMessage.
-    pub(super) fn encode(&self) -> Result<Vec<u8>, HistoryError> {
-        let mut bytes = Vec::with_capacity(
-            64 + self.group_id.len() + self.authenticated_data.len() + self.ciphertext.len(),
-        );
-        encode(&MLS10, &mut bytes)?;
-        encode(&WIRE_FORMAT_PRIVATE, &mut bytes)?;
-        encode(&VLByteSlice(&self.group_id), &mut bytes)?;
-        encode(&self.epoch, &mut bytes)?;
-        encode(&self.content_type, &mut bytes)?;
-        encode(&VLByteSlice(&self.authenticated_data), &mut bytes)?;
-        encode(&VLByteSlice(&self.encrypted_sender_data), &mut bytes)?;
-        encode(&VLByteSlice(&self.ciphertext), &mut bytes)?;
-        Ok(bytes)
-    }
-
-    /// The additional data of its ciphertext: `PrivateContentAAD`.
-    pub(super) fn content_aad(&self) -> Result<Vec<u8>, HistoryError> {
-        let mut aad = self.sender_data_aad()?;
-        encode(&VLByteSlice(&self.authenticated_data), &mut aad)?;
-        Ok(aad)
-    }
-
-    /// The additional data of its sender data: `SenderDataAAD`.
-    pub(super) fn sender_data_aad(&self) -> Result<Vec<u8>, HistoryError> {
-        let mut aad = Vec::with_capacity(16 + self.group_id.len());
-        encode(&VLByteSlice(&self.group_id), &mut aad)?;
-        encode(&self.epoch, &mut aad)?;
-        encode(&self.content_type, &mut aad)?;
-        Ok(aad)
+        if input.is_empty() { Ok(message) } else { Err(Malformed) }
     }
 }
 
-/// Who sealed a message, and with which key.
+/// SenderData (§6.3.2), which travels encrypted.
+#[derive(TlsSerialize, TlsDeserialize, TlsSize)]
 pub(super) struct SenderData {
-    pub(super) leaf: u32,
-    pub(super) generation: u32,
-    pub(super) reuse_guard: [u8; 4],
+    pub leaf_index: u32,
+    pub generation: u32,
+    pub reuse_guard: [u8; 4],
 }
 
-impl SenderData {
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, HistoryError> {
-        let mut reader = Reader(bytes);
-        let (leaf, generation) = (reader.u32()?, reader.u32()?);
-        let reuse_guard = reader.u32()?.to_be_bytes();
-        reader.end()?;
-        Ok(Self { leaf, generation, reuse_guard })
+/// SenderDataAAD (§6.3.2).
+#[derive(TlsSerialize, TlsSize)]
+pub(super) struct SenderDataAad<'a> {
+    pub group_id: VLByteSlice<'a>,
+    pub epoch: u64,
+    pub content_type: ContentType,
+}
+
+/// PrivateContentAAD (§6.3.1).
+#[derive(TlsSerialize, TlsSize)]
+pub(super) struct PrivateContentAad<'a> {
+    pub group_id: VLByteSlice<'a>,
+    pub epoch: u64,
+    pub content_type: ContentType,
+    pub authenticated_data: VLByteSlice<'a>,
+}
+
+/// PrivateMessageContent (§6.3.1) of an application message.
+pub(super) struct ApplicationContent<'a> {
+    pub application_data: &'a [u8],
+    pub signature: &'a [u8],
+    pub padding: &'a [u8],
+}
+
+impl<'a> ApplicationContent<'a> {
+    pub fn read(mut input: &'a [u8]) -> Result<Self, Malformed> {
+        Ok(Self {
+            application_data: read_opaque(&mut input)?,
+            signature: read_opaque(&mut input)?,
+            padding: input,
+        })
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
-        [self.leaf.to_be_bytes(), self.generation.to_be_bytes(), self.reuse_guard].concat()
-    }
-}
-
-/// The key and nonce of the sender data, which depend on the ciphertext.
-pub(super) fn sender_data_key(
-    crypto: &impl OpenMlsCrypto,
-    suite: Ciphersuite,
-    sender_data_secret: &[u8],
-    ciphertext: &[u8],
-) -> Result<MessageKey, HistoryError> {
-    let sample = ciphertext.get(..suite.hash_length()).unwrap_or(ciphertext);
-    let derive =
-        |label, length| expand_with_label(crypto, suite, sender_data_secret, label, sample, length);
-    Ok(MessageKey {
-        key: derive("key", suite.aead_key_length())?,
-        nonce: derive("nonce", suite.aead_nonce_length())?,
-    })
-}
-
-/// The nonce of a message: its ratchet's, with the reuse guard.
-pub(super) fn guarded_nonce(nonce: &[u8], reuse_guard: [u8; 4]) -> Zeroizing<Vec<u8>> {
-    let mut nonce = Zeroizing::new(nonce.to_vec());
-    for (byte, guard) in nonce.iter_mut().zip(reuse_guard) {
-        *byte ^= guard;
-    }
-    nonce
-}
-
-/// Application data and its signature, as they are inside the ciphertext.
-pub(super) struct ApplicationContent {
-    pub(super) data: Zeroizing<Vec<u8>>,
-    pub(super) signature: Vec<u8>,
-}
-
-impl ApplicationContent {
-    /// Reads `PrivateMessageContent`; what follows it must be zeros.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, HistoryError> {
-        let mut reader = Reader(bytes);
-        let data = Zeroizing::new(reader.bytes()?);
-        let signature = reader.bytes()?;
-        if reader.0.iter().any(|byte| *byte != 0) {
-            return Err(HistoryError::Malformed("its padding is not zero"));
-        }
-        Ok(Self { data, signature })
-    }
-
-    pub(super) fn encode(
-        data: &[u8],
+    /// Writes the content and as much padding as makes it, with the AEAD tag, a multiple of `block`.
+    pub fn write(
+        application_data: &[u8],
         signature: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>, HistoryError> {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(16 + data.len() + signature.len()));
-        encode(&VLByteSlice(data), &mut bytes)?;
-        encode(&VLByteSlice(signature), &mut bytes)?;
+        block: u16,
+        tag_size: usize,
+    ) -> Result<Zeroizing<Vec<u8>>, Malformed> {
+        #[derive(TlsSerialize, TlsSize)]
+        struct Written<'a> {
+            application_data: VLByteSlice<'a>,
+            signature: VLByteSlice<'a>,
+        }
+        let written = Written {
+            application_data: VLByteSlice(application_data),
+            signature: VLByteSlice(signature),
+        };
+        let length = tls_codec::Size::tls_serialized_len(&written);
+        let padding = match block {
+            0 => 0,
+            block => (length + tag_size).next_multiple_of(block.into()) - (length + tag_size),
+        };
+        // The whole size at once: growing would leave copies of the plaintext behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length + padding));
+        written.tls_serialize(&mut *bytes)?;
+        bytes.resize(length + padding, 0);
         Ok(bytes)
     }
 }
 
-/// What a member signs: `SignContent` over `FramedContentTBS` (sections 5.1.2 and 6.1).
-pub(super) fn to_be_signed(
-    keys: &EpochKeys,
-    message: &PrivateMessage,
-    leaf: u32,
-    data: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, HistoryError> {
-    let mut content = Zeroizing::new(Vec::with_capacity(
-        64 + message.group_id.len() + data.len() + keys.group_context().len(),
-    ));
-    encode(&MLS10, &mut content)?;
-    encode(&WIRE_FORMAT_PRIVATE, &mut content)?;
-    encode(&VLByteSlice(&message.group_id), &mut content)?;
-    encode(&message.epoch, &mut content)?;
-    encode(&MEMBER, &mut content)?;
-    encode(&leaf, &mut content)?;
-    encode(&VLByteSlice(&message.authenticated_data), &mut content)?;
-    encode(&message.content_type, &mut content)?;
-    encode(&VLByteSlice(data), &mut content)?;
-    content.extend_from_slice(keys.group_context());
+/// FramedContentTBS (§6.1) of an application message that a member sent in a PrivateMessage, without
+/// the GroupContext that follows it.
+#[derive(TlsSerialize, TlsSize)]
+pub(super) struct ApplicationTbs<'a> {
+    version: u16,
+    wire_format: u16,
+    group_id: VLByteSlice<'a>,
+    epoch: u64,
+    sender_type: u8,
+    leaf_index: u32,
+    authenticated_data: VLByteSlice<'a>,
+    content_type: ContentType,
+    application_data: VLByteSlice<'a>,
+}
 
-    let mut signed = Zeroizing::new(Vec::with_capacity(32 + content.len()));
-    encode(&VLByteSlice(b"MLS 1.0 FramedContentTBS"), &mut signed)?;
-    encode(&VLByteSlice(&content), &mut signed)?;
-    Ok(signed)
+/// What an application message's signature is made over: SignContent (§5.1.2) of FramedContentTBS.
+pub(super) fn signed_bytes(
+    group_context: &[u8],
+    message: &PrivateContentAad<'_>,
+    leaf_index: u32,
+    application_data: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, Malformed> {
+    #[derive(TlsSerialize, TlsSize)]
+    struct SignContent<'a> {
+        label: VLByteSlice<'a>,
+        content: VLByteSlice<'a>,
+    }
+    let tbs = ApplicationTbs {
+        version: VERSION,
+        wire_format: wire_format::PRIVATE_MESSAGE,
+        group_id: VLByteSlice(message.group_id.0),
+        epoch: message.epoch,
+        sender_type: SENDER_MEMBER,
+        leaf_index,
+        authenticated_data: VLByteSlice(message.authenticated_data.0),
+        content_type: message.content_type,
+        application_data: VLByteSlice(application_data),
+    };
+    let length = tls_codec::Size::tls_serialized_len(&tbs) + group_context.len();
+    let mut content = Zeroizing::new(Vec::with_capacity(length));
+    tbs.tls_serialize(&mut *content)?;
+    content.extend_from_slice(group_context);
+    let signed = SignContent {
+        label: VLByteSlice(b"MLS 1.0 FramedContentTBS"),
+        content: VLByteSlice(&content),
+    };
+    Ok(Zeroizing::new(signed.tls_serialize_detached()?))
 }

@@ -1,129 +1,120 @@
-//! The members of an epoch, as far as checking a sender takes, in chunks named by their content.
+//! The leaf sets of epochs: who may have sent a message, by leaf index.
 //!
-//! Most commits change no credential and no signature key, and the others change those of a few
-//! leaves. So an epoch's leaves are cut into chunks of [`CHUNK`], each stored under its hash, and
-//! consecutive epochs of a large room share all but one or two.
+//! In a large room most leaves stay as they are from epoch to epoch. So a leaf set is cut into chunks of
+//! [`CHUNK_LEAVES`], each named by the hash of its content: epochs share the chunks that did not change,
+//! and opening a message needs one chunk, whatever the room's size.
 
-use serde::{Deserialize, Serialize};
+use ciborium::ser;
+use openmls::prelude::{Credential, Member};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
+use tls_codec::{Deserialize as _, Serialize as _, VLByteVec};
 
-/// How many leaves a chunk holds: a chunk is a few kilobytes, and a hundred changed leaves in a
-/// row are two of them.
-const CHUNK: usize = 64;
+/// How many leaves a chunk spans.
+pub const CHUNK_LEAVES: usize = 64;
 
-/// One member's leaf.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Leaf {
-    /// The identity in its credential.
-    #[serde(with = "serde_bytes")]
-    pub(crate) identity: Vec<u8>,
-    /// Its public signature key.
-    #[serde(with = "serde_bytes")]
-    pub(crate) signature_key: Vec<u8>,
+/// Why a leaf set cannot be written or read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LeavesError {
+    /// A credential has no TLS form, or bytes are none.
+    #[error("a credential is malformed")]
+    Credential,
+    /// A chunk could not be written as CBOR.
+    #[error("a chunk of leaves could not be encoded")]
+    Encoding,
 }
 
-/// Names a chunk by what is in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct ChunkId([u8; 32]);
+/// What is kept of a member's leaf node: what it takes to check its signatures and to say whose they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaf {
+    credential: VLByteVec,
+    signature_key: VLByteVec,
+}
 
-impl ChunkId {
-    /// As a storage key.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.0
+impl Leaf {
+    /// A leaf from its credential and its public signature key.
+    pub fn new(credential: &Credential, signature_key: Vec<u8>) -> Result<Self, LeavesError> {
+        let credential =
+            credential.tls_serialize_detached().map_err(|_| LeavesError::Credential)?;
+        Ok(Self { credential: credential.into(), signature_key: signature_key.into() })
+    }
+
+    /// The credential.
+    pub fn credential(&self) -> Result<Credential, LeavesError> {
+        Credential::tls_deserialize_exact(self.credential.as_slice())
+            .map_err(|_| LeavesError::Credential)
+    }
+
+    /// The public signature key.
+    pub fn signature_key(&self) -> &[u8] {
+        self.signature_key.as_slice()
     }
 }
 
-/// A run of leaves, blank ones included.
+/// The name of a chunk: SHA-256 of its CBOR. In CBOR a byte string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChunkId(pub [u8; 32]);
+
+impl Serialize for ChunkId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ChunkId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = VLByteVec::deserialize(deserializer)?;
+        let id = bytes.as_slice().try_into();
+        id.map(Self).map_err(|_| de::Error::custom("a chunk id has 32 bytes"))
+    }
+}
+
+/// A run of [`CHUNK_LEAVES`] leaves. Blank leaves are `None`; those at the end are left out, so that a
+/// tree's growth changes no chunk that it adds no member to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LeafChunk {
+pub struct LeafChunk {
     leaves: Vec<Option<Leaf>>,
 }
 
 impl LeafChunk {
-    fn id(&self) -> ChunkId {
-        let mut hash = Sha256::new();
-        for leaf in &self.leaves {
-            match leaf {
-                None => hash.update([0]),
-                Some(leaf) => {
-                    hash.update([1]);
-                    for part in [&leaf.identity, &leaf.signature_key] {
-                        hash.update((part.len() as u64).to_be_bytes());
-                        hash.update(part);
-                    }
-                }
-            }
-        }
-        ChunkId(hash.finalize().into())
+    /// The leaf at an offset that [`locate`] gave.
+    pub fn leaf(&self, offset: usize) -> Option<&Leaf> {
+        self.leaves.get(offset)?.as_ref()
     }
 
-    /// The leaf at a place in this chunk.
-    pub(crate) fn leaf(mut self, offset: usize) -> Option<Leaf> {
-        self.leaves.get_mut(offset)?.take()
-    }
-
-    /// The members in the chunk with this number, by leaf index.
-    pub(crate) fn into_members(self, number: usize) -> impl Iterator<Item = (u32, Leaf)> {
-        self.leaves.into_iter().enumerate().filter_map(move |(offset, leaf)| {
-            Some((u32::try_from(number * CHUNK + offset).ok()?, leaf?))
-        })
+    /// The chunk's name. A chunk from a backup is the right one if this is the name it was asked for by.
+    pub fn id(&self) -> Result<ChunkId, LeavesError> {
+        let mut cbor = Vec::new();
+        ser::into_writer(self, &mut cbor).map_err(|_| LeavesError::Encoding)?;
+        Ok(ChunkId(Sha256::digest(&cbor).into()))
     }
 }
 
-/// In which chunk, and where in it, a leaf is.
-pub(crate) fn place(index: u32) -> (usize, usize) {
-    let index = index as usize;
-    (index / CHUNK, index % CHUNK)
+/// Where a leaf is found: the number of its chunk, and the offset in it.
+pub fn locate(leaf: u32) -> (usize, usize) {
+    let leaf = leaf as usize;
+    (leaf / CHUNK_LEAVES, leaf % CHUNK_LEAVES)
 }
 
-/// Cuts an epoch's members into chunks, in order, blank ones in between included.
-pub(crate) fn chunks(members: impl IntoIterator<Item = (u32, Leaf)>) -> Vec<(ChunkId, LeafChunk)> {
+/// Cuts a group's members into chunks, in order; each comes with its name.
+pub fn chunks(
+    members: impl IntoIterator<Item = Member>,
+) -> Result<Vec<(ChunkId, LeafChunk)>, LeavesError> {
     let mut chunks: Vec<LeafChunk> = Vec::new();
-    for (index, leaf) in members {
-        let (number, offset) = place(index);
+    for member in members {
+        let (number, offset) = locate(member.index.u32());
         if chunks.len() <= number {
             chunks.resize_with(number + 1, LeafChunk::default);
         }
-        let leaves = &mut chunks[number].leaves;
-        if leaves.len() <= offset {
-            leaves.resize_with(offset + 1, || None);
+        let Some(chunk) = chunks.get_mut(number) else {
+            continue;
+        };
+        if chunk.leaves.len() <= offset {
+            chunk.leaves.resize_with(offset + 1, || None);
         }
-        leaves[offset] = Some(leaf);
+        if let Some(place) = chunk.leaves.get_mut(offset) {
+            *place = Some(Leaf::new(&member.credential, member.signature_key)?);
+        }
     }
-    chunks.into_iter().map(|chunk| (chunk.id(), chunk)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn leaf(name: u32) -> Leaf {
-        Leaf { identity: name.to_be_bytes().to_vec(), signature_key: vec![name as u8; 32] }
-    }
-
-    #[test]
-    fn members_come_back_by_index() {
-        let members: Vec<_> = [0, 1, 63, 64, 200].map(|index| (index, leaf(index))).into();
-        let chunks = chunks(members.clone());
-        assert_eq!(chunks.len(), 4);
-        let back: Vec<_> = chunks
-            .iter()
-            .enumerate()
-            .flat_map(|(number, (_, chunk))| chunk.clone().into_members(number))
-            .collect();
-        assert_eq!(back, members);
-        let (number, offset) = place(200);
-        assert_eq!(chunks[number].1.clone().leaf(offset), Some(leaf(200)));
-        assert_eq!(chunks[number].1.clone().leaf(offset + 1), None);
-        assert_eq!(chunks[number].1.clone().leaf(usize::MAX), None);
-    }
-
-    #[test]
-    fn only_the_chunk_that_changed_has_another_name() {
-        let before = chunks((0..200).map(|index| (index, leaf(index))));
-        let after = chunks((0..200).map(|index| (index, leaf(index.max(1)))));
-        let same = before.iter().zip(&after).filter(|(a, b)| a.0 == b.0).count();
-        assert_eq!((before.len(), same), (4, 3));
-        assert_ne!(chunks([(0, leaf(1))])[0].0, chunks([(1, leaf(1))])[0].0);
-    }
+    chunks.into_iter().map(|c| Ok((c.id()?, c))).collect()
 }

@@ -1,138 +1,208 @@
-//! Opening an application message, any number of times, in any order, one's own included.
+//! Opening an application message with an epoch's export (RFC 9420 §6.3).
+//!
+//! The order is the RFC's: sender data, content, then the sender's leaf and its signature. The leaf is
+//! asked for only when the content has decrypted, so a stranger's bytes cause no look-up. Nothing is
+//! consumed: the same message opens again.
 
-use std::collections::VecDeque;
-
-use openmls_traits::crypto::OpenMlsCrypto;
+use openmls_traits::{
+    crypto::OpenMlsCrypto,
+    types::{AeadType, CryptoError},
+};
+use tls_codec::{Deserialize, Serialize, VLByteSlice};
 use zeroize::Zeroizing;
 
 use super::{
-    EpochKeys, HistoryError, Leaf,
+    export::EpochKeys,
     framing::{
-        APPLICATION, ApplicationContent, PrivateMessage, SenderData, guarded_nonce,
-        sender_data_key, to_be_signed,
+        ApplicationContent, ContentType, Malformed, PrivateContentAad, PrivateMessage, SenderData,
+        SenderDataAad, read_message_start, signed_bytes, wire_format,
     },
-    secret_tree::Ratchet,
+    leaves::Leaf,
+    ratchet_cache::RatchetCache,
+    secret_tree::{MessageKey, RatchetError, sender_data_key},
 };
 
-/// How many senders of one epoch keep their ratchets.
-const MAX_SENDERS: usize = 64;
-
-/// A message that was opened; its sender's signature was checked.
-pub(crate) struct Opened {
-    pub(crate) leaf: u32,
-    pub(crate) generation: u32,
-    pub(crate) leaf_data: Leaf,
-    pub(crate) plaintext: Zeroizing<Vec<u8>>,
-    pub(crate) authenticated_data: Vec<u8>,
-}
-
-/// Why a message was not opened.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError<E> {
-    /// The message is at fault.
+/// Why a message does not open.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The bytes, or what they decrypt to, are not the struct they should be.
     #[error(transparent)]
-    Message(#[from] HistoryError),
-    /// The sender's leaf could not be looked up.
+    Malformed(#[from] Malformed),
+    /// An MLSMessage, but no PrivateMessage.
+    #[error("not a PrivateMessage")]
+    NotPrivate,
+    /// A proposal or a commit: those go through the group.
+    #[error("not an application message")]
+    NotApplication,
+    /// The message is for another group.
+    #[error("the message is of another group")]
+    OtherGroup,
+    /// The message is for another epoch than the export's.
+    #[error("the message is of epoch {found}, the export of epoch {expected}")]
+    OtherEpoch {
+        /// The export's epoch.
+        expected: u64,
+        /// The message's epoch.
+        found: u64,
+    },
+    /// The sender data do not decrypt: damaged, or of another branch with this epoch's number.
+    #[error("the sender data do not decrypt")]
+    SenderData,
+    /// The generation is too high, the leaf lies outside the tree, or the provider failed.
     #[error(transparent)]
-    Lookup(E),
+    Ratchet(#[from] RatchetError),
+    /// The content does not decrypt.
+    #[error("the content does not decrypt")]
+    Content,
+    /// The padding is not all zero.
+    #[error("the padding is not zero")]
+    Padding,
+    /// The leaf that the message says it is from is blank.
+    #[error("leaf {0} is blank")]
+    BlankLeaf(u32),
+    /// The signature is not the leaf's.
+    #[error("the signature does not verify")]
+    Signature,
 }
 
-/// Where the ratchets of one epoch's senders stand, the least recently used last. Going on costs one
-/// step, going back starts over from the sender's first secret.
-#[derive(Default)]
-pub(crate) struct RatchetCache(VecDeque<Sender>);
-
-struct Sender {
-    leaf: u32,
-    first: Ratchet,
-    furthest: Ratchet,
+/// An application message that has opened.
+pub struct Opened {
+    /// The sender's leaf index.
+    pub leaf: u32,
+    /// The sender's ratchet generation: with the epoch and the leaf it names the message.
+    pub generation: u32,
+    /// The sender's leaf, under whose key the signature has verified.
+    pub leaf_data: Leaf,
+    /// The application data.
+    pub plaintext: Zeroizing<Vec<u8>>,
+    /// The data that were authenticated beside it. Matrix events carry none.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no event of ours carries any yet"))]
+    pub authenticated_data: Vec<u8>,
 }
 
-impl RatchetCache {
-    fn sender(
-        &mut self,
-        leaf: u32,
-        make: impl FnOnce() -> Result<Ratchet, HistoryError>,
-    ) -> Result<&mut Sender, HistoryError> {
-        let sender = match self.0.iter().position(|sender| sender.leaf == leaf) {
-            Some(at) => self.0.remove(at),
-            None => None,
-        };
-        let sender = match sender {
-            Some(sender) => sender,
-            None => {
-                let first = make()?;
-                Sender { leaf, furthest: first.clone(), first }
-            }
-        };
-        self.0.truncate(MAX_SENDERS - 1);
-        self.0.push_front(sender);
-        self.0.front_mut().ok_or(HistoryError::UnknownSender)
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened")
+            .field("leaf", &self.leaf)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
     }
 }
 
-/// Opens an MLSMessage with the keys of its epoch. `leaf_of` is asked for the sender's leaf, once,
-/// after the message has decrypted.
-pub(crate) fn open<E>(
+/// Opens an MLSMessage. `leaf_of` gives a leaf of the epoch by its index, `None` where it is blank; it is
+/// called at most once, for the sender's leaf.
+pub fn open<E: From<OpenError>>(
     keys: &EpochKeys,
     ratchets: &mut RatchetCache,
     crypto: &impl OpenMlsCrypto,
     message: &[u8],
     leaf_of: impl FnOnce(u32) -> Result<Option<Leaf>, E>,
-) -> Result<Opened, OpenError<E>> {
-    let suite = keys.suite()?;
-    let message = PrivateMessage::parse(message)?;
-    let context = keys.context()?;
-    if message.group_id != context.group_id || message.epoch != context.epoch {
-        return Err(HistoryError::OtherEpoch.into());
-    }
-    if message.content_type != APPLICATION {
-        return Err(HistoryError::NotApplication.into());
-    }
-
-    let aead = suite.aead_algorithm();
-    let does_not_open = |_| HistoryError::DoesNotOpen;
-    let key = sender_data_key(crypto, suite, keys.sender_data_secret(), &message.ciphertext)?;
-    let aad = message.sender_data_aad()?;
-    let sender_data = crypto
-        .aead_decrypt(aead, &key.key, &message.encrypted_sender_data, &key.nonce, &aad)
-        .map_err(does_not_open)?;
-    let SenderData { leaf, generation, reuse_guard } = SenderData::parse(&sender_data)?;
-
-    let sender = ratchets.sender(leaf, || Ratchet::of_leaf(crypto, suite, keys, leaf))?;
-    let mut ratchet = if sender.furthest.generation() <= generation {
-        sender.furthest.clone()
-    } else {
-        sender.first.clone()
+) -> Result<Opened, E> {
+    let message = read_message(keys, message)?;
+    let sender = open_sender_data(keys, crypto, &message)?;
+    let aad = PrivateContentAad {
+        group_id: VLByteSlice(message.group_id.0),
+        epoch: message.epoch,
+        content_type: message.content_type,
+        authenticated_data: VLByteSlice(message.authenticated_data.0),
     };
-    ratchet.forward(crypto, suite, generation)?;
-    let key = ratchet.key(crypto, suite)?;
-    let nonce = guarded_nonce(&key.nonce, reuse_guard);
-    let aad = message.content_aad()?;
-    let content = crypto
-        .aead_decrypt(aead, &key.key, &message.ciphertext, &nonce, &aad)
-        .map(Zeroizing::new)
-        .map_err(does_not_open)?;
-    if generation > sender.furthest.generation() {
-        sender.furthest = ratchet;
+    let content = open_content(keys, ratchets, crypto, &message, &sender, &aad)?;
+    let content = ApplicationContent::read(&content).map_err(OpenError::from)?;
+    if content.padding.iter().any(|byte| *byte != 0) {
+        return Err(OpenError::Padding.into());
     }
 
-    let content = ApplicationContent::parse(&content)?;
-    let leaf_data = leaf_of(leaf).map_err(OpenError::Lookup)?.ok_or(HistoryError::UnknownSender)?;
-    let signed = to_be_signed(keys, &message, leaf, &content.data)?;
+    let leaf_data = leaf_of(sender.leaf_index)?.ok_or(OpenError::BlankLeaf(sender.leaf_index))?;
+    let signed =
+        signed_bytes(keys.group_context(), &aad, sender.leaf_index, content.application_data)
+            .map_err(OpenError::from)?;
     crypto
         .verify_signature(
-            suite.signature_algorithm(),
+            keys.ciphersuite().signature_algorithm(),
             &signed,
-            &leaf_data.signature_key,
-            &content.signature,
+            leaf_data.signature_key(),
+            content.signature,
         )
-        .map_err(|_| HistoryError::BadSignature)?;
+        .map_err(|_| OpenError::Signature)?;
+
     Ok(Opened {
-        leaf,
-        generation,
+        leaf: sender.leaf_index,
+        generation: sender.generation,
         leaf_data,
-        plaintext: content.data,
-        authenticated_data: message.authenticated_data,
+        plaintext: Zeroizing::new(content.application_data.to_vec()),
+        authenticated_data: message.authenticated_data.0.to_vec(),
     })
+}
+
+/// Reads the framing and checks that the message is one for these keys.
+fn read_message<'a>(
+    keys: &EpochKeys,
+    mut bytes: &'a [u8],
+) -> Result<PrivateMessage<'a>, OpenError> {
+    match read_message_start(&mut bytes)? {
+        wire_format::PRIVATE_MESSAGE => {}
+        wire_format::PUBLIC_MESSAGE
+        | wire_format::WELCOME
+        | wire_format::GROUP_INFO
+        | wire_format::KEY_PACKAGE => return Err(OpenError::NotPrivate),
+        _ => return Err(Malformed.into()),
+    }
+    let message = PrivateMessage::read_exact(bytes)?;
+    if message.content_type != ContentType::Application {
+        return Err(OpenError::NotApplication);
+    }
+    if message.group_id.0 != keys.group_id() {
+        return Err(OpenError::OtherGroup);
+    }
+    if message.epoch != keys.epoch() {
+        return Err(OpenError::OtherEpoch { expected: keys.epoch(), found: message.epoch });
+    }
+    Ok(message)
+}
+
+fn open_sender_data(
+    keys: &EpochKeys,
+    crypto: &impl OpenMlsCrypto,
+    message: &PrivateMessage<'_>,
+) -> Result<SenderData, OpenError> {
+    let key = sender_data_key(keys, crypto, message.ciphertext.0).map_err(RatchetError::from)?;
+    let aad = SenderDataAad {
+        group_id: VLByteSlice(message.group_id.0),
+        epoch: message.epoch,
+        content_type: message.content_type,
+    };
+    let aad = aad.tls_serialize_detached().map_err(Malformed::from)?;
+    let aead = keys.ciphersuite().aead_algorithm();
+    let bytes = decrypt(crypto, aead, &key, [0; 4], message.encrypted_sender_data.0, &aad)
+        .map_err(|_| OpenError::SenderData)?;
+    Ok(SenderData::tls_deserialize_exact(&*bytes).map_err(Malformed::from)?)
+}
+
+fn open_content(
+    keys: &EpochKeys,
+    ratchets: &mut RatchetCache,
+    crypto: &impl OpenMlsCrypto,
+    message: &PrivateMessage<'_>,
+    sender: &SenderData,
+    aad: &PrivateContentAad<'_>,
+) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    let key = ratchets
+        .ratchet(keys, crypto, sender.leaf_index)?
+        .message_key(crypto, sender.generation)?;
+    let aad = aad.tls_serialize_detached().map_err(Malformed::from)?;
+    let aead = keys.ciphersuite().aead_algorithm();
+    decrypt(crypto, aead, &key, sender.reuse_guard, message.ciphertext.0, &aad)
+        .map_err(|_| OpenError::Content)
+}
+
+fn decrypt(
+    crypto: &impl OpenMlsCrypto,
+    aead: AeadType,
+    key: &MessageKey,
+    reuse_guard: [u8; 4],
+    ciphertext: &[u8],
+    aad: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
+    let nonce = key.guarded_nonce(reuse_guard);
+    crypto.aead_decrypt(aead, key.key.as_slice(), ciphertext, &nonce, aad).map(Zeroizing::new)
 }

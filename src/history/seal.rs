@@ -1,81 +1,139 @@
-//! Sealing an application message as this device's leaf.
+//! Sealing an application message with an epoch's export (RFC 9420 §6.3): the mirror of opening.
 //!
-//! The caller says which generation to use and answers for never saying one twice (see
-//! `group::message`).
+//! It reads no group and writes nothing, so its cost does not grow with the room. The price is one rule
+//! for the caller: a generation is used once. It is to be taken from a counter that is on disk before the
+//! message leaves, beside nothing else that draws from the same ratchet. The random reuse guard is what is
+//! left if that rule is broken, as §6.3.1 intends.
 
-use openmls_traits::{crypto::OpenMlsCrypto, random::OpenMlsRand, signatures::Signer};
+use openmls_traits::{
+    crypto::OpenMlsCrypto,
+    random::OpenMlsRand,
+    signatures::{Signer, SignerError},
+    types::CryptoError,
+};
+use tls_codec::{Serialize, VLByteSlice};
 
 use super::{
-    EpochKeys, HistoryError,
+    export::EpochKeys,
     framing::{
-        APPLICATION, ApplicationContent, PrivateMessage, SenderData, guarded_nonce,
-        sender_data_key, to_be_signed,
+        ApplicationContent, ContentType, Malformed, PrivateContentAad, PrivateMessage, SenderData,
+        SenderDataAad, signed_bytes,
     },
-    secret_tree::Ratchet,
+    ratchet_cache::RatchetCache,
+    secret_tree::{RatchetError, sender_data_key},
 };
 
-/// Where this device's ratchet of one epoch stands.
-#[derive(Default)]
-pub(crate) struct SenderRatchet(Option<Ratchet>);
+/// Why a message could not be sealed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// The generation is above the limit: the epoch must be renewed. Or the provider failed.
+    #[error(transparent)]
+    Ratchet(#[from] RatchetError),
+    /// The signer's scheme is not the ciphersuite's.
+    #[error("the signer's scheme is not the ciphersuite's")]
+    SignatureScheme,
+    /// The signer failed.
+    #[error("signing failed: {0:?}")]
+    Sign(SignerError),
+    /// No randomness could be had.
+    #[error("no randomness")]
+    Random,
+    /// The message is longer than MLS can frame.
+    #[error("the message is too long")]
+    TooLong,
+}
 
-impl SenderRatchet {
-    fn at(
-        &mut self,
-        keys: &EpochKeys,
-        crypto: &impl OpenMlsCrypto,
-        generation: u32,
-    ) -> Result<&Ratchet, HistoryError> {
-        let suite = keys.suite()?;
-        let ratchet = match self.0.take() {
-            Some(ratchet) if ratchet.generation() <= generation => ratchet,
-            _ => Ratchet::of_leaf(crypto, suite, keys, keys.own_leaf())?,
-        };
-        let ratchet = self.0.insert(ratchet);
-        ratchet.forward(crypto, suite, generation)?;
-        Ok(ratchet)
+impl From<Malformed> for SealError {
+    fn from(_: Malformed) -> Self {
+        // Writing fails only where a length does not fit.
+        Self::TooLong
     }
 }
 
-/// Seals a message; gives the MLSMessage.
-pub(crate) fn seal<P>(
+impl From<tls_codec::Error> for SealError {
+    fn from(_: tls_codec::Error) -> Self {
+        Self::TooLong
+    }
+}
+
+impl From<CryptoError> for SealError {
+    fn from(error: CryptoError) -> Self {
+        RatchetError::from(error).into()
+    }
+}
+
+/// A message to seal.
+pub struct Draft<'a> {
+    /// The generation, never used before in this epoch.
+    pub generation: u32,
+    /// Data to authenticate and send in the clear.
+    pub authenticated_data: &'a [u8],
+    /// The application data.
+    pub plaintext: &'a [u8],
+    /// The ciphertext is padded to a multiple of this many bytes; 0 pads nothing.
+    pub padding: u16,
+}
+
+/// Seals a message from the export's own leaf, and gives the MLSMessage.
+pub fn seal(
     keys: &EpochKeys,
-    ratchet: &mut SenderRatchet,
-    generation: u32,
-    provider: &P,
+    ratchets: &mut RatchetCache,
+    crypto: &(impl OpenMlsCrypto + OpenMlsRand),
     signer: &impl Signer,
-    plaintext: &[u8],
-) -> Result<Vec<u8>, HistoryError>
-where
-    P: OpenMlsCrypto + OpenMlsRand,
-{
-    let suite = keys.suite()?;
-    let aead = suite.aead_algorithm();
-    let context = keys.context()?;
-    let leaf = keys.own_leaf();
-    let mut message = PrivateMessage {
-        group_id: context.group_id,
-        epoch: context.epoch,
-        content_type: APPLICATION,
-        authenticated_data: Vec::new(),
-        encrypted_sender_data: Vec::new(),
-        ciphertext: Vec::new(),
+    draft: &Draft<'_>,
+) -> Result<Vec<u8>, SealError> {
+    let suite = keys.ciphersuite();
+    let (group_id, epoch) = (keys.group_id(), keys.epoch());
+    if signer.signature_scheme() != suite.signature_algorithm() {
+        return Err(SealError::SignatureScheme);
+    }
+    let key =
+        ratchets.ratchet(keys, crypto, keys.own_leaf())?.message_key(crypto, draft.generation)?;
+
+    let content_aad = PrivateContentAad {
+        group_id: VLByteSlice(group_id),
+        epoch,
+        content_type: ContentType::Application,
+        authenticated_data: VLByteSlice(draft.authenticated_data),
     };
-    let crypto_error = |error: &dyn std::fmt::Debug| HistoryError::Crypto(format!("{error:?}"));
-    let signature = signer
-        .sign(&to_be_signed(keys, &message, leaf, plaintext)?)
-        .map_err(|error| crypto_error(&error))?;
-    let content = ApplicationContent::encode(plaintext, &signature)?;
+    let signed =
+        signed_bytes(keys.group_context(), &content_aad, keys.own_leaf(), draft.plaintext)?;
+    let signature = signer.sign(&signed).map_err(SealError::Sign)?;
+    let aead = suite.aead_algorithm();
+    let content =
+        ApplicationContent::write(draft.plaintext, &signature, draft.padding, aead.tag_size())?;
 
-    let key = ratchet.at(keys, provider, generation)?.key(provider, suite)?;
-    let reuse_guard = provider.random_array().map_err(|error| crypto_error(&error))?;
-    let nonce = guarded_nonce(&key.nonce, reuse_guard);
-    let aad = message.content_aad()?;
-    message.ciphertext = provider.aead_encrypt(aead, &key.key, &content, &nonce, &aad)?;
+    let reuse_guard: [u8; 4] = crypto.random_array().map_err(|_| SealError::Random)?;
+    let ciphertext = crypto.aead_encrypt(
+        aead,
+        key.key.as_slice(),
+        &content,
+        &key.guarded_nonce(reuse_guard),
+        &content_aad.tls_serialize_detached()?,
+    )?;
 
-    let sender_data = SenderData { leaf, generation, reuse_guard }.encode();
-    let key = sender_data_key(provider, suite, keys.sender_data_secret(), &message.ciphertext)?;
-    let aad = message.sender_data_aad()?;
-    message.encrypted_sender_data =
-        provider.aead_encrypt(aead, &key.key, &sender_data, &key.nonce, &aad)?;
-    message.encode()
+    let sender_data =
+        SenderData { leaf_index: keys.own_leaf(), generation: draft.generation, reuse_guard };
+    let sender_data_aad = SenderDataAad {
+        group_id: VLByteSlice(group_id),
+        epoch,
+        content_type: ContentType::Application,
+    };
+    let key = sender_data_key(keys, crypto, &ciphertext)?;
+    let encrypted_sender_data = crypto.aead_encrypt(
+        aead,
+        key.key.as_slice(),
+        &sender_data.tls_serialize_detached()?,
+        key.nonce.as_slice(),
+        &sender_data_aad.tls_serialize_detached()?,
+    )?;
+
+    let message = PrivateMessage::application(
+        group_id,
+        epoch,
+        draft.authenticated_data,
+        &encrypted_sender_data,
+        &ciphertext,
+    );
+    Ok(message.tls_serialize_detached()?)
 }

@@ -1,166 +1,188 @@
-//! The secret tree and its ratchets (RFC 9420, sections 8 and 9), from the root down to one key.
+//! The secret tree (RFC 9420 §9) as a function: from an epoch's encryption secret to the key and nonce
+//! of any message. OpenMLS keeps a tree that forgets what it has given out; here nothing is consumed,
+//! and what is derived can be derived again.
+//!
+//! A leaf costs log2(leaves) derivations. A generation costs one derivation a step from the nearest
+//! earlier one that is remembered: the last one asked for, or one of the marks kept every
+//! [`MARK_STRIDE`] generations. So reading forwards costs one step a message and reading backwards, as
+//! scrolling up does, at most [`MARK_STRIDE`].
 
 use openmls_traits::{
     crypto::OpenMlsCrypto,
     types::{Ciphersuite, CryptoError},
 };
-use tls_codec::VLByteSlice;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use tls_codec::{SecretVLBytes, Serialize, TlsSerialize, TlsSize, VLByteSlice};
+use zeroize::Zeroizing;
 
-use super::{EpochKeys, HistoryError};
+use super::export::EpochKeys;
 
-/// Generations that are derived: a bound on what a member who names a high one can make others do.
-/// At two derivations each the last one takes some hundred milliseconds, once; epochs are rotated
-/// long before.
-pub(crate) const MAX_GENERATION: u32 = 65_535;
+/// The highest generation that is derived, for opening as for sealing. It bounds the work that a
+/// hostile member can cause with one message to that many derivations (15 ms on a server core), and
+/// it is far above what a sender reaches in an epoch that is renewed every so many messages.
+pub const MAX_GENERATION: u32 = 65_535;
 
-/// A secret of the key schedule.
-pub(super) type Secret = Zeroizing<Vec<u8>>;
+/// How far apart the generations are whose secrets a [`Ratchet`] remembers for going back. With
+/// [`MAX_GENERATION`] it bounds a ratchet to 256 of them.
+pub(super) const MARK_STRIDE: u32 = 256;
 
-impl From<CryptoError> for HistoryError {
-    fn from(error: CryptoError) -> Self {
-        Self::Crypto(error.to_string())
+/// Why no message key could be derived.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RatchetError {
+    /// The generation is above [`MAX_GENERATION`].
+    #[error("generation {0} is above the limit of {MAX_GENERATION}")]
+    GenerationTooHigh(u32),
+    /// The tree has no such leaf.
+    #[error("the tree has no leaf {0}")]
+    NoSuchLeaf(u32),
+    /// The crypto provider failed.
+    #[error("cryptography failed: {0}")]
+    Crypto(#[from] CryptoError),
+}
+
+/// The key and nonce of one message, before the reuse guard.
+pub(super) struct MessageKey {
+    pub key: SecretVLBytes,
+    pub nonce: SecretVLBytes,
+}
+
+impl MessageKey {
+    /// The nonce with a reuse guard XORed into its first bytes (§6.3.1).
+    pub fn guarded_nonce(&self, reuse_guard: [u8; 4]) -> Zeroizing<Vec<u8>> {
+        let mut nonce = Zeroizing::new(self.nonce.as_slice().to_vec());
+        for (byte, guard) in nonce.iter_mut().zip(reuse_guard) {
+            *byte ^= guard;
+        }
+        nonce
     }
 }
 
-/// `ExpandWithLabel(secret, label, context, length)` (section 8).
-pub(super) fn expand_with_label(
+/// ExpandWithLabel (§8).
+fn expand_with_label(
     crypto: &impl OpenMlsCrypto,
-    suite: Ciphersuite,
+    ciphersuite: Ciphersuite,
     secret: &[u8],
     label: &str,
     context: &[u8],
     length: usize,
-) -> Result<Secret, HistoryError> {
-    let label = format!("MLS 1.0 {label}");
-    let mut info = Vec::with_capacity(2 + 8 + label.len() + context.len());
-    let written = u16::try_from(length).map_err(|_| HistoryError::Malformed("length"))?;
-    encode(&written, &mut info)?;
-    encode(&VLByteSlice(label.as_bytes()), &mut info)?;
-    encode(&VLByteSlice(context), &mut info)?;
-    let expanded = crypto.hkdf_expand(suite.hash_algorithm(), secret, &info, length)?;
-    Ok(Zeroizing::new(expanded.as_slice().to_vec()))
-}
-
-/// Appends a value in TLS form.
-pub(super) fn encode(
-    value: &impl tls_codec::Serialize,
-    bytes: &mut Vec<u8>,
-) -> Result<(), HistoryError> {
-    value.tls_serialize(bytes).map(drop).map_err(|_| HistoryError::Malformed("a value is too long"))
-}
-
-/// `DeriveTreeSecret(secret, label, generation, length)` (section 9).
-fn derive_tree_secret(
-    crypto: &impl OpenMlsCrypto,
-    suite: Ciphersuite,
-    secret: &[u8],
-    label: &str,
-    generation: u32,
-    length: usize,
-) -> Result<Secret, HistoryError> {
-    expand_with_label(crypto, suite, secret, label, &generation.to_be_bytes(), length)
-}
-
-/// The secret of one leaf: the way down from the root.
-pub(super) fn leaf_secret(
-    crypto: &impl OpenMlsCrypto,
-    suite: Ciphersuite,
-    encryption_secret: &[u8],
-    leaf_count: u32,
-    leaf: u32,
-) -> Result<Secret, HistoryError> {
-    if leaf >= leaf_count || !leaf_count.is_power_of_two() {
-        return Err(HistoryError::UnknownSender);
+) -> Result<SecretVLBytes, CryptoError> {
+    #[derive(TlsSerialize, TlsSize)]
+    struct KdfLabel<'a> {
+        length: u16,
+        label: VLByteSlice<'a>,
+        context: VLByteSlice<'a>,
     }
-    let mut secret: Secret = Zeroizing::new(encryption_secret.to_vec());
-    for level in (0..leaf_count.trailing_zeros()).rev() {
-        let side: &[u8] = if (leaf >> level) & 1 == 0 { b"left" } else { b"right" };
-        secret = expand_with_label(crypto, suite, &secret, "tree", side, suite.hash_length())?;
+    let label = ["MLS 1.0 ", label].concat();
+    let info = KdfLabel {
+        length: u16::try_from(length).map_err(|_| CryptoError::KdfLabelTooLarge)?,
+        label: VLByteSlice(label.as_bytes()),
+        context: VLByteSlice(context),
     }
-    Ok(secret)
+    .tls_serialize_detached()
+    .map_err(|_| CryptoError::KdfSerializationError)?;
+    crypto.hkdf_expand(ciphersuite.hash_algorithm(), secret, &info, length)
 }
 
-/// The key and nonce of one message.
-pub(super) struct MessageKey {
-    pub(super) key: Secret,
-    pub(super) nonce: Secret,
+/// The key and nonce of a message's sender data, which depend on a sample of its ciphertext (§6.3.2).
+pub(super) fn sender_data_key(
+    keys: &EpochKeys,
+    crypto: &impl OpenMlsCrypto,
+    ciphertext: &[u8],
+) -> Result<MessageKey, CryptoError> {
+    let suite = keys.ciphersuite();
+    let sample = ciphertext.get(..suite.hash_length()).unwrap_or(ciphertext);
+    let derive = |label, length| {
+        let secret = keys.sender_data_secret();
+        expand_with_label(crypto, suite, secret, label, sample, length)
+    };
+    Ok(MessageKey {
+        key: derive("key", suite.aead_key_length())?,
+        nonce: derive("nonce", suite.aead_nonce_length())?,
+    })
 }
 
-/// One sender's ratchet at some generation. It only moves forward.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+/// One leaf's ratchet.
 pub(super) struct Ratchet {
-    secret: Vec<u8>,
-    generation: u32,
+    ciphersuite: Ciphersuite,
+    /// The ratchet secrets of the generations 0, [`MARK_STRIDE`], twice that, as far as it was walked.
+    marks: Vec<SecretVLBytes>,
+    /// The generation asked for last, and its ratchet secret.
+    cursor: (u32, SecretVLBytes),
 }
 
 impl Ratchet {
-    /// A ratchet at its first generation; `label` is `application` or `handshake`.
-    pub(super) fn new(
-        crypto: &impl OpenMlsCrypto,
-        suite: Ciphersuite,
-        leaf_secret: &[u8],
-        label: &str,
-    ) -> Result<Self, HistoryError> {
-        let mut secret =
-            expand_with_label(crypto, suite, leaf_secret, label, b"", suite.hash_length())?;
-        Ok(Self { secret: std::mem::take(&mut *secret), generation: 0 })
-    }
-
-    /// The application ratchet of one leaf of an epoch.
-    pub(super) fn of_leaf(
-        crypto: &impl OpenMlsCrypto,
-        suite: Ciphersuite,
+    /// The ratchet of `leaf` for application messages, at its beginning.
+    pub fn application(
         keys: &EpochKeys,
+        crypto: &impl OpenMlsCrypto,
         leaf: u32,
-    ) -> Result<Self, HistoryError> {
-        let secret = leaf_secret(crypto, suite, keys.encryption_secret(), keys.leaf_count(), leaf)?;
-        Self::new(crypto, suite, &secret, "application")
+    ) -> Result<Self, RatchetError> {
+        Self::new(keys, crypto, leaf, "application")
     }
 
-    /// The generation whose key is next.
-    pub(super) fn generation(&self) -> u32 {
-        self.generation
+    /// The ratchet of `leaf` that §9.1 derives with `label`, at its beginning.
+    pub fn new(
+        keys: &EpochKeys,
+        crypto: &impl OpenMlsCrypto,
+        leaf: u32,
+        label: &str,
+    ) -> Result<Self, RatchetError> {
+        if leaf >= keys.tree_size() {
+            return Err(RatchetError::NoSuchLeaf(leaf));
+        }
+        let ciphersuite = keys.ciphersuite();
+        let expand = |secret: &[u8], label, context: &[u8]| {
+            let length = ciphersuite.hash_length();
+            expand_with_label(crypto, ciphersuite, secret, label, context, length)
+        };
+        // The tree is full, so each bit of the leaf index says which way to go down from the root.
+        let mut secret = SecretVLBytes::from(keys.encryption_secret());
+        let mut half = keys.tree_size() / 2;
+        while half > 0 {
+            let side: &[u8] = if leaf & half == 0 { b"left" } else { b"right" };
+            secret = expand(secret.as_slice(), "tree", side)?;
+            half /= 2;
+        }
+        let first = expand(secret.as_slice(), label, b"")?;
+        Ok(Self { ciphersuite, marks: vec![first.clone()], cursor: (0, first) })
     }
 
-    /// Moves forward to a generation.
-    pub(super) fn forward(
+    /// The key and nonce of a generation.
+    pub fn message_key(
         &mut self,
         crypto: &impl OpenMlsCrypto,
-        suite: Ciphersuite,
         generation: u32,
-    ) -> Result<(), HistoryError> {
+    ) -> Result<MessageKey, RatchetError> {
         if generation > MAX_GENERATION {
-            return Err(HistoryError::GenerationOutOfRange(generation));
+            return Err(RatchetError::GenerationTooHigh(generation));
         }
-        while self.generation < generation {
-            let mut next = derive_tree_secret(
-                crypto,
-                suite,
-                &self.secret,
-                "secret",
-                self.generation,
-                suite.hash_length(),
-            )?;
-            self.secret.zeroize();
-            self.secret = std::mem::take(&mut *next);
-            self.generation += 1;
+        let suite = self.ciphersuite;
+        // DeriveTreeSecret (§9).
+        let derive = |secret: &SecretVLBytes, label, generation: u32, length| {
+            let context = generation.to_be_bytes();
+            expand_with_label(crypto, suite, secret.as_slice(), label, &context, length)
+        };
+        if let Some(nearer) = self.nearest_mark(generation) {
+            self.cursor = nearer;
         }
-        Ok(())
+        let (at, secret) = &mut self.cursor;
+        while *at < generation {
+            *secret = derive(secret, "secret", *at, suite.hash_length())?;
+            *at += 1;
+            if at.is_multiple_of(MARK_STRIDE) && (*at / MARK_STRIDE) as usize == self.marks.len() {
+                self.marks.push(secret.clone());
+            }
+        }
+        Ok(MessageKey {
+            key: derive(secret, "key", generation, suite.aead_key_length())?,
+            nonce: derive(secret, "nonce", generation, suite.aead_nonce_length())?,
+        })
     }
 
-    /// The key of the generation it stands at.
-    pub(super) fn key(
-        &self,
-        crypto: &impl OpenMlsCrypto,
-        suite: Ciphersuite,
-    ) -> Result<MessageKey, HistoryError> {
-        let derive = |label, length| {
-            derive_tree_secret(crypto, suite, &self.secret, label, self.generation, length)
-        };
-        Ok(MessageKey {
-            key: derive("key", suite.aead_key_length())?,
-            nonce: derive("nonce", suite.aead_nonce_length())?,
-        })
+    /// The last mark at or before `generation`, where the cursor is no better place to start from.
+    fn nearest_mark(&self, generation: u32) -> Option<(u32, SecretVLBytes)> {
+        let marks = (0..=generation).step_by(MARK_STRIDE as usize).zip(&self.marks);
+        let (at, mark) = marks.last()?;
+        let better = self.cursor.0 > generation || self.cursor.0 < at;
+        better.then(|| (at, mark.clone()))
     }
 }

@@ -42,7 +42,7 @@ impl Identity {
         {
             return Err(IdentityError::BadDeviceKeys("they are another device's"));
         }
-        if !keys.get("keys").is_some_and(|keys| keys.as_object().is_some()) {
+        if keys.get("keys").and_then(CanonicalJsonValue::as_object).is_none() {
             return Err(IdentityError::BadDeviceKeys("they hold no keys"));
         }
         self.put_credential(&mut keys);

@@ -73,6 +73,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         self.collect(tx, statement, (self.name, self.scope(tx, scope)))
     }
 
+    #[cfg(test)]
     /// The records of all scopes, in the order in which they were first written.
     pub fn list_all(&self, tx: &Tx<'_>) -> Result<Vec<T>, StoreError> {
         let statement =

@@ -106,6 +106,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         self.collect(tx, statement, (self.name, self.scope(tx, scope)))
     }
 
+    #[cfg(test)]
     /// All entries, oldest first.
     pub fn all(&self, tx: &Tx<'_>) -> Result<Vec<(i64, T)>, StoreError> {
         let statement = tx.statement(
