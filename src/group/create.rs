@@ -28,6 +28,12 @@ pub(crate) fn create(
             "room: this device already has an MLS group for it",
         ));
     }
+    if room.others_group {
+        return Err(MlsError::invalid(
+            "group_exists",
+            "room: another device has made its MLS group; its members add this device",
+        ));
+    }
     let algorithm = identifiers::room_algorithm(turn.identity.ciphersuite());
     match &room.algorithm {
         Some(known) if identifiers::suite_of_room_algorithm(known).is_none() => {

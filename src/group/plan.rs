@@ -68,6 +68,8 @@ pub(crate) fn next_step(turn: &Turn<'_>, room_id: &RoomId) -> Result<Step, MlsEr
     }
 
     let users = rooms::users(turn.tx, &room)?;
+    // Whatever made the room an MLS room, from now on these devices matter.
+    devices::track(turn.tx, users.iter().map(|user| &**user))?;
     let waiting = query_outdated(turn, &users)?;
     if !waiting.is_empty() {
         return Ok(Step::Waiting(waiting));

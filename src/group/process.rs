@@ -10,6 +10,7 @@ use openmls::{
     framing::{MlsMessageBodyIn, ProcessedMessageContent, ProtocolMessage, Sender},
     group::{MlsGroup, StagedCommit},
     messages::proposals::Proposal,
+    prelude::Member,
 };
 use ruma::{EventId, OwnedEventId, RoomId, UserId};
 use sha2::{Digest, Sha256};
@@ -67,7 +68,11 @@ pub(crate) fn process(
     }
     if create::is_announcement(content) {
         return match room.head.or(room.staged) {
-            None => Ok(Processed::Announced),
+            None => {
+                room.others_group = true;
+                rooms::put(turn.tx, &room)?;
+                Ok(Processed::Announced)
+            }
             Some(_) => Err(MlsError::forked(0)),
         };
     }
@@ -148,13 +153,16 @@ fn others(
             "the commit was made by another device than the event says",
         ));
     }
-    if !matches!(processed.sender(), Sender::Member(_)) {
-        return Err(MlsError::rejected("not_a_member", "the commit was not made by a member"));
-    }
+    let committer = match processed.sender() {
+        Sender::Member(index) => group.member_at(*index),
+        _ => None,
+    };
+    let committer = committer
+        .ok_or_else(|| MlsError::rejected("not_a_member", "the commit was not made by a member"))?;
     let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else {
         return Err(MlsError::rejected("not_a_commit", "the commit is another kind of message"));
     };
-    let removed = check(turn, &group, &staged)?;
+    let removed = check(&group, &staged, &committer)?;
     let added = added(turn, &staged)?;
     let number = staged.epoch().as_u64();
 
@@ -192,6 +200,9 @@ fn base_of(
         return Err(message::unknown_epoch(turn.tx, room_id, number)?);
     }
     if base.has_child || !base.full {
+        if room.gone {
+            return Err(MlsError::not_in_group(room_id));
+        }
         return Err(MlsError::forked(number));
     }
     Ok(base)
@@ -210,11 +221,13 @@ fn make_way(turn: &Turn<'_>, room: &RoomRecord, base: &EpochRecord) -> Result<()
     }
 }
 
-/// Refuses what no honest client of ours commits, and tells who is removed.
+/// Refuses what no honest client of ours commits, and tells who is removed. MLS itself lets a member
+/// take any credential with a commit (RFC 9420, section 5.3.1 leaves that to the application); here a
+/// leaf stays its device's.
 fn check(
-    turn: &Turn<'_>,
     group: &MlsGroup,
     staged: &StagedCommit,
+    committer: &Member,
 ) -> Result<Vec<DeviceName>, MlsError> {
     let mut removed = Vec::new();
     for proposal in staged.queued_proposals() {
@@ -234,12 +247,14 @@ fn check(
             }
         }
     }
-    for credential in staged.credentials_to_verify() {
-        credential::parse(credential.serialized_content())?;
-    }
-    if let Some(leaf) = staged.update_path_leaf_node() {
-        let device = credential::parse(leaf.credential().serialized_content())?;
-        refuse_conflicting(turn, &device, leaf.signature_key().as_slice())?;
+    if let Some(leaf) = staged.update_path_leaf_node()
+        && (*leaf.credential() != committer.credential
+            || leaf.signature_key().as_slice() != committer.signature_key)
+    {
+        return Err(MlsError::rejected(
+            "credential_change",
+            "the committer's new leaf has another credential or signature key",
+        ));
     }
     Ok(removed)
 }

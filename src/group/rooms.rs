@@ -44,6 +44,8 @@ pub(crate) struct RoomRecord {
     pub(crate) create_event: Option<OwnedEventId>,
     /// The algorithm the room says it uses; once set it never goes away.
     pub(crate) algorithm: Option<String>,
+    /// Somebody else has announced a group for the room, while this device had none.
+    pub(crate) others_group: bool,
     /// The epoch to send on.
     pub(crate) head: Option<EpochId>,
     /// An epoch of our own that the homeserver has not accepted yet.
@@ -69,6 +71,7 @@ impl RoomRecord {
             settings: Settings::default(),
             create_event: None,
             algorithm: None,
+            others_group: false,
             head: None,
             staged: None,
             settled: None,

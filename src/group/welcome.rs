@@ -36,6 +36,15 @@ pub(crate) fn join(
     if graph::by_event(turn.tx, room_id, &content.commit_event)?.is_some() {
         return Ok(None);
     }
+    let mut room = rooms::get(turn.tx, room_id)?;
+    // Anybody can claim a key package of ours and invite us into a group that bears the room's id. Who
+    // has a group already listens to the room's members only.
+    if room.head.is_some() && !rooms::users(turn.tx, &room)?.contains(sender) {
+        return Err(MlsError::rejected(
+            "inviter_not_in_room",
+            "the Welcome comes from a user who is not in the room",
+        ));
+    }
     let MlsMessageBodyIn::Welcome(welcome) = parse_mls(&content.ciphertext.bytes()?)? else {
         return Err(MlsError::rejected("not_a_welcome", "the Welcome is another kind of message"));
     };
@@ -78,7 +87,6 @@ pub(crate) fn join(
     turn.keep_export(room_id, &epoch, &group, &provider)?;
     identity::forget_used_key_packages(turn.tx, turn.crypto)?;
 
-    let mut room = rooms::get(turn.tx, room_id)?;
     room.algorithm.get_or_insert_with(|| identifiers::room_algorithm(turn.identity.ciphersuite()));
     rooms::put(turn.tx, &room)?;
     devices::track(turn.tx, users.iter().map(|user| &**user))?;

@@ -55,7 +55,7 @@ impl OwnKeyPackage {
 const PACKAGES: Collection<OwnKeyPackage> = Collection::new("own_key_package");
 
 /// What the homeserver holds of ours, as far as it has said.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Published {
     device_keys: bool,
     one_time: u64,
@@ -83,7 +83,8 @@ pub(crate) fn note_counts(
     one_time: Option<&HashMap<String, u64>>,
     unused_fallback: Option<&[String]>,
 ) -> Result<(), StoreError> {
-    let mut known = published(tx)?;
+    let before = published(tx)?;
+    let mut known = before.clone();
     if let Some(counts) = one_time {
         // An algorithm of which nothing is left is not named.
         known.one_time = counts
@@ -95,7 +96,11 @@ pub(crate) fn note_counts(
         known.fallback_used =
             !unused.iter().any(|algorithm| identifiers::is_key_package_algorithm(algorithm, suite));
     }
-    PUBLISHED.put(tx, b"", b"", &known)
+    // Most syncs bring no news, and should cost no write.
+    if known != before {
+        PUBLISHED.put(tx, b"", b"", &known)?;
+    }
+    Ok(())
 }
 
 /// Makes what is missing on the homeserver, and the request that brings it there; nothing when
