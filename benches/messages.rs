@@ -1,4 +1,4 @@
-//! What a message costs, by the size of the room: sealing (persisted: the SQLite commit included) and
+//! What a message (and adding a device, docs/decisions/003) costs, by the size of the room: sealing (persisted: the SQLite commit included) and
 //! opening, through the public API and on a real file, beside OpenMLS in memory in the same run.
 //! `cargo xtask bench` adds openmls_sqlite_storage, which cannot be linked into the same program.
 //!
@@ -11,6 +11,8 @@ use serde_json::json;
 
 /// How often an operation is measured.
 const ROUNDS: usize = 400;
+/// How often a commit is measured.
+const COMMITS: usize = 10;
 
 fn report(who: &str, operation: &str, devices: usize, mut times: Vec<Duration>) {
     times.sort();
@@ -67,4 +69,15 @@ async fn measure(devices: usize) {
         times.push(start.elapsed());
     }
     report("OpenMLS, in memory", "encrypt, not persisted", devices, times);
+
+    let package = Peer::new("@late:example.org", "LATE").key_package();
+    for (path, operation) in [(true, "add one, with a path"), (false, "add one, without")] {
+        let mut times = Vec::with_capacity(COMMITS);
+        for _ in 0..COMMITS {
+            let start = Instant::now();
+            giant.founder.try_add(&package, path);
+            times.push(start.elapsed());
+        }
+        report("OpenMLS, in memory", operation, devices, times);
+    }
 }

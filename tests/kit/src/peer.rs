@@ -150,6 +150,22 @@ impl Peer {
         (commit.to_bytes().expect("it serialises"), welcome.to_bytes().expect("it serialises"))
     }
 
+    /// Makes a commit that would add a device, with or without a path, and drops it.
+    pub fn try_add(&mut self, package: &KeyPackage, path: bool) {
+        let group = self.group.as_mut().expect("the peer is in a group");
+        group
+            .commit_builder()
+            .propose_adds([package.clone()])
+            .force_self_update(path)
+            .load_psks(self.provider.storage())
+            .expect("no PSKs")
+            .build(self.provider.rand(), self.provider.crypto(), &self.signer, |_| true)
+            .expect("a commit")
+            .stage_commit(&self.provider)
+            .expect("it can be staged");
+        group.clear_pending_commit(self.provider.storage()).expect("memory takes it");
+    }
+
     /// Renews its keys; gives the commit.
     pub fn update(&mut self) -> Vec<u8> {
         let group = self.group.as_mut().expect("the peer is in a group");
