@@ -236,12 +236,12 @@ impl MlsError {
         *field!(self, retryable)
     }
 
-    /// Whether the store failed, and with it the whole transaction.
-    pub(crate) fn is_of_store(&self) -> bool {
+    /// Whether the store cannot work now, and with it nothing can: the transaction is given up. A
+    /// damaged row is not that: it concerns its room alone, and the others go on.
+    pub(crate) fn stops_everything(&self) -> bool {
         matches!(
             self,
             Self::StoreWrongKey { .. }
-                | Self::StoreDamaged { .. }
                 | Self::StoreTooNew { .. }
                 | Self::StoreFull { .. }
                 | Self::StoreInUse { .. }

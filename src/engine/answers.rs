@@ -57,7 +57,7 @@ impl Engine {
                         REQUESTS.remove(turn.tx, id)?;
                         Ok(RequestOutcome::Accepted)
                     }
-                    Err(error) if error.is_of_store() => Err(error),
+                    Err(error) if error.stops_everything() => Err(error),
                     // An answer that is not one: the request may or may not have been done, and
                     // sending it again does no harm.
                     Err(error) => {

@@ -74,7 +74,7 @@ impl Engine {
 
 fn receive_to_device(turn: &Turn<'_>, json: &str) -> Result<ToDeviceOutcome, MlsError> {
     match turn.part(|| to_device(turn, json)) {
-        Err(error) if error.is_of_store() => Err(error),
+        Err(error) if error.stops_everything() => Err(error),
         Err(error) => {
             tracing::info!(code = error.code(), "to-device event not read");
             Ok(ToDeviceOutcome::Failed(error))

@@ -38,6 +38,12 @@ impl EpochId {
         Ok(Self(Sha256::digest(bytes).into()))
     }
 
+    /// An id that no group has.
+    #[cfg(test)]
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// As a storage key.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0

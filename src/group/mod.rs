@@ -22,6 +22,8 @@ pub(crate) mod outcome;
 pub(crate) mod plan;
 pub(crate) mod process;
 pub(crate) mod rooms;
+#[cfg(test)]
+mod tests;
 pub(crate) mod timeline;
 mod turn;
 pub(crate) mod waiting;

@@ -21,7 +21,7 @@ use crate::{
     error::MlsError,
     history::archive,
     identity,
-    protocol::{DeviceName, credential},
+    protocol::{CONTENT_LIMIT, DeviceName, credential},
     requests::{self, DEVICE_SCOPE, Purpose, REQUESTS},
     store::Collection,
     updates::Update,
@@ -29,6 +29,9 @@ use crate::{
 
 /// How long a device without a usable key package is left alone, in milliseconds.
 const RETRY_UNREACHABLE_MS: u64 = 10 * 60 * 1000;
+
+/// The least a leaf takes in a ratchet tree, in bytes: keys, signature, lifetime, capabilities.
+const LEAST_LEAF: usize = 200;
 
 /// A key package that was claimed for a room and not yet used.
 #[derive(Clone, Serialize, Deserialize)]
@@ -75,6 +78,9 @@ pub(crate) fn next_step(turn: &Turn<'_>, room_id: &RoomId) -> Result<Step, MlsEr
         return Ok(Step::Waiting(waiting));
     }
     let difference = difference(turn, &room, &head, &users)?;
+    if rotate || !difference.add.is_empty() || !difference.remove.is_empty() {
+        check_size(difference.target)?;
+    }
     let claim = missing_key_packages(turn, room_id, &difference.add)?;
     if !claim.is_empty() {
         return Ok(Step::Waiting(vec![queue_claim(turn, room_id, claim)?]));
@@ -166,7 +172,23 @@ pub(crate) fn queue_key_queries(
     Ok(ids)
 }
 
+/// Refuses a group that no event can describe, before a key package is claimed for it. What just
+/// passes here is measured when the commit is made.
+fn check_size(devices: usize) -> Result<(), MlsError> {
+    let least = devices.saturating_mul(LEAST_LEAF) / 3 * 4;
+    if least > CONTENT_LIMIT {
+        return Err(MlsError::too_large(
+            &format!("the public group state of {devices} devices"),
+            least,
+            CONTENT_LIMIT,
+        ));
+    }
+    Ok(())
+}
+
 struct Difference {
+    /// How many devices the group will have.
+    target: usize,
     add: Vec<Device>,
     remove: Vec<(DeviceName, u32)>,
 }
@@ -187,6 +209,7 @@ fn difference(
             }
         }
     }
+    let devices = target.len() + 1;
     let mut remove = Vec::new();
     for (index, leaf) in archive::leaves(turn.tx, &room.room_id, head.id)? {
         let name = credential::parse(leaf.credential()?.serialized_content())?;
@@ -200,7 +223,7 @@ fn difference(
             _ => remove.push((name, index)),
         }
     }
-    Ok(Difference { add: target.into_values().collect(), remove })
+    Ok(Difference { target: devices, add: target.into_values().collect(), remove })
 }
 
 fn device_key(device: &Device) -> Vec<u8> {

@@ -108,9 +108,10 @@ fn receive_one(
     let outcome = match outcome {
         Ok(outcome) => outcome,
         // The event is not to blame: the whole turn fails, and the app feeds it again.
-        Err(error) if error.is_of_store() => return Err(error),
+        Err(error) if error.stops_everything() => return Err(error),
         Err(
             error @ (MlsError::UnknownEpoch { .. }
+            | MlsError::StoreDamaged { .. }
             | MlsError::Forked { .. }
             | MlsError::Unsupported { .. }),
         ) => Outcome::Waiting(error),

@@ -53,6 +53,8 @@ impl<'a> Turn<'a> {
         work: impl FnOnce() -> Result<T, MlsError>,
     ) -> Result<T, MlsError> {
         let told = self.updates.borrow().len();
+        // What was remembered before and did no harm says nothing about this part.
+        drop(self.tx.take_failure());
         self.tx.savepoint(work).map_err(|error| {
             self.updates.borrow_mut().truncate(told);
             self.true_cause(error)
