@@ -2,6 +2,8 @@
 //!
 //! `cargo run --example two_devices`
 
+use std::time::Duration;
+
 use matrix_mls::{MlsMachine, OutgoingRequest, RoomSettings, SendPlan};
 use matrix_mls_kit::{Client, Homeserver};
 use serde_json::Value;
@@ -11,7 +13,10 @@ type Anyhow<T> = Result<T, Box<dyn std::error::Error>>;
 /// What an app writes: encrypt a text for a room, doing first what has to come first.
 async fn encrypt(app: &Client, machine: &MlsMachine, room_id: &str, text: &str) -> Anyhow<Value> {
     let room = machine.room(room_id.to_owned())?;
-    while let SendPlan::Waiting { requests, .. } = room.prepare_to_send().await? {
+    while let SendPlan::Waiting { requests, retry_after_ms } = room.prepare_to_send().await? {
+        if let Some(wait) = retry_after_ms.map(Duration::from_millis) {
+            tokio::time::sleep(wait).await;
+        }
         for request in requests {
             let (status, body) = send(app, &request).await?;
             machine.mark_request_as_sent(request.id, status, body).await?;

@@ -49,7 +49,7 @@ pub enum SendPlan {
     Waiting {
         /// Send these, mark them as sent, and call `prepare_to_send` again.
         requests: Vec<OutgoingRequest>,
-        /// When `requests` is empty: how long to wait before calling again, in milliseconds.
+        /// Only when `requests` is empty: how long to wait before calling again, in milliseconds.
         retry_after_ms: Option<u64>,
     },
 }
@@ -229,7 +229,9 @@ impl MlsRoom {
     /// does one step; go on until it says `Ready`:
     ///
     /// ```text
-    /// while let Waiting { requests, .. } = room.prepare_to_send() { send and mark each }
+    /// while let Waiting { requests, retry_after_ms } = room.prepare_to_send() {
+    ///     send and mark each of the requests, or wait if there are none
+    /// }
     /// ```
     ///
     /// Fails with `NotInGroup`, or with `TooLarge` when the room has more devices than one event can

@@ -43,6 +43,9 @@ use crate::{
 /// How many requests are handed out at once.
 const MAX_HANDED_OUT: usize = 50;
 
+/// The shortest wait that is asked for when there is nothing to send, so that no app spins.
+const SHORTEST_WAIT_MS: u64 = 50;
+
 /// One device's engine.
 pub(crate) struct Engine {
     store: Store,
@@ -183,11 +186,14 @@ impl Engine {
                     retry_at = Some(retry_at.map_or(queued.due_ms, |at| at.min(queued.due_ms)));
                 }
             }
-            let retry_at = retry_at.or(plan::blocked_until(turn, room)?);
-            Ok(Readiness::Waiting {
-                requests: requests::hand_out(turn.tx, due)?,
-                retry_after_ms: retry_at.map(|at| at.saturating_sub(turn.now_ms)),
-            })
+            let retry_after_ms = if due.is_empty() {
+                let retry_at = retry_at.or(plan::blocked_until(turn, room)?);
+                let wait = retry_at.map_or(0, |at| at.saturating_sub(turn.now_ms));
+                Some(wait.max(SHORTEST_WAIT_MS))
+            } else {
+                None
+            };
+            Ok(Readiness::Waiting { requests: requests::hand_out(turn.tx, due)?, retry_after_ms })
         })
     }
 
