@@ -220,6 +220,8 @@ fn open(
     ciphertext: &[u8],
 ) -> Result<Message, MlsError> {
     let opened = reader.open(tx, room_id, crypto, ciphertext)?;
+    #[cfg(feature = "test-hooks")]
+    crate::store::hooks::opened_message(epoch.id.to_hex(), opened.leaf, opened.generation);
     let device = credential::parse(opened.leaf_data.credential()?.serialized_content())?;
     if device.0 != sender {
         return Err(MlsError::rejected(

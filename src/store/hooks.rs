@@ -27,6 +27,7 @@ struct Trap {
     left: u32,
 }
 
+static OPENED: Mutex<Vec<(String, u32, u32)>> = Mutex::new(Vec::new());
 static COMMITS: AtomicU64 = AtomicU64::new(0);
 
 fn trap() -> &'static Mutex<Option<Trap>> {
@@ -44,6 +45,16 @@ fn parse(text: &str) -> Option<Trap> {
 pub fn arm(point: &str, nth: u32) {
     *trap().lock().unwrap_or_else(PoisonError::into_inner) =
         Some(Trap { point: point.to_owned(), left: nth });
+}
+
+/// Which messages this process has opened: the epoch's id in hex, the sender's leaf, the generation.
+pub fn opened_messages() -> Vec<(String, u32, u32)> {
+    OPENED.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// A message was opened.
+pub(crate) fn opened_message(epoch: String, leaf: u32, generation: u32) {
+    OPENED.lock().unwrap_or_else(PoisonError::into_inner).push((epoch, leaf, generation));
 }
 
 /// How many writes this process has committed.

@@ -33,6 +33,7 @@ impl FromStr for HomeserverKind {
 enum Running {
     Embedded(EmbeddedServer),
     Synapse(Synapse),
+    Elsewhere(String),
 }
 
 /// A running homeserver; it stops when dropped.
@@ -84,19 +85,17 @@ impl Homeserver {
         })
     }
 
+    /// One that runs in another process, by its base URL.
+    pub fn at(base_url: &str) -> Self {
+        Self(Running::Elsewhere(base_url.trim_end_matches('/').to_owned()))
+    }
+
     /// Where it listens, without a trailing slash.
     pub fn base_url(&self) -> &str {
         match &self.0 {
             Running::Embedded(server) => server.base_url(),
             Running::Synapse(synapse) => synapse.base_url(),
-        }
-    }
-
-    /// Which it is.
-    pub fn kind(&self) -> HomeserverKind {
-        match &self.0 {
-            Running::Embedded(_) => HomeserverKind::Embedded,
-            Running::Synapse(_) => HomeserverKind::Synapse,
+            Running::Elsewhere(base_url) => base_url,
         }
     }
 
@@ -104,7 +103,7 @@ impl Homeserver {
     pub fn controls(&self) -> Option<&Controls> {
         match &self.0 {
             Running::Embedded(server) => Some(server.controls()),
-            Running::Synapse(_) => None,
+            Running::Synapse(_) | Running::Elsewhere(_) => None,
         }
     }
 }

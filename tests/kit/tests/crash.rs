@@ -1,0 +1,271 @@
+//! A device that is killed at each commit of its store, in every step of a room's life, goes on where
+//! it was: the room works both ways, nothing that could be read is lost, and no generation is used
+//! twice.
+//!
+//! The device under test is a process of its own (`bin/device.rs`) that dies by SIGKILL before or after
+//! the nth commit of one step; n grows until the step survives, so every commit point is met. Bob, in
+//! this process, is the witness.
+
+#![cfg(unix)]
+
+use std::{
+    collections::BTreeSet,
+    os::unix::process::ExitStatusExt,
+    process::{Command, Output},
+};
+
+use matrix_mls::{RoomSettings, test_hooks::opened_messages};
+use matrix_mls_kit::{Client, Homeserver};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const SIGKILL: i32 = 9;
+
+/// Alice, in a process of her own, and Bob, in this one.
+struct Scene<'a> {
+    homeserver: &'a Homeserver,
+    directory: TempDir,
+    alice: String,
+    bob: Client,
+}
+
+impl<'a> Scene<'a> {
+    async fn new(homeserver: &'a Homeserver, tag: &str) -> Self {
+        let bob = Client::register(homeserver, &format!("bob-{tag}"), "PHONE").await.unwrap();
+        bob.settle().await.unwrap();
+        let scene = Self {
+            homeserver,
+            directory: tempfile::tempdir().unwrap(),
+            alice: format!("alice-{tag}"),
+            bob,
+        };
+        scene.does(&["register"]).await;
+        scene
+    }
+
+    async fn run(&self, kill: Option<&str>, step: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_device"));
+        command.arg(self.homeserver.base_url()).arg(self.directory.path());
+        command.args([&self.alice, "PHONE"]).args(step).env_remove("MATRIX_MLS_KILL");
+        if let Some(kill) = kill {
+            command.env("MATRIX_MLS_KILL", kill);
+        }
+        // The homeserver runs in this process: waiting must not stop its threads.
+        tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
+    }
+
+    /// Alice does a step and survives it; the lines she prints.
+    async fn does(&self, step: &[&str]) -> Vec<String> {
+        let output = self.run(None, step).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{} {step:?}: {said}", self.alice);
+        String::from_utf8(output.stdout).unwrap().lines().map(ToOwned::to_owned).collect()
+    }
+
+    fn alice_id(&self) -> String {
+        let server = self.bob.user_id().split_once(':').unwrap().1;
+        format!("@{}:{server}", self.alice)
+    }
+
+    /// A room that Alice has made and Bob has joined, without a group yet.
+    async fn room(&self) -> String {
+        let room = self.does(&["create-room", self.bob.user_id()]).await.remove(0);
+        self.bob.join(&room).await.unwrap();
+        self.bob.settle().await.unwrap();
+        self.does(&["settle"]).await;
+        room
+    }
+
+    /// A room with both of them in its group, and a message from each.
+    async fn group(&self) -> String {
+        let room = self.room().await;
+        self.does(&["enable", &room]).await;
+        self.does(&["send", &room, "first of alice"]).await;
+        self.bob.settle().await.unwrap();
+        self.bob.send_text(&room, "first of bob").await.unwrap();
+        self.bob.settle().await.unwrap();
+        self.does(&["settle"]).await;
+        room
+    }
+
+    /// The room works both ways, and both see the same.
+    async fn works(&self, room: &str, what: &str) {
+        self.does(&["settle"]).await;
+        self.does(&["send", room, "alice goes on"]).await;
+        self.bob.settle().await.unwrap();
+        self.bob.send_text(room, "bob goes on").await.unwrap();
+        self.bob.settle().await.unwrap();
+        let seen = self.does(&["look", room]).await;
+        let lines = |start: &str| {
+            let of = |line: &String| line.strip_prefix(start).map(ToOwned::to_owned);
+            seen.iter().filter_map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(lines("unread "), [] as [String; 0], "{what}");
+        let texts = lines("text ");
+        assert_eq!(texts, self.bob.read_texts(room).await.unwrap(), "{what}");
+        for text in ["alice goes on", "bob goes on"] {
+            assert_eq!(texts.iter().filter(|seen| *seen == text).count(), 1, "{what}: {texts:?}");
+        }
+        let handle = self.bob.room(room).await.unwrap();
+        let members = handle.members().await.unwrap();
+        let members: BTreeSet<_> =
+            members.iter().map(|m| format!("{}|{}", m.user_id, m.device_id)).collect();
+        assert_eq!(lines("member ").into_iter().collect::<BTreeSet<_>>(), members, "{what}");
+        assert_eq!(members.len(), 2, "{what}");
+        let epochs = handle.epochs().await.unwrap();
+        let head = epochs.iter().find(|epoch| epoch.is_head).unwrap();
+        assert_eq!(lines("head "), [head.id.as_str()], "{what}: both are in one epoch");
+    }
+}
+
+/// What leads up to the step in which Alice is killed.
+#[derive(Clone, Copy)]
+enum Before {
+    /// A Matrix room, no group.
+    Room,
+    /// Alice's group, and Bob not yet in it.
+    Enabled,
+    /// Both in a group.
+    Group,
+    /// Both in a group, and a commit and a message of Bob's on the way.
+    BobRotated,
+    /// Bob's group, and Alice's Welcome on the way.
+    BobAdded,
+}
+
+impl Before {
+    async fn arrange(self, scene: &Scene<'_>) -> String {
+        match self {
+            Self::Room => scene.room().await,
+            Self::Enabled => {
+                let room = scene.room().await;
+                scene.does(&["enable", &room]).await;
+                room
+            }
+            Self::Group => scene.group().await,
+            Self::BobRotated => {
+                let room = scene.group().await;
+                scene.bob.room(&room).await.unwrap().rotate_keys().await.unwrap();
+                scene.bob.send_text(&room, "in the new epoch").await.unwrap();
+                room
+            }
+            Self::BobAdded => {
+                let request = serde_json::json!({
+                    "preset": "private_chat", "invite": [scene.alice_id()],
+                });
+                let room = scene.bob.create_room_from(request).await.unwrap();
+                scene.does(&["join-room", &room]).await;
+                scene.bob.settle().await.unwrap();
+                let handle = scene.bob.room(&room).await.unwrap();
+                handle.enable(RoomSettings::default()).await.unwrap();
+                scene.bob.settle().await.unwrap();
+                scene.bob.send_text(&room, "welcome").await.unwrap();
+                scene.bob.settle().await.unwrap();
+                room
+            }
+        }
+    }
+}
+
+/// Kills Alice at each commit of a step; at least so many of them must have been met.
+async fn killed_at_each_commit(tag: &str, before: Before, step: &[&str], least: u32) {
+    let homeserver = Homeserver::embedded().unwrap();
+    for point in ["before-commit", "after-commit"] {
+        let mut nth = 1;
+        loop {
+            let scene = Scene::new(&homeserver, &format!("{tag}-{point}-{nth}")).await;
+            let room = before.arrange(&scene).await;
+            let step: Vec<&str> = step
+                .iter()
+                .map(|part| if *part == "ROOM" { room.as_str() } else { part })
+                .collect();
+            let kill = format!("{point}:{nth}");
+            let output = scene.run(Some(&kill), &step).await;
+            if let Before::Room = before {
+                // An app that was killed while it made a group asks for it again.
+                scene.does(&["enable", &room]).await;
+            }
+            let what = format!("{tag}, killed at {kill}");
+            if output.status.success() {
+                scene.works(&room, &format!("{tag}, not killed")).await;
+                break;
+            }
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.signal(), Some(SIGKILL), "{what}: {said}");
+            scene.works(&room, &what).await;
+            nth += 1;
+        }
+        assert!(nth > least, "{tag}: only {} commits were met at {point}", nth - 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn creating_a_group() {
+    killed_at_each_commit("create", Before::Room, &["enable", "ROOM"], 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn adding_a_member() {
+    killed_at_each_commit("add", Before::Enabled, &["prepare", "ROOM"], 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processing_a_commit_and_a_message() {
+    killed_at_each_commit("process", Before::BobRotated, &["settle"], 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn joining_by_welcome() {
+    killed_at_each_commit("join", Before::BobAdded, &["settle"], 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotating() {
+    killed_at_each_commit("rotate", Before::Group, &["rotate", "ROOM"], 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sending() {
+    killed_at_each_commit("send", Before::Group, &["send", "ROOM", "one", "two", "three"], 2).await;
+}
+
+/// What left a process that was killed, and what left it after: Bob opens all of it, and no two have
+/// the same epoch, leaf and generation.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_generation_is_used_twice() {
+    let homeserver = Homeserver::embedded().unwrap();
+    for (point, nth) in [("before-commit", 1), ("before-commit", 2), ("before-commit", 3)]
+        .into_iter()
+        .chain([("after-commit", 1), ("after-commit", 2), ("after-commit", 3)])
+    {
+        let scene = Scene::new(&homeserver, &format!("generation-{point}-{nth}")).await;
+        let room = scene.group().await;
+        let step = ["encrypt", &room, "a", "b", "c", "d", "e", "f", "g", "h"];
+        let output = scene.run(Some(&format!("{point}:{nth}")), &step).await;
+        assert_eq!(output.status.signal(), Some(SIGKILL), "{point}:{nth}");
+        let killed = String::from_utf8(output.stdout).unwrap();
+        let mut sealed: Vec<String> = killed.lines().map(ToOwned::to_owned).collect();
+        for _ in 0..2 {
+            sealed.extend(scene.does(&step).await);
+        }
+        assert!(sealed.len() >= 16);
+
+        let handle = scene.bob.room(&room).await.unwrap();
+        let epochs = handle.epochs().await.unwrap();
+        let head = &epochs.iter().find(|epoch| epoch.is_head).unwrap().id;
+        for (number, content) in sealed.iter().enumerate() {
+            let content: Value = serde_json::from_str(content).unwrap();
+            let event = json!({
+                "type": "m.room.encrypted", "event_id": format!("$sealed{number}"),
+                "sender": scene.alice_id(), "content": content,
+            });
+            handle.decrypt(event.to_string()).await.unwrap();
+        }
+        // Alice's first message was opened before, once by sync: it is another generation.
+        let opened: Vec<_> =
+            opened_messages().into_iter().filter(|(epoch, ..)| epoch == head).collect();
+        let different: BTreeSet<_> = opened.iter().collect();
+        assert!(opened.len() > sealed.len(), "{point}:{nth}: {opened:?}");
+        assert_eq!(different.len(), opened.len(), "{point}:{nth}: {opened:?}");
+    }
+}
