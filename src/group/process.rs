@@ -67,16 +67,22 @@ pub(crate) fn process(
         return own(turn, &room, event, content);
     }
     if create::is_announcement(content) {
-        return match room.head.or(room.staged) {
-            None => {
-                room.others_group = true;
-                rooms::put(turn.tx, &room)?;
-                Ok(Processed::Announced)
-            }
-            Some(_) => Err(MlsError::forked(0)),
-        };
+        return announced(turn, room);
     }
     others(turn, &room, event, sender, content)
+}
+
+/// Somebody's announcement of a group. In the room's own past it is no news: whoever joined later finds
+/// it in the timeline. Beside a group of our own making it is a second group.
+fn announced(turn: &Turn<'_>, mut room: RoomRecord) -> Result<Processed, MlsError> {
+    if room.staged.is_some() || graph::first_number(turn.tx, &room.room_id)? == Some(0) {
+        return Err(MlsError::forked(0));
+    }
+    if room.head.is_none() && !room.others_group {
+        room.others_group = true;
+        rooms::put(turn.tx, &room)?;
+    }
+    Ok(Processed::Announced)
 }
 
 /// One of our own, back from the homeserver: as good as the answer to its request.
@@ -140,7 +146,6 @@ fn others(
         ));
     }
     let base = base_of(turn, room, content, message.epoch().as_u64())?;
-    make_way(turn, room, &base)?;
 
     let namespace = turn.tx.new_namespace()?;
     let provider = turn.child_provider(base.namespace, namespace);
@@ -199,26 +204,15 @@ fn base_of(
     if base.status == Status::Staged {
         return Err(message::unknown_epoch(turn.tx, room_id, number)?);
     }
-    if base.has_child || !base.full {
+    // A commit of our own that is staged may have reached the homeserver: theirs waits for the answer to
+    // it, and is tried again if that is a refusal.
+    if base.has_child || !base.full || room.staged.is_some() {
         if room.gone {
             return Err(MlsError::not_in_group(room_id));
         }
         return Err(MlsError::forked(number));
     }
     Ok(base)
-}
-
-/// If a commit of our own is staged on the same base, one of the two has to go. Ours goes while it
-/// cannot have reached the homeserver; otherwise theirs waits for the answer to ours.
-fn make_way(turn: &Turn<'_>, room: &RoomRecord, base: &EpochRecord) -> Result<(), MlsError> {
-    let Some(id) = room.staged else { return Ok(()) };
-    match outcome::staged_request(turn, &room.room_id, id)? {
-        Some((request, false)) => {
-            REQUESTS.remove(turn.tx, request)?;
-            outcome::dropped(turn, &room.room_id, id)
-        }
-        _ => Err(MlsError::forked(base.number)),
-    }
 }
 
 /// Refuses what no honest client of ours commits, and tells who is removed. MLS itself lets a member

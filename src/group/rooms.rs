@@ -60,6 +60,8 @@ pub(crate) struct RoomRecord {
     pub(crate) blocked_until_ms: Option<u64>,
     /// The app asked for fresh keys.
     pub(crate) rotate: bool,
+    /// The last that was heard of this device's user is that they left the Matrix room.
+    pub(crate) own_user_left: bool,
     /// This device left the group, or was removed from it.
     pub(crate) gone: bool,
 }
@@ -79,6 +81,7 @@ impl RoomRecord {
             refusals: 0,
             blocked_until_ms: None,
             rotate: false,
+            own_user_left: false,
             gone: false,
         }
     }

@@ -70,8 +70,19 @@ pub(crate) fn receive(
         }
         outcomes.push(outcome);
     }
+    leave_with_the_room(turn, room_id)?;
     retry(turn, readers, room_id, &mut outcomes)?;
     Ok(outcomes)
+}
+
+/// Whoever is out of the Matrix room is out of its group. Looked at when all events are in: somebody who
+/// comes back finds the old leave in the timeline, behind the Welcome that let them in again.
+fn leave_with_the_room(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
+    if rooms::find(turn.tx, room_id)?.is_some_and(|room| room.own_user_left && room.head.is_some())
+    {
+        process::evicted(turn, room_id)?;
+    }
+    Ok(())
 }
 
 /// Tries what waits in a room, as long as that brings new epochs.
@@ -198,11 +209,12 @@ fn member(
         _ => None,
     };
     rooms::set_membership(turn.tx, room_id, &user, membership)?;
-    if membership.is_none()
-        && user == turn.identity.name().0
-        && rooms::get(turn.tx, room_id)?.head.is_some()
-    {
-        process::evicted(turn, room_id)?;
+    if user == turn.identity.name().0 {
+        let mut room = rooms::get(turn.tx, room_id)?;
+        if room.own_user_left == membership.is_some() {
+            room.own_user_left = membership.is_none();
+            rooms::put(turn.tx, &room)?;
+        }
     }
     Ok(Outcome::State)
 }
