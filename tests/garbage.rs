@@ -1,0 +1,325 @@
+//! Everything that comes from outside, damaged: cut, altered, with fields of the wrong kind or swapped
+//! between events. Each gives a typed answer, none a panic, and the room works afterwards.
+
+use matrix_mls::{
+    EventOutcome, MlsError, OutgoingRequest, RoomSettings, SendPlan, SyncChanges, ToDeviceResult,
+    sync_changes_from_response,
+};
+use matrix_mls_kit::{Client, Homeserver};
+use serde_json::{Value, json};
+
+/// A room in use, and real inputs recorded on the way.
+struct Recorded {
+    alice: Client,
+    bob: Client,
+    room: String,
+    /// The timeline as Alice's homeserver has it.
+    events: Vec<Value>,
+    /// The to-device event with Bob's Welcome.
+    welcome: Value,
+    /// A sync response that held it.
+    sync: Value,
+}
+
+async fn recorded(homeserver: &Homeserver) -> Recorded {
+    let alice = Client::register(homeserver, "alice", "PHONE").await.unwrap();
+    let bob = Client::register(homeserver, "bob", "PHONE").await.unwrap();
+    for client in [&alice, &bob] {
+        client.settle().await.unwrap();
+    }
+    let room = alice.create_group(&[&bob], RoomSettings::default()).await.unwrap();
+    alice.send_text(&room, "from alice").await.unwrap();
+    let sync = bob.sync().await.unwrap().response;
+    let welcome = sync["to_device"]["events"][0].clone();
+    assert!(welcome.is_object(), "{sync}");
+    bob.settle().await.unwrap();
+    bob.send_text(&room, "from bob").await.unwrap();
+    alice.settle().await.unwrap();
+    bob.room(&room).await.unwrap().rotate_keys().await.unwrap();
+    bob.send_text(&room, "in a new epoch").await.unwrap();
+    alice.settle().await.unwrap();
+    let events = alice.history(&room).await.unwrap();
+    Recorded { alice, bob, room, events, welcome, sync }
+}
+
+async fn works(recorded: &Recorded) {
+    let Recorded { alice, bob, room, .. } = recorded;
+    for (from, to, text) in [(alice, bob, "alice goes on"), (bob, alice, "bob goes on")] {
+        from.settle().await.unwrap();
+        from.send_text(room, text).await.unwrap();
+        to.settle().await.unwrap();
+        let messages = to.sync().await.unwrap().messages;
+        assert!(messages.iter().any(|message| message.content.contains(text)), "{messages:?}");
+    }
+}
+
+/// Texts that are almost the one given: cut, and with bytes altered.
+fn damaged(text: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    let step = (text.len() / 60).max(1);
+    for at in (0..text.len()).step_by(step) {
+        if let Some(cut) = text.get(..at) {
+            out.push(cut.to_owned());
+        }
+        let mut bytes = text.as_bytes().to_vec();
+        bytes[at] = if bytes[at] == b'"' { b'{' } else { bytes[at] ^ 1 };
+        out.extend(String::from_utf8(bytes));
+    }
+    out
+}
+
+/// The same JSON with one value at a time, anywhere in it, replaced by each of these.
+fn replaced(value: &Value) -> Vec<Value> {
+    let deep = (0..100).fold(json!(1), |inner, _| json!([inner]));
+    let others = [
+        Value::Null,
+        json!(-1),
+        json!(18_446_744_073_709_551_615_u64),
+        json!(1.5),
+        json!(""),
+        json!("x".repeat(70_000)),
+        json!([]),
+        json!({ "url": "mxc://a/b", "size": 1, "sha256": "AAAA" }),
+        deep,
+    ];
+    let mut paths = Vec::new();
+    collect(value, &mut String::new(), &mut paths);
+    let mut out = Vec::new();
+    for path in paths {
+        for other in &others {
+            let mut changed = value.clone();
+            *changed.pointer_mut(&path).unwrap() = other.clone();
+            out.push(changed);
+        }
+        if let Some((parent, field)) = path.rsplit_once('/') {
+            let mut changed = value.clone();
+            if let Some(object) = changed.pointer_mut(parent).and_then(Value::as_object_mut) {
+                object.remove(&field.replace("~1", "/").replace("~0", "~"));
+                out.push(changed);
+            }
+        }
+    }
+    out
+}
+
+fn collect(value: &Value, path: &mut String, paths: &mut Vec<String>) {
+    let length = path.len();
+    let fields: Vec<(String, &Value)> = match value {
+        Value::Object(object) => object.iter().map(|(name, value)| (name.clone(), value)).collect(),
+        Value::Array(array) => {
+            array.iter().enumerate().map(|(at, value)| (at.to_string(), value)).collect()
+        }
+        _ => Vec::new(),
+    };
+    for (name, value) in fields {
+        path.push('/');
+        path.push_str(&name.replace('~', "~0").replace('/', "~1"));
+        paths.push(path.clone());
+        collect(value, path, paths);
+        path.truncate(length);
+    }
+}
+
+/// None of these is an error of the library's own making.
+fn is_answer(error: &MlsError) -> bool {
+    !matches!(error, MlsError::Internal { .. }) && !error.code().is_empty()
+}
+
+#[tokio::test]
+async fn damaged_events_are_answered_one_by_one() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let recorded = recorded(&homeserver).await;
+    let handle = recorded.alice.room(&recorded.room).await.unwrap();
+    let mut events: Vec<String> = Vec::new();
+    for event in recorded.events.iter().filter(|event| event["type"] == "m.room.encrypted") {
+        events.extend(damaged(&event.to_string()));
+        // Under another event id, or the known commits would be told by that alone.
+        let mut fresh = event.clone();
+        fresh["event_id"] = json!("$fresh:example.org");
+        events.extend(replaced(&fresh).iter().map(Value::to_string));
+    }
+    assert!(events.len() > 1_000);
+    let sent = events.len();
+    let results = handle.receive_events(events.clone()).await.unwrap();
+    assert!(results.len() >= sent);
+    for result in &results {
+        if let EventOutcome::Failed { error } | EventOutcome::Waiting { error } = &result.outcome {
+            assert!(is_answer(error), "{result:?}");
+        }
+        assert!(!matches!(result.outcome, EventOutcome::Commit { .. }), "{result:?}");
+    }
+    for event in &events {
+        if let Err(error) = handle.decrypt(event.clone()).await {
+            assert!(is_answer(&error), "{error}");
+        }
+    }
+    works(&recorded).await;
+}
+
+#[tokio::test]
+async fn parts_swapped_between_events_do_not_pass() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let recorded = recorded(&homeserver).await;
+    let handle = recorded.alice.room(&recorded.room).await.unwrap();
+    let encrypted: Vec<&Value> =
+        recorded.events.iter().filter(|event| event["type"] == "m.room.encrypted").collect();
+    let fields = ["ciphertext", "epoch_creator", "commit_event", "sender", "public_group_state"];
+    for one in &encrypted {
+        for other in &encrypted {
+            for field in fields {
+                let mut swapped = (*one).clone();
+                swapped["event_id"] = json!("$swapped:example.org");
+                swapped["content"][field] = other["content"][field].clone();
+                let results = handle.receive_events(vec![swapped.to_string()]).await.unwrap();
+                for result in results {
+                    let moved = matches!(result.outcome, EventOutcome::Commit { .. });
+                    assert!(!moved, "{field}: {result:?}");
+                }
+            }
+            let mut by_another = (*one).clone();
+            by_another["sender"] = other["sender"].clone();
+            if by_another["sender"] != one["sender"] {
+                handle.decrypt(by_another.to_string()).await.unwrap_err();
+            }
+        }
+    }
+    works(&recorded).await;
+}
+
+#[tokio::test]
+async fn a_value_that_stands_in_the_media_repository_is_told() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let recorded = recorded(&homeserver).await;
+    let handle = recorded.alice.room(&recorded.room).await.unwrap();
+    for event in recorded.events.iter().filter(|event| event["type"] == "m.room.encrypted") {
+        let mut large = event.clone();
+        large["event_id"] = json!("$large:example.org");
+        large["content"]["ciphertext"] =
+            json!({ "url": "mxc://example.org/abc", "size": 70_000, "sha256": "AAAA" });
+        large["content"]["sender"] = json!([event["sender"], "X"]);
+        let result = handle.receive_events(vec![large.to_string()]).await.unwrap().remove(0);
+        let EventOutcome::Waiting { error: MlsError::Unsupported { code, .. } } = result.outcome
+        else {
+            panic!("{result:?}")
+        };
+        assert_eq!(code, "value_in_media");
+    }
+    works(&recorded).await;
+}
+
+#[tokio::test]
+async fn damaged_welcomes_and_other_to_device_events_join_nothing() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let recorded = recorded(&homeserver).await;
+    // Somebody who has never seen the room, so that no Welcome is known already.
+    let carol = Client::register(&homeserver, "carol", "PHONE").await.unwrap();
+    carol.settle().await.unwrap();
+    let mut events = damaged(&recorded.welcome.to_string());
+    events.extend(replaced(&recorded.welcome).iter().map(Value::to_string));
+    // Bob's own Welcome, which is not for her.
+    events.push(recorded.welcome.to_string());
+    for client in [&carol, &recorded.bob] {
+        let changes = SyncChanges { to_device: events.clone(), ..SyncChanges::default() };
+        let summary = client.machine().unwrap().receive_sync(changes).await.unwrap();
+        assert_eq!(summary.to_device.len(), events.len());
+        for result in &summary.to_device {
+            match result {
+                ToDeviceResult::Ignored => {}
+                ToDeviceResult::Failed { error } => assert!(is_answer(error), "{error}"),
+                ToDeviceResult::Joined { .. } => panic!("joined by a damaged Welcome"),
+            }
+        }
+    }
+    works(&recorded).await;
+}
+
+#[tokio::test]
+async fn damaged_sync_responses_are_refused_or_read_as_far_as_they_go() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let recorded = recorded(&homeserver).await;
+    let carol = Client::register(&homeserver, "carol", "PHONE").await.unwrap();
+    carol.settle().await.unwrap();
+    let mut responses = damaged(&recorded.sync.to_string());
+    // Each value of the outer layers; events were damaged above.
+    let mut outer = recorded.sync.clone();
+    for room in outer["rooms"]["join"].as_object_mut().unwrap().values_mut() {
+        room["timeline"]["events"] = json!([{ "type": "m.room.member" }]);
+        room["state"] = json!({ "events": [3, null] });
+    }
+    outer["to_device"]["events"] = json!([null]);
+    responses.extend(replaced(&outer).iter().map(Value::to_string));
+    let mut read = 0;
+    for response in responses {
+        match sync_changes_from_response(response) {
+            Ok(changes) => {
+                read += 1;
+                carol.machine().unwrap().receive_sync(changes).await.unwrap();
+            }
+            Err(error) => assert!(matches!(error, MlsError::InvalidInput { .. }), "{error}"),
+        }
+    }
+    assert!(read > 10);
+    works(&recorded).await;
+}
+
+#[tokio::test]
+async fn damaged_answers_leave_the_request_to_be_sent_again() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let recorded = recorded(&homeserver).await;
+    let Recorded { alice, room, .. } = &recorded;
+    let bobs_laptop = Client::log_in(&homeserver, "bob", "LAPTOP").await.unwrap();
+    bobs_laptop.settle().await.unwrap();
+    alice.sync().await.unwrap();
+    let handle = alice.room(room).await.unwrap();
+    let machine = alice.machine().unwrap();
+    // A query, a claim, a commit, Welcomes: each answered wrongly many times, then rightly.
+    while let SendPlan::Waiting { requests, .. } = handle.prepare_to_send().await.unwrap() {
+        for OutgoingRequest { id, method, path, content_type, body } in requests {
+            let good = alice.http().send(&method, &path, &content_type, body).await.unwrap();
+            let text = String::from_utf8(good.body.clone()).unwrap();
+            for bad in damaged(&text).into_iter().filter(|bad| !is_json_object(bad)) {
+                let bad = bad.into_bytes();
+                let outcome = machine.mark_request_as_sent(id.clone(), 200, bad).await;
+                assert!(outcome.is_ok(), "{path}: {outcome:?}");
+            }
+            machine.mark_request_as_sent(id, good.status, good.body).await.unwrap();
+        }
+    }
+    assert_eq!(handle.members().await.unwrap().len(), 3);
+    works(&recorded).await;
+}
+
+fn is_json_object(text: &str) -> bool {
+    serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object())
+}
+
+#[tokio::test]
+async fn what_an_app_passes_is_checked() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let Recorded { alice, room, .. } = recorded(&homeserver).await;
+    let machine = alice.machine().unwrap();
+    for room_id in ["", "room", "#room:example.org", "@user:example.org"] {
+        let error = machine.room(room_id.to_owned()).err().unwrap();
+        assert!(
+            matches!(&error, MlsError::InvalidInput { reason, .. } if reason.contains("room_id"))
+        );
+    }
+    let handle = alice.room(&room).await.unwrap();
+    for content in ["", "{", "[]", "3", "null", "{\"a\":}"] {
+        let error = handle.encrypt("m.room.message".into(), content.into()).await.unwrap_err();
+        assert!(
+            matches!(&error, MlsError::InvalidInput { reason, .. } if reason.contains("content"))
+        );
+    }
+    alice.prepare(&room).await.unwrap();
+    let large = json!({ "body": "x".repeat(60_000) }).to_string();
+    let error = handle.encrypt("m.room.message".into(), large).await.unwrap_err();
+    assert!(matches!(error, MlsError::TooLarge { .. }), "{error}");
+    let error = handle.set_members(vec!["nobody".into()]).await.unwrap_err();
+    assert!(matches!(&error, MlsError::InvalidInput { reason, .. } if reason.contains("user_ids")));
+    let settings = RoomSettings { rotate_after_messages: 0, ..RoomSettings::default() };
+    let error = handle.enable(settings).await.unwrap_err();
+    assert!(matches!(&error, MlsError::InvalidInput { reason, .. } if reason.contains("settings")));
+    let error = handle.enable(RoomSettings::default()).await.unwrap_err();
+    assert_eq!(error.code(), "already_enabled");
+}
