@@ -2,8 +2,8 @@
 //! between events. Each gives a typed answer, none a panic, and the room works afterwards.
 
 use matrix_mls::{
-    EventOutcome, MlsError, OutgoingRequest, RoomSettings, SendPlan, SyncChanges, ToDeviceResult,
-    sync_changes_from_response,
+    EventOutcome, MachineConfig, MlsError, MlsMachine, OutgoingRequest, Publishing, RoomSettings,
+    SendPlan, StoreKey, SyncChanges, ToDeviceResult, sync_changes_from_response,
 };
 use matrix_mls_kit::{Client, Homeserver};
 use serde_json::{Value, json};
@@ -291,6 +291,64 @@ async fn damaged_answers_leave_the_request_to_be_sent_again() {
 
 fn is_json_object(text: &str) -> bool {
     serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object())
+}
+
+#[tokio::test]
+async fn a_store_with_altered_bytes_gives_typed_errors_and_no_false_message() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let mut recorded = recorded(&homeserver).await;
+    let message = recorded.events.iter().rev().find(|event| {
+        event["type"] == "m.room.encrypted" && event["content"].get("resolves").is_none()
+    });
+    let message = message.unwrap().to_string();
+    recorded.alice.prepare(&recorded.room).await.unwrap();
+    recorded.alice.close().await.unwrap();
+    let original = recorded.alice.store_path().join("matrix-mls.db");
+    let bytes = std::fs::read(&original).unwrap();
+    let (mut opened, mut refused) = (0, 0);
+    for at in (0..bytes.len()).step_by(bytes.len() / 150) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut altered = bytes.clone();
+        for byte in altered.iter_mut().skip(at).take(64) {
+            *byte ^= 0x55;
+        }
+        std::fs::write(directory.path().join("matrix-mls.db"), altered).unwrap();
+        let machine = MlsMachine::open(MachineConfig {
+            user_id: recorded.alice.user_id().into(),
+            device_id: recorded.alice.device_id().into(),
+            store_path: directory.path().display().to_string(),
+            store_key: StoreKey::Raw { key: vec![7; 32] },
+            publishing: Publishing::Alone,
+        })
+        .await;
+        let machine = match machine {
+            Ok(machine) => machine,
+            Err(error) => {
+                assert!(is_answer(&error), "byte {at}: {error}");
+                refused += 1;
+                continue;
+            }
+        };
+        opened += 1;
+        let room = machine.room(recorded.room.clone()).unwrap();
+        if let Ok(read) = room.decrypt(message.clone()).await {
+            assert!(read.content.contains("in a new epoch"), "byte {at}");
+        }
+        let errors = [
+            room.decrypt(message.clone()).await.err(),
+            room.members().await.err(),
+            room.epochs().await.err(),
+            room.encrypt("m.room.message".into(), "{}".into()).await.err(),
+            room.rotate_keys().await.err(),
+            room.prepare_to_send().await.err(),
+            machine.outgoing_requests().await.err(),
+            room.receive_events(vec![message.clone()]).await.err(),
+        ];
+        for error in errors.into_iter().flatten() {
+            assert!(is_answer(&error), "byte {at}: {error}");
+        }
+    }
+    assert!(opened > 10 && refused > 0, "{opened} opened, {refused} refused");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The library in one room with plain OpenMLS, over a homeserver and through the public API: messages
 //! and commits both ways, and what a member can do that an honest one would not.
 
-use matrix_mls::{DeviceTrust, EventOutcome, MlsError, RoomSettings};
+use matrix_mls::{DeviceTrust, EventOutcome, MlsError, RoomSettings, Update, UpdateObserver};
 use matrix_mls_kit::{
     Client, Homeserver, Http,
     peer::{ALGORITHM, Peer, base64, from_base64},
@@ -259,4 +259,68 @@ async fn a_commit_that_changes_more_than_members_and_keys_is_refused() {
     let storage = openmls_traits::OpenMlsProvider::storage(&peer.provider);
     peer.group.as_mut().unwrap().clear_pending_commit(storage).unwrap();
     works(&alice, &mut other, &room, &creator, &commit).await;
+}
+
+/// Remembers updates.
+#[derive(Default)]
+struct Heard(std::sync::Mutex<Vec<Update>>);
+
+impl UpdateObserver for Heard {
+    fn on_update(&self, update: Update) {
+        self.0.lock().unwrap().push(update);
+    }
+}
+
+#[tokio::test]
+async fn devices_that_cannot_take_part_are_reported_and_do_not_hold_up_the_room() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let (alice, mut other, room, commit) = group(&homeserver).await;
+    let heard = std::sync::Arc::new(Heard::default());
+    alice.machine().unwrap().set_observer(Some(heard.clone())).await.unwrap();
+    // One without an MLS credential, one whose credential has not signed, one without key packages.
+    let mut people = Vec::new();
+    for (name, change) in [("plain", 0), ("unsigned", 1), ("empty", 2)] {
+        let http = Http::new(homeserver.base_url(), name).unwrap();
+        let request = json!({
+            "username": name, "password": "p", "device_id": "X", "auth": { "type": "m.login.dummy" },
+        });
+        let answer = http.post("/_matrix/client/v3/register", request).await.unwrap();
+        let http = http.with_token(answer["access_token"].as_str().unwrap());
+        let user = answer["user_id"].as_str().unwrap().to_owned();
+        let mut keys = Peer::new(&user, "X").device_keys();
+        let credential = "org.matrix.msc2883.v1.dmls.credential.ed25519:X";
+        match change {
+            0 => drop(keys["keys"].as_object_mut().unwrap().remove(credential)),
+            1 => drop(keys["signatures"][&user].as_object_mut().unwrap().remove(credential)),
+            _ => {}
+        }
+        http.post("/_matrix/client/v3/keys/upload", json!({ "device_keys": keys })).await.unwrap();
+        alice.invite(&room, &user).await.unwrap();
+        http.post(&format!("/_matrix/client/v3/rooms/{}/join", escape(&room)), json!({}))
+            .await
+            .unwrap();
+        people.push(user);
+    }
+    alice.settle().await.unwrap();
+    works(&alice, &mut other, &room, &alices_name(&alice), &commit).await;
+    assert_eq!(alice.room(&room).await.unwrap().members().await.unwrap().len(), 2);
+    for _ in 0..500 {
+        if heard.0.lock().unwrap().len() >= 3 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let updates = heard.0.lock().unwrap().clone();
+    let reason = |user: &str| {
+        updates.iter().find_map(|update| match update {
+            Update::DeviceRejected { user_id, reason, .. } if user_id == user => {
+                Some(reason.clone())
+            }
+            Update::DeviceUnreachable { user_id, .. } if user_id == user => Some("none".into()),
+            _ => None,
+        })
+    };
+    assert!(reason(&people[0]).unwrap().contains("no MLS credential"), "{updates:?}");
+    assert!(reason(&people[1]).unwrap().contains("not signed"), "{updates:?}");
+    assert_eq!(reason(&people[2]).unwrap(), "none", "{updates:?}");
 }
