@@ -6,7 +6,6 @@ use openmls_traits::types::Ciphersuite;
 use ruma::{
     OneTimeKeyAlgorithm, OwnedDeviceId, OwnedUserId, UserId, api::client::keys::claim_keys,
 };
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::{DeviceId, DevicesError};
@@ -26,22 +25,21 @@ pub(crate) fn claim_request(devices: &[DeviceId], suite: Ciphersuite) -> claim_k
     claim_keys::v3::Request::new(asked)
 }
 
-/// The body of an answer: by user, by device, by key id.
-#[derive(Deserialize)]
-struct Answer {
-    #[serde(default)]
-    one_time_keys: BTreeMap<String, Value>,
-}
-
 /// The key packages in an answer, as bytes that nobody has looked into. What is wrong with one
 /// entry leaves the others as they are.
 pub(crate) fn parse_claim_response(
     body: &[u8],
     suite: Ciphersuite,
 ) -> Result<BTreeMap<DeviceId, Vec<u8>>, DevicesError> {
-    let answer: Answer = serde_json::from_slice(body).map_err(|_| DevicesError::MalformedAnswer)?;
+    // Not a derived structure, which an array would pass for.
+    let answer: BTreeMap<String, Value> =
+        serde_json::from_slice(body).map_err(|_| DevicesError::MalformedAnswer)?;
+    let users = match answer.get("one_time_keys") {
+        Some(users) => Some(users.as_object().ok_or(DevicesError::MalformedAnswer)?),
+        None => None,
+    };
     let mut packages = BTreeMap::new();
-    for (user, devices) in &answer.one_time_keys {
+    for (user, devices) in users.into_iter().flatten() {
         let (Ok(user_id), Some(devices)) = (UserId::parse(user), devices.as_object()) else {
             continue;
         };

@@ -15,11 +15,13 @@ use super::{
 };
 use crate::store::{StoreError, Tx};
 
-/// How long a homeserver that could not be reached is left alone, in milliseconds. Meanwhile what
-/// is known of its users' devices counts, so that one server's outage stops no room.
-const RETRY_UNREACHABLE_MS: u64 = 60 * 1000;
+/// The most devices a user may have. An answer with more is not taken in: each is a record in the
+/// store and costs up to two signatures to check, and homeservers answer what they like.
+const MOST_DEVICES: usize = 5_000;
+/// The longest device id taken in, in bytes: ids end up in every leaf of a group.
+const LONGEST_DEVICE_ID: usize = 255;
 
-/// Who was asked about, and how many changes of each list were known then.
+/// Who was asked about, and the last change of each list that was known then.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct KeyQuery {
     asked: BTreeMap<OwnedUserId, u64>,
@@ -28,8 +30,8 @@ pub(crate) struct KeyQuery {
 impl KeyQuery {
     /// Whether the answer will bring this user's list up to date.
     pub(crate) fn covers(&self, tx: &Tx<'_>, user: &UserId) -> Result<bool, StoreError> {
-        let changes = tracking::get(tx, user)?.map(|tracked| tracked.changes);
-        Ok(changes.is_some() && self.asked.get(user).copied() == changes)
+        let change = tracking::get(tx, user)?.map(|tracked| tracked.change);
+        Ok(change.is_some() && self.asked.get(user).copied() == change)
     }
 }
 
@@ -40,8 +42,8 @@ pub(crate) fn query_request(
 ) -> Result<(KeyQuery, get_keys::v3::Request), StoreError> {
     let mut asked = BTreeMap::new();
     for user in users {
-        if let Some(TrackedUser { changes, .. }) = tracking::get(tx, &user)? {
-            asked.insert(user, changes);
+        if let Some(TrackedUser { change, .. }) = tracking::get(tx, &user)? {
+            asked.insert(user, change);
         }
     }
     let mut request = get_keys::v3::Request::new();
@@ -57,6 +59,14 @@ pub(crate) struct RejectedDevice {
     pub(crate) reason: Rejection,
 }
 
+/// A user whose list could not be had, and stays out of date.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct PostponedUser {
+    pub(crate) user_id: OwnedUserId,
+    /// When it is asked for again, in milliseconds since 1970.
+    pub(crate) retry_at_ms: u64,
+}
+
 /// What an answer changed.
 #[derive(Debug, Default)]
 pub(crate) struct QueryReport {
@@ -64,15 +74,47 @@ pub(crate) struct QueryReport {
     pub(crate) changed_users: Vec<OwnedUserId>,
     /// Devices that were not rejected before, or for another reason.
     pub(crate) rejected: Vec<RejectedDevice>,
+    /// Users whose homeserver could not be reached, or about whom nothing readable was said.
+    pub(crate) postponed: Vec<PostponedUser>,
 }
 
-/// The body of an answer, each device unread.
-#[derive(Deserialize)]
+/// The members of a JSON object, unread. A derived structure would pass for one that lacks its
+/// members when the answer is an empty array, and here that means that everybody is gone.
+type Members = BTreeMap<String, Box<RawValue>>;
+
+/// The body of an answer.
 struct Answer {
-    #[serde(default)]
-    device_keys: BTreeMap<String, Box<RawValue>>,
-    #[serde(default)]
-    failures: BTreeMap<String, Box<RawValue>>,
+    /// What it says of each user's devices, if it speaks of devices at all.
+    device_keys: Option<Members>,
+    unreachable: BTreeSet<OwnedServerName>,
+}
+
+impl Answer {
+    fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
+        let answer: Members = serde_json::from_slice(body)?;
+        let members = |name| {
+            answer.get(name).map(|value| serde_json::from_str::<Members>(value.get())).transpose()
+        };
+        let unreachable = members("failures")?
+            .unwrap_or_default()
+            .into_keys()
+            .filter_map(|server| OwnedServerName::try_from(server).ok())
+            .collect();
+        Ok(Self { device_keys: members("device_keys")?, unreachable })
+    }
+
+    /// What it says of a user's devices; nothing when it says nothing that could be used.
+    fn devices_of(&self, user: &UserId) -> Option<Members> {
+        let devices = match self.device_keys.as_ref()?.get(user.as_str()) {
+            Some(devices) => serde_json::from_str::<Members>(devices.get()).ok()?,
+            // The homeserver knows of no device of this user.
+            None => Members::new(),
+        };
+        // Of an unreachable server's users, devices that were remembered are as good as any; that
+        // there are none is not known.
+        let is_guess = devices.is_empty() && self.unreachable.contains(user.server_name());
+        (!is_guess && devices.len() <= MOST_DEVICES).then_some(devices)
+    }
 }
 
 /// Takes in the answer to a query. Users that were not asked about are ignored, and what is wrong
@@ -83,35 +125,26 @@ pub(crate) fn handle_query_response(
     body: &[u8],
     now_ms: u64,
 ) -> Result<QueryReport, DevicesError> {
-    let answer: Answer = serde_json::from_slice(body).map_err(|_| DevicesError::MalformedAnswer)?;
-    let unreachable: BTreeSet<OwnedServerName> = answer
-        .failures
-        .keys()
-        .filter_map(|server| OwnedServerName::try_from(server.as_str()).ok())
-        .collect();
+    let answer = Answer::parse(body).map_err(|_| DevicesError::MalformedAnswer)?;
     let mut report = QueryReport::default();
-    for (user, changes) in &query.asked {
+    for (user, asked) in &query.asked {
         let Some(mut tracked) = tracking::get(tx, user)? else { continue };
-        let devices = match answer.device_keys.get(user.as_str()) {
-            Some(devices) => serde_json::from_str::<BTreeMap<String, Box<RawValue>>>(devices.get()),
-            None if unreachable.contains(user.server_name()) => {
-                tracked.retry_at_ms = now_ms.saturating_add(RETRY_UNREACHABLE_MS);
-                tracking::put(tx, &tracked)?;
-                continue;
-            }
-            // The homeserver knows of no device of this user.
-            None => Ok(BTreeMap::new()),
-        };
-        let Ok(devices) = devices else {
-            tracked.retry_at_ms = now_ms.saturating_add(RETRY_UNREACHABLE_MS);
-            tracking::put(tx, &tracked)?;
+        if tracked.known.is_some_and(|known| known > *asked) {
+            // The answer to a later query was faster.
             continue;
-        };
-        take_in(tx, user, &devices, &mut report)?;
-        tracked.known = Some(*changes);
-        tracked.retry_at_ms = 0;
-        tracking::put(tx, &tracked)?;
-        report.changed_users.push(user.clone());
+        }
+        if let Some(devices) = answer.devices_of(user) {
+            take_in(tx, user, &devices, &mut report)?;
+            tracked.known = Some(*asked);
+            tracked.retry_at_ms = 0;
+            tracking::put(tx, &tracked)?;
+            report.changed_users.push(user.clone());
+        } else if tracked.is_outdated() {
+            tracked.postpone(now_ms);
+            tracking::put(tx, &tracked)?;
+            let retry_at_ms = tracked.retry_at_ms;
+            report.postponed.push(PostponedUser { user_id: user.clone(), retry_at_ms });
+        }
     }
     Ok(report)
 }
@@ -120,7 +153,7 @@ pub(crate) fn handle_query_response(
 fn take_in(
     tx: &Tx<'_>,
     user: &UserId,
-    devices: &BTreeMap<String, Box<RawValue>>,
+    devices: &Members,
     report: &mut QueryReport,
 ) -> Result<(), StoreError> {
     for gone in DEVICES.list(tx, user.as_bytes())? {
@@ -129,7 +162,7 @@ fn take_in(
         }
     }
     for (device, keys) in devices {
-        if device.is_empty() {
+        if device.is_empty() || device.len() > LONGEST_DEVICE_ID {
             continue;
         }
         let device = OwnedDeviceId::from(device.as_str());

@@ -1,8 +1,9 @@
 //! Whose device lists we follow, and which of them are out of date.
 //!
 //! A list is out of date from the moment it is followed or the homeserver says that it changed,
-//! until the answer to a query that was made after that moment. Each change gets a number, so that
-//! an answer to a query from before the change does not pass for one from after it.
+//! until the answer to a query that was made after that moment. Each such moment gets a number,
+//! from one sequence for all users and never used again, so that an answer to a query from before
+//! does not pass for one from after: not even when a user was given up and followed anew meanwhile.
 
 use ruma::{OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
@@ -13,23 +14,45 @@ use crate::store::{Collection, StoreError, Tx};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct TrackedUser {
     pub(super) user_id: OwnedUserId,
-    /// Counts the changes of this user's list.
-    pub(super) changes: u64,
-    /// The number of changes that the last good answer knew of.
+    /// The number of the last change of this user's list.
+    pub(super) change: u64,
+    /// The number of the last change that the newest good answer takes account of.
     pub(super) known: Option<u64>,
-    /// Until when the user's homeserver is left alone, in milliseconds since 1970.
+    /// When the user's list is asked for again after a failure, in milliseconds since 1970.
     pub(super) retry_at_ms: u64,
 }
 
 impl TrackedUser {
-    fn is_outdated(&self) -> bool {
-        self.known != Some(self.changes)
+    pub(super) fn is_outdated(&self) -> bool {
+        self.known != Some(self.change)
+    }
+
+    /// Leaves the user's homeserver alone for a while. Meanwhile what is known of the devices
+    /// counts, so that one server's outage stops no room.
+    pub(super) fn postpone(&mut self, now_ms: u64) {
+        self.retry_at_ms = now_ms.saturating_add(RETRY_MS);
+    }
+
+    fn may_be_asked(&self, now_ms: u64) -> bool {
+        // A time further ahead than any delay was set by a clock that has been set back since.
+        self.retry_at_ms <= now_ms || self.retry_at_ms > now_ms.saturating_add(RETRY_MS)
     }
 }
+
+/// How long a list that could not be had is left alone, in milliseconds.
+const RETRY_MS: u64 = 60 * 1000;
 
 const USERS: Collection<TrackedUser> = Collection::new("tracked_user");
 /// The users of which something has to be asked; so that finding them needs no look at the rest.
 const OUTDATED: Collection<OwnedUserId> = Collection::new("outdated_user");
+/// The number given last.
+const SEQUENCE: Collection<u64> = Collection::new("device_list_sequence");
+
+fn next_number(tx: &Tx<'_>) -> Result<u64, StoreError> {
+    let number = SEQUENCE.get(tx, b"", b"")?.unwrap_or(0).saturating_add(1);
+    SEQUENCE.put(tx, b"", b"", &number)?;
+    Ok(number)
+}
 
 pub(super) fn get(tx: &Tx<'_>, user: &UserId) -> Result<Option<TrackedUser>, StoreError> {
     USERS.get(tx, b"", user.as_bytes())
@@ -53,7 +76,8 @@ pub(crate) fn track<'a>(
     for user in users {
         if get(tx, user)?.is_none() {
             let user_id = user.to_owned();
-            put(tx, &TrackedUser { user_id, changes: 0, known: None, retry_at_ms: 0 })?;
+            let change = next_number(tx)?;
+            put(tx, &TrackedUser { user_id, change, known: None, retry_at_ms: 0 })?;
         }
     }
     Ok(())
@@ -80,7 +104,7 @@ pub(crate) fn note_device_lists(
 ) -> Result<(), StoreError> {
     for user in changed.iter().chain(left) {
         if let Some(mut user) = get(tx, user)? {
-            user.changes = user.changes.saturating_add(1);
+            user.change = next_number(tx)?;
             user.retry_at_ms = 0;
             put(tx, &user)?;
         }
@@ -92,7 +116,7 @@ pub(crate) fn note_device_lists(
 pub(crate) fn outdated(tx: &Tx<'_>, now_ms: u64) -> Result<Vec<OwnedUserId>, StoreError> {
     let mut users = Vec::new();
     for user in OUTDATED.list(tx, b"")? {
-        if get(tx, &user)?.is_some_and(|tracked| tracked.retry_at_ms <= now_ms) {
+        if get(tx, &user)?.is_some_and(|tracked| tracked.may_be_asked(now_ms)) {
             users.push(user);
         }
     }

@@ -55,8 +55,13 @@ pub(super) fn credential_key(
     let key = |id: &str| keys.get(id)?.as_str().and_then(decode_base64);
 
     let credential_ids = identifiers::credential_key_ids(device.as_str());
-    let (credential_id, credential) =
-        credential_ids.iter().find_map(|id| Some((id, key(id)?))).ok_or(Rejection::NoCredential)?;
+    let mut present = credential_ids.iter().filter(|id| keys.contains_key(id.as_str()));
+    let credential_id = present.next().ok_or(Rejection::NoCredential)?;
+    let credential = key(credential_id).ok_or(Rejection::Malformed)?;
+    // Two that differ would make one device into two, depending on who reads which.
+    if present.any(|other| key(other).as_ref() != Some(&credential)) {
+        return Err(Rejection::Malformed);
+    }
     let device_key_id = format!("ed25519:{device}");
     let device_key = key(&device_key_id).ok_or(Rejection::BadSignature)?;
 

@@ -87,7 +87,7 @@ fn matrix_error(body: &[u8]) -> MatrixError {
 
 fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Result<(), MlsError> {
     match purpose {
-        Purpose::UploadKeys(plan) => Ok(identity::mark_uploaded(turn.tx, plan, body)?),
+        Purpose::UploadKeys(plan) => Ok(identity::mark_uploaded(turn.tx, plan, body, turn.now_ms)?),
         Purpose::QueryKeys(query) => keys::queried(turn, query, body),
         Purpose::ClaimKeys { room_id, devices } => plan::claimed(turn, room_id, devices, body),
         Purpose::Commit { room_id, epoch } => {

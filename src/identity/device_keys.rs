@@ -6,7 +6,7 @@ use ruma::{
 };
 use serde_json::json;
 
-use super::{Identity, IdentityError};
+use super::{Identity, IdentityError, encoding};
 use crate::protocol::{encode_base64, identifiers};
 
 /// Device keys to publish, and what an Olm machine has to sign.
@@ -32,7 +32,8 @@ impl Identity {
     }
 
     /// Puts the credential into the device keys of an Olm machine, and signs them. Signatures that
-    /// were there no longer fit and are taken out.
+    /// were there are taken out, as they no longer fit; unless the credential was there already
+    /// and nothing that they sign has changed.
     pub(crate) fn sign_device_keys(&self, text: &str) -> Result<SignedKeys, IdentityError> {
         let mut keys: CanonicalJsonObject = serde_json::from_str(text)
             .map_err(|_| IdentityError::BadDeviceKeys("they are not a JSON object"))?;
@@ -45,9 +46,12 @@ impl Identity {
         if keys.get("keys").and_then(CanonicalJsonValue::as_object).is_none() {
             return Err(IdentityError::BadDeviceKeys("they hold no keys"));
         }
+        let before = to_canonical_json_string_for_signing(&keys).map_err(encoding)?;
         self.put_credential(&mut keys);
-        keys.remove("signatures");
         let (to_sign, signature) = self.sign(&keys)?;
+        if to_sign != before {
+            keys.remove("signatures");
+        }
         child(child(&mut keys, "signatures"), self.name.0.as_str())
             .insert(identifiers::credential_key_id(self.name.1.as_str()), signature);
         let device_keys = serde_json::to_string(&keys).map_err(encoding)?;
@@ -64,8 +68,14 @@ impl Identity {
             CanonicalJsonValue::Array(known) => known.push(algorithm),
             other => *other = CanonicalJsonValue::Array(vec![algorithm]),
         }
-        child(keys, "keys").insert(
-            identifiers::credential_key_id(self.name.1.as_str()),
+        let device_id = self.name.1.as_str();
+        let keys = child(keys, "keys");
+        // A credential of an earlier store, or under the other name, would contradict this one.
+        for id in identifiers::credential_key_ids(device_id) {
+            keys.remove(&id);
+        }
+        keys.insert(
+            identifiers::credential_key_id(device_id),
             CanonicalJsonValue::String(encode_base64(self.public_key())),
         );
     }
@@ -98,8 +108,4 @@ fn child<'a>(parent: &'a mut CanonicalJsonObject, field: &str) -> &'a mut Canoni
         CanonicalJsonValue::Object(object) => object,
         _ => unreachable!("the value was just made an object"),
     }
-}
-
-fn encoding(error: impl std::fmt::Display) -> IdentityError {
-    IdentityError::Encoding(error.to_string())
 }

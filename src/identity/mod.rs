@@ -9,6 +9,7 @@ mod key_packages;
 mod provider;
 #[cfg(test)]
 mod tests;
+mod upload;
 mod validate;
 
 use std::fmt;
@@ -25,8 +26,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub(crate) use self::{
-    key_packages::{UploadPlan, forget_used_key_packages, mark_uploaded, note_counts, plan_upload},
+    key_packages::forget_used_key_packages,
     provider::Provider,
+    upload::{UploadPlan, mark_uploaded, note_counts, plan_upload},
     validate::validate_key_package,
 };
 use crate::{
@@ -179,4 +181,8 @@ impl fmt::Debug for Identity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Identity").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+fn encoding(error: impl fmt::Display) -> IdentityError {
+    IdentityError::Encoding(error.to_string())
 }

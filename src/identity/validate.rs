@@ -1,7 +1,8 @@
 //! Whether a claimed key package may be used to add its device.
 
 use openmls::prelude::{
-    Ciphersuite, KeyPackage, KeyPackageIn, ProtocolVersion, tls_codec::Deserialize as _,
+    BasicCredential, Capabilities, Ciphersuite, CredentialType, KeyPackage, KeyPackageIn,
+    ProtocolVersion, VerifiableCiphersuite, tls_codec::Deserialize as _,
 };
 use openmls_rust_crypto::RustCrypto;
 
@@ -9,7 +10,9 @@ use super::IdentityError;
 use crate::protocol::{DeviceName, credential};
 
 /// Reads and checks a key package: its signatures (RFC 9420, section 10.1), its suite, that it is
-/// this device's by credential and by the key the device publishes, and that it is valid now.
+/// this device's by credential and by the key the device publishes, that its leaf can do what a
+/// group of ours needs, and that it is valid now. (OpenMLS compares its lifetime with the system's
+/// clock besides.)
 pub(crate) fn validate_key_package(
     crypto: &RustCrypto,
     bytes: &[u8],
@@ -27,13 +30,18 @@ pub(crate) fn validate_key_package(
         return Err(bad("is of another ciphersuite"));
     }
     let leaf = package.leaf_node();
-    let named = credential::parse(leaf.credential().serialized_content())
-        .map_err(|_| bad("names no Matrix device"))?;
+    let identity = BasicCredential::try_from(leaf.credential().clone())
+        .map_err(|_| bad("has no basic credential"))?;
+    let named =
+        credential::parse(identity.identity()).map_err(|_| bad("names no Matrix device"))?;
     if named != *device {
         return Err(bad("names another device"));
     }
     if leaf.signature_key().as_slice() != credential_key {
         return Err(bad("is not signed by the key its device publishes"));
+    }
+    if !can_take_part(leaf.capabilities(), suite) {
+        return Err(bad("lacks a capability that groups need"));
     }
     let lifetime = package.life_time();
     let now = now_ms / 1000;
@@ -44,4 +52,12 @@ pub(crate) fn validate_key_package(
         return Err(bad("is valid for too long"));
     }
     Ok(package)
+}
+
+/// Whether a leaf names what the groups of this library use. One that does not would make every
+/// commit that adds it invalid in the eyes of the others (RFC 9420, section 7.3).
+fn can_take_part(capabilities: &Capabilities, suite: Ciphersuite) -> bool {
+    capabilities.versions().contains(&ProtocolVersion::Mls10)
+        && capabilities.ciphersuites().contains(&VerifiableCiphersuite::from(suite))
+        && capabilities.credentials().contains(&CredentialType::Basic)
 }

@@ -9,22 +9,39 @@ const STABLE: &str = "m.dmls.v1.";
 /// What early drafts of the MSC called the Welcome's.
 const EARLY: &str = "m.mls.v1.";
 
-/// The suites this library uses, with their names in Matrix.
-const SUITES: &[(Ciphersuite, &str)] = &[(
-    Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519,
-    "dhkemx25519-aes128gcm-sha256-ed25519",
-)];
+/// The suites this library takes part in: a name of another suite is read as nobody's. Adding one
+/// means that devices can be of different suites, which whoever reads a name then has to tell apart.
+const SUPPORTED: &[Ciphersuite] = &[Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519];
 
-/// A suite's name in Matrix.
+/// A suite's name in Matrix: its name in RFC 9420 (section 17.1) in lower case, without `MLS_` and
+/// the security level, with hyphens.
 fn suite_name(suite: Ciphersuite) -> &'static str {
-    // A device's suite is chosen from the table, so the fallback is never met.
-    SUITES.iter().find(|(known, _)| *known == suite).map_or("unknown", |(_, name)| name)
+    use Ciphersuite::*;
+    match suite {
+        MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519 => "dhkemx25519-aes128gcm-sha256-ed25519",
+        MLS_128_DHKEMP256_AES128GCM_SHA256_P256 => "dhkemp256-aes128gcm-sha256-p256",
+        MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519 => {
+            "dhkemx25519-chacha20poly1305-sha256-ed25519"
+        }
+        MLS_256_DHKEMX448_AES256GCM_SHA512_Ed448 => "dhkemx448-aes256gcm-sha512-ed448",
+        MLS_256_DHKEMP521_AES256GCM_SHA512_P521 => "dhkemp521-aes256gcm-sha512-p521",
+        MLS_256_DHKEMX448_CHACHA20POLY1305_SHA512_Ed448 => {
+            "dhkemx448-chacha20poly1305-sha512-ed448"
+        }
+        MLS_256_DHKEMP384_AES256GCM_SHA384_P384 => "dhkemp384-aes256gcm-sha384-p384",
+    }
 }
 
-fn suite_after(text: &str, prefixes: &[&str], middle: &str) -> Option<Ciphersuite> {
+/// Which of these suites a name speaks of.
+fn suite_after(
+    text: &str,
+    prefixes: &[&str],
+    middle: &str,
+    among: &[Ciphersuite],
+) -> Option<Ciphersuite> {
     let name =
         prefixes.iter().find_map(|prefix| text.strip_prefix(prefix)?.strip_prefix(middle))?;
-    SUITES.iter().find(|(_, known)| *known == name).map(|(suite, _)| *suite)
+    among.iter().copied().find(|suite| suite_name(*suite) == name)
 }
 
 /// The algorithm of a room that uses this suite.
@@ -34,7 +51,7 @@ pub(crate) fn room_algorithm(suite: Ciphersuite) -> String {
 
 /// The suite that a room's algorithm names, if it is one of ours.
 pub(crate) fn suite_of_room_algorithm(algorithm: &str) -> Option<Ciphersuite> {
-    suite_after(algorithm, &[UNSTABLE, STABLE], "")
+    suite_after(algorithm, &[UNSTABLE, STABLE], "", SUPPORTED)
 }
 
 /// The algorithm of a Welcome.
@@ -44,7 +61,7 @@ pub(crate) fn welcome_algorithm(suite: Ciphersuite) -> String {
 
 /// The suite that a Welcome's algorithm names, if it is one of ours.
 pub(crate) fn suite_of_welcome_algorithm(algorithm: &str) -> Option<Ciphersuite> {
-    suite_after(algorithm, &[UNSTABLE, STABLE, EARLY], "welcome.")
+    suite_after(algorithm, &[UNSTABLE, STABLE, EARLY], "welcome.", SUPPORTED)
 }
 
 /// The algorithm under which key packages are one-time keys.
@@ -54,7 +71,7 @@ pub(crate) fn key_package_algorithm(suite: Ciphersuite) -> String {
 
 /// Whether a one-time key algorithm is that of key packages of this suite.
 pub(crate) fn is_key_package_algorithm(algorithm: &str, suite: Ciphersuite) -> bool {
-    suite_after(algorithm, &[UNSTABLE, STABLE], "key_package.") == Some(suite)
+    suite_after(algorithm, &[UNSTABLE, STABLE], "key_package.", &[suite]).is_some()
 }
 
 /// The key id of a device's MLS credential in its `device_keys`.
@@ -86,6 +103,22 @@ mod tests {
         }
         assert!(is_key_package_algorithm(&key_package_algorithm(SUITE), SUITE));
         assert!(credential_key_ids("D").contains(&credential_key_id("D")));
+    }
+
+    #[test]
+    fn every_suite_has_names_of_its_own() {
+        let suites: Vec<_> = (1..=7_u16).map(|id| Ciphersuite::try_from(id).unwrap()).collect();
+        for suite in &suites {
+            let room = room_algorithm(*suite);
+            assert_eq!(suite_after(&room, &[UNSTABLE], "", &suites), Some(*suite));
+            let ours = SUPPORTED.contains(suite).then_some(*suite);
+            assert_eq!(suite_of_room_algorithm(&room), ours);
+            assert_eq!(suite_of_welcome_algorithm(&welcome_algorithm(*suite)), ours);
+            for other in &suites {
+                let package = key_package_algorithm(*suite);
+                assert_eq!(is_key_package_algorithm(&package, *other), suite == other);
+            }
+        }
     }
 
     #[test]

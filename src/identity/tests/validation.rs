@@ -1,0 +1,97 @@
+//! Key packages that are well made and must be refused all the same.
+
+use openmls::prelude::{
+    Credential, CredentialType, KeyPackage, Lifetime, tls_codec::Serialize as _,
+};
+
+use super::*;
+use crate::protocol::credential as names;
+
+const DAY_S: u64 = 24 * 60 * 60;
+
+/// What a peer may choose in its key package.
+struct Made {
+    credential: Credential,
+    capabilities: Capabilities,
+    suite: Ciphersuite,
+    lifetime: Lifetime,
+    last_resort: bool,
+}
+
+impl Scene {
+    fn made(&self, now_s: u64) -> Made {
+        Made {
+            credential: self.identity.credential_with_key().credential,
+            capabilities: self.identity.capabilities(),
+            suite: SUITE,
+            lifetime: Lifetime::init(now_s - 60, now_s + DAY_S),
+            last_resort: false,
+        }
+    }
+
+    fn check(&self, made: Made, now_s: u64) -> Result<(), String> {
+        let mut builder = KeyPackage::builder()
+            .key_package_lifetime(made.lifetime)
+            .leaf_node_capabilities(made.capabilities);
+        if made.last_resort {
+            builder = builder.mark_as_last_resort();
+        }
+        let named = CredentialWithKey {
+            credential: made.credential,
+            signature_key: self.identity.public_key().into(),
+        };
+        let bytes = self.write(|tx| {
+            let provider = Provider::new(&self.crypto, MlsStorage::new(tx, Namespace::GLOBAL));
+            let bundle =
+                builder.build(made.suite, &provider, self.identity.signer(), named).unwrap();
+            bundle.key_package().tls_serialize_detached().unwrap()
+        });
+        let (name, key) = (self.identity.name(), self.identity.public_key());
+        validate_key_package(&self.crypto, &bytes, &name, key, SUITE, now_s * 1000)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    }
+}
+
+#[test]
+fn each_rule_is_kept() {
+    let scene = Scene::new(Publishing::Alone);
+    let now_s = real_now_ms() / 1000;
+    let made = || scene.made(now_s);
+    let refused = |made: Made, why: &str| {
+        let error = scene.check(made, now_s).expect_err(why);
+        assert!(error.contains(why), "{error}, not {why}");
+    };
+    scene.check(made(), now_s).unwrap();
+    scene.check(Made { last_resort: true, ..made() }, now_s).unwrap();
+
+    let content = names::encode(&scene.identity.name());
+    let credential = Credential::new(CredentialType::X509, content);
+    let capabilities = Capabilities::builder()
+        .credentials(vec![CredentialType::Basic, CredentialType::X509])
+        .build();
+    refused(Made { credential, capabilities, ..made() }, "no basic credential");
+
+    let credential = BasicCredential::new(b"@a:b|D".to_vec()).into();
+    refused(Made { credential, ..made() }, "names no Matrix device");
+
+    let name = DeviceName(scene.identity.name().0, "E".into());
+    let credential = BasicCredential::new(names::encode(&name)).into();
+    refused(Made { credential, ..made() }, "names another device");
+
+    let suite = Ciphersuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519;
+    refused(Made { suite, ..made() }, "another ciphersuite");
+
+    let capabilities = Capabilities::builder().ciphersuites(vec![suite]).build();
+    refused(Made { capabilities, ..made() }, "lacks a capability");
+    let capabilities = Capabilities::builder().credentials(vec![CredentialType::X509]).build();
+    refused(Made { capabilities, ..made() }, "lacks a capability");
+
+    let lifetime = Lifetime::init(now_s - 60, now_s + 85 * DAY_S);
+    refused(Made { lifetime, ..made() }, "valid for too long");
+    let lifetime = Lifetime::init(now_s - DAY_S, now_s - 60);
+    refused(Made { lifetime, ..made() }, "is not valid");
+    // Our own clock is asked too, not only the system's.
+    assert!(scene.check(made(), now_s + 2 * DAY_S).unwrap_err().contains("at this time"));
+    assert!(scene.check(made(), now_s - DAY_S).unwrap_err().contains("at this time"));
+}

@@ -1,0 +1,184 @@
+//! What this device has on the homeserver, and the uploads that bring there what is missing.
+//!
+//! An upload is planned once: its key packages are made and the plan is stored in one transaction,
+//! and until the homeserver confirms it, planning again gives the same plan with the same keys. So
+//! a crash at any point loses no private key, and sending an upload twice does no harm.
+
+use std::collections::{BTreeMap, HashMap};
+
+use openmls::prelude::{Ciphersuite, KeyPackageRef};
+use openmls_rust_crypto::RustCrypto;
+use ruma::{api::client::keys::upload_keys, serde::Raw};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::to_raw_value};
+
+use super::{Identity, IdentityError, Provider, Publishing, encoding, key_packages};
+use crate::{
+    protocol::identifiers,
+    store::{Collection, MlsStorage, Namespace, StoreError, Tx},
+};
+
+/// How many one-time packages the homeserver should hold.
+const TARGET: u64 = 50;
+
+/// What the homeserver holds of ours, as far as it has said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Published {
+    device_keys: bool,
+    one_time: u64,
+    fallback_used: bool,
+    /// The number of the newest plan. Numbers are not used again.
+    #[serde(default)]
+    last_plan: u64,
+}
+
+const PUBLISHED: Collection<Published> = Collection::new("published_keys");
+/// The plan that the homeserver has not confirmed yet, if there is one.
+const PENDING: Collection<UploadPlan> = Collection::new("pending_upload");
+
+/// What an upload brings to the homeserver.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct UploadPlan {
+    number: u64,
+    suite: u16,
+    device_keys: bool,
+    pub(super) one_time: Vec<KeyPackageRef>,
+    pub(super) fallback: Option<KeyPackageRef>,
+}
+
+fn published(tx: &Tx<'_>) -> Result<Published, StoreError> {
+    Ok(PUBLISHED.get(tx, b"", b"")?.unwrap_or_default())
+}
+
+/// Takes in a sync's counts. What the sync does not say stays as it was.
+pub(crate) fn note_counts(
+    tx: &Tx<'_>,
+    suite: Ciphersuite,
+    one_time: Option<&HashMap<String, u64>>,
+    unused_fallback: Option<&[String]>,
+) -> Result<(), StoreError> {
+    let before = published(tx)?;
+    let mut known = before.clone();
+    if let Some(counts) = one_time {
+        known.one_time = count(counts, suite);
+    }
+    if let Some(unused) = unused_fallback {
+        known.fallback_used =
+            !unused.iter().any(|algorithm| identifiers::is_key_package_algorithm(algorithm, suite));
+    }
+    // Most syncs bring no news, and should cost no write.
+    if known != before {
+        PUBLISHED.put(tx, b"", b"", &known)?;
+    }
+    Ok(())
+}
+
+/// How many of our packages there are. An algorithm of which nothing is left is not named.
+fn count<'a>(counts: impl IntoIterator<Item = (&'a String, &'a u64)>, suite: Ciphersuite) -> u64 {
+    counts
+        .into_iter()
+        .filter(|(algorithm, _)| identifiers::is_key_package_algorithm(algorithm, suite))
+        .fold(0, |sum, (_, count)| sum.saturating_add(*count))
+}
+
+/// Makes what is missing on the homeserver, and the request that brings it there; nothing when
+/// nothing is missing. While an upload is not confirmed, this gives that upload again.
+pub(crate) fn plan_upload(
+    tx: &Tx<'_>,
+    crypto: &RustCrypto,
+    identity: &Identity,
+    now_ms: u64,
+) -> Result<Option<(UploadPlan, upload_keys::v3::Request)>, IdentityError> {
+    let now_s = now_ms / 1000;
+    let provider = Provider::new(crypto, MlsStorage::new(tx, Namespace::GLOBAL));
+    key_packages::remove_done(tx, &provider, now_s)?;
+
+    if let Some(plan) = PENDING.get(tx, b"", b"")? {
+        let request = request(&provider, identity, &plan)?;
+        let is_empty = request.device_keys.is_none()
+            && request.one_time_keys.is_empty()
+            && request.fallback_keys.is_empty();
+        if !is_empty {
+            return Ok(Some((plan, request)));
+        }
+        // All of it was used or has expired before the answer came.
+        PENDING.delete(tx, b"", b"")?;
+    }
+
+    let mut known = published(tx)?;
+    let packages = key_packages::list(tx)?;
+    let one_time = packages.iter().filter(|package| package.is_good_one_time(now_s)).count() as u64;
+    let missing = TARGET.saturating_sub(one_time.min(known.one_time));
+    let has_fallback =
+        !known.fallback_used && packages.iter().any(|package| package.is_good_fallback(now_s));
+    let device_keys = identity.publishing == Publishing::Alone && !known.device_keys;
+    if missing == 0 && has_fallback && !device_keys {
+        return Ok(None);
+    }
+
+    known.last_plan = known.last_plan.saturating_add(1);
+    PUBLISHED.put(tx, b"", b"", &known)?;
+    let make = |last_resort| key_packages::make(tx, &provider, identity, last_resort, now_s);
+    let plan = UploadPlan {
+        number: known.last_plan,
+        suite: identity.suite.into(),
+        device_keys,
+        one_time: (0..missing).map(|_| make(false)).collect::<Result<_, _>>()?,
+        fallback: if has_fallback { None } else { Some(make(true)?) },
+    };
+    PENDING.put(tx, b"", b"", &plan)?;
+    let request = request(&provider, identity, &plan)?;
+    Ok(Some((plan, request)))
+}
+
+/// The request of a plan, the same each time, but without packages that are kept no longer.
+fn request(
+    provider: &Provider<'_>,
+    identity: &Identity,
+    plan: &UploadPlan,
+) -> Result<upload_keys::v3::Request, IdentityError> {
+    let mut request = upload_keys::v3::Request::new();
+    // An Olm machine may have come since the plan was made, and uploads its own.
+    if plan.device_keys && identity.publishing == Publishing::Alone {
+        let keys = to_raw_value(&identity.own_device_keys()?).map_err(encoding)?;
+        request.device_keys = Some(Raw::from_json(keys));
+    }
+    let form = |reference| key_packages::published_form(provider, identity, reference);
+    for reference in &plan.one_time {
+        request.one_time_keys.extend(form(reference)?);
+    }
+    if let Some(reference) = &plan.fallback {
+        request.fallback_keys.extend(form(reference)?);
+    }
+    Ok(request)
+}
+
+/// The homeserver has taken an upload. Hearing so again, or of an upload that is not the one under
+/// way, changes nothing.
+pub(crate) fn mark_uploaded(
+    tx: &Tx<'_>,
+    plan: &UploadPlan,
+    body: &[u8],
+    now_ms: u64,
+) -> Result<(), IdentityError> {
+    // Not a derived structure, which an array would pass for.
+    let mut answer: BTreeMap<String, Value> =
+        serde_json::from_slice(body).map_err(|_| IdentityError::MalformedAnswer)?;
+    let counts = answer.remove("one_time_key_counts").ok_or(IdentityError::MalformedAnswer)?;
+    let counts: BTreeMap<String, u64> =
+        serde_json::from_value(counts).map_err(|_| IdentityError::MalformedAnswer)?;
+    let suite = Ciphersuite::try_from(plan.suite)
+        .map_err(|_| StoreError::Damaged("an upload's ciphersuite is unknown".into()))?;
+    if PENDING.get(tx, b"", b"")?.is_none_or(|pending| pending.number != plan.number) {
+        return Ok(());
+    }
+    PENDING.delete(tx, b"", b"")?;
+
+    let references: Vec<_> = plan.one_time.iter().chain(&plan.fallback).cloned().collect();
+    key_packages::mark_published(tx, &references, now_ms / 1000)?;
+    let mut known = published(tx)?;
+    known.one_time = count(&counts, suite);
+    known.device_keys |= plan.device_keys;
+    known.fallback_used &= plan.fallback.is_none();
+    Ok(PUBLISHED.put(tx, b"", b"", &known)?)
+}
