@@ -138,8 +138,8 @@ pub enum ToDeviceResult {
 /// Device keys with this device's MLS credential in them.
 #[derive(Debug, Clone, uniffi::Record)]
 pub struct SignedDeviceKeys {
-    /// The `device_keys` object with our algorithm, key and signature merged in. Any other signature was
-    /// removed, as it no longer fits.
+    /// The `device_keys` object with our algorithm, key and signature merged in. Other signatures
+    /// stay only if nothing that they cover has changed.
     pub device_keys: String,
     /// The canonical JSON that the Olm machine's Ed25519 device key must sign; add that signature under
     /// `signatures.USER["ed25519:DEVICE"]` and upload.
