@@ -83,8 +83,6 @@ pub(crate) fn enter(
         room.settled = None;
     }
     room.gone = false;
-    // Whoever is let in again may be no more than invited: an old leave says nothing then.
-    room.own_user_left = false;
     room.refusals = 0;
     room.blocked_until_ms = None;
     rooms::put(turn.tx, &room)?;

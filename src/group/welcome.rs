@@ -87,6 +87,8 @@ pub(crate) fn join(
     turn.keep_export(room_id, &epoch, &group, &provider)?;
     identity::forget_used_key_packages(turn.tx, turn.crypto)?;
 
+    // Whoever is let in again may be no more than invited: an old leave says nothing then.
+    room.own_user_left = false;
     room.algorithm.get_or_insert_with(|| identifiers::room_algorithm(turn.identity.ciphersuite()));
     rooms::put(turn.tx, &room)?;
     devices::track(turn.tx, users.iter().map(|user| &**user))?;
