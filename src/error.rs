@@ -305,6 +305,8 @@ impl From<StoreError> for MlsError {
             StoreError::TooNew { .. } => make!(StoreTooNew, "store_too_new", error, false),
             StoreError::Full => make!(StoreFull, "store_full", error, true),
             StoreError::InUse => make!(StoreInUse, "store_in_use", error, true),
+            StoreError::Missing => make!(StoreIo, "store_missing", error, true),
+            StoreError::NotUpgraded => make!(StoreIo, "store_not_upgraded", error, true),
             StoreError::Io(_) => make!(StoreIo, "store_io", error, true),
         }
     }

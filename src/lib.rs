@@ -43,6 +43,7 @@ mod identity;
 mod logging;
 mod machine;
 mod protocol;
+mod reader;
 mod requests;
 mod room;
 mod store;
@@ -54,6 +55,7 @@ pub use machine::{
     MachineConfig, MlsMachine, Publishing, RoomChanges, RoomSummary, SignedDeviceKeys, StoreKey,
     SyncChanges, SyncSummary, ToDeviceResult, sync_changes_from_response,
 };
+pub use reader::MlsReader;
 pub use requests::{OutgoingRequest, RequestOutcome};
 pub use room::{
     DecryptedMessage, DeviceTrust, EpochInfo, EventOutcome, EventResult, MlsRoom, RoomMember,
@@ -61,6 +63,6 @@ pub use room::{
 };
 #[cfg(feature = "test-hooks")]
 pub use store::hooks as test_hooks;
-pub use updates::{Update, UpdateObserver};
+pub use updates::{Subscription, Update, UpdateObserver};
 
 uniffi::setup_scaffolding!();

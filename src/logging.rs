@@ -6,6 +6,7 @@
 
 use std::{
     fmt::Write as _,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
@@ -95,7 +96,9 @@ impl<S: Subscriber> Layer<S> for Forward {
         };
         let mut line = Line::default();
         event.record(&mut line);
-        sink.on_log(level, event.metadata().target().to_owned(), line.0);
+        let target = event.metadata().target().to_owned();
+        // An exception in the app's sink arrives as a panic; the work that logged goes on.
+        let _ = catch_unwind(AssertUnwindSafe(|| sink.on_log(level, target, line.0)));
     }
 }
 

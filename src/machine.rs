@@ -24,7 +24,7 @@ use crate::{
     requests::{OutgoingRequest, RequestOutcome},
     room::{EventResult, MlsRoom},
     store::StoreKeyMaterial,
-    updates::UpdateObserver,
+    updates::{Subscription, UpdateObserver},
 };
 
 /// What a machine needs to open.
@@ -56,7 +56,7 @@ pub enum StoreKey {
         passphrase: String,
     },
     /// No protection beyond the file system's. For tests.
-    None,
+    Unprotected,
 }
 
 /// Who uploads this device's `device_keys`.
@@ -72,16 +72,22 @@ pub enum Publishing {
 #[derive(Debug, Clone, Default, uniffi::Record)]
 pub struct SyncChanges {
     /// The to-device events, each as JSON.
+    #[uniffi(default = [])]
     pub to_device: Vec<String>,
     /// `device_lists.changed`.
+    #[uniffi(default = [])]
     pub changed_devices: Vec<String>,
     /// `device_lists.left`.
+    #[uniffi(default = [])]
     pub left_devices: Vec<String>,
     /// `device_one_time_keys_count`, or nothing where the response did not say.
+    #[uniffi(default = None)]
     pub one_time_key_counts: Option<HashMap<String, u64>>,
     /// `device_unused_fallback_key_types`, or nothing where the response did not say.
+    #[uniffi(default = None)]
     pub unused_fallback_key_types: Option<Vec<String>>,
     /// What changed in each room.
+    #[uniffi(default = [])]
     pub rooms: Vec<RoomChanges>,
     /// `next_batch`.
     pub next_batch: String,
@@ -93,8 +99,10 @@ pub struct RoomChanges {
     /// The room.
     pub room_id: String,
     /// State events (those before the timeline), each as JSON.
+    #[uniffi(default = [])]
     pub state: Vec<String>,
     /// Timeline events in the order the server gave, each as JSON. State events among them count as state too.
+    #[uniffi(default = [])]
     pub timeline: Vec<String>,
 }
 
@@ -176,7 +184,8 @@ impl EngineSlot {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+/// Runs blocking work off the executor's threads; a panic in it is an `Internal` error.
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, MlsError> + Send + 'static,
 ) -> Result<T, MlsError> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
@@ -267,6 +276,8 @@ impl MlsMachine {
 
     /// The handle of a room. It need not exist yet.
     pub fn room(&self, room_id: String) -> Result<Arc<MlsRoom>, MlsError> {
+        #[cfg(feature = "test-hooks")]
+        crate::test_hooks::reached(crate::test_hooks::IN_CALL);
         let room_id = RoomId::parse(&room_id)
             .map_err(|error| MlsError::invalid("bad_room_id", format!("room_id: {error}")))?;
         Ok(Arc::new(MlsRoom::new(
@@ -308,17 +319,20 @@ impl MlsMachine {
             .await
     }
 
-    /// Tells an observer of every change from now on; nothing takes the observer away.
-    pub async fn set_observer(
+    /// Tells an observer of every change from now on, until the subscription is stopped or goes,
+    /// or the machine is shut down. There may be several.
+    pub async fn subscribe(
         &self,
-        observer: Option<Arc<dyn UpdateObserver>>,
-    ) -> Result<(), MlsError> {
-        self.engine.run(move |engine| engine.set_observer(observer)).await
+        observer: Arc<dyn UpdateObserver>,
+    ) -> Result<Arc<Subscription>, MlsError> {
+        self.engine.run(move |engine| engine.subscribe(observer)).await.map(Arc::new)
     }
 
     /// Waits for what is running, then closes the store and lets go of its lock. Every later call,
-    /// on this machine or on its rooms, fails with `Closed`.
-    pub async fn close(&self) -> Result<(), MlsError> {
+    /// on this machine or on its rooms, fails with `Closed`; shutting down again does nothing.
+    ///
+    /// Without this the store closes when the last handle of the machine and of its rooms is gone.
+    pub async fn shutdown(&self) -> Result<(), MlsError> {
         let slot = self.engine.clone();
         blocking(move || {
             drop(slot.0.write().unwrap_or_else(PoisonError::into_inner).take());
@@ -329,14 +343,14 @@ impl MlsMachine {
 }
 
 /// A store key that was checked, and is wiped when it goes.
-enum CheckedKey {
+pub(crate) enum CheckedKey {
     Raw(Zeroizing<[u8; 32]>),
     Passphrase(Zeroizing<String>),
-    None,
+    Unprotected,
 }
 
 impl StoreKey {
-    fn checked(self) -> Result<CheckedKey, MlsError> {
+    pub(crate) fn checked(self) -> Result<CheckedKey, MlsError> {
         match self {
             Self::Raw { key } => {
                 let key = Zeroizing::new(key);
@@ -351,17 +365,17 @@ impl StoreKey {
             Self::Passphrase { passphrase } => {
                 Ok(CheckedKey::Passphrase(Zeroizing::new(passphrase)))
             }
-            Self::None => Ok(CheckedKey::None),
+            Self::Unprotected => Ok(CheckedKey::Unprotected),
         }
     }
 }
 
 impl CheckedKey {
-    fn material(&self) -> StoreKeyMaterial<'_> {
+    pub(crate) fn material(&self) -> StoreKeyMaterial<'_> {
         match self {
             Self::Raw(key) => StoreKeyMaterial::Raw(key),
             Self::Passphrase(passphrase) => StoreKeyMaterial::Passphrase(passphrase),
-            Self::None => StoreKeyMaterial::None,
+            Self::Unprotected => StoreKeyMaterial::None,
         }
     }
 }

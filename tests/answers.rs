@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use matrix_mls::{
-    MlsError, OutgoingRequest, RequestOutcome, RoomSettings, SendPlan, Update, UpdateObserver,
+    MlsError, OutgoingRequest, RequestOutcome, RoomSettings, SendPlan, Subscription, Update,
+    UpdateObserver,
 };
 use matrix_mls_kit::{Client, Homeserver, RateLimit, Target};
 
@@ -15,6 +16,8 @@ impl UpdateObserver for Heard {
     fn on_update(&self, update: Update) {
         self.0.lock().unwrap().push(update);
     }
+
+    fn on_end(&self) {}
 }
 
 impl Heard {
@@ -30,10 +33,10 @@ impl Heard {
     }
 }
 
-async fn heard(client: &Client) -> Arc<Heard> {
+async fn heard(client: &Client) -> (Arc<Heard>, Arc<Subscription>) {
     let heard = Arc::new(Heard::default());
-    client.machine().unwrap().set_observer(Some(heard.clone())).await.unwrap();
-    heard
+    let subscription = client.machine().unwrap().subscribe(heard.clone()).await.unwrap();
+    (heard, subscription)
 }
 
 /// Two people with published keys, in a Matrix room without a group.
@@ -160,7 +163,7 @@ async fn a_refused_commit_is_undone_told_and_planned_again() {
     let (alice, bob, room) = two_people(&homeserver).await;
     alice.room(&room).await.unwrap().enable(RoomSettings::default()).await.unwrap();
     alice.settle().await.unwrap();
-    let heard = heard(&alice).await;
+    let (heard, _subscription) = heard(&alice).await;
     let before = alice.room(&room).await.unwrap().epochs().await.unwrap();
     let commit = loop {
         let (requests, _) = waiting(&alice, &room).await;

@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use matrix_mls::{
-    LogLevel, LogSink, MachineConfig, MlsError, MlsMachine, Publishing, RoomSettings, SendPlan,
-    StoreKey, SyncChanges, set_log_sink,
+    LogLevel, LogSink, MachineConfig, MlsError, MlsMachine, MlsReader, Publishing, RoomSettings,
+    SendPlan, StoreKey, SyncChanges, Update, UpdateObserver, set_log_sink,
 };
 use matrix_mls_kit::{Client, Homeserver, giant::Giant};
 use serde_json::{Value, json};
@@ -41,14 +41,14 @@ async fn a_store_opens_with_its_key_and_a_changed_key_counts() {
     let directory = tempfile::tempdir().unwrap();
     let machine = open(directory.path(), raw(1)).await.unwrap();
     let keys = upload(&machine).await;
-    machine.close().await.unwrap();
-    for wrong in [raw(2), passphrase("secret"), StoreKey::None] {
+    machine.shutdown().await.unwrap();
+    for wrong in [raw(2), passphrase("secret"), StoreKey::Unprotected] {
         let error = open(directory.path(), wrong).await.err().unwrap();
         assert!(matches!(error, MlsError::StoreWrongKey { .. }), "{error}");
     }
     let machine = open(directory.path(), raw(1)).await.unwrap();
     machine.change_store_key(passphrase("secret")).await.unwrap();
-    machine.close().await.unwrap();
+    machine.shutdown().await.unwrap();
     assert!(open(directory.path(), raw(1)).await.is_err());
     let machine = open(directory.path(), passphrase("secret")).await.unwrap();
     assert_eq!(upload(&machine).await, keys);
@@ -60,7 +60,7 @@ async fn a_store_has_one_opener_and_is_one_devices() {
     let machine = open(directory.path(), raw(1)).await.unwrap();
     let error = open(directory.path(), raw(1)).await.err().unwrap();
     assert!(matches!(error, MlsError::StoreInUse { retryable: true, .. }), "{error}");
-    machine.close().await.unwrap();
+    machine.shutdown().await.unwrap();
     for (user, device) in [("@bob:example.org", "PHONE"), ("@alice:example.org", "TABLET")] {
         let mut other = config(directory.path(), raw(1));
         (other.user_id, other.device_id) = (user.into(), device.into());
@@ -101,7 +101,7 @@ async fn what_makes_no_machine_is_said() {
 #[tokio::test]
 async fn a_damaged_file_is_told_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
-    open(directory.path(), raw(1)).await.unwrap().close().await.unwrap();
+    open(directory.path(), raw(1)).await.unwrap().shutdown().await.unwrap();
     let file = directory.path().join("matrix-mls.db");
     let good = std::fs::read(&file).unwrap();
     for bad in [b"not a database".to_vec(), good[..good.len() / 2].to_vec(), vec![7; good.len()]] {
@@ -114,13 +114,20 @@ async fn a_damaged_file_is_told_and_left_alone() {
     open(directory.path(), raw(1)).await.unwrap();
 }
 
+struct Deaf;
+
+impl UpdateObserver for Deaf {
+    fn on_update(&self, _: Update) {}
+    fn on_end(&self) {}
+}
+
 #[tokio::test]
 async fn a_closed_machine_says_so_to_every_call() {
     let directory = tempfile::tempdir().unwrap();
     let machine = open(directory.path(), raw(1)).await.unwrap();
     let room = machine.room("!room:example.org".into()).unwrap();
-    machine.close().await.unwrap();
-    machine.close().await.unwrap();
+    machine.shutdown().await.unwrap();
+    machine.shutdown().await.unwrap();
     let errors = [
         machine.outgoing_requests().await.err(),
         machine.mark_request_as_sent("1".into(), 200, Vec::new()).await.err(),
@@ -128,7 +135,7 @@ async fn a_closed_machine_says_so_to_every_call() {
         machine.rooms().await.err(),
         machine.sign_device_keys("{}".into()).await.err(),
         machine.change_store_key(raw(2)).await.err(),
-        machine.set_observer(None).await.err(),
+        machine.subscribe(Arc::new(Deaf)).await.err(),
         room.is_enabled().await.err(),
         room.enable(RoomSettings::default()).await.err(),
         room.set_members(Vec::new()).await.err(),
@@ -264,4 +271,62 @@ async fn logs_reach_the_sink_and_hold_no_content() {
     let lines = lines.0.lock().unwrap();
     assert!(lines.iter().any(|line| line.contains("$x")), "{lines:?}");
     assert!(!lines.iter().any(|line| line.contains("c2VjcmV0")), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_reader_reads_beside_the_machine_and_writes_nothing() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let alice = Client::register(&homeserver, "alice", "PHONE").await.unwrap();
+    let mut bob = Client::register(&homeserver, "bob", "PHONE").await.unwrap();
+    alice.settle().await.unwrap();
+    bob.settle().await.unwrap();
+    let room = alice.create_group(&[&bob], RoomSettings::default()).await.unwrap();
+    alice.send_text(&room, "before").await.unwrap();
+    bob.settle().await.unwrap();
+
+    let path = bob.store_path().display().to_string();
+    let reader = MlsReader::open(path.clone(), raw(7)).await.unwrap();
+    let decrypt = async |event: &Value| reader.decrypt(room.clone(), event.to_string()).await;
+    let history = bob.history(&room).await.unwrap();
+    let message = decrypt(history.last().unwrap()).await.unwrap();
+    assert!(message.content.contains("before"), "{}", message.content);
+    assert_eq!(message.sender_user_id, alice.user_id());
+
+    // What the machine commits later, the reader sees; what it has not seen, nobody invents.
+    alice.room(&room).await.unwrap().rotate_keys().await.unwrap();
+    alice.send_text(&room, "after").await.unwrap();
+    let history = alice.history(&room).await.unwrap();
+    let early = decrypt(history.last().unwrap()).await.unwrap_err();
+    assert!(matches!(early, MlsError::UnknownEpoch { .. }), "{early}");
+    bob.settle().await.unwrap();
+    let message = decrypt(history.last().unwrap()).await.unwrap();
+    assert!(message.content.contains("after"), "{}", message.content);
+
+    // It is no second opener: the machine goes away and comes back beside it, and the file it
+    // read has not changed while only the reader was there.
+    bob.close().await.unwrap();
+    let file = std::path::Path::new(&path).join("matrix-mls.db");
+    let before = std::fs::read(&file).unwrap();
+    assert!(decrypt(history.last().unwrap()).await.is_ok());
+    drop(reader);
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_reader_of_no_store_or_with_the_wrong_key_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("device");
+    let open_reader = async |key: StoreKey| MlsReader::open(path.display().to_string(), key).await;
+    let error = open_reader(raw(1)).await.err().unwrap();
+    assert_eq!(error.code(), "store_missing");
+    assert!(!path.exists(), "a reader makes nothing");
+    let machine = open(&path, raw(1)).await.unwrap();
+    let error = open_reader(raw(2)).await.err().unwrap();
+    assert!(matches!(error, MlsError::StoreWrongKey { .. }), "{error}");
+    let error = open_reader(StoreKey::Raw { key: vec![1; 31] }).await.err().unwrap();
+    assert_eq!(error.code(), "bad_store_key");
+    let reader = open_reader(raw(1)).await.unwrap();
+    let error = reader.decrypt("room".into(), "{}".into()).await.unwrap_err();
+    assert_eq!(error.code(), "bad_room_id");
+    machine.shutdown().await.unwrap();
 }

@@ -269,6 +269,8 @@ impl UpdateObserver for Heard {
     fn on_update(&self, update: Update) {
         self.0.lock().unwrap().push(update);
     }
+
+    fn on_end(&self) {}
 }
 
 #[tokio::test]
@@ -276,7 +278,7 @@ async fn devices_that_cannot_take_part_are_reported_and_do_not_hold_up_the_room(
     let homeserver = Homeserver::embedded().unwrap();
     let (alice, mut other, room, commit) = group(&homeserver).await;
     let heard = std::sync::Arc::new(Heard::default());
-    alice.machine().unwrap().set_observer(Some(heard.clone())).await.unwrap();
+    let _subscription = alice.machine().unwrap().subscribe(heard.clone()).await.unwrap();
     // One without an MLS credential, one whose credential has not signed, one without key packages.
     let mut people = Vec::new();
     for (name, change) in [("plain", 0), ("unsigned", 1), ("empty", 2)] {

@@ -8,18 +8,20 @@
 
 mod answers;
 mod keys;
+mod opener;
 mod sync;
 
+use opener::Opener;
+pub(crate) use opener::Reader;
 pub(crate) use sync::ToDeviceOutcome;
 
 use std::{
     collections::HashMap,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use openmls_rust_crypto::RustCrypto;
 use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, RoomId};
 use serde_json::value::RawValue;
 
@@ -27,17 +29,17 @@ use crate::{
     error::MlsError,
     group::{
         EpochRecord, RoomRecord, Status, Turn, create, graph,
-        message::{self, Message, Readers, Sealer},
+        message::{Message, Sealer},
         plan::{self, Step},
         process, rooms, timeline,
         timeline::EventOutcome,
     },
     history::archive,
     identity::{Identity, Publishing},
-    protocol::{DeviceName, MessageContent, RoomEvent, credential},
+    protocol::{DeviceName, credential},
     requests::{self, OutgoingRequest, REQUESTS},
     store::{Store, StoreKeyMaterial, Tx},
-    updates::{Update, UpdateObserver},
+    updates::{Observers, Subscription, UpdateObserver},
 };
 
 /// How many requests are handed out at once.
@@ -50,9 +52,9 @@ const SHORTEST_WAIT_MS: u64 = 50;
 pub(crate) struct Engine {
     store: Store,
     identity: Identity,
-    crypto: RustCrypto,
     work: Mutex<Work>,
-    readers: Readers,
+    opener: Opener,
+    observers: Arc<Observers>,
 }
 
 /// What only the holder of the lock may touch.
@@ -62,7 +64,6 @@ struct Work {
     sealers: HashMap<OwnedRoomId, (u64, Sealer)>,
     /// Counts turns: a sealer is checked again after each.
     turns: u64,
-    observer: Option<mpsc::Sender<Update>>,
 }
 
 /// What has to be sent before a room is ready.
@@ -81,12 +82,12 @@ impl Engine {
         key: StoreKeyMaterial<'_>,
     ) -> Result<Self, MlsError> {
         let store = Store::open(directory, key)?;
-        let crypto = RustCrypto::default();
+        let opener = Opener::default();
         let identity = store.write(|tx| {
-            Identity::load_or_create(tx, &crypto, &user_id, &device_id, publishing)
+            Identity::load_or_create(tx, &opener.crypto, &user_id, &device_id, publishing)
                 .map_err(MlsError::from)
         })?;
-        Ok(Self { store, identity, crypto, work: Mutex::default(), readers: Readers::default() })
+        Ok(Self { store, identity, work: Mutex::default(), opener, observers: Arc::default() })
     }
 
     pub(crate) fn identity(&self) -> &Identity {
@@ -99,24 +100,12 @@ impl Engine {
         Ok(self.store.change_key(key)?)
     }
 
-    /// Sends updates to this observer from now on, on a thread of its own.
-    pub(crate) fn set_observer(
+    /// Tells an observer of updates from now on.
+    pub(crate) fn subscribe(
         &self,
-        observer: Option<Arc<dyn UpdateObserver>>,
-    ) -> Result<(), MlsError> {
-        let sender = match observer {
-            None => None,
-            Some(observer) => {
-                let (sender, updates) = mpsc::channel();
-                std::thread::Builder::new()
-                    .name("matrix-mls-updates".to_owned())
-                    .spawn(move || updates.into_iter().for_each(|u| observer.on_update(u)))
-                    .map_err(|error| MlsError::internal("thread", error))?;
-                Some(sender)
-            }
-        };
-        self.lock().observer = sender;
-        Ok(())
+        observer: Arc<dyn UpdateObserver>,
+    ) -> Result<Subscription, MlsError> {
+        self.observers.add(observer)
     }
 
     fn lock(&self) -> MutexGuard<'_, Work> {
@@ -130,15 +119,13 @@ impl Engine {
         let mut work = self.lock();
         let now_ms = now_ms();
         let (value, updates) = self.store.write(|tx| {
-            let turn = Turn::new(tx, &self.identity, &self.crypto, now_ms);
+            let turn = Turn::new(tx, &self.identity, &self.opener.crypto, now_ms);
             let value = job(&turn).map_err(|error| turn.true_cause(error))?;
             Ok::<_, MlsError>((value, turn.into_updates()))
         })?;
         work.turns += 1;
-        if let Some(observer) = &work.observer {
-            // An observer that has gone is no reason to fail.
-            updates.into_iter().for_each(|update| drop(observer.send(update)));
-        }
+        // Under the lock, so that updates come in the order of the turns.
+        self.observers.tell(&updates);
         Ok(value)
     }
 
@@ -243,26 +230,12 @@ impl Engine {
             return Err(MlsError::internal("sealer", "a sealer was just put there"));
         };
         *checked = turns;
-        sealer.seal(&self.store, &self.crypto, &self.identity, room, event_type, content)
+        sealer.seal(&self.store, &self.opener.crypto, &self.identity, room, event_type, content)
     }
 
     /// Opens one message event.
     pub(crate) fn decrypt(&self, room: &RoomId, event: &str) -> Result<Message, MlsError> {
-        let event: RoomEvent = timeline::parse(event, "event")?;
-        if event.event_type != "m.room.encrypted" {
-            return Err(MlsError::invalid(
-                "not_encrypted",
-                "event: its type is not m.room.encrypted",
-            ));
-        }
-        let content: MessageContent = timeline::parse(event.content.get(), "the event's content")?;
-        if !process::is_ours(&content.algorithm) {
-            return Err(MlsError::invalid("not_mls", "event: it is not encrypted with MLS"));
-        }
-        self.read(|tx| {
-            let id = event.event_id.as_deref();
-            message::read(tx, &self.crypto, &self.readers, room, id, &event.sender, &content)
-        })
+        self.read(|tx| self.opener.decrypt(tx, room, event))
     }
 
     /// Takes in events of one room.
@@ -271,7 +244,7 @@ impl Engine {
         room: &RoomId,
         events: &[String],
     ) -> Result<Vec<EventOutcome>, MlsError> {
-        self.turn(|turn| timeline::receive(turn, &self.readers, room, events))
+        self.turn(|turn| timeline::receive(turn, &self.opener.readers, room, events))
     }
 
     /// The devices in a room's group.

@@ -52,13 +52,13 @@ impl Engine {
                 };
                 let events = room.state.len();
                 let both: Vec<_> = room.state.iter().chain(&room.timeline).cloned().collect();
-                let mut outcomes = timeline::receive(turn, &self.readers, &room_id, &both)?;
+                let mut outcomes = timeline::receive(turn, &self.opener.readers, &room_id, &both)?;
                 // Old state has no result of its own: nobody waits for it.
                 outcomes.drain(..events.min(outcomes.len()));
                 rooms.push((room_id, outcomes));
             }
             for room_id in timeline::stirred(turn)? {
-                let outcomes = timeline::receive(turn, &self.readers, &room_id, &[])?;
+                let outcomes = timeline::receive(turn, &self.opener.readers, &room_id, &[])?;
                 if outcomes.is_empty() {
                     continue;
                 }

@@ -48,13 +48,7 @@ pub(super) fn open_writer(
     let mut connection = connect(path)?;
     // Until it is known that the file is ours to write, closing must not write the log back.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    let (found, supported) = (migrations::version(&connection)?, migrations::latest(MIGRATIONS));
-    if found > supported {
-        return Err(StoreError::TooNew { found, supported });
-    }
-    if found == 0 {
-        return Err(StoreError::Damaged("the database has no schema of ours".to_owned()));
-    }
+    check_version(&connection)?;
     let cipher = load_cipher(&connection, key)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     configure(&connection)?;
@@ -68,6 +62,41 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     configure(&connection)?;
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
+}
+
+/// Opens an existing store for reads beside a writer in another process, and gives its cipher.
+///
+/// The handle may write, because a reader of a write-ahead log marks its place in shared memory,
+/// but the connection refuses to change anything and leaves the log alone when it closes.
+pub(super) fn open_beside(
+    path: &Path,
+    key: StoreKeyMaterial<'_>,
+) -> Result<(Connection, Cipher), StoreError> {
+    if !path.try_exists()? {
+        return Err(StoreError::Missing);
+    }
+    let connection = connect(path)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.pragma_update(None, "query_only", true)?;
+    let found = check_version(&connection)?;
+    if found < migrations::latest(MIGRATIONS) {
+        return Err(StoreError::NotUpgraded);
+    }
+    let cipher = load_cipher(&connection, key)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok((connection, cipher))
+}
+
+/// The schema version of a store that this library can use.
+fn check_version(connection: &Connection) -> Result<u32, StoreError> {
+    let (found, supported) = (migrations::version(connection)?, migrations::latest(MIGRATIONS));
+    if found > supported {
+        return Err(StoreError::TooNew { found, supported });
+    }
+    if found == 0 {
+        return Err(StoreError::Damaged("the database has no schema of ours".to_owned()));
+    }
+    Ok(found)
 }
 
 /// Writes the sealed cipher, inside the caller's transaction.

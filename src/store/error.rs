@@ -31,6 +31,12 @@ pub enum StoreError {
     /// The store is open already, in this process or another.
     #[error("the store is in use by another opener")]
     InUse,
+    /// There is no store to read from: no machine has been opened there yet.
+    #[error("there is no store in this directory yet")]
+    Missing,
+    /// An older version wrote the store; opening it with a machine upgrades it.
+    #[error("the store has to be opened by a machine of this version first")]
+    NotUpgraded,
     /// The system refused: permissions, a read-only volume, an I/O error.
     #[error("the store cannot be read or written: {0}")]
     Io(String),

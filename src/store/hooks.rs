@@ -1,4 +1,4 @@
-//! Fault injection for crash tests: kills this process at a chosen moment of a chosen write.
+//! Fault injection for tests: kills this process, or panics, at a chosen moment.
 //!
 //! SIGKILL, not a panic: no destructor runs and nothing is flushed, as when the system kills an
 //! app. Armed by [`arm`] or, for a child process, by the variable `MATRIX_MLS_KILL`, read at the
@@ -22,9 +22,13 @@ pub const AFTER_COMMIT: &str = "after-commit";
 /// Read once, when the first write reaches a point.
 const VARIABLE: &str = "MATRIX_MLS_KILL";
 
+/// An exported call that does not touch the store has begun.
+pub const IN_CALL: &str = "in-call";
+
 struct Trap {
     point: String,
     left: u32,
+    panics: bool,
 }
 
 static OPENED: Mutex<Vec<(String, u32, u32)>> = Mutex::new(Vec::new());
@@ -37,14 +41,14 @@ fn trap() -> &'static Mutex<Option<Trap>> {
 
 fn parse(text: &str) -> Option<Trap> {
     let (point, nth) = text.split_once(':')?;
-    Some(Trap { point: point.to_owned(), left: nth.parse().ok()? })
+    Some(Trap { point: point.to_owned(), left: nth.parse().ok()?, panics: false })
 }
 
 /// Kills this process at the `nth` time from now (1 is the next) a write reaches `point`,
 /// [`BEFORE_COMMIT`] or [`AFTER_COMMIT`]. Replaces what was armed before.
 pub fn arm(point: &str, nth: u32) {
     *trap().lock().unwrap_or_else(PoisonError::into_inner) =
-        Some(Trap { point: point.to_owned(), left: nth });
+        Some(Trap { point: point.to_owned(), left: nth, panics: false });
 }
 
 /// Which messages this process has opened: the epoch's id in hex, the sender's leaf, the generation.
@@ -62,15 +66,35 @@ pub fn commits() -> u64 {
     COMMITS.load(Ordering::SeqCst)
 }
 
-/// A write is at `point`.
-pub(super) fn reached(point: &str) {
+/// Panics in this process the next time a write is about to commit (0) or a call that does not touch
+/// the store begins (1). For the tests of the bindings, which reach it as a C symbol: so the generated
+/// API is the one that ships.
+#[unsafe(no_mangle)]
+#[allow(
+    unsafe_code,
+    reason = "a symbol's name is what this is for; nothing is passed but a number"
+)]
+pub extern "C" fn matrix_mls_test_panic(point: i32) {
+    let point = if point == 0 { BEFORE_COMMIT } else { IN_CALL };
+    *trap().lock().unwrap_or_else(PoisonError::into_inner) =
+        Some(Trap { point: point.to_owned(), left: 1, panics: true });
+}
+
+/// Execution is at `point`.
+pub(crate) fn reached(point: &str) {
     let mut trap = trap().lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(trap) = trap.as_mut().filter(|trap| trap.point == point) {
-        trap.left = trap.left.saturating_sub(1);
-        if trap.left == 0 {
-            kill();
-        }
+    let Some(armed) = trap.as_mut().filter(|armed| armed.point == point) else { return };
+    armed.left = armed.left.saturating_sub(1);
+    if armed.left > 0 {
+        return;
     }
+    let panics = armed.panics;
+    *trap = None;
+    drop(trap);
+    if panics {
+        panic!("a panic that a test asked for");
+    }
+    kill();
 }
 
 /// A write has committed.

@@ -5,10 +5,15 @@
 //! stop backup tools from copying the database. Two handles exclude each other within one process
 //! as well. Lock order: this one is taken before the database is touched and given up after the
 //! connections are closed.
+//!
+//! On iOS the file is in the app's own temporary directory. There the store may be in an app group's
+//! container, and an app that is suspended with a lock on a file in one is killed by the system
+//! (0xdead10cc; SQLite's own files are excepted). The extensions of an app have directories of their own, so
+//! there the lock only holds within the app: an extension opens the store for reading.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::StoreError;
@@ -20,7 +25,8 @@ pub(super) struct DirLock {
 
 impl DirLock {
     /// Takes the lock without waiting.
-    pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
+    pub(super) fn take(directory: &Path) -> Result<Self, StoreError> {
+        let path = path(directory)?;
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
@@ -29,4 +35,19 @@ impl DirLock {
             Err(TryLockError::Error(error)) => Err(error.into()),
         }
     }
+}
+
+#[cfg(not(target_os = "ios"))]
+fn path(directory: &Path) -> Result<PathBuf, StoreError> {
+    Ok(directory.join("matrix-mls.lock"))
+}
+
+#[cfg(target_os = "ios")]
+fn path(directory: &Path) -> Result<PathBuf, StoreError> {
+    use sha2::{Digest, Sha256};
+
+    let directory = directory.canonicalize()?;
+    let digest = Sha256::digest(directory.as_os_str().as_encoded_bytes());
+    let name: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(std::env::temp_dir().join(format!("matrix-mls-{name}.lock")))
 }

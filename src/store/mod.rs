@@ -42,13 +42,36 @@ use rusqlite::{Connection, TransactionBehavior};
 use self::{cipher::Cipher, lock::DirLock};
 
 const DATABASE: &str = "matrix-mls.db";
-const LOCK: &str = "matrix-mls.lock";
+
+/// The reading side of a store: of one that is open here, or of one that another process may have
+/// open.
+pub struct StoreReader {
+    connection: Mutex<Connection>,
+    cipher: Cipher,
+}
+
+impl StoreReader {
+    /// Opens the store in `dir` for reading, beside whoever has it open, and takes no lock that
+    /// lasts. Nothing is made and nothing is written, not even what an upgrade would.
+    pub fn open(dir: &Path, key: StoreKeyMaterial<'_>) -> Result<Self, StoreError> {
+        let (connection, cipher) = connection::open_beside(&dir.join(DATABASE), key)?;
+        Ok(Self { connection: Mutex::new(connection), cipher })
+    }
+
+    /// Runs `f` in a read transaction, like [`Store::read`].
+    pub fn read<T, E: From<StoreError>>(
+        &self,
+        f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut connection = lock(&self.connection);
+        transact(&mut connection, &self.cipher, TransactionBehavior::Deferred, f)
+    }
+}
 
 /// An open store.
 pub struct Store {
     writer: Mutex<Connection>,
-    reader: Mutex<Connection>,
-    cipher: Cipher,
+    reader: StoreReader,
     // Last: fields are dropped in this order, and the lock outlives the connections.
     _lock: DirLock,
 }
@@ -60,11 +83,12 @@ impl Store {
     /// process. When it fails, the file is as it was.
     pub fn open(dir: &Path, key: StoreKeyMaterial<'_>) -> Result<Self, StoreError> {
         fs::create_dir_all(dir)?;
-        let lock = DirLock::take(&dir.join(LOCK))?;
+        let lock = DirLock::take(dir)?;
         let path = dir.join(DATABASE);
         let (writer, cipher) = connection::open_writer(&path, key)?;
-        let reader = connection::open_reader(&path)?;
-        Ok(Self { writer: Mutex::new(writer), reader: Mutex::new(reader), cipher, _lock: lock })
+        let reader = Mutex::new(connection::open_reader(&path)?);
+        let reader = StoreReader { connection: reader, cipher };
+        Ok(Self { writer: Mutex::new(writer), reader, _lock: lock })
     }
 
     /// Seals the store under another key, or another kind of key, from now on.
@@ -72,7 +96,7 @@ impl Store {
     /// Rows are not rewritten: only the store cipher is sealed anew.
     pub fn change_key(&self, key: StoreKeyMaterial<'_>) -> Result<(), StoreError> {
         // Before the transaction: a passphrase takes its time.
-        let sealed = self.cipher.export(key)?;
+        let sealed = self.reader.cipher.export(key)?;
         self.write(|tx| tx.save_cipher(key.mode(), &sealed))?;
         // The log still has the cipher sealed under the old key. The change is made whether or
         // not it can be cut now: a reader may be in the way.
@@ -93,7 +117,7 @@ impl Store {
         f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut connection = lock(&self.writer);
-        self.transact(&mut connection, TransactionBehavior::Immediate, |tx| {
+        transact(&mut connection, &self.reader.cipher, TransactionBehavior::Immediate, |tx| {
             let value = f(tx)?;
             #[cfg(feature = "test-hooks")]
             hooks::reached(hooks::BEFORE_COMMIT);
@@ -113,28 +137,7 @@ impl Store {
         &self,
         f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut connection = lock(&self.reader);
-        self.transact(&mut connection, TransactionBehavior::Deferred, f)
-    }
-
-    fn transact<T, E: From<StoreError>>(
-        &self,
-        connection: &mut Connection,
-        behavior: TransactionBehavior,
-        f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
-    ) -> Result<T, E> {
-        // Only when the last transaction's rollback failed.
-        if !connection.is_autocommit() {
-            connection.execute_batch("ROLLBACK").map_err(StoreError::from)?;
-        }
-        let transaction =
-            connection.transaction_with_behavior(behavior).map_err(StoreError::from)?;
-        let tx = Tx::new(&transaction, &self.cipher);
-        // An early return or a panic drops the transaction, which rolls it back.
-        let value = f(&tx)?;
-        tx.check_open()?;
-        transaction.commit().map_err(StoreError::from)?;
-        Ok(value)
+        self.reader.read(f)
     }
 }
 
@@ -146,4 +149,23 @@ impl std::fmt::Debug for Store {
 
 fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
     connection.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn transact<T, E: From<StoreError>>(
+    connection: &mut Connection,
+    cipher: &Cipher,
+    behavior: TransactionBehavior,
+    f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    // Only when the last transaction's rollback failed.
+    if !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK").map_err(StoreError::from)?;
+    }
+    let transaction = connection.transaction_with_behavior(behavior).map_err(StoreError::from)?;
+    let tx = Tx::new(&transaction, cipher);
+    // An early return or a panic drops the transaction, which rolls it back.
+    let value = f(&tx)?;
+    tx.check_open()?;
+    transaction.commit().map_err(StoreError::from)?;
+    Ok(value)
 }

@@ -180,7 +180,7 @@ fn a_directory_that_cannot_be_used_is_an_io_error() {
 #[test]
 fn both_connections_have_the_settings_that_keep_what_was_committed() {
     let (_dir, store) = fresh();
-    for connection in [&store.writer, &store.reader] {
+    for connection in [&store.writer, &store.reader.connection] {
         let connection = super::lock(connection);
         let setting = |name: &str| -> String {
             connection

@@ -72,7 +72,7 @@ async fn run(arguments: &[String]) -> Outcome {
         ("look", [room]) => look(&client, room).await?,
         _ => return Err(format!("there is no step {step} with {} arguments", rest.len()).into()),
     }
-    client.machine()?.close().await?;
+    client.machine()?.shutdown().await?;
     Ok(())
 }
 

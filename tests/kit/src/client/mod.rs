@@ -152,7 +152,7 @@ impl Client {
     /// Closes the engine.
     pub async fn close(&mut self) -> Result<(), KitError> {
         match self.machine.take() {
-            Some(machine) => machine.close().await.map_err(self.engine("closing the engine")),
+            Some(machine) => machine.shutdown().await.map_err(self.engine("closing the engine")),
             None => Ok(()),
         }
     }

@@ -1,0 +1,142 @@
+/**
+ * The loop between the engine's requests and an app's HTTP client: what to send when, and how long to
+ * wait, is the engine's to say; how to send it is the [Transport]'s.
+ */
+package org.matrixmls
+
+import java.io.IOException
+import kotlinx.coroutines.delay
+
+/** A homeserver's answer, whatever it says. */
+public class Answer(
+    /** The HTTP status. */
+    public val status: Int,
+    /** The body, as it came. */
+    public val body: ByteArray,
+)
+
+/** Sends the engine's requests with the app's HTTP client, base URL and access token. */
+public fun interface Transport {
+    /**
+     * Sends one request and gives the answer, errors of the homeserver included. Throws [IOException]
+     * when there was none: no network, a timeout, a connection cut.
+     */
+    @Throws(IOException::class)
+    public suspend fun send(request: OutgoingRequest): Answer
+}
+
+/** A request that the homeserver refused for good. */
+public data class Refusal(
+    /** Its HTTP method. */
+    public val method: String,
+    /** Its path. */
+    public val path: String,
+    /** The Matrix error code, or `HTTP_` and the status. */
+    public val code: String,
+    /** The homeserver's sentence. */
+    public val reason: String,
+)
+
+/** What [drive] sent. */
+public data class Driven(
+    /** How many requests the homeserver took. */
+    public val accepted: Int,
+    /** Those it refused; the engine has undone what they stood for and plans it anew. */
+    public val refused: List<Refusal>,
+)
+
+/** How often [encrypt] prepares a room anew when it changes between preparing and encrypting. */
+private const val ATTEMPTS = 5
+
+/** The largest HTTP status there is. */
+private const val LARGEST_STATUS = 999
+
+/**
+ * Sends everything the engine has to send, oldest first, until nothing is left. A request that fails is
+ * sent again when the engine says so: after what the homeserver asked for (`retry_after_ms`), or a
+ * delay that doubles with each failure. Without a network it therefore waits; cancel it to stop. What
+ * was not sent stays in the store and is handed out again.
+ *
+ * Run it after each sync and whenever the network is back, one at a time: two at once send the same requests twice,
+ * which does no harm, as each has a transaction id, but is of no use.
+ */
+public suspend fun MlsMachine.drive(transport: Transport): Driven {
+    var accepted = 0
+    val refused = mutableListOf<Refusal>()
+    var wait: ULong? = null
+    while (true) {
+        val requests = outgoingRequests()
+        if (requests.isEmpty()) {
+            // Only what was put off can be left; without that the queue is empty.
+            pause(wait ?: return Driven(accepted, refused))
+            wait = null
+        }
+        for (request in requests) {
+            when (val outcome = send(request, transport)) {
+                is RequestOutcome.Accepted -> accepted++
+                is RequestOutcome.RetryLater -> wait = minOf(wait ?: ULong.MAX_VALUE, outcome.afterMs)
+                is RequestOutcome.Refused ->
+                    refused += Refusal(request.method, request.path, outcome.code, outcome.reason)
+            }
+        }
+    }
+}
+
+/**
+ * Makes a room ready for a message: sends what [MlsRoom.prepareToSend] asks for until the group's
+ * members are the room's. Waits like [drive].
+ */
+public suspend fun MlsMachine.prepare(room: MlsRoom, transport: Transport) {
+    while (true) {
+        val plan = room.prepareToSend() as? SendPlan.Waiting ?: return
+        for (request in plan.requests) send(request, transport)
+        if (plan.requests.isEmpty()) pause(plan.retryAfterMs ?: 0u)
+    }
+}
+
+/**
+ * Prepares a room and encrypts an event for it: gives the content of the `m.room.encrypted` event to
+ * send. [content] is a JSON object.
+ */
+public suspend fun MlsMachine.encrypt(
+    room: MlsRoom,
+    eventType: String,
+    content: String,
+    transport: Transport,
+): String {
+    repeat(ATTEMPTS - 1) {
+        prepare(room, transport)
+        try {
+            return room.encrypt(eventType, content)
+        } catch (_: MlsException.NotReady) {
+            // Somebody joined or left in between.
+        }
+    }
+    prepare(room, transport)
+    return room.encrypt(eventType, content)
+}
+
+/** [MlsMachine.markRequestAsSent] for the `Int` that HTTP clients give; 0 stands for no answer. */
+public suspend fun MlsMachine.markRequestAsSent(
+    id: String,
+    status: Int,
+    body: ByteArray,
+): RequestOutcome {
+    if (status !in 0..LARGEST_STATUS) {
+        throw MlsException.InvalidInput("bad_status", "status: $status is no HTTP status", false)
+    }
+    return markRequestAsSent(id, status.toUShort(), body)
+}
+
+private suspend fun MlsMachine.send(request: OutgoingRequest, transport: Transport): RequestOutcome {
+    val answer = try {
+        transport.send(request)
+    } catch (_: IOException) {
+        Answer(0, ByteArray(0))
+    }
+    return markRequestAsSent(request.id, answer.status, answer.body)
+}
+
+private suspend fun pause(milliseconds: ULong) {
+    delay(milliseconds.coerceIn(1u, Long.MAX_VALUE.toULong()).toLong())
+}

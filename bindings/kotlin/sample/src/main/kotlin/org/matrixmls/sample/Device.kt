@@ -1,0 +1,79 @@
+/**
+ * One device in a process of its own, told what to do a line at a time: what the scenario between
+ * languages runs. `Device URL DIRECTORY USER DEVICE`, then on standard input:
+ *
+ * `register`, `log-in`, `settle`, `create-room USER_ID …`, `enable ROOM`, `join ROOM`, `kick ROOM USER_ID`,
+ * `prepare ROOM`, `rotate ROOM`, `send ROOM TEXT`, `look ROOM`, `quit`. Each answers with its result lines and
+ * then `ok` or `failed` and why.
+ */
+package org.matrixmls.sample
+
+import java.nio.file.Path
+import kotlinx.coroutines.runBlocking
+import org.json.JSONObject
+import org.matrixmls.StoreKey
+
+fun main(arguments: Array<String>) = runBlocking {
+    require(arguments.size == 4) { "usage: Device URL DIRECTORY USER DEVICE" }
+    val (url, directory, user, id) = arguments
+    val steps = Steps(url, user, MatrixClient.Device(id, Path.of(directory), StoreKey.Raw(ByteArray(32) { 7 })))
+    while (true) {
+        val line = readlnOrNull() ?: break
+        if (line == "quit") break
+        // Whatever goes wrong is the answer: this is the program's outermost loop.
+        val answer = runCatching { steps.run(line) }.fold({ "ok" }, { "failed ${it.toString().replace('\n', ' ')}" })
+        println(answer)
+    }
+    steps.close()
+}
+
+private class Steps(private val url: String, private val user: String, private val device: MatrixClient.Device) {
+    private var client: MatrixClient? = null
+
+    private fun client(): MatrixClient = checkNotNull(client) { "register or log-in comes first" }
+
+    suspend fun close() {
+        client?.close()
+    }
+
+    suspend fun run(line: String) {
+        val words = line.split(' ')
+        val room = words.getOrElse(1) { "" }
+        when (words[0]) {
+            "register" -> client = MatrixClient.register(url, user, password(), device)
+            "log-in" -> client = MatrixClient.logIn(url, user, password(), device)
+            "settle" -> client().settle()
+            "create-room" -> println("room ${client().createRoom(words.drop(1))}")
+            "enable" -> client().enable(room)
+            "join" -> client().join(room)
+            "kick" -> client().kick(room, words[2])
+            "prepare" -> client().prepare(room)
+            "rotate" -> {
+                client().machine.room(room).rotateKeys()
+                client().prepare(room)
+            }
+            "send" -> client().send(room, line.split(' ', limit = 3)[2])
+            "look" -> look(room)
+            else -> error("there is no step ${words[0]}")
+        }
+    }
+
+    private suspend fun look(roomId: String) {
+        client().settle()
+        val room = client().machine.room(roomId)
+        val head = room.epochs().single { it.isHead }
+        println("epoch ${head.epoch} ${head.id}")
+        room.members().map { "member ${it.userId}|${it.deviceId}" }.sorted().forEach(::println)
+        for (event in client().history(roomId)) {
+            val message = event.message
+            if (message == null) {
+                println("unread ${event.eventId}")
+            } else {
+                val text = JSONObject(message.content).getString("body")
+                println("text ${message.senderUserId}|${message.senderDeviceId} $text")
+            }
+        }
+    }
+
+    private fun password() = "the password of $user"
+}

@@ -1,0 +1,59 @@
+/** That nothing is exported without being called in a test, and that its documentation arrives. */
+package org.matrixmls.tests
+
+import java.nio.file.Path
+import kotlin.io.path.extension
+import kotlin.io.path.readLines
+import kotlin.io.path.readText
+import kotlin.io.path.walk
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.Test
+
+/** The listing of the exported API; tests run in the folder of their module. */
+val apiListing: Path = Path.of("../../api.txt")
+
+/** An exported call: the object it belongs to, if any, and its name as Kotlin has it. */
+private data class Call(val owner: String?, val kind: String, val name: String)
+
+class ApiTest {
+    private fun exported(): List<Call> {
+        var owner: String? = null
+        return apiListing.readLines().mapNotNull { line ->
+            val words = line.substringBefore('(').split(' ').filter { it.isNotEmpty() && it != "async" }
+            when (words.firstOrNull()) {
+                "object", "callback" -> { owner = words[1]; null }
+                "function" -> Call(null, "function", camelCase(words[1]))
+                "constructor", "method" -> Call(owner, words[0], camelCase(words[1]))
+                else -> null
+            }
+        }
+    }
+
+    private fun camelCase(name: String) = name.replace(Regex("_(.)")) { it.groupValues[1].uppercase() }
+
+    @Test
+    fun `every exported function is called in a test`() {
+        val sources = Path.of("src/test/kotlin").walk().filter { it.extension == "kt" }.map { it.readText() }.joinToString("\n")
+        val calls = exported()
+        assertTrue(calls.size > 30, "api.txt lists $calls")
+        val missing = calls.filterNot { call ->
+            when {
+                call.kind == "constructor" -> sources.contains("${call.owner}.${call.name}(")
+                call.kind == "function" -> Regex("""\b${call.name}\(""").containsMatchIn(sources)
+                // What the app implements is called by Rust.
+                call.owner == "LogSink" || call.owner == "UpdateObserver" -> sources.contains("override fun ${call.name}(")
+                else -> Regex("""\.${call.name}\(""").containsMatchIn(sources)
+            }
+        }
+        assertEquals(emptyList<Call>(), missing)
+    }
+
+    @Test
+    fun `documentation arrives in KDoc`() {
+        val generated = Path.of("../library/generated/org/matrixmls/matrix_mls.kt").readText()
+        val before = generated.substringBefore("suspend fun `prepareToSend`()").takeLast(1_000)
+        assertTrue(before.contains("* Makes sure that the group's members are the room's"), before)
+        assertTrue(generated.contains("* 32 bytes from the platform's key store"))
+    }
+}

@@ -1,0 +1,113 @@
+/** The loop between the engine and the network, against a homeserver that is made up here. */
+package org.matrixmls.tests
+
+import java.io.IOException
+import java.nio.file.Path
+import java.util.concurrent.ConcurrentLinkedQueue
+import java.util.concurrent.atomic.AtomicInteger
+import kotlinx.coroutines.CoroutineStart
+import kotlinx.coroutines.awaitCancellation
+import kotlinx.coroutines.cancelAndJoin
+import kotlinx.coroutines.delay
+import kotlinx.coroutines.launch
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.io.TempDir
+import org.matrixmls.Answer
+import org.matrixmls.OutgoingRequest
+import org.matrixmls.RequestOutcome
+import org.matrixmls.RoomSettings
+import org.matrixmls.SendPlan
+import org.matrixmls.Transport
+import org.matrixmls.drive
+import org.matrixmls.markRequestAsSent
+import org.matrixmls.prepare
+import org.matrixmls.use
+
+class DriveTest {
+    @TempDir
+    lateinit var directory: Path
+
+    /** What a homeserver says to an upload of keys. */
+    private val ok = Answer(200, """{"one_time_key_counts":{}}""".toByteArray())
+
+    private class Script(private vararg val answers: suspend () -> Answer) : Transport {
+        val seen = ConcurrentLinkedQueue<OutgoingRequest>()
+        private val at = AtomicInteger()
+
+        override suspend fun send(request: OutgoingRequest): Answer {
+            seen += request
+            return answers[at.getAndIncrement().coerceAtMost(answers.size - 1)]()
+        }
+    }
+
+    @Test
+    fun `what was put off is sent again when the homeserver said, and what fails is repeated to the byte`() = test {
+        open(directory).use { machine ->
+            val script = Script(
+                { Answer(429, """{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":30}""".toByteArray()) },
+                { throw IOException("no network") },
+                { ok },
+            )
+            val driven = machine.drive(script)
+            assertEquals(1 to 0, driven.accepted to driven.refused.size)
+            assertEquals(3, script.seen.size)
+            assertEquals(1, script.seen.map { it.id to it.body.toList() }.distinct().size)
+            assertEquals("POST" to "application/json", script.seen.first().method to script.seen.first().contentType)
+            assertEquals(0, machine.drive(script).accepted)
+        }
+    }
+
+    @Test
+    fun `a refusal is told and not repeated without end`() = test {
+        open(directory).use { machine ->
+            machine.drive(Script({ ok }))
+            machine.room("!room:example.org").enable(RoomSettings())
+            val script = Script({ Answer(403, """{"errcode":"M_FORBIDDEN","error":"not yours"}""".toByteArray()) })
+            val refused = machine.drive(script).refused
+            assertTrue(refused.any { it.code == "M_FORBIDDEN" && it.reason == "not yours" }, refused.toString())
+        }
+    }
+
+    @Test
+    fun `cancelled while it waits, it ends, and the request is still there`() = test {
+        open(directory).use { machine ->
+            val script = Script({ Answer(429, """{"retry_after_ms":3600000}""".toByteArray()) })
+            val job = launch(start = CoroutineStart.UNDISPATCHED) { machine.drive(script) }
+            while (script.seen.isEmpty()) delay(1)
+            job.cancelAndJoin()
+            assertTrue(machine.outgoingRequests().isEmpty(), "not before it is due")
+        }
+        open(directory).use { assertTrue(it.rooms().isEmpty()) }
+    }
+
+    @Test
+    fun `cancelled while it sends, the request is handed out again`() = test {
+        open(directory).use { machine ->
+            val script = Script({ awaitCancellation() })
+            val job = launch(start = CoroutineStart.UNDISPATCHED) { machine.drive(script) }
+            while (script.seen.isEmpty()) delay(1)
+            job.cancelAndJoin()
+            assertEquals(script.seen.single().id, machine.outgoingRequests().single().id)
+        }
+    }
+
+    @Test
+    fun `without a homeserver's answer prepare waits as the plan says`() = test {
+        open(directory).use { machine ->
+            machine.drive(Script({ ok }))
+            val room = machine.room("!room:example.org")
+            room.enable(RoomSettings())
+            val script = Script({ throw IOException("no network") })
+            val job = launch(start = CoroutineStart.UNDISPATCHED) { machine.prepare(room, script) }
+            while (script.seen.isEmpty()) delay(1)
+            job.cancelAndJoin()
+            val plan = room.prepareToSend() as SendPlan.Waiting
+            for (request in plan.requests) {
+                val outcome = machine.markRequestAsSent(request.id, 0, ByteArray(0))
+                assertTrue(outcome is RequestOutcome.RetryLater && outcome.afterMs >= 1_000u, outcome.toString())
+            }
+        }
+    }
+}

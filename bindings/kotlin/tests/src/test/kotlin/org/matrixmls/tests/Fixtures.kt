@@ -1,0 +1,102 @@
+/**
+ * What the tests stand on: machines in directories of their own, and accounts on the homeserver that
+ * the test command started.
+ */
+package org.matrixmls.tests
+
+import java.nio.file.Files
+import java.nio.file.Path
+import java.util.UUID
+import kotlin.reflect.KClass
+import kotlinx.coroutines.CoroutineScope
+import kotlinx.coroutines.Dispatchers
+import kotlinx.coroutines.runBlocking
+import kotlinx.coroutines.withTimeout
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.matrixmls.Answer
+import org.matrixmls.MachineConfig
+import org.matrixmls.MlsException
+import org.matrixmls.MlsMachine
+import org.matrixmls.MlsRoom
+import org.matrixmls.Publishing
+import org.matrixmls.RoomSettings
+import org.matrixmls.StoreKey
+import org.matrixmls.Transport
+import org.matrixmls.code
+import org.matrixmls.drive
+import org.matrixmls.prepare
+import org.matrixmls.sample.MatrixClient
+
+/** Long enough for a slow machine; a test that takes this long hangs. */
+private const val PATIENCE_MS = 60_000L
+
+/** Runs a test's coroutine; one that hangs fails. */
+fun test(body: suspend CoroutineScope.() -> Unit) = runBlocking(Dispatchers.Default) {
+    withTimeout(PATIENCE_MS, body)
+}
+
+/** The homeserver of the test command. */
+val homeserver: String
+    get() = checkNotNull(System.getenv("MATRIX_MLS_HOMESERVER")) {
+        "MATRIX_MLS_HOMESERVER is not set: run these tests with `cargo xtask test`"
+    }
+
+val KEY: StoreKey = StoreKey.Raw(ByteArray(32) { 7 })
+
+fun config(
+    directory: Path,
+    storeKey: StoreKey = KEY,
+    userId: String = "@alice:example.org",
+    deviceId: String = "PHONE",
+) = MachineConfig(userId, deviceId, directory.toString(), storeKey, Publishing.ALONE)
+
+suspend fun open(directory: Path, storeKey: StoreKey = KEY): MlsMachine =
+    MlsMachine.open(config(directory, storeKey))
+
+/** A homeserver that takes everything. */
+val accepting = Transport { request ->
+    val answer = when {
+        request.path.contains("/keys/upload") -> """{"one_time_key_counts":{}}"""
+        request.path.contains("/keys/query") -> """{"device_keys":{}}"""
+        else -> """{"event_id":"$${UUID.randomUUID()}"}"""
+    }
+    Answer(200, answer.toByteArray())
+}
+
+/** Makes a room's group without a homeserver: the device is alone in it. */
+suspend fun MlsMachine.enableAlone(roomId: String, settings: RoomSettings = RoomSettings()): MlsRoom {
+    val room = room(roomId)
+    room.setMembers(listOf(userId()))
+    room.enable(settings)
+    drive(accepting)
+    prepare(room, accepting)
+    return room
+}
+
+/** A new account on the homeserver, its keys published. */
+suspend fun account(name: String): MatrixClient {
+    val tag = UUID.randomUUID().toString().take(8)
+    val device = MatrixClient.Device("PHONE", Files.createTempDirectory("matrix-mls-$name"), KEY)
+    return MatrixClient.register(homeserver, "$name-$tag", "secret", device).also { it.settle() }
+}
+
+/** A room whose group has both devices in it. */
+suspend fun roomOf(alice: MatrixClient, bob: MatrixClient): String {
+    val room = alice.createRoom(listOf(bob.userId))
+    bob.join(room)
+    alice.settle()
+    alice.enable(room)
+    alice.prepare(room)
+    bob.settle()
+    return room
+}
+
+/** The block must fail with this variant and this code. */
+suspend fun <E : MlsException> fails(variant: KClass<E>, code: String, block: suspend () -> Unit): E {
+    val error = runCatching { block() }.exceptionOrNull()
+    check(error is MlsException) { "expected ${variant.simpleName}, got $error" }
+    assertEquals(variant, error::class, error.toString())
+    assertEquals(code, error.code, error.toString())
+    @Suppress("UNCHECKED_CAST")
+    return error as E
+}

@@ -1,0 +1,176 @@
+/** Opening, closing, giving up and freeing. */
+package org.matrixmls.tests
+
+import java.lang.ref.WeakReference
+import java.nio.file.Files
+import java.nio.file.Path
+import kotlin.io.path.listDirectoryEntries
+import kotlin.io.path.readLines
+import kotlinx.coroutines.CancellationException
+import kotlinx.coroutines.CoroutineStart
+import kotlinx.coroutines.cancelAndJoin
+import kotlinx.coroutines.delay
+import kotlinx.coroutines.launch
+import org.json.JSONObject
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertFalse
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.io.TempDir
+import org.matrixmls.MlsException
+import org.matrixmls.MlsMachine
+import org.matrixmls.RoomSettings
+import org.matrixmls.StoreKey
+import org.matrixmls.use
+
+class LifecycleTest {
+    @TempDir
+    lateinit var directory: Path
+
+    @Test
+    fun `a machine goes on where it was closed`() = test {
+        val requests = open(directory).use { it.outgoingRequests() }
+        assertEquals(1, requests.size)
+        open(directory).use { machine ->
+            val again = machine.outgoingRequests().single()
+            assertEquals(requests.single().id, again.id)
+            assertTrue(requests.single().body.contentEquals(again.body), "the same to the byte")
+            assertEquals("@alice:example.org" to "PHONE", machine.userId() to machine.deviceId())
+        }
+    }
+
+    @Test
+    fun `use closes the store, whatever happens and whoever holds a room`() = test {
+        val machine = open(directory)
+        val room = machine.room("!room:example.org")
+        val failure = runCatching { machine.use { error("the app's own") } }.exceptionOrNull()
+        assertEquals("the app's own", failure?.message)
+        fails(MlsException.Closed::class, "closed") { room.isEnabled() }
+        val job = launch(start = CoroutineStart.UNDISPATCHED) { open(directory).use { delay(Long.MAX_VALUE) } }
+        while (runCatching { open(directory) }.getOrNull()?.shutdown() != null) delay(1)
+        job.cancelAndJoin()
+        open(directory).use { }
+    }
+
+    @Test
+    fun `the key can be changed, and the old one opens nothing`() = test {
+        open(directory).use { it.changeStoreKey(StoreKey.Passphrase("correct horse")) }
+        fails(MlsException.StoreWrongKey::class, "store_wrong_key") { open(directory) }
+        open(directory, StoreKey.Passphrase("correct horse")).use { it.changeStoreKey(StoreKey.Unprotected) }
+        open(directory, StoreKey.Unprotected).use { }
+    }
+
+    @Test
+    fun `a call that is cancelled leaves the store sound`() = test {
+        val client = account("alice")
+        val roomId = client.createRoom(emptyList())
+        client.settle()
+        client.enable(roomId)
+        val (room, userId) = client.machine.room(roomId) to client.userId
+        var given = 0
+        repeat(200) { round ->
+            val job = launch(start = CoroutineStart.UNDISPATCHED) {
+                when (round % 4) {
+                    0 -> room.rotateKeys()
+                    1 -> room.prepareToSend()
+                    2 -> client.machine.outgoingRequests()
+                    else -> room.setMembers(listOf(client.userId))
+                }
+            }
+            job.cancelAndJoin()
+            if (job.isCancelled) given++
+        }
+        assertTrue(given > 0, "no call was cancelled half-way")
+        client.send(roomId, "after all that")
+        assertEquals("after all that", JSONObject(client.history(roomId).last().message!!.content).getString("body"))
+        val event = client.encryptedEvents(roomId).last()
+        client.close()
+        MlsMachine.open(config(client.store, userId = userId)).use { machine ->
+            assertTrue(machine.room(roomId).decrypt(event.toString()).content.contains("after all that"))
+        }
+    }
+
+    @Test
+    fun `cancelling is told as cancelling, not as an error of ours`() = test {
+        val machine = open(directory)
+        var seen: Throwable? = null
+        val job = launch(start = CoroutineStart.UNDISPATCHED) {
+            try {
+                machine.receiveSync(org.matrixmls.SyncChanges(nextBatch = "s1"))
+                delay(Long.MAX_VALUE)
+            } catch (error: Throwable) {
+                seen = error
+                throw error
+            }
+        }
+        job.cancelAndJoin()
+        assertTrue(seen is CancellationException, seen.toString())
+        machine.shutdown()
+    }
+
+    @Test
+    fun `ten thousand messages and five hundred openings leave nothing behind`() = test {
+        val machine = open(directory)
+        val room = machine.enableAlone("!room:example.org", RoomSettings(rotateAfterMessages = UInt.MAX_VALUE))
+        suspend fun rounds(count: Int) = repeat(count) { round ->
+            val content = JSONObject(room.encrypt("m.room.message", """{"body":"$round"}"""))
+            val event = JSONObject().put("type", "m.room.encrypted").put("sender", machine.userId()).put("content", content)
+            assertEquals("""{"body":"$round"}""", room.decrypt(event.toString()).content)
+        }
+        rounds(2_000)
+        val before = resident()
+        rounds(10_000)
+        val grown = resident() - before
+        assertTrue(grown < 64_000, "10,000 messages cost $grown KiB")
+        machine.shutdown()
+
+        suspend fun openings(count: Int) = repeat(count) {
+            open(directory).use { machine -> machine.room("!room:example.org").close() }
+        }
+        openings(100)
+        val (files, threads, memory) = Triple(openFiles(), threads(), resident())
+        openings(500)
+        assertTrue(openFiles() <= files + 20, "files open: $files, then ${openFiles()}")
+        assertTrue(threads() <= threads + 20, "threads: $threads, then ${threads()}")
+        assertTrue(resident() - memory < 64_000, "500 openings cost ${resident() - memory} KiB")
+    }
+
+    @Test
+    fun `what nobody holds is freed`() = test {
+        val references = ArrayList<WeakReference<Any>>()
+        suspend fun hold() {
+            val machine = open(directory)
+            references += WeakReference<Any>(machine)
+            references += WeakReference<Any>(machine.room("!room:example.org"))
+        }
+        hold()
+        while (references.any { it.get() != null }) {
+            System.gc()
+            delay(10)
+        }
+        // The engine went with its last handle: the store can be opened though nobody closed it.
+        var machine: MlsMachine? = null
+        while (machine == null) {
+            machine = try {
+                open(directory)
+            } catch (_: MlsException.StoreInUse) {
+                delay(10)
+                null
+            }
+        }
+        machine.shutdown()
+        assertFalse(references.isEmpty())
+    }
+
+    private fun status(name: String): Long = Path.of("/proc/self/status").readLines()
+        .first { it.startsWith("$name:") }.filter(Char::isDigit).toLong()
+
+    private fun resident(): Long {
+        System.gc()
+        return status("VmRSS")
+    }
+
+    private fun threads(): Long = status("Threads")
+
+    private fun openFiles(): Int = Path.of("/proc/self/fd").listDirectoryEntries().size
+}

@@ -1,0 +1,153 @@
+/** Messages through the generated code: what is in them, how many at once, and who else may read. */
+package org.matrixmls.tests
+
+import kotlinx.coroutines.async
+import kotlinx.coroutines.awaitAll
+import org.json.JSONObject
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.Test
+import org.matrixmls.DeviceTrust
+import org.matrixmls.EventOutcome
+import org.matrixmls.MlsException
+import org.matrixmls.MlsReader
+import org.matrixmls.SendPlan
+
+class MessagesTest {
+    @Test
+    fun `two machines of one process talk, and the room says who is in it`() = test {
+        val (alice, bob) = account("alice") to account("bob")
+        val roomId = roomOf(alice, bob)
+        alice.send(roomId, "Hello, Bob")
+        val message = bob.settle().single()
+        assertEquals("Hello, Bob", JSONObject(message.content).getString("body"))
+        assertEquals(alice.userId to "PHONE", message.senderUserId to message.senderDeviceId)
+        assertEquals("m.room.message", message.eventType)
+        bob.send(roomId, "Hello, Alice")
+        assertEquals("Hello, Alice", JSONObject(alice.settle().last().content).getString("body"))
+
+        val room = alice.machine.room(roomId)
+        assertEquals(roomId, room.roomId())
+        assertTrue(room.isEnabled())
+        assertEquals(listOf(roomId), alice.machine.rooms())
+        assertEquals(setOf(alice.userId, bob.userId), room.members().map { it.userId }.toSet())
+        assertTrue(room.members().none { it.trust == DeviceTrust.CONFLICTING })
+        assertEquals(listOf(true), room.members().filter { it.isOwnDevice }.map { it.userId == alice.userId })
+        assertEquals(1, room.epochs().count { it.isHead })
+        assertEquals(SendPlan.Ready, room.prepareToSend())
+
+        bob.machine.room(roomId).leave()
+        fails(MlsException.NotInGroup::class, "not_in_group") { bob.machine.room(roomId).members() }
+        alice.close()
+        bob.close()
+    }
+
+    @Test
+    fun `any text survives, and so does a large one`() = test {
+        val (alice, bob) = account("alice") to account("bob")
+        val roomId = roomOf(alice, bob)
+        val texts = listOf(
+            "👩‍👩‍👧‍👦 🏳️‍🌈", "שלום עולם, مرحبا", "e\u0301\u0323 ≠ \u1EB9\u0301", "\u0000 and \u001F", "\"quoted\" \\ back\nslash\t",
+            "𝔘𝔫𝔦𝔠𝔬𝔡𝔢", "\uFEFFmarked", "", "x".repeat(40_000),
+        )
+        for (text in texts) alice.send(roomId, text)
+        bob.settle()
+        val read = bob.history(roomId).map { JSONObject(it.message!!.content).getString("body") }
+        assertEquals(texts, read)
+        alice.close()
+        bob.close()
+    }
+
+    @Test
+    fun `a thousand operations at once all get their own answer`() = test {
+        val (alice, bob) = account("alice") to account("bob")
+        val roomId = roomOf(alice, bob)
+        val (alices, bobs) = alice.machine.room(roomId) to bob.machine.room(roomId)
+        val sealed = (0 until 500).map { number ->
+            async {
+                val content = alices.encryptReady(alice, """{"number":$number}""")
+                number to JSONObject().put("type", "m.room.encrypted").put("sender", alice.userId)
+                    .put("content", JSONObject(content)).toString()
+            }
+        }
+        val others = (0 until 500).map { number ->
+            async {
+                when (number % 5) {
+                    0 -> assertEquals(2, alices.members().size)
+                    1 -> assertTrue(alices.epochs().isNotEmpty())
+                    2 -> assertEquals(listOf(roomId), alice.machine.rooms())
+                    3 -> alice.machine.outgoingRequests()
+                    else -> assertTrue(alices.isEnabled())
+                }
+            }
+        }
+        val events = sealed.awaitAll()
+        others.awaitAll()
+        bob.settle()
+        val read = events.map { (number, event) -> async { number to bobs.decrypt(event).content } }.awaitAll()
+        for ((number, content) in read) assertEquals("""{"number":$number}""", content)
+        alice.close()
+        bob.close()
+    }
+
+    /** Encrypts; the room's settings have it renew its keys after every hundred messages. */
+    private suspend fun org.matrixmls.MlsRoom.encryptReady(
+        client: org.matrixmls.sample.MatrixClient,
+        content: String,
+    ): String {
+        while (true) {
+            try {
+                return encrypt("m.test", content)
+            } catch (_: MlsException.NotReady) {
+                client.prepare(roomId())
+            }
+        }
+    }
+
+    @Test
+    fun `events can be fed by room, in any order and twice`() = test {
+        val (alice, bob) = account("alice") to account("bob")
+        val roomId = roomOf(alice, bob)
+        alice.send(roomId, "one")
+        alice.machine.room(roomId).rotateKeys()
+        alice.send(roomId, "two")
+        val events = alice.events(roomId).map { it.toString() }
+        val room = bob.machine.room(roomId)
+        room.receiveEvents(events.reversed())
+        val results = room.receiveEvents(events)
+        assertEquals(events.size, results.size)
+        val texts = results.mapNotNull { (it.outcome as? EventOutcome.Message)?.message?.content }
+        assertEquals(listOf("one", "two"), texts.map { JSONObject(it).getString("body") })
+        alice.close()
+        bob.close()
+    }
+
+    @Test
+    fun `a reader reads beside the machine`() = test {
+        val (alice, bob) = account("alice") to account("bob")
+        val roomId = roomOf(alice, bob)
+        alice.send(roomId, "for the notification")
+        val event = bob.encryptedEvents(roomId).last().toString()
+        val reader = MlsReader.open(bob.store.toString(), KEY)
+        assertTrue(reader.decrypt(roomId, event).content.contains("for the notification"))
+        fails(MlsException.InvalidInput::class, "bad_room_id") { reader.decrypt("room", event) }
+        bob.close()
+        assertTrue(reader.decrypt(roomId, event).content.contains("for the notification"))
+        reader.close()
+        fails(MlsException.StoreWrongKey::class, "store_wrong_key") {
+            MlsReader.open(bob.store.toString(), org.matrixmls.StoreKey.Raw(ByteArray(32)))
+        }
+        alice.close()
+    }
+
+    @Test
+    fun `keys of an Olm machine get the credential beside their own`() = test {
+        val client = account("alice")
+        val own = """{"user_id":"${client.userId}","device_id":"PHONE","algorithms":[],"keys":{},"signatures":{}}"""
+        val signed = client.machine.signDeviceKeys(own)
+        assertTrue(JSONObject(signed.deviceKeys).getJSONObject("keys").length() > 0)
+        assertTrue(signed.toSign.startsWith("{"))
+        fails(MlsException.InvalidInput::class, "bad_device_keys") { client.machine.signDeviceKeys("{}") }
+        client.close()
+    }
+}

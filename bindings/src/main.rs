@@ -1,0 +1,61 @@
+//! Generates the Kotlin and the Swift that an app sees, and the listing of the exported API, from a
+//! built library: `matrix-mls-bindgen LIBRARY uniffi.toml kotlin|swift DIRECTORY` and
+//! `matrix-mls-bindgen LIBRARY uniffi.toml api FILE`. `cargo xtask bindings` calls it.
+
+#![deny(missing_docs, unsafe_code)]
+
+mod listing;
+
+use anyhow::{Context, Result, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+use uniffi_bindgen::{
+    BindgenLoader, BindgenPaths, BindgenPathsLayer, GlobalConfig,
+    bindings::{GenerateOptions, TargetLanguage, generate_with_bindgen_paths},
+};
+
+/// The crate whose API is exported, as UniFFI names it.
+const CRATE: &str = "matrix_mls";
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let [library, config, what, out] = arguments.as_slice() else {
+        bail!("usage: matrix-mls-bindgen LIBRARY UNIFFI_TOML kotlin|swift|api OUT");
+    };
+    let mut paths = BindgenPaths::default();
+    paths.add_layer(OurConfig(Utf8PathBuf::from(config)));
+    match *what {
+        "kotlin" => generate(paths, library, TargetLanguage::Kotlin, out),
+        "swift" => generate(paths, library, TargetLanguage::Swift, out),
+        "api" => {
+            let loader = BindgenLoader::new(paths, GlobalConfig::default());
+            let metadata = loader.load_metadata(Utf8Path::new(library))?;
+            let interfaces = loader.load_cis(metadata)?;
+            let ours = interfaces.iter().find(|interface| interface.crate_name() == CRATE);
+            let ours = ours.with_context(|| format!("{library} does not export {CRATE}"))?;
+            std::fs::write(out, listing::write(ours)).with_context(|| format!("writing {out}"))
+        }
+        other => bail!("there is no output {other}: kotlin, swift or api"),
+    }
+}
+
+fn generate(paths: BindgenPaths, library: &str, language: TargetLanguage, out: &str) -> Result<()> {
+    std::fs::create_dir_all(out).with_context(|| format!("making {out}"))?;
+    let options = GenerateOptions {
+        languages: vec![language],
+        source: library.into(),
+        out_dir: out.into(),
+        crate_filter: Some(CRATE.to_owned()),
+        ..GenerateOptions::default()
+    };
+    generate_with_bindgen_paths(options, paths)
+}
+
+/// Says where the configuration of the one crate is.
+struct OurConfig(Utf8PathBuf);
+
+impl BindgenPathsLayer for OurConfig {
+    fn get_config_path(&self, crate_name: &str) -> Option<Utf8PathBuf> {
+        (crate_name == CRATE).then(|| self.0.clone())
+    }
+}
