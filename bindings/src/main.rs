@@ -4,6 +4,7 @@
 
 #![deny(missing_docs, unsafe_code)]
 
+mod docs;
 mod listing;
 
 use anyhow::{Context, Result, bail};
@@ -42,13 +43,20 @@ fn main() -> Result<()> {
 fn generate(paths: BindgenPaths, library: &str, language: TargetLanguage, out: &str) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("making {out}"))?;
     let options = GenerateOptions {
-        languages: vec![language],
+        languages: vec![language.clone()],
         source: library.into(),
         out_dir: out.into(),
         crate_filter: Some(CRATE.to_owned()),
         ..GenerateOptions::default()
     };
-    generate_with_bindgen_paths(options, paths)
+    let file = match language {
+        TargetLanguage::Kotlin => "org/matrixmls/matrix_mls.kt",
+        _ => "MatrixMls.swift",
+    };
+    generate_with_bindgen_paths(options, paths)?;
+    let file = Utf8Path::new(out).join(file);
+    let code = std::fs::read_to_string(&file).with_context(|| format!("reading {file}"))?;
+    std::fs::write(&file, docs::translate(&code)).with_context(|| format!("writing {file}"))
 }
 
 /// Says where the configuration of the one crate is.

@@ -1,11 +1,22 @@
-//! The project's commands, each of which does its own set-up: `cargo xtask test`, `demo`, `bench`
-//! and `deny`; it depends on next to nothing, so that this builds in a moment.
+//! The project's commands, each of which does its own set-up (see `USAGE`); it depends on next to
+//! nothing, so that this builds in a moment.
 
 #![deny(missing_docs, unsafe_code)]
 
+mod android;
 mod bench;
+mod bindings;
+mod clients;
 mod deny;
+mod elf;
+mod homeserver;
+mod ios;
+mod kotlin;
+mod size;
 mod step;
+mod swift;
+mod test;
+mod toolchain;
 
 use std::process::ExitCode;
 
@@ -14,8 +25,12 @@ use step::{Failure, Plan};
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  test                                    formatting, lints and all tests, those against Synapse too
+  test                                    everything: lints, and the tests of Rust, Kotlin and Swift
   demo [--homeserver embedded|synapse]    three people, five devices, one MLS room, told step by step
+       [--clients kotlin,swift]           or: devices in these languages and Rust in one room
+  bindings                                the Kotlin, the Swift, and the listing of the exported API
+  android                                 the native libraries of the AAR (needs the NDK)
+  ios                                     the XCFramework (needs a Mac with Xcode)
   bench [devices …]                       what a message costs in rooms of these sizes, beside others
   deny                                    licences, advisories and sources of all dependencies";
 
@@ -23,9 +38,17 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments.as_slice() {
-        ["test"] => test(),
+        ["test"] => test::run(),
         ["demo"] => demo("embedded"),
         ["demo", "--homeserver", kind @ ("embedded" | "synapse")] => demo(kind),
+        ["demo", "--clients", languages] => clients::demo(languages, "embedded"),
+        ["demo", "--clients", languages, "--homeserver", kind @ ("embedded" | "synapse")]
+        | ["demo", "--homeserver", kind @ ("embedded" | "synapse"), "--clients", languages] => {
+            clients::demo(languages, kind)
+        }
+        ["bindings"] => bindings::run(),
+        ["android"] => android::run(),
+        ["ios"] => ios::run(),
         ["bench", sizes @ ..] if sizes.iter().all(|size| size.parse::<u32>().is_ok()) => {
             bench::run(sizes)
         }
@@ -46,23 +69,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn test() -> Result<(), Failure> {
-    step::require_component("fmt", "rustfmt")?;
-    step::require_component("clippy", "clippy")?;
-    let mut plan = Plan::new(3);
-    plan.cargo("checking the formatting", &["fmt", "--all", "--check"])?;
-    plan.cargo(
-        "linting (the first time this builds all dependencies: several minutes)",
-        &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
-    )?;
-    plan.cargo(
-        "testing (the first time this installs Synapse: about a minute)",
-        &["test", "--workspace", "--locked"],
-    )?;
-    plan.finish("test");
-    Ok(())
 }
 
 fn demo(homeserver: &str) -> Result<(), Failure> {

@@ -25,8 +25,29 @@ pub enum Failure {
         /// What the system said.
         source: io::Error,
     },
-    /// Something is missing; the sentence says what to install.
+    /// A file that cannot be read or written.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something is missing; the sentence says what to do.
     Missing(String),
+}
+
+impl Failure {
+    /// For errors of a file.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { path, source }
+    }
+
+    /// For programs that do not start.
+    pub fn start(program: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let program = program.into();
+        move |source| Self::Start { program, source }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -34,6 +55,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Step { what, status } => write!(formatter, "{what} failed ({status})"),
             Self::Start { program, source } => write!(formatter, "cannot run {program}: {source}"),
+            Self::File { path, source } => write!(formatter, "{}: {source}", path.display()),
             Self::Missing(sentence) => formatter.write_str(sentence),
         }
     }
@@ -59,18 +81,35 @@ impl Plan {
 
     /// Runs a program in the workspace as the next step.
     pub fn run(&mut self, what: &str, program: &Path, arguments: &[&str]) -> Result<(), Failure> {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(workspace());
+        self.command(what, &mut command)
+    }
+
+    /// Runs a command as the next step.
+    pub fn command(&mut self, what: &str, command: &mut Command) -> Result<(), Failure> {
+        self.step(what, || {
+            let program = command.get_program().to_string_lossy().into_owned();
+            let status = command.status().map_err(Failure::start(program))?;
+            if status.success() {
+                return Ok(());
+            }
+            Err(Failure::Step { what: what.to_owned(), status })
+        })
+    }
+
+    /// Does something as the next step.
+    pub fn step<T>(
+        &mut self,
+        what: &str,
+        job: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         self.step += 1;
         let began = Instant::now();
         eprintln!("[xtask] {}/{}: {what}", self.step, self.steps);
-        let status = Command::new(program).args(arguments).current_dir(workspace()).status();
-        let status = status
-            .map_err(|source| Failure::Start { program: program.display().to_string(), source })?;
-        let seconds = began.elapsed().as_secs();
-        eprintln!("[xtask] {}/{}: {seconds} s", self.step, self.steps);
-        if status.success() {
-            return Ok(());
-        }
-        Err(Failure::Step { what: what.to_owned(), status })
+        let value = job()?;
+        eprintln!("[xtask] {}/{}: {} s", self.step, self.steps, began.elapsed().as_secs());
+        Ok(value)
     }
 
     /// Says that all went well.

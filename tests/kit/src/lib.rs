@@ -14,7 +14,9 @@ mod error;
 pub mod giant;
 mod homeserver;
 mod http;
+pub mod languages;
 pub mod peer;
+pub mod process;
 pub mod story;
 mod synapse;
 

@@ -290,7 +290,7 @@ fn engine(client: &Client, what: &str, error: matrix_mls::MlsError) -> StoryErro
     KitError::Engine { device: client.name(), what: what.to_owned(), error }.into()
 }
 
-fn expect<T: PartialEq + std::fmt::Debug>(
+pub(crate) fn expect<T: PartialEq + std::fmt::Debug>(
     step: &str,
     expected: &T,
     seen: &T,

@@ -69,7 +69,8 @@ impl<'a> Scene<'a> {
 
     /// A room that Alice has made and Bob has joined, without a group yet.
     async fn room(&self) -> String {
-        let room = self.does(&["create-room", self.bob.user_id()]).await.remove(0);
+        let said = self.does(&["create-room", self.bob.user_id()]).await.remove(0);
+        let room = said.strip_prefix("room ").unwrap().to_owned();
         self.bob.join(&room).await.unwrap();
         self.bob.settle().await.unwrap();
         self.does(&["settle"]).await;
@@ -101,7 +102,8 @@ impl<'a> Scene<'a> {
             seen.iter().filter_map(of).collect::<Vec<_>>()
         };
         assert_eq!(lines("unread "), [] as [String; 0], "{what}");
-        let texts = lines("text ");
+        let texts: Vec<String> =
+            lines("text ").iter().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect();
         assert_eq!(texts, self.bob.read_texts(room).await.unwrap(), "{what}");
         for text in ["alice goes on", "bob goes on"] {
             assert_eq!(texts.iter().filter(|seen| *seen == text).count(), 1, "{what}: {texts:?}");
@@ -114,7 +116,8 @@ impl<'a> Scene<'a> {
         assert_eq!(members.len(), 2, "{what}");
         let epochs = handle.epochs().await.unwrap();
         let head = epochs.iter().find(|epoch| epoch.is_head).unwrap();
-        assert_eq!(lines("head "), [head.id.as_str()], "{what}: both are in one epoch");
+        let epoch = format!("{} {}", head.epoch, head.id);
+        assert_eq!(lines("epoch "), [epoch], "{what}: both are in one epoch");
     }
 }
 
@@ -154,7 +157,7 @@ impl Before {
                     "preset": "private_chat", "invite": [scene.alice_id()],
                 });
                 let room = scene.bob.create_room_from(request).await.unwrap();
-                scene.does(&["join-room", &room]).await;
+                scene.does(&["join", &room]).await;
                 scene.bob.settle().await.unwrap();
                 let handle = scene.bob.room(&room).await.unwrap();
                 handle.enable(RoomSettings::default()).await.unwrap();

@@ -1,9 +1,15 @@
-//! One device in a process of its own, for one step: `device URL DIRECTORY USER DEVICE STEP …`.
+//! One device in a process of its own: `device URL DIRECTORY USER DEVICE [STEP …]`.
+//!
+//! With a step it does that one and ends; without, it reads steps from its standard input, one a
+//! line, and answers each with its result lines and then `ok` or `failed` and why. Kotlin and Swift
+//! have the same program. Steps: `register` (prints the user's id), `log-in`, `settle`, `create-room USER_ID …`, `enable ROOM`,
+//! `join ROOM`, `kick ROOM USER_ID`, `prepare ROOM`, `rotate ROOM`, `send ROOM TEXT`, `look ROOM`, `quit`; and
+//! `encrypt ROOM TEXT …`, which only prints what would be sent.
 //!
 //! The crash tests run it with `MATRIX_MLS_KILL` set, so that it dies at a chosen commit of its store,
-//! and then without, as an app that is started again. It prints what the step found, a line each.
+//! and then without, as an app that is started again.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use matrix_mls::{MlsError, RoomSettings};
 use matrix_mls_kit::{Client, ClientOptions, Homeserver};
@@ -29,51 +35,129 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: &[String]) -> Outcome {
-    let [url, directory, user, device, step, rest @ ..] = arguments else {
-        return Err("usage: device URL DIRECTORY USER DEVICE STEP …".into());
+    let [url, directory, user, device, step @ ..] = arguments else {
+        return Err("usage: device URL DIRECTORY USER DEVICE [STEP …]".into());
     };
-    let homeserver = Homeserver::at(url);
-    let options =
-        ClientOptions { directory: Some(PathBuf::from(directory)), ..ClientOptions::default() };
-    let client = if step == "register" {
-        Client::register_with(&homeserver, user, device, options).await?
+    let mut device = Device {
+        homeserver: Homeserver::at(url),
+        directory: PathBuf::from(directory),
+        user: user.clone(),
+        device: device.clone(),
+        client: None,
+    };
+    let step: Vec<&str> = step.iter().map(String::as_str).collect();
+    if step.is_empty() {
+        device.listen().await?;
     } else {
-        Client::log_in_with(&homeserver, user, device, options).await?
-    };
-    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
-    match (step.as_str(), rest.as_slice()) {
-        ("register" | "settle", []) => client.settle().await?,
-        ("create-room", [invited]) => {
-            let request = serde_json::json!({ "preset": "private_chat", "invite": [invited] });
-            println!("{}", client.create_room_from(request).await?);
-            client.settle().await?;
+        if step[0] != "register" {
+            device.log_in().await?;
         }
-        ("enable", [room]) => enable(&client, room).await?,
-        ("join-room", [room]) => client.join(room).await?,
-        ("prepare", [room]) => client.prepare(room).await?,
-        ("rotate", [room]) => {
-            client.room(room).await?.rotate_keys().await?;
-            client.prepare(room).await?;
-        }
-        ("send", [room, texts @ ..]) => {
-            for text in texts {
-                client.send_text(room, text).await?;
-            }
-        }
-        ("encrypt", [room, texts @ ..]) => {
-            let handle = client.room(room).await?;
-            client.prepare(room).await?;
-            for text in texts {
-                let content = serde_json::json!({ "body": text }).to_string();
-                let sealed = handle.encrypt("m.room.message".to_owned(), content).await?;
-                println!("{sealed}");
-            }
-        }
-        ("look", [room]) => look(&client, room).await?,
-        _ => return Err(format!("there is no step {step} with {} arguments", rest.len()).into()),
+        device.step(&step).await?;
     }
-    client.machine()?.shutdown().await?;
-    Ok(())
+    device.close().await
+}
+
+struct Device {
+    homeserver: Homeserver,
+    directory: PathBuf,
+    user: String,
+    device: String,
+    client: Option<Client>,
+}
+
+impl Device {
+    /// Does what standard input says, until it ends or says `quit`.
+    async fn listen(&mut self) -> Outcome {
+        for line in std::io::stdin().lines() {
+            let line = line?;
+            if line == "quit" {
+                break;
+            }
+            let most = if line.starts_with("send ") { 3 } else { usize::MAX };
+            let step: Vec<&str> = line.splitn(most, ' ').collect();
+            match self.step(&step).await {
+                Ok(()) => println!("ok"),
+                Err(error) => println!("failed {}", error.to_string().replace('\n', " ")),
+            }
+            std::io::stdout().flush()?;
+        }
+        Ok(())
+    }
+
+    async fn register(&mut self) -> Outcome {
+        let client =
+            Client::register_with(&self.homeserver, &self.user, &self.device, self.options());
+        self.client = Some(client.await?);
+        Ok(())
+    }
+
+    async fn log_in(&mut self) -> Outcome {
+        let client =
+            Client::log_in_with(&self.homeserver, &self.user, &self.device, self.options());
+        self.client = Some(client.await?);
+        Ok(())
+    }
+
+    fn options(&self) -> ClientOptions {
+        ClientOptions { directory: Some(self.directory.clone()), ..ClientOptions::default() }
+    }
+
+    async fn close(self) -> Outcome {
+        if let Some(client) = self.client {
+            client.machine()?.shutdown().await?;
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, step: &[&str]) -> Outcome {
+        match step {
+            ["register"] => {
+                self.register().await?;
+                let client = self.client()?;
+                println!("user {}", client.user_id());
+                return Ok(client.settle().await?);
+            }
+            ["log-in"] => return self.log_in().await,
+            _ => {}
+        }
+        let client = self.client()?;
+        match step {
+            ["settle"] => client.settle().await?,
+            ["create-room", invited @ ..] => {
+                let request = serde_json::json!({ "preset": "private_chat", "invite": invited });
+                println!("room {}", client.create_room_from(request).await?);
+                client.settle().await?;
+            }
+            ["enable", room] => enable(client, room).await?,
+            ["join", room] => client.join(room).await?,
+            ["kick", room, user] => client.kick(room, user).await?,
+            ["prepare", room] => client.prepare(room).await?,
+            ["rotate", room] => {
+                client.room(room).await?.rotate_keys().await?;
+                client.prepare(room).await?;
+            }
+            ["send", room, texts @ ..] => {
+                for text in texts {
+                    client.send_text(room, text).await?;
+                }
+            }
+            ["encrypt", room, texts @ ..] => {
+                let handle = client.room(room).await?;
+                client.prepare(room).await?;
+                for text in texts {
+                    let content = serde_json::json!({ "body": text }).to_string();
+                    println!("{}", handle.encrypt("m.room.message".to_owned(), content).await?);
+                }
+            }
+            ["look", room] => look(client, room).await?,
+            _ => return Err(format!("there is no step {}", step.join(" ")).into()),
+        }
+        Ok(())
+    }
+
+    fn client(&self) -> Result<&Client, Box<dyn std::error::Error>> {
+        self.client.as_ref().ok_or_else(|| "register or log-in comes first".into())
+    }
 }
 
 /// Makes the room's group unless that has been done, as an app does that does not remember.
@@ -92,15 +176,23 @@ async fn look(client: &Client, room: &str) -> Outcome {
     client.settle().await?;
     let handle = client.room(room).await?;
     for epoch in handle.epochs().await?.iter().filter(|epoch| epoch.is_head) {
-        println!("head {}", epoch.id);
+        println!("epoch {} {}", epoch.epoch, epoch.id);
     }
-    for member in handle.members().await? {
-        println!("member {}|{}", member.user_id, member.device_id);
-    }
+    let mut members: Vec<String> = handle
+        .members()
+        .await?
+        .iter()
+        .map(|member| format!("member {}|{}", member.user_id, member.device_id))
+        .collect();
+    members.sort();
+    members.iter().for_each(|member| println!("{member}"));
     for event in client.read(room).await? {
-        match event.text() {
-            Some(text) => println!("text {text}"),
-            None => println!("unread {}", event.event_id),
+        match (event.text(), &event.message) {
+            (Some(text), Ok(message)) => {
+                let (user, device) = (&message.sender_user_id, &message.sender_device_id);
+                println!("text {user}|{device} {text}");
+            }
+            _ => println!("unread {}", event.event_id),
         }
     }
     Ok(())

@@ -48,6 +48,9 @@ public data class Driven(
 /** How often [encrypt] prepares a room anew when it changes between preparing and encrypting. */
 private const val ATTEMPTS = 5
 
+/** A day: longer is not waited in one piece. */
+private const val LONGEST_MS: ULong = 86_400_000u
+
 /** The largest HTTP status there is. */
 private const val LARGEST_STATUS = 999
 
@@ -63,18 +66,22 @@ private const val LARGEST_STATUS = 999
 public suspend fun MlsMachine.drive(transport: Transport): Driven {
     var accepted = 0
     val refused = mutableListOf<Refusal>()
-    var wait: ULong? = null
+    // When those that were put off are due, by their ids, in `System.nanoTime`.
+    val due = HashMap<String, Long>()
     while (true) {
         val requests = outgoingRequests()
         if (requests.isEmpty()) {
-            // Only what was put off can be left; without that the queue is empty.
-            pause(wait ?: return Driven(accepted, refused))
-            wait = null
+            val (id, time) = due.minByOrNull { it.value } ?: return Driven(accepted, refused)
+            // What sync has answered meanwhile does not come back; it is waited for once.
+            due.remove(id)
+            pause(((time - System.nanoTime()) / 1_000_000).coerceAtLeast(0).toULong())
         }
         for (request in requests) {
+            due.remove(request.id)
             when (val outcome = send(request, transport)) {
                 is RequestOutcome.Accepted -> accepted++
-                is RequestOutcome.RetryLater -> wait = minOf(wait ?: ULong.MAX_VALUE, outcome.afterMs)
+                is RequestOutcome.RetryLater ->
+                    due[request.id] = System.nanoTime() + outcome.afterMs.coerceAtMost(LONGEST_MS).toLong() * 1_000_000
                 is RequestOutcome.Refused ->
                     refused += Refusal(request.method, request.path, outcome.code, outcome.reason)
             }
@@ -137,6 +144,7 @@ private suspend fun MlsMachine.send(request: OutgoingRequest, transport: Transpo
     return markRequestAsSent(request.id, answer.status, answer.body)
 }
 
+/** Waits, at least a moment, so that no loop spins. */
 private suspend fun pause(milliseconds: ULong) {
-    delay(milliseconds.coerceIn(1u, Long.MAX_VALUE.toULong()).toLong())
+    delay(milliseconds.coerceIn(1u, LONGEST_MS).toLong())
 }

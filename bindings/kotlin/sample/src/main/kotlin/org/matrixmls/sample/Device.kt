@@ -2,7 +2,7 @@
  * One device in a process of its own, told what to do a line at a time: what the scenario between
  * languages runs. `Device URL DIRECTORY USER DEVICE`, then on standard input:
  *
- * `register`, `log-in`, `settle`, `create-room USER_ID …`, `enable ROOM`, `join ROOM`, `kick ROOM USER_ID`,
+ * `register` (prints the user's id), `log-in`, `settle`, `create-room USER_ID …`, `enable ROOM`, `join ROOM`, `kick ROOM USER_ID`,
  * `prepare ROOM`, `rotate ROOM`, `send ROOM TEXT`, `look ROOM`, `quit`. Each answers with its result lines and
  * then `ok` or `failed` and why.
  */
@@ -40,7 +40,11 @@ private class Steps(private val url: String, private val user: String, private v
         val words = line.split(' ')
         val room = words.getOrElse(1) { "" }
         when (words[0]) {
-            "register" -> client = MatrixClient.register(url, user, password(), device)
+            "register" -> {
+                client = MatrixClient.register(url, user, password(), device)
+                println("user ${client().userId}")
+                client().settle()
+            }
             "log-in" -> client = MatrixClient.logIn(url, user, password(), device)
             "settle" -> client().settle()
             "create-room" -> println("room ${client().createRoom(words.drop(1))}")

@@ -60,6 +60,21 @@ class DriveTest {
     }
 
     @Test
+    fun `of several that were put off each is sent when it is due`() = test {
+        open(directory).use { machine ->
+            machine.drive(Script({ ok }))
+            for (name in listOf("!a:example.org", "!b:example.org")) machine.room(name).enable(RoomSettings())
+            fun later(ms: Int) = Answer(429, """{"retry_after_ms":$ms}""".toByteArray())
+            val taken = Answer(200, """{"event_id":"${'$'}x"}""".toByteArray())
+            val script = Script({ later(150) }, { later(20) }, { taken })
+            val driven = machine.drive(script)
+            assertTrue(driven.accepted >= 2, driven.toString())
+            assertEquals(driven.accepted, script.seen.map { it.id }.distinct().size, "none was left")
+            assertTrue(machine.outgoingRequests().isEmpty())
+        }
+    }
+
+    @Test
     fun `a refusal is told and not repeated without end`() = test {
         open(directory).use { machine ->
             machine.drive(Script({ ok }))

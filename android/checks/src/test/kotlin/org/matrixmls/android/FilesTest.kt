@@ -1,0 +1,69 @@
+/** The files that only Android's tools read: that they say the same as the rest of the project. */
+package org.matrixmls.android
+
+import java.io.File
+import javax.xml.parsers.DocumentBuilderFactory
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.Test
+import org.w3c.dom.Element
+
+class FilesTest {
+    /** Tests run in the folder of their module. */
+    private val android = File("..").canonicalFile
+    private val library = File(android, "library/build.gradle.kts").readText()
+    private val sample = File(android, "sample/build.gradle.kts").readText()
+    private val parent = File(android, "../bindings/kotlin/pom.xml").readText()
+
+    private fun property(name: String) = Regex("<$name>(.*)</$name>").find(parent)!!.groupValues[1]
+
+    @Test
+    fun `Gradle and Maven have the same versions`() {
+        val build = File(android, "build.gradle.kts").readText()
+        assertTrue(build.contains("""id("org.jetbrains.kotlin.android") version "${property("kotlin.version")}""""))
+        assertTrue(library.contains("""net.java.dev.jna:jna:${property("jna.version")}@aar"""))
+        for (artifact in listOf("core", "android")) {
+            assertTrue(library.contains("""kotlinx-coroutines-$artifact:${property("coroutines.version")}"""))
+        }
+        val jvm = property("kotlin.compiler.jvmTarget")
+        for (module in listOf(library, sample)) assertTrue(module.contains("JvmTarget.JVM_$jvm"))
+    }
+
+    @Test
+    fun `Gradle's folders and modules are there`() {
+        val settings = File(android, "settings.gradle.kts").readText()
+        val modules = Regex("\":(\\w+)\"").findAll(settings).map { it.groupValues[1] }.toList()
+        assertEquals(listOf("library", "sample"), modules)
+        for (module in modules) assertTrue(File(android, "$module/src/main/AndroidManifest.xml").isFile)
+        val folders = library.substringAfter("srcDirs(").substringBefore(")")
+        val named = Regex("\"(.*)\"").findAll(folders).map { it.groupValues[1] }.toList()
+        assertEquals(3, named.size)
+        for (folder in named) assertTrue(File(android, "library/$folder").isDirectory, folder)
+        assertTrue(File(android, "library/consumer-rules.pro").isFile)
+        assertTrue(library.contains("""consumerProguardFiles("consumer-rules.pro")"""))
+        assertTrue(library.contains("""namespace = "org.matrixmls.android""""))
+    }
+
+    @Test
+    fun `manifests and resources parse and name what exists`() {
+        val sources = File(android, "sample/src/main")
+        val manifest = parse(File(sources, "AndroidManifest.xml"))
+        val activities = manifest.getElementsByTagName("activity")
+        assertEquals(1, activities.length)
+        val name = (activities.item(0) as Element).getAttribute("android:name")
+        assertTrue(File(sources, "kotlin/org/matrixmls/sample/android/${name.removePrefix(".")}.kt").isFile)
+        val permissions = manifest.getElementsByTagName("uses-permission")
+        val permission = (permissions.item(0) as Element).getAttribute("android:name")
+        assertEquals("android.permission.INTERNET" to 1, permission to permissions.length)
+        val application = manifest.getElementsByTagName("application").item(0) as Element
+        for (attribute in listOf("android:dataExtractionRules", "android:networkSecurityConfig")) {
+            val resource = application.getAttribute(attribute).removePrefix("@xml/")
+            parse(File(sources, "res/xml/$resource.xml"))
+        }
+        assertEquals("false", application.getAttribute("android:allowBackup"))
+        assertEquals(0, parse(File(android, "library/src/main/AndroidManifest.xml")).getElementsByTagName("uses-permission").length)
+    }
+
+    private fun parse(file: File): Element =
+        DocumentBuilderFactory.newInstance().newDocumentBuilder().parse(file).documentElement
+}

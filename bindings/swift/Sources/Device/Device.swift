@@ -1,0 +1,141 @@
+// One device in a process of its own, told what to do a line at a time: what the scenario between languages runs.
+// `Device URL DIRECTORY USER DEVICE`, then on standard input:
+//
+// `register` (prints the user's id), `log-in`, `settle`, `create-room USER_ID …`, `enable ROOM`, `join ROOM`, `kick ROOM USER_ID`, `prepare ROOM`,
+// `rotate ROOM`, `send ROOM TEXT`, `look ROOM`, `quit`. Each answers with its result lines and then `ok`, or `failed` and
+// why. Kotlin and Rust have the same program.
+
+import Foundation
+import MatrixClientSample
+import MatrixMls
+
+@main
+struct Program {
+    static func main() async {
+        let arguments = Array(CommandLine.arguments.dropFirst())
+        guard arguments.count == 4 else {
+            FileHandle.standardError.write(Data("usage: Device URL DIRECTORY USER DEVICE\n".utf8))
+            exit(2)
+        }
+        let directory = URL(fileURLWithPath: arguments[1], isDirectory: true)
+        let key = StoreKey.raw(key: Data(repeating: 7, count: 32))
+        let device = MatrixClient.Device(id: arguments[3], directory: directory, storeKey: key)
+        let steps = Steps(url: arguments[0], user: arguments[2], device: device)
+        while let line = readLine(), line != "quit" {
+            // Whatever goes wrong is the answer: this is the program's outermost loop.
+            do {
+                try await steps.run(line)
+                say("ok")
+            } catch {
+                say("failed \(oneLine(error))")
+            }
+        }
+        await steps.close()
+    }
+}
+
+/// The steps, and the client that the first of them made.
+actor Steps {
+    private let url: String
+    private let user: String
+    private let device: MatrixClient.Device
+    private var client: MatrixClient?
+
+    init(url: String, user: String, device: MatrixClient.Device) {
+        self.url = url
+        self.user = user
+        self.device = device
+    }
+
+    func run(_ line: String) async throws {
+        let words = split(line)
+        switch (words[0], words.count) {
+        case ("register", 1):
+            client = try await .register(url, user: user, password: password, device: device)
+            say("user \(try current().userId)")
+            try await current().settle()
+        case ("log-in", 1):
+            client = try await .logIn(url, user: user, password: password, device: device)
+        case ("settle", 1):
+            try await current().settle()
+        case ("create-room", _):
+            say("room \(try await current().createRoom(invite: Array(words.dropFirst())))")
+            try await current().settle()
+        case ("enable", 2):
+            try await current().enable(words[1])
+        case ("join", 2):
+            try await current().join(words[1])
+        case ("kick", 3):
+            try await current().kick(words[2], from: words[1])
+        case ("prepare", 2):
+            try await current().prepare(words[1])
+        case ("rotate", 2):
+            try await current().machine.room(roomId: words[1]).rotateKeys()
+            try await current().prepare(words[1])
+        case ("send", 3):
+            try await current().send(words[2], to: words[1])
+        case ("look", 2):
+            try await look(words[1])
+        default:
+            throw StepError(description: "there is no step \(line)")
+        }
+    }
+
+    /// Prints the head, the members and every message of the room.
+    private func look(_ roomId: String) async throws {
+        let client = try current()
+        try await client.settle()
+        let room = try client.machine.room(roomId: roomId)
+        for head in try await room.epochs() where head.isHead {
+            say("epoch \(head.epoch) \(head.id)")
+        }
+        let members = try await room.members().map { "member \($0.userId)|\($0.deviceId)" }
+        members.sorted().forEach(say)
+        for entry in try await client.history(roomId) {
+            if let message = entry.message, let text = entry.text {
+                say("text \(message.senderUserId)|\(message.senderDeviceId) \(text)")
+            } else {
+                say("unread \(entry.eventId)")
+            }
+        }
+    }
+
+    func close() async {
+        do {
+            try await client?.close()
+        } catch {
+            FileHandle.standardError.write(Data("closing: \(oneLine(error))\n".utf8))
+        }
+    }
+
+    private func current() throws -> MatrixClient {
+        guard let client else { throw StepError(description: "register or log-in comes first") }
+        return client
+    }
+
+    /// The password of every test account, so that another device can log in.
+    private var password: String { "the password of \(user)" }
+}
+
+struct StepError: Error, CustomStringConvertible {
+    let description: String
+}
+
+/// The words of a step; the text to send is one, with its spaces. Bytes, not characters, are what is looked at: a text
+/// may begin with a mark that combines with the space before it.
+private func split(_ line: String) -> [String] {
+    let most = line.hasPrefix("send ") ? 2 : Int.max
+    let space = UInt8(ascii: " ")
+    return line.utf8.split(separator: space, maxSplits: most, omittingEmptySubsequences: false)
+        .map { String(decoding: $0, as: UTF8.self) }
+}
+
+private func oneLine(_ error: any Error) -> String {
+    let text = (error as? MlsError).map { "\($0.code): \($0.reason)" } ?? "\(error)"
+    return String(String.UnicodeScalarView(text.unicodeScalars.map { $0 == "\n" ? " " : $0 }))
+}
+
+/// Prints a line at once: whoever gave the step waits for it.
+@Sendable private func say(_ line: String) {
+    FileHandle.standardOutput.write(Data("\(line)\n".utf8))
+}

@@ -1,0 +1,119 @@
+// The loop between the engine's requests and an app's `Transport`: what to send when, and how long to wait, is
+// the engine's to say; how to send it is the transport's. Cancelling a task ends what it does here at the next
+// request or in the middle of a wait. What was not sent stays in the store and is handed out again.
+
+import Dispatch
+import Foundation
+
+/// How often `encrypt` prepares a room anew when it changes between preparing and encrypting.
+private let attempts = 5
+
+/// A day: longer is not waited in one piece.
+private let longestMs: UInt64 = 86_400_000
+
+extension MlsMachine {
+    /// Sends everything the engine has to send, oldest first, until nothing is left.
+    ///
+    /// A request that fails is sent again when the engine says so: after what the homeserver asked for
+    /// (`retry_after_ms`), or a delay that doubles with each failure. Without a network this therefore waits; cancel
+    /// the task to stop. Refusals are in what it returns, not errors.
+    ///
+    /// Run it after each sync and whenever the network is back, one at a time: two at once send the same requests
+    /// twice, which does no harm, as each has a transaction id, but is of no use.
+    @discardableResult
+    public func drive(_ transport: some Transport) async throws -> Driven {
+        var driven = Driven()
+        // When those that were put off are due, by their ids, in nanoseconds of the system's uptime: in
+        // coarser ones a wait could end just before the engine hands the request out.
+        var due: [String: UInt64] = [:]
+        while true {
+            try Task.checkCancellation()
+            let requests = try await outgoingRequests()
+            if requests.isEmpty {
+                guard let next = due.min(by: { $0.value < $1.value }) else { return driven }
+                // What sync has answered meanwhile does not come back; it is waited for once.
+                due[next.key] = nil
+                let now = uptime()
+                try await pause(nanoseconds: next.value > now ? next.value - now : 0)
+            }
+            for request in requests {
+                due[request.id] = nil
+                switch try await send(request, transport) {
+                case .accepted:
+                    driven.accepted += 1
+                case .retryLater(let afterMs):
+                    due[request.id] = uptime() + min(afterMs, longestMs) * 1_000_000
+                case .refused(let code, let reason):
+                    let refusal = Refusal(method: request.method, path: request.path, code: code, reason: reason)
+                    driven.refused.append(refusal)
+                }
+            }
+        }
+    }
+
+    /// Makes a room ready for a message: sends what `prepareToSend` asks for until the group's members are the
+    /// room's. Waits like ``drive(_:)``.
+    public func prepare(_ room: MlsRoom, _ transport: some Transport) async throws {
+        while case .waiting(let requests, let retryAfterMs) = try await room.prepareToSend() {
+            try Task.checkCancellation()
+            for request in requests {
+                _ = try await send(request, transport)
+            }
+            if requests.isEmpty {
+                try await pause(nanoseconds: min(retryAfterMs ?? 0, longestMs) * 1_000_000)
+            }
+        }
+    }
+
+    /// Prepares a room and encrypts an event for it: gives the content of the `m.room.encrypted` event to send.
+    ///
+    /// - Parameter content: The event's content, a JSON object.
+    public func encrypt(
+        in room: MlsRoom, eventType: String, content: String, transport: some Transport
+    ) async throws -> String {
+        for _ in 1..<attempts {
+            try await prepare(room, transport)
+            do {
+                return try await room.encrypt(eventType: eventType, content: content)
+            } catch MlsError.NotReady {
+                // Somebody joined or left in between.
+            }
+        }
+        try await prepare(room, transport)
+        return try await room.encrypt(eventType: eventType, content: content)
+    }
+
+    private func send(_ request: OutgoingRequest, _ transport: some Transport) async throws -> RequestOutcome {
+        try Task.checkCancellation()
+        var answer = Answer(status: 0, body: Data())
+        do {
+            answer = try await transport.send(request)
+        } catch let cancelled as CancellationError {
+            throw cancelled
+        } catch {
+            // HTTP clients have errors of their own for being cancelled, such as URLError.cancelled.
+            try Task.checkCancellation()
+        }
+        // Also in a cancelled task: the homeserver has answered, and the engine must know.
+        return try await markRequestAsSent(id: request.id, answer: answer)
+    }
+
+    /// `markRequestAsSent` for the `Int` that HTTP clients give; status 0 stands for no answer.
+    @discardableResult
+    public func markRequestAsSent(id: String, answer: Answer) async throws -> RequestOutcome {
+        guard (0...999).contains(answer.status) else {
+            let reason = "status: \(answer.status) is no HTTP status"
+            throw MlsError.InvalidInput(code: "bad_status", reason: reason, retryable: false)
+        }
+        return try await markRequestAsSent(id: id, status: UInt16(answer.status), body: answer.body)
+    }
+}
+
+/// Waits, at least a moment, so that no loop spins.
+private func pause(nanoseconds: UInt64) async throws {
+    try await Task.sleep(nanoseconds: max(nanoseconds, 1_000_000))
+}
+
+private func uptime() -> UInt64 {
+    DispatchTime.now().uptimeNanoseconds
+}

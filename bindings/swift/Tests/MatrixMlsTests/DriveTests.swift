@@ -1,0 +1,169 @@
+// The loop between the engine and the network, against a homeserver that is made up here.
+
+import Foundation
+import MatrixMls
+import XCTest
+
+/// Answers requests from a script, the last line again and again, and keeps what it was sent.
+private struct Script: Transport {
+    typealias Line = @Sendable () async throws -> Answer
+
+    let seen = Record<OutgoingRequest>()
+    let lines: [Line]
+
+    init(_ lines: Line...) {
+        self.lines = lines
+    }
+
+    func send(_ request: OutgoingRequest) async throws -> Answer {
+        seen.add(request)
+        return try await lines[min(seen.all.count, lines.count) - 1]()
+    }
+}
+
+private func answer(_ status: Int, _ body: String) -> Answer {
+    Answer(status: status, body: Data(body.utf8))
+}
+
+/// What a homeserver says to an upload of keys.
+private let uploaded: Script.Line = { answer(200, #"{"one_time_key_counts":{}}"#) }
+private let inAnHour: Script.Line = { answer(429, #"{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":3600000}"#) }
+private let noNetwork: Script.Line = { throw URLError(.notConnectedToInternet) }
+
+/// Waits until it is cancelled, as a request to a homeserver that does not answer.
+private let noAnswer: Script.Line = {
+    try await Task.sleep(nanoseconds: .max / 2)
+    throw TestError("nobody cancelled this")
+}
+
+final class DriveTests: DirectoryTestCase {
+    func testWhatWasPutOffIsSentAgainWhenTheHomeserverSaidAndWhatFailsIsRepeatedToTheByte() async throws {
+        let machine = try await open(directory)
+        let script = Script({ answer(429, #"{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":30}"#) }, noNetwork, uploaded)
+        let driven = try await machine.drive(script)
+        XCTAssertEqual(driven, Driven(accepted: 1, refused: []))
+        XCTAssertEqual(script.seen.all.count, 3)
+        XCTAssertEqual(Set(script.seen.all).count, 1)
+        XCTAssertEqual(script.seen.all.map(\.method), ["POST", "POST", "POST"])
+        XCTAssertEqual(script.seen.all[0].contentType, "application/json")
+        let again = try await machine.drive(script)
+        XCTAssertEqual(again, Driven())
+        try await machine.shutdown()
+    }
+
+    func testOfSeveralThatWerePutOffEachIsSentWhenItIsDue() async throws {
+        let machine = try await open(directory)
+        try await machine.drive(Script(uploaded))
+        for roomId in ["!a:example.org", "!b:example.org"] {
+            try await machine.room(roomId: roomId).enable(settings: RoomSettings())
+        }
+        func later(_ ms: Int) -> Script.Line { { answer(429, #"{"retry_after_ms":\#(ms)}"#) } }
+        let script = Script(later(150), later(20), { answer(200, #"{"event_id":"$x"}"#) })
+        let driven = try await machine.drive(script)
+        XCTAssertGreaterThanOrEqual(driven.accepted, 2)
+        XCTAssertEqual(driven.accepted, Set(script.seen.all.map(\.id)).count, "none was left")
+        let left = try await machine.outgoingRequests()
+        XCTAssertEqual(left, [])
+        try await machine.shutdown()
+    }
+
+    func testARefusalIsToldAndNotRepeatedWithoutEnd() async throws {
+        let machine = try await open(directory)
+        try await machine.drive(Script(uploaded))
+        try await machine.room(roomId: testRoomId).enable(settings: RoomSettings())
+        let script = Script { answer(403, #"{"errcode":"M_FORBIDDEN","error":"not yours"}"#) }
+        let refused = try await machine.drive(script).refused
+        XCTAssertTrue(refused.contains { $0.code == "M_FORBIDDEN" && $0.reason == "not yours" }, "\(refused)")
+        XCTAssertEqual(Set(refused.map(\.path)), Set(script.seen.all.map(\.path)))
+        try await machine.shutdown()
+    }
+
+    func testCancelledWhileItWaitsItEndsAndTheRequestIsStillThere() async throws {
+        let machine = try await open(directory)
+        try await machine.drive(Script(uploaded))
+        let room = try machine.room(roomId: testRoomId)
+        try await room.enable(settings: RoomSettings())
+        for useDrive in [true, false] {
+            let script = Script(inAnHour)
+            let task = Task {
+                if useDrive { try await machine.drive(script) } else { try await machine.prepare(room, script) }
+            }
+            try await until("everything was put off") { try await machine.outgoingRequests().isEmpty }
+            task.cancel()
+            await assertCancelled(task)
+        }
+        // It is due later, also for whoever opens the store next.
+        try await machine.shutdown()
+        let next = try await open(directory)
+        let plan = try await next.room(roomId: testRoomId).prepareToSend()
+        guard case .waiting(requests: [], let wait?) = plan else {
+            return XCTFail("\(plan)")
+        }
+        XCTAssertGreaterThan(wait, 3_000_000)
+        try await next.shutdown()
+    }
+
+    func testCancelledWhileItSendsTheRequestIsHandedOutAgain() async throws {
+        let machine = try await open(directory)
+        let script = Script(noAnswer)
+        let task = Task { try await machine.drive(script) }
+        try await until("it is sent") { !script.seen.all.isEmpty }
+        task.cancel()
+        await assertCancelled(task)
+        let requests = try await machine.outgoingRequests()
+        XCTAssertEqual(requests, script.seen.all)
+        try await machine.shutdown()
+    }
+
+    /// An HTTP client has errors of its own for being cancelled; they are no failed request.
+    func testATransportThatReportsBeingCancelledInItsOwnWayIsUnderstood() async throws {
+        let machine = try await open(directory)
+        let script = Script {
+            withUnsafeCurrentTask { $0?.cancel() }
+            throw URLError(.cancelled)
+        }
+        await assertCancelled(Task { try await machine.drive(script) })
+        let requests = try await machine.outgoingRequests()
+        XCTAssertEqual(requests, script.seen.all)
+        try await machine.shutdown()
+    }
+
+    func testACancelledTaskSendsNothing() async throws {
+        let machine = try await open(directory)
+        let script = Script(uploaded)
+        let task = Task {
+            withUnsafeCurrentTask { $0?.cancel() }
+            try await machine.drive(script)
+        }
+        await assertCancelled(task)
+        XCTAssertEqual(script.seen.all, [])
+        try await machine.shutdown()
+    }
+
+    func testWithoutAHomeserversAnswerPrepareWaitsAsThePlanSays() async throws {
+        let machine = try await open(directory)
+        try await machine.drive(Script(uploaded))
+        let room = try machine.room(roomId: testRoomId)
+        try await room.enable(settings: RoomSettings())
+        let script = Script(noNetwork)
+        let task = Task { try await machine.prepare(room, script) }
+        try await until("it is sent") { !script.seen.all.isEmpty }
+        task.cancel()
+        await assertCancelled(task)
+        // Nothing is lost: the network comes back.
+        try await until("everything is sent") {
+            try await machine.drive(Accepting())
+            return try await room.prepareToSend() == .ready
+        }
+        try await machine.shutdown()
+    }
+
+    private func assertCancelled<R>(_ task: Task<R, any Error>, line: UInt = #line) async {
+        do {
+            let result = try await task.value
+            XCTFail("expected to be cancelled, got \(result)", line: line)
+        } catch {
+            XCTAssertTrue(error is CancellationError, "\(error)", line: line)
+        }
+    }
+}

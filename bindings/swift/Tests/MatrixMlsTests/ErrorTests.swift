@@ -1,0 +1,189 @@
+// Every variant of `MlsError`, caught by its type, with its code.
+
+import Foundation
+import MatrixClientSample
+import MatrixMls
+import XCTest
+
+final class ErrorTests: DirectoryTestCase {
+    func testAWrongArgumentIsNamed() async throws {
+        let machine = try await open(directory)
+        let room = try machine.room(roomId: testRoomId)
+        let other = directory.appendingPathComponent("other")
+        func named(
+            _ argument: String, _ code: String, line: UInt = #line, _ call: () async throws -> some Any
+        ) async throws {
+            let error = try await fails("InvalidInput", code, line: line, call)
+            XCTAssertTrue(error.reason.contains(argument), "\(argument) in: \(error.reason)", line: line)
+            XCTAssertFalse(error.retryable, line: line)
+        }
+        try await named("user_id", "bad_user_id") { try await MlsMachine.open(config: config(other, userId: "alice")) }
+        try await named("device_id", "bad_device_id") { try await MlsMachine.open(config: config(other, deviceId: "")) }
+        try await named("store_key", "bad_store_key") { try await open(other, .raw(key: Data(count: 31))) }
+        try await named("store_key", "bad_store_key") { try await machine.changeStoreKey(newKey: .passphrase(passphrase: "")) }
+        try await named("room_id", "bad_room_id") { try machine.room(roomId: "room") }
+        try await named("user_ids", "bad_user_id") { try await room.setMembers(userIds: ["bob"]) }
+        try await named("settings", "bad_settings") {
+            try await room.enable(settings: RoomSettings(rotateAfterMessages: 0))
+        }
+        try await named("content", "bad_content") { try await room.encrypt(eventType: "m.test", content: "[]") }
+        try await named("event", "not_encrypted") {
+            try await room.decrypt(event: #"{"type":"m.room.message","sender":"@a:b","content":{}}"#)
+        }
+        try await named("id", "bad_request_id") {
+            try await machine.markRequestAsSent(id: "first", status: 200, body: Data())
+        }
+        try await named("status", "bad_status") {
+            try await machine.markRequestAsSent(id: "1", answer: Answer(status: -1, body: Data()))
+        }
+        try await named("sync response", "bad_sync_response") { try syncChangesFromResponse(response: "[]") }
+        try await named("sync response", "bad_sync_response") { try SyncChanges.fromSyncResponse("[]") }
+        try await machine.shutdown()
+    }
+
+    func testWhatIsWrongWithAStoreIsTold() async throws {
+        let machine = try await open(directory)
+        try await fails("StoreInUse", "store_in_use") { try await open(self.directory) }
+        try await machine.shutdown()
+        try await fails("Closed", "closed") { try await machine.rooms() }
+        try await fails("StoreWrongKey", "store_wrong_key") {
+            try await open(self.directory, .passphrase(passphrase: "secret"))
+        }
+        try await fails("StoreIo", "store_missing") {
+            try await MlsReader.open(storePath: self.directory.appendingPathComponent("none").path, storeKey: testKey)
+        }
+        let file = directory.appendingPathComponent("file")
+        try Data(count: 3).write(to: file)
+        try await fails("StoreIo", "store_io") { try await open(file) }
+
+        let database = directory.appendingPathComponent("matrix-mls.db")
+        let whole = try Data(contentsOf: database)
+        // Bytes 60 to 63 of an SQLite file are its user version: here, the schema's.
+        var newer = whole
+        newer[63] = 99
+        try newer.write(to: database)
+        try await fails("StoreTooNew", "store_too_new") { try await open(self.directory) }
+        try Data("no database at all".utf8).write(to: database)
+        try await fails("StoreDamaged", "store_damaged") { try await open(self.directory) }
+        try whole.write(to: database)
+        try await open(directory).shutdown()
+    }
+
+    func testWhatIsWrongInARoomIsTold() async throws {
+        let (alice, bob) = (try await account("alice"), try await account("bob"))
+        let roomId = try await roomOf(alice, bob)
+        let (room, bobsRoom) = (try alice.machine.room(roomId: roomId), try bob.machine.room(roomId: roomId))
+        try await fails("NotInGroup", "not_in_group") {
+            try await alice.machine.room(roomId: "!other:example.org").members()
+        }
+        let tooMuch = String(decoding: try writeJson(["body": String(repeating: "x", count: 70_000)]), as: UTF8.self)
+        try await fails("TooLarge", "too_large") {
+            try await room.encrypt(eventType: "m.room.message", content: tooMuch)
+        }
+
+        try await room.rotateKeys()
+        try await alice.send("in a new epoch", to: roomId)
+        let sealed = try await alice.encryptedEvents(roomId).last ?? "none"
+        let early = try await fails("UnknownEpoch", "unknown_epoch") { try await bobsRoom.decrypt(event: sealed) }
+        XCTAssertTrue(early.retryable)
+        let forged = try changing(sealed) { content in
+            var bytes = Array(try content.text("ciphertext").utf8)
+            bytes[100] = bytes[100] == UInt8(ascii: "A") ? UInt8(ascii: "B") : UInt8(ascii: "A")
+            content["ciphertext"] = String(decoding: bytes, as: UTF8.self)
+        }
+        try await fails("Rejected", "bad_message") { try await room.decrypt(event: forged) }
+        let elsewhere = try changing(sealed) { content in
+            content["ciphertext"] = ["url": "mxc://a/b", "size": 70_000, "sha256": "AAAA"] as Json
+        }
+        try await fails("Unsupported", "value_in_media") { try await room.decrypt(event: elsewhere) }
+        try await finish(alice, bob)
+    }
+
+    private func changing(_ event: String, _ change: (inout Json) throws -> Void) throws -> String {
+        var event = try readJson(Data(event.utf8))
+        var content = event["content"] as? Json ?? [:]
+        try change(&content)
+        event["content"] = content
+        return String(decoding: try writeJson(event), as: UTF8.self)
+    }
+
+    func testAMessageForAMemberWhoIsNotInTheGroupYetIsNotSealed() async throws {
+        let machine = try await open(directory)
+        let room = try await machine.enableAlone()
+        try await room.setMembers(userIds: [ownUserId, "@bob:example.org"])
+        let error = try await fails("NotReady", "not_ready") {
+            try await room.encrypt(eventType: "m.test", content: "{}")
+        }
+        XCTAssertTrue(error.retryable)
+        try await machine.shutdown()
+    }
+
+    func testTwoCommitsOnOneEpochAreAnErrorOfThatEventAlone() async throws {
+        let (alice, bob) = (try await account("alice"), try await account("bob"))
+        let roomId = try await roomOf(alice, bob)
+        for client in [alice, bob] {
+            try await client.machine.room(roomId: roomId).rotateKeys()
+            try await client.prepare(roomId)
+        }
+        var forks: [MlsError] = []
+        for client in [alice, bob] {
+            let events = try await client.events(roomId)
+            for result in try await client.machine.room(roomId: roomId).receiveEvents(events: events) {
+                if case .waiting(let error) = result.outcome { forks.append(error) }
+            }
+        }
+        let fork = try XCTUnwrap(forks.first { variant($0) == "Forked" }, "\(forks)")
+        check(fork, "Forked", "forked")
+        XCTAssertTrue(fork.retryable)
+        try await finish(alice, bob)
+    }
+
+    func testABadToDeviceEventFailsAlone() async throws {
+        let machine = try await open(directory)
+        let another = #"{"type":"m.dummy","sender":"@bob:example.org","content":{}}"#
+        let changes = SyncChanges(toDevice: [another, "no JSON", another], nextBatch: "s1")
+        let results = try await machine.receiveSync(changes: changes).toDevice
+        XCTAssertEqual(results.count, 3)
+        XCTAssertEqual([results[0], results[2]], [.ignored, .ignored])
+        guard case .failed(let error) = results[1] else {
+            return XCTFail("\(results)")
+        }
+        check(error, "Rejected", "malformed_event")
+        try await machine.shutdown()
+    }
+
+    /// Also the variants that take a full disk or a defect to happen, and the list itself.
+    func testEveryVariantHasCodeReasonAndRetryable() throws {
+        let (code, reason, retryable) = ("a_code", "a sentence", true)
+        let made: [MlsError] = [
+            .InvalidInput(code: code, reason: reason, retryable: retryable),
+            .StoreWrongKey(code: code, reason: reason, retryable: retryable),
+            .StoreDamaged(code: code, reason: reason, retryable: retryable),
+            .StoreTooNew(code: code, reason: reason, retryable: retryable),
+            .StoreFull(code: code, reason: reason, retryable: retryable),
+            .StoreInUse(code: code, reason: reason, retryable: retryable),
+            .StoreIo(code: code, reason: reason, retryable: retryable),
+            .Closed(code: code, reason: reason, retryable: retryable),
+            .NotInGroup(code: code, reason: reason, retryable: retryable),
+            .NotReady(code: code, reason: reason, retryable: retryable),
+            .TooLarge(code: code, reason: reason, retryable: retryable),
+            .UnknownEpoch(code: code, reason: reason, retryable: retryable),
+            .Forked(code: code, reason: reason, retryable: retryable),
+            .Rejected(code: code, reason: reason, retryable: retryable),
+            .Unsupported(code: code, reason: reason, retryable: retryable),
+            .Internal(code: code, reason: reason, retryable: retryable),
+        ]
+        for made in made {
+            let thrown: any Error = made
+            do {
+                throw thrown
+            } catch let error as MlsError {
+                check(error, variant(made), code)
+                XCTAssertEqual(error.reason, reason)
+                XCTAssertTrue(error.retryable)
+            }
+            XCTAssertTrue(thrown.localizedDescription.contains(code), thrown.localizedDescription)
+        }
+        XCTAssertEqual(made.map(variant), try listedErrors())
+    }
+}

@@ -1,0 +1,213 @@
+// What the tests stand on: machines in directories of their own, accounts on the homeserver that the test command
+// started, and the errors that are expected.
+
+import Foundation
+import MatrixClientSample
+import XCTest
+
+import MatrixMls
+
+/// A test that stops the run when it hangs: XCTest would wait for ever.
+class WatchedTestCase: XCTestCase {
+    override func setUpWithError() throws {
+        let name = name
+        let watchdog = DispatchWorkItem { fatalError("\(name) hangs") }
+        // Long enough for a slow machine; no test takes a tenth of it.
+        DispatchQueue.global().asyncAfter(deadline: .now() + 120, execute: watchdog)
+        addTeardownBlock { watchdog.cancel() }
+    }
+}
+
+/// A test with a directory of its own, deleted in the end.
+class DirectoryTestCase: WatchedTestCase {
+    private(set) var directory = URL(fileURLWithPath: "/")
+
+    override func setUpWithError() throws {
+        try super.setUpWithError()
+        directory = try newDirectory()
+    }
+
+    override func tearDownWithError() throws {
+        try FileManager.default.removeItem(at: directory)
+    }
+}
+
+func newDirectory() throws -> URL {
+    let directory = FileManager.default.temporaryDirectory.appendingPathComponent("matrix-mls-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+    return directory
+}
+
+/// The homeserver of the test command.
+func homeserver() throws -> String {
+    guard let url = ProcessInfo.processInfo.environment["MATRIX_MLS_HOMESERVER"], !url.isEmpty else {
+        throw TestError("MATRIX_MLS_HOMESERVER is not set: run these tests with `cargo xtask test`")
+    }
+    return url
+}
+
+struct TestError: Error, CustomStringConvertible {
+    let description: String
+
+    init(_ description: String) {
+        self.description = description
+    }
+}
+
+let testKey = StoreKey.raw(key: Data(repeating: 7, count: 32))
+let ownUserId = "@alice:example.org"
+let testRoomId = "!room:example.org"
+
+func config(
+    _ directory: URL, _ storeKey: StoreKey = testKey, userId: String = ownUserId, deviceId: String = "PHONE"
+) -> MachineConfig {
+    MachineConfig(
+        userId: userId, deviceId: deviceId, storePath: directory.path, storeKey: storeKey, publishing: .alone)
+}
+
+func open(_ directory: URL, _ storeKey: StoreKey = testKey) async throws -> MlsMachine {
+    try await MlsMachine.open(config: config(directory, storeKey))
+}
+
+/// A homeserver that takes everything.
+struct Accepting: Transport {
+    func send(_ request: OutgoingRequest) async throws -> Answer {
+        let body =
+            if request.path.contains("/keys/upload") {
+                #"{"one_time_key_counts":{}}"#
+            } else if request.path.contains("/keys/query") {
+                #"{"device_keys":{}}"#
+            } else {
+                #"{"event_id":"$\#(UUID().uuidString)"}"#
+            }
+        return Answer(status: 200, body: Data(body.utf8))
+    }
+}
+
+extension MlsMachine {
+    /// Makes a room's group without a homeserver: the device is alone in it.
+    func enableAlone(_ roomId: String = testRoomId, _ settings: RoomSettings = RoomSettings()) async throws -> MlsRoom {
+        let room = try room(roomId: roomId)
+        try await room.setMembers(userIds: [userId()])
+        try await room.enable(settings: settings)
+        try await drive(Accepting())
+        try await prepare(room, Accepting())
+        return room
+    }
+}
+
+/// A new account on the homeserver, its keys published.
+func account(_ name: String) async throws -> MatrixClient {
+    let device = MatrixClient.Device(id: "PHONE", directory: try newDirectory(), storeKey: testKey)
+    let user = "\(name)-\(UUID().uuidString.prefix(8).lowercased())"
+    let client = try await MatrixClient.register(try homeserver(), user: user, password: "secret", device: device)
+    try await client.settle()
+    return client
+}
+
+/// A room whose group has both devices in it.
+func roomOf(_ alice: MatrixClient, _ bob: MatrixClient) async throws -> String {
+    let roomId = try await alice.createRoom(invite: [bob.userId])
+    try await bob.join(roomId)
+    try await alice.settle()
+    try await alice.enable(roomId)
+    try await alice.prepare(roomId)
+    try await bob.settle()
+    return roomId
+}
+
+/// Closes accounts and deletes what they kept.
+func finish(_ clients: MatrixClient...) async throws {
+    for client in clients {
+        try await client.close()
+        try FileManager.default.removeItem(at: client.store.deletingLastPathComponent())
+    }
+}
+
+/// The variant's name as api.txt has it. Without a default, so that a new variant does not compile.
+func variant(_ error: MlsError) -> String {
+    switch error {
+    case .InvalidInput: "InvalidInput"
+    case .StoreWrongKey: "StoreWrongKey"
+    case .StoreDamaged: "StoreDamaged"
+    case .StoreTooNew: "StoreTooNew"
+    case .StoreFull: "StoreFull"
+    case .StoreInUse: "StoreInUse"
+    case .StoreIo: "StoreIo"
+    case .Closed: "Closed"
+    case .NotInGroup: "NotInGroup"
+    case .NotReady: "NotReady"
+    case .TooLarge: "TooLarge"
+    case .UnknownEpoch: "UnknownEpoch"
+    case .Forked: "Forked"
+    case .Rejected: "Rejected"
+    case .Unsupported: "Unsupported"
+    case .Internal: "Internal"
+    }
+}
+
+/// The error must be of this variant and have this code.
+func check(_ error: MlsError, _ expected: String, _ code: String, line: UInt = #line, file: StaticString = #filePath) {
+    XCTAssertEqual(variant(error), expected, "\(error)", file: file, line: line)
+    XCTAssertEqual(error.code, code, "\(error)", file: file, line: line)
+    XCTAssertFalse(error.reason.isEmpty, "\(error)", file: file, line: line)
+}
+
+/// The call must fail with this variant and this code.
+@discardableResult
+func fails<R>(
+    _ expected: String, _ code: String, line: UInt = #line, file: StaticString = #filePath, _ call: () async throws -> R
+) async throws -> MlsError {
+    do {
+        let result = try await call()
+        throw TestError("line \(line): expected \(expected), got \(result)")
+    } catch let error as MlsError {
+        check(error, expected, code, line: line, file: file)
+        return error
+    }
+}
+
+/// Comes back when the condition holds; a test that waits this long hangs, and fails.
+func until(_ what: String, _ condition: () async throws -> Bool) async throws {
+    for _ in 0..<60_000 {
+        if try await condition() { return }
+        try await Task.sleep(nanoseconds: 1_000_000)
+    }
+    throw TestError("waited in vain: \(what)")
+}
+
+/// What several tasks and threads write down.
+final class Record<Element: Sendable>: @unchecked Sendable {
+    private let lock = NSLock()
+    private var elements: [Element] = []
+
+    var all: [Element] { lock.withLock { elements } }
+
+    func add(_ element: Element) {
+        lock.withLock { elements.append(element) }
+    }
+}
+
+/// The name of the thread that runs this.
+func threadName() -> String {
+    #if os(Linux)
+        // The function for it is in a header that Glibc's module leaves out.
+        return (try? String(contentsOfFile: "/proc/thread-self/comm", encoding: .utf8)) ?? ""
+    #else
+        var name = [CChar](repeating: 0, count: 64)
+        pthread_getname_np(pthread_self(), &name, name.count)
+        return String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    #endif
+}
+
+/// The `body` of a message.
+func text(_ message: DecryptedMessage) throws -> String {
+    try readJson(Data(message.content.utf8)).text("body")
+}
+
+/// The event that carries sealed content, as JSON.
+func event(_ content: String, from sender: String) throws -> String {
+    let content = try readJson(Data(content.utf8))
+    let event: Json = ["type": "m.room.encrypted", "sender": sender, "content": content]
+    return String(decoding: try writeJson(event), as: UTF8.self)
+}

@@ -1,0 +1,155 @@
+// Messages through the generated code: what is in them, how many at once, and who else may read.
+
+import Foundation
+import MatrixClientSample
+import MatrixMls
+import XCTest
+
+final class MessageTests: WatchedTestCase {
+    func testTwoMachinesOfOneProcessTalkAndTheRoomSaysWhoIsInIt() async throws {
+        let (alice, bob) = (try await account("alice"), try await account("bob"))
+        let roomId = try await roomOf(alice, bob)
+        try await alice.send("Hello, Bob", to: roomId)
+        let message = try await bob.settle()[0]
+        XCTAssertEqual(try text(message), "Hello, Bob")
+        XCTAssertEqual([message.senderUserId, message.senderDeviceId], [alice.userId, "PHONE"])
+        XCTAssertEqual(message.eventType, "m.room.message")
+        try await bob.send("Hello, Alice", to: roomId)
+        let answers = try await alice.settle()
+        XCTAssertEqual(try answers.map(text).last, "Hello, Alice")
+
+        let room = try alice.machine.room(roomId: roomId)
+        XCTAssertEqual(room.roomId(), roomId)
+        let (isEnabled, rooms, members) = (
+            try await room.isEnabled(), try await alice.machine.rooms(), try await room.members()
+        )
+        XCTAssertTrue(isEnabled)
+        XCTAssertEqual(rooms, [roomId])
+        XCTAssertEqual(Set(members.map(\.userId)), [alice.userId, bob.userId])
+        XCTAssertFalse(members.contains { $0.trust == .conflicting })
+        XCTAssertEqual(members.filter(\.isOwnDevice).map(\.userId), [alice.userId])
+        let (epochs, plan) = (try await room.epochs(), try await room.prepareToSend())
+        XCTAssertEqual(epochs.filter(\.isHead).count, 1)
+        XCTAssertEqual(plan, .ready)
+
+        let bobsRoom = try bob.machine.room(roomId: roomId)
+        try await bobsRoom.leave()
+        try await fails("NotInGroup", "not_in_group") { try await bobsRoom.members() }
+        try await finish(alice, bob)
+    }
+
+    func testAnyTextSurvivesAndSoDoesALargeOne() async throws {
+        let (alice, bob) = (try await account("alice"), try await account("bob"))
+        let roomId = try await roomOf(alice, bob)
+        let texts = [
+            "👩‍👩‍👧‍👦 🏳️‍🌈", "שלום עולם, مرحبا", "e\u{301}\u{323} ≠ \u{1EB9}\u{301}", "\u{0} and \u{1F}",
+            "\"quoted\" \\ back\nslash\t", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢", "\u{FEFF}marked", "", String(repeating: "x", count: 40_000),
+        ]
+        for text in texts {
+            try await alice.send(text, to: roomId)
+        }
+        try await bob.settle()
+        let read = try await bob.history(roomId).map { $0.text ?? "unreadable \($0.eventId)" }
+        // Scalars, since strings that look the same are equal in Swift.
+        XCTAssertEqual(read.map { Array($0.unicodeScalars) }, texts.map { Array($0.unicodeScalars) })
+        try await finish(alice, bob)
+    }
+
+    func testAThousandOperationsAtOnceAllGetTheirOwnAnswer() async throws {
+        let (alice, bob) = (try await account("alice"), try await account("bob"))
+        let roomId = try await roomOf(alice, bob)
+        let (room, bobsRoom) = (try alice.machine.room(roomId: roomId), try bob.machine.room(roomId: roomId))
+        let events = try await withThrowingTaskGroup(of: (Int, String)?.self) { group -> [(Int, String)] in
+            for number in 0..<500 {
+                group.addTask {
+                    let content = try await alice.machine.encrypt(
+                        in: room, eventType: "m.test", content: #"{"number":\#(number)}"#, transport: alice.transport)
+                    return (number, try event(content, from: alice.userId))
+                }
+                group.addTask {
+                    switch number % 5 {
+                    case 0: guard try await room.members().count == 2 else { throw TestError("members") }
+                    case 1: guard try await !room.epochs().isEmpty else { throw TestError("epochs") }
+                    case 2: guard try await alice.machine.rooms() == [roomId] else { throw TestError("rooms") }
+                    case 3: _ = try await alice.machine.outgoingRequests()
+                    default: guard try await room.isEnabled() else { throw TestError("enabled") }
+                    }
+                    return nil
+                }
+            }
+            var events: [(Int, String)] = []
+            for try await case let event? in group {
+                events.append(event)
+            }
+            return events
+        }
+        XCTAssertEqual(Set(events.map(\.0)), Set(0..<500))
+        try await bob.settle()
+        try await withThrowingTaskGroup(of: (Int, String).self) { group in
+            for (number, event) in events {
+                group.addTask { (number, try await bobsRoom.decrypt(event: event).content) }
+            }
+            for try await (number, content) in group {
+                XCTAssertEqual(content, #"{"number":\#(number)}"#)
+            }
+        }
+        try await finish(alice, bob)
+    }
+
+    func testEventsCanBeFedByRoomInAnyOrderAndTwice() async throws {
+        let (alice, bob) = (try await account("alice"), try await account("bob"))
+        let roomId = try await roomOf(alice, bob)
+        try await alice.send("one", to: roomId)
+        try await alice.machine.room(roomId: roomId).rotateKeys()
+        try await alice.send("two", to: roomId)
+        let events = try await alice.events(roomId)
+        let room = try bob.machine.room(roomId: roomId)
+        _ = try await room.receiveEvents(events: events.reversed())
+        let results = try await room.receiveEvents(events: events)
+        XCTAssertEqual(results.count, events.count)
+        let texts = try results.compactMap { result -> String? in
+            if case .message(let message) = result.outcome { try text(message) } else { nil }
+        }
+        XCTAssertEqual(texts, ["one", "two"])
+        try await finish(alice, bob)
+    }
+
+    func testAReaderReadsBesideTheMachine() async throws {
+        let (alice, bob) = (try await account("alice"), try await account("bob"))
+        let roomId = try await roomOf(alice, bob)
+        try await alice.send("for the notification", to: roomId)
+        let event = try await bob.encryptedEvents(roomId).last ?? "none"
+        let reader = try await MlsReader.open(storePath: bob.store.path, storeKey: testKey)
+        let beside = try await reader.decrypt(roomId: roomId, event: event)
+        XCTAssertEqual(try text(beside), "for the notification")
+        let error = try await fails("InvalidInput", "bad_room_id") {
+            try await reader.decrypt(roomId: "room", event: event)
+        }
+        XCTAssertTrue(error.reason.contains("room_id"), error.reason)
+        try await bob.close()
+        let alone = try await reader.decrypt(roomId: roomId, event: event)
+        XCTAssertEqual(alone, beside)
+        try await fails("StoreWrongKey", "store_wrong_key") {
+            try await MlsReader.open(storePath: bob.store.path, storeKey: .raw(key: Data(count: 32)))
+        }
+        try await finish(alice, bob)
+    }
+
+    func testKeysOfAnOlmMachineGetTheCredentialBesideTheirOwn() async throws {
+        let client = try await account("alice")
+        let own: Json = [
+            "user_id": client.userId, "device_id": "PHONE", "algorithms": [], "keys": [:] as Json,
+            "signatures": [:] as Json,
+        ]
+        let signed = try await client.machine.signDeviceKeys(
+            deviceKeys: String(decoding: try writeJson(own), as: UTF8.self))
+        let keys = try readJson(Data(signed.deviceKeys.utf8))["keys"] as? Json
+        XCTAssertEqual(keys?.isEmpty, false)
+        XCTAssertNoThrow(try readJson(Data(signed.toSign.utf8)))
+        let error = try await fails("InvalidInput", "bad_device_keys") {
+            try await client.machine.signDeviceKeys(deviceKeys: "{}")
+        }
+        XCTAssertFalse(error.retryable)
+        try await finish(client)
+    }
+}

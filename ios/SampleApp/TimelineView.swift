@@ -1,0 +1,74 @@
+/// One room: what was said, and saying something.
+
+import MatrixMlsSampleModel
+import SwiftUI
+
+struct TimelineView: View {
+    @ObservedObject var model: SampleModel
+    let room: RoomRow
+    @State private var draft = ""
+    @State private var isSending = false
+
+    private var title: String { room.joined.count > 1 ? "\(room.name) (\(room.joined.count))" : room.name }
+    private var rows: [TimelineRow] { model.state.timelines[room.id] ?? [] }
+
+    var body: some View {
+        VStack(spacing: 0) {
+            ScrollViewReader { scroll in
+                List(rows) { row in
+                    MessageView(row: row, isOwn: row.sender == model.state.userId)
+                        .listRowSeparator(.hidden)
+                }
+                .listStyle(.plain)
+                .onChange(of: rows.last?.id) { last in
+                    if let last { scroll.scrollTo(last, anchor: .bottom) }
+                }
+            }
+            HStack {
+                TextField("Message", text: $draft)
+                    .textFieldStyle(.roundedBorder)
+                Button("Send", action: send)
+                    .disabled(draft.isEmpty || isSending)
+            }
+            .padding()
+        }
+        .navigationTitle(title)
+        .navigationBarTitleDisplayMode(.inline)
+        .task { await model.openTimeline(room.id) }
+    }
+
+    private func send() {
+        let text = draft
+        isSending = true
+        Task {
+            // The draft stays until the homeserver has the message.
+            let sent = await BackgroundTime.use("send") { await model.send(text, to: room.id) }
+            if sent && draft == text { draft = "" }
+            isSending = false
+        }
+    }
+}
+
+/// One message.
+struct MessageView: View {
+    let row: TimelineRow
+    let isOwn: Bool
+
+    var body: some View {
+        VStack(alignment: isOwn ? .trailing : .leading, spacing: 2) {
+            HStack(spacing: 4) {
+                if row.isSuspect { Image(systemName: "exclamationmark.triangle") }
+                Text(row.sender)
+            }
+            .font(.caption)
+            .foregroundColor(.secondary)
+            switch row.content {
+            case .text(let text):
+                Text(text)
+            case .unreadable:
+                Text("This message cannot be read yet").italic().foregroundColor(.secondary)
+            }
+        }
+        .frame(maxWidth: .infinity, alignment: isOwn ? .trailing : .leading)
+    }
+}

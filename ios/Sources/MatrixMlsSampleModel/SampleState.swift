@@ -1,0 +1,117 @@
+/// Everything the screens show, as one value: a view draws it, a test compares it.
+
+import Foundation
+import MatrixMls
+
+/// What the app shows.
+public struct SampleState: Sendable, Equatable {
+    /// Where the app is between starting and talking.
+    public enum Phase: Sendable, Equatable {
+        /// It has not looked yet whether somebody is logged in.
+        case starting
+        /// Nobody is.
+        case loggedOut
+        /// It is logging in.
+        case loggingIn
+        /// A device is logged in and its store is open.
+        case running
+    }
+
+    /// Whether the homeserver was reached last time.
+    public enum Connection: Sendable, Equatable {
+        /// It has not been tried yet, or the app is suspended.
+        case idle
+        /// It was.
+        case online
+        /// It was not, and why. The app goes on trying.
+        case offline(String)
+    }
+
+    /// Where the app is.
+    public internal(set) var phase = Phase.starting
+    /// Whether the homeserver can be reached.
+    public internal(set) var connection = Connection.idle
+    /// Who is logged in.
+    public internal(set) var userId: String?
+    /// As which device.
+    public internal(set) var deviceId: String?
+    /// The rooms, by name.
+    public internal(set) var rooms: [RoomRow] = []
+    /// What was said in the rooms that were looked at, by room.
+    public internal(set) var timelines: [String: [TimelineRow]] = [:]
+    /// What went wrong with what the user did last, as a sentence.
+    public internal(set) var problem: String?
+
+    /// Nothing yet.
+    public init() {}
+}
+
+/// A line of the room list.
+public struct RoomRow: Sendable, Equatable, Codable, Identifiable {
+    /// The Matrix room id.
+    public let id: String
+    /// What the room is called; its id when it has no name.
+    public internal(set) var name: String
+    /// Whether the user has been invited and not yet joined.
+    public internal(set) var isInvitation: Bool
+    /// Whether the room says that it uses MLS.
+    public internal(set) var usesMls: Bool
+    /// The users who have joined, as far as the syncs said. What the engine works with is its own.
+    public internal(set) var joined: Set<String> = []
+}
+
+/// A message of a timeline.
+public struct TimelineRow: Sendable, Equatable, Identifiable {
+    /// What a message shows.
+    public enum Content: Sendable, Equatable {
+        /// What was written.
+        case text(String)
+        /// It cannot be read, or not yet: the engine's code for why.
+        case unreadable(code: String)
+    }
+
+    /// The Matrix event id.
+    public let id: String
+    /// Who sent it.
+    public let sender: String
+    /// From which device, where the message was opened.
+    public let senderDevice: String?
+    /// What it says.
+    public let content: Content
+    /// Whether the sender's published keys name another credential: somebody is lying.
+    public let isSuspect: Bool
+
+    /// A message that was opened.
+    init(id: String, _ message: DecryptedMessage) {
+        struct Body: Decodable { let body: String }
+        let body = try? JSONDecoder().decode(Body.self, from: Data(message.content.utf8)).body
+        self.id = id
+        sender = message.senderUserId
+        senderDevice = message.senderDeviceId
+        content = .text(body ?? message.eventType)
+        isSuspect = message.senderTrust == .conflicting
+    }
+
+    /// A message that was not.
+    init(id: String, sender: String, code: String) {
+        self.id = id
+        self.sender = sender
+        senderDevice = nil
+        content = .unreadable(code: code)
+        isSuspect = false
+    }
+
+    /// Whether it was opened.
+    public var isReadable: Bool {
+        if case .text = content { return true }
+        return false
+    }
+}
+
+extension [TimelineRow] {
+    /// Puts a row where it belongs: in the place of the same event, or at the end. What was read stays read.
+    mutating func upsert(_ row: TimelineRow) {
+        guard let index = firstIndex(where: { $0.id == row.id }) else { return append(row) }
+        if row.isReadable || !self[index].isReadable { self[index] = row }
+    }
+}

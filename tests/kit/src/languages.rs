@@ -1,0 +1,216 @@
+//! The scenario between languages: devices in processes of their own, each in the language of its
+//! app, in one MLS room. Like the story, every sentence was checked just before it is told.
+
+use std::collections::BTreeSet;
+
+use tempfile::TempDir;
+
+use crate::{
+    Homeserver, KitError,
+    process::DeviceProcess,
+    story::{Listener, StoryError, expect},
+};
+
+/// A language, and the shell command that runs its device.
+#[derive(Debug, Clone)]
+pub struct Language {
+    /// `rust`, `kotlin`, `swift`; also the user's name.
+    pub name: String,
+    /// The command, without the four arguments.
+    pub command: String,
+}
+
+struct Member {
+    user_id: String,
+    device: DeviceProcess,
+    directory: TempDir,
+    language: Language,
+}
+
+impl Member {
+    fn name(&self) -> &str {
+        self.device.name()
+    }
+}
+
+struct Room<'a> {
+    id: String,
+    homeserver: &'a Homeserver,
+    members: Vec<Member>,
+    /// Every text that was sent, with its sender.
+    sent: Vec<String>,
+    tag: &'a str,
+}
+
+/// Tells it: the first makes the room, each talks, the second rotates, the last is removed, the first
+/// starts again from disk. Blocking.
+pub fn tell(
+    homeserver: &Homeserver,
+    languages: &[Language],
+    tag: &str,
+    listener: &mut dyn Listener,
+) -> Result<(), StoryError> {
+    let mut room = enter(homeserver, languages, tag, listener)?;
+    listener.chapter(&format!("{} makes an MLS room, and all talk", room.members[0].name()));
+    talk(&mut room, "hello 👋 grüße", listener)?;
+
+    let renews = room.members.len().min(2) - 1;
+    listener.chapter(&format!("{} renews its keys", room.members[renews].name()));
+    let before = look(&mut room, 0)?.epoch;
+    let step = format!("rotate {}", room.id);
+    room.members[renews].device.does(&step)?;
+    talk(&mut room, "fresh keys", listener)?;
+    let after = look(&mut room, 0)?.epoch;
+    expect("whether the epoch changed", &true, &(before != after))?;
+
+    if room.members.len() > 2 {
+        remove(&mut room, listener)?;
+    }
+    restart(&mut room, listener)?;
+    for member in room.members {
+        member.device.quit()?;
+    }
+    Ok(())
+}
+
+fn start(
+    homeserver: &Homeserver,
+    language: &Language,
+    directory: &TempDir,
+    tag: &str,
+) -> Result<DeviceProcess, StoryError> {
+    let (user, path) = (format!("{}{tag}", language.name), directory.path().to_string_lossy());
+    let arguments = [homeserver.base_url(), &*path, &user, "PHONE"];
+    Ok(DeviceProcess::start(&language.name, &language.command, arguments)?)
+}
+
+fn enter<'a>(
+    homeserver: &'a Homeserver,
+    languages: &[Language],
+    tag: &'a str,
+    listener: &mut dyn Listener,
+) -> Result<Room<'a>, StoryError> {
+    listener.chapter(&format!("{} devices, each in a process of its own", languages.len()));
+    let mut members = Vec::new();
+    for language in languages {
+        let directory = tempfile::tempdir().map_err(KitError::io("making a directory"))?;
+        let mut device = start(homeserver, language, &directory, tag)?;
+        let said = device.does("register")?;
+        let user_id = said.iter().find_map(|line| line.strip_prefix("user "));
+        let user_id = user_id.ok_or_else(|| not_said(&device, "register", &said))?.to_owned();
+        device.does("settle")?;
+        listener.line(&format!("{} has published its keys", device.name()));
+        members.push(Member { user_id, device, directory, language: language.clone() });
+    }
+    let others: Vec<String> = members[1..].iter().map(|member| member.user_id.clone()).collect();
+    let said = members[0].device.does(&format!("create-room {}", others.join(" ")))?;
+    let id = said.iter().find_map(|line| line.strip_prefix("room "));
+    let id = id.ok_or_else(|| not_said(&members[0].device, "create-room", &said))?.to_owned();
+    for member in &mut members[1..] {
+        member.device.does(&format!("join {id}"))?;
+    }
+    members[0].device.does("settle")?;
+    members[0].device.does(&format!("enable {id}"))?;
+    members[0].device.does(&format!("prepare {id}"))?;
+    let mut room = Room { id, homeserver, members, sent: Vec::new(), tag };
+    let all: BTreeSet<String> =
+        room.members.iter().map(|member| format!("{}|PHONE", member.user_id)).collect();
+    for index in 0..room.members.len() {
+        let seen = look(&mut room, index)?;
+        expect("the devices in the group", &all, &seen.members)?;
+    }
+    Ok(room)
+}
+
+fn not_said(device: &DeviceProcess, step: &str, said: &[String]) -> StoryError {
+    StoryError::NotAsTold {
+        step: format!("{}: {step}", device.name()),
+        expected: "what it made".to_owned(),
+        seen: format!("{said:?}"),
+    }
+}
+
+/// What a device sees of a room.
+struct Seen {
+    epoch: String,
+    members: BTreeSet<String>,
+    texts: Vec<String>,
+    unread: usize,
+}
+
+fn look(room: &mut Room<'_>, index: usize) -> Result<Seen, StoryError> {
+    let lines = room.members[index].device.does(&format!("look {}", room.id))?;
+    let of = |start: &str| {
+        let line = |line: &String| line.strip_prefix(start).map(ToOwned::to_owned);
+        lines.iter().filter_map(line).collect::<Vec<String>>()
+    };
+    Ok(Seen {
+        epoch: of("epoch ").concat(),
+        members: of("member ").into_iter().collect(),
+        texts: of("text "),
+        unread: of("unread ").len(),
+    })
+}
+
+/// Each sends; each reads all that was ever sent; all are in one epoch.
+fn talk(room: &mut Room<'_>, words: &str, listener: &mut dyn Listener) -> Result<(), StoryError> {
+    for index in 0..room.members.len() {
+        let member = &mut room.members[index];
+        member.device.does("settle")?;
+        let text = format!("{words} from {}", member.name());
+        member.device.does(&format!("send {} {text}", room.id))?;
+        member.device.does("settle")?;
+        room.sent.push(format!("{}|PHONE {text}", member.user_id));
+    }
+    let mut epochs = BTreeSet::new();
+    for index in 0..room.members.len() {
+        let seen = look(room, index)?;
+        let step = format!("what {} reads", room.members[index].name());
+        expect(&step, &room.sent, &seen.texts)?;
+        expect(&step, &0, &seen.unread)?;
+        epochs.insert(seen.epoch);
+    }
+    expect("in how many epochs they are", &1, &epochs.len())?;
+    let number = epochs.iter().flat_map(|epoch| epoch.split(' ').next()).collect::<String>();
+    listener.line(&format!(
+        "each says “{words}”, and each reads all {} messages, in epoch {number}",
+        room.sent.len()
+    ));
+    Ok(())
+}
+
+fn remove(room: &mut Room<'_>, listener: &mut dyn Listener) -> Result<(), StoryError> {
+    let Some(mut gone) = room.members.pop() else { return Ok(()) };
+    listener.chapter(&format!("{} is removed", gone.name()));
+    let kick = format!("kick {} {}", room.id, gone.user_id);
+    room.members[0].device.does(&kick)?;
+    let before = room.sent.len();
+    for member in &mut room.members {
+        member.device.does("settle")?;
+    }
+    talk(room, "among us", listener)?;
+    let members = look(room, 1)?.members;
+    expect("how many devices are left in the group", &room.members.len(), &members.len())?;
+    // It goes on reading what it could read, and learns that it is out.
+    gone.device.does("settle")?;
+    let out = gone.device.does(&format!("look {}", room.id));
+    let new = match out {
+        Ok(lines) => lines.iter().filter(|line| line.starts_with("text ")).count(),
+        Err(_) => before,
+    };
+    expect("how many messages it reads", &before, &new)?;
+    let send = gone.device.does(&format!("send {} still here", room.id));
+    expect("whether it can still send", &true, &send.is_err())?;
+    listener.line(&format!("{} reads nothing new and cannot send", gone.name()));
+    Ok(gone.device.quit()?)
+}
+
+fn restart(room: &mut Room<'_>, listener: &mut dyn Listener) -> Result<(), StoryError> {
+    let first = room.members.remove(0);
+    listener.chapter(&format!("{} is started again from disk", first.name()));
+    first.device.quit()?;
+    let mut device = start(room.homeserver, &first.language, &first.directory, room.tag)?;
+    device.does("log-in")?;
+    room.members.insert(0, Member { device, ..first });
+    talk(room, "still here", listener)
+}
