@@ -126,15 +126,17 @@ fn join(slice: &Slice) -> Result<PathBuf, Failure> {
     Ok(joined)
 }
 
-/// The header and its module map, in a directory of their own.
+/// The header and its module map, in a directory of their own, and there in one with the module's name:
+/// two frameworks with a map each do not meet in the app's build.
 fn headers() -> Result<PathBuf, Failure> {
-    let directory = workspace().join("target/ios/headers");
+    let headers = workspace().join("target/ios/headers");
+    let directory = headers.join("MatrixMlsFFI");
     fs::create_dir_all(&directory).map_err(Failure::io(&directory))?;
     let header = workspace().join("bindings/swift/Sources/MatrixMlsFFI").join(HEADER);
     fs::copy(&header, directory.join(HEADER)).map_err(Failure::io(&header))?;
     let map = directory.join("module.modulemap");
     fs::write(&map, MODULE_MAP).map_err(Failure::io(&map))?;
-    Ok(directory)
+    Ok(headers)
 }
 
 fn zip(framework: &Path) -> Result<(), Failure> {
