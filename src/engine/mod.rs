@@ -289,6 +289,10 @@ impl Engine {
 
 /// Milliseconds since 1970; a clock before that counts as 1970.
 fn now_ms() -> u64 {
+    #[cfg(feature = "test-hooks")]
+    if let Some(now_ms) = crate::store::hooks::clock_ms() {
+        return now_ms;
+    }
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))

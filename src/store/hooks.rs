@@ -31,6 +31,9 @@ struct Trap {
     panics: bool,
 }
 
+/// What the clock of every machine of this process shows, in milliseconds since 1970; 0 for the real one.
+static CLOCK_MS: AtomicU64 = AtomicU64::new(0);
+
 static OPENED: Mutex<Vec<(String, u32, u32)>> = Mutex::new(Vec::new());
 static COMMITS: AtomicU64 = AtomicU64::new(0);
 
@@ -49,6 +52,17 @@ fn parse(text: &str) -> Option<Trap> {
 pub fn arm(point: &str, nth: u32) {
     *trap().lock().unwrap_or_else(PoisonError::into_inner) =
         Some(Trap { point: point.to_owned(), left: nth, panics: false });
+}
+
+/// Sets the clock of every machine of this process, in milliseconds since 1970; 0 lets them have the
+/// real one again.
+pub fn set_clock_ms(now_ms: u64) {
+    CLOCK_MS.store(now_ms, Ordering::SeqCst);
+}
+
+/// What [`set_clock_ms`] said.
+pub(crate) fn clock_ms() -> Option<u64> {
+    Some(CLOCK_MS.load(Ordering::SeqCst)).filter(|now_ms| *now_ms > 0)
 }
 
 /// Which messages this process has opened: the epoch's id in hex, the sender's leaf, the generation.
