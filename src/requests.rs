@@ -5,7 +5,7 @@
 //! byte for byte and with the same transaction id, so that sending it twice does no harm. What an
 //! answer means for the room or the device is decided in `engine::answers`.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use http::header::CONTENT_TYPE;
 use ruma::{
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// An HTTP request that the app sends to its homeserver with its own client and access token.
-#[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
+#[derive(Clone, PartialEq, Eq, uniffi::Record)]
 pub struct OutgoingRequest {
     /// Names the request in [`MlsMachine::mark_request_as_sent`](crate::MlsMachine::mark_request_as_sent).
     pub id: String,
@@ -40,6 +40,14 @@ pub struct OutgoingRequest {
     pub content_type: String,
     /// The body, to be sent as it is; empty for `GET`. Uploads to the media repository can have megabytes.
     pub body: Vec<u8>,
+}
+
+/// Without the body, which may be long and is nobody's business in a log.
+impl fmt::Debug for OutgoingRequest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, method, path, body, .. } = self;
+        write!(formatter, "OutgoingRequest({id}: {method} {path}, {} bytes)", body.len())
+    }
 }
 
 /// What became of a request, as the machine sees it.

@@ -87,7 +87,22 @@ impl Engine {
             Identity::load_or_create(tx, &opener.crypto, &user_id, &device_id, publishing)
                 .map_err(MlsError::from)
         })?;
-        Ok(Self { store, identity, work: Mutex::default(), opener, observers: Arc::default() })
+        let engine =
+            Self { store, identity, work: Mutex::default(), opener, observers: Arc::default() };
+        engine.check_copy()?;
+        Ok(engine)
+    }
+
+    /// A copy of the store may be older than what this device has sent since: then its keys were used.
+    fn check_copy(&self) -> Result<(), MlsError> {
+        let Some(mark) = self.store.file_mark() else { return Ok(()) };
+        self.turn(|turn| {
+            if turn.tx.is_copy(mark)? {
+                tracing::warn!("the store's file is a copy");
+                heal::distrust_store(turn)?;
+            }
+            Ok(turn.tx.adopt_file(mark)?)
+        })
     }
 
     pub(crate) fn identity(&self) -> &Identity {

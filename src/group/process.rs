@@ -182,8 +182,8 @@ fn own(
         return Ok(Processed::Known);
     }
     fetch::give_up(turn, room_id, event.as_str())?;
-    foreign::note(turn, room_id, epoch, heal::head_rank(turn, room)?.as_ref())?;
-    if room.head.is_some() {
+    let ahead = foreign::note(turn, room_id, epoch, heal::head_rank(turn, room)?.as_ref())?;
+    if ahead && room.head.is_some() {
         heal::need(turn, room_id, heal::Reason::OldCopy)?;
     }
     Ok(Processed::NotFollowed(MlsError::rejected(

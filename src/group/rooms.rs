@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde::{Deserialize, Serialize};
 
-use super::{EpochId, heal::Healing};
+use super::{EpochId, graph::Rank, heal::Healing};
 use crate::{
     devices,
     protocol::identifiers,
@@ -79,6 +79,9 @@ pub(crate) struct RoomRecord {
     /// What is being done because this device cannot go on by itself.
     #[serde(default)]
     pub(crate) healing: Option<Healing>,
+    /// The epoch by which this device joined anew after its store had turned out to be an older copy.
+    #[serde(default)]
+    pub(crate) trusted_from: Option<Rank>,
     /// When this device joined externally of late, in milliseconds since 1970.
     #[serde(default)]
     pub(crate) external_joins: Vec<u64>,
@@ -109,6 +112,7 @@ impl RoomRecord {
             rotate: false,
             rotated: None,
             healing: None,
+            trusted_from: None,
             external_joins: Vec::new(),
             fetched: 0,
             own_user_left: false,

@@ -263,7 +263,7 @@ fn noticed(turn: &Turn<'_>, room_id: &RoomId, message: &Message) -> Result<(), M
         && message.leaf == message.own_leaf
         && message.generation >= turn.tx.generation(epoch.namespace)?
     {
-        heal::need(turn, room_id, heal::Reason::OldCopy)?;
+        heal::forgotten_message(turn, room_id, &epoch.rank())?;
     }
     Ok(())
 }
