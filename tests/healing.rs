@@ -1,10 +1,8 @@
 //! Devices that cannot go on by themselves: without a group, without their state, on a branch that
 //! nobody else took, or with an older copy of their own store. All end in a working room.
 
-use std::path::Path;
-
 use matrix_mls::{MlsError, RoomSettings, Update, UpdateObserver};
-use matrix_mls_kit::{Client, ClientOptions, Homeserver, ReadEvent};
+use matrix_mls_kit::{Client, Homeserver, ReadEvent};
 
 /// Has everybody see everything.
 async fn quiet(clients: &[&Client]) {
@@ -140,19 +138,6 @@ async fn a_room_that_forbids_it_lets_nobody_join_by_itself() {
     assert!(texts(&laptop, &room).await.contains(&"to all".to_owned()));
 }
 
-fn copy(from: &Path, to: &Path) {
-    let _ = std::fs::remove_dir_all(to);
-    std::fs::create_dir_all(to).unwrap();
-    for file in std::fs::read_dir(from).unwrap() {
-        let file = file.unwrap();
-        if file.file_type().unwrap().is_dir() {
-            copy(&file.path(), &to.join(file.file_name()));
-        } else {
-            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
-        }
-    }
-}
-
 #[derive(Default)]
 struct Heard(std::sync::Mutex<Vec<Update>>);
 
@@ -167,20 +152,14 @@ impl UpdateObserver for Heard {
 /// Brings an older copy of Bob's store back: after it he has sent messages, and a commit if asked for.
 async fn restored(commits: bool) {
     let homeserver = Homeserver::embedded().unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let backup = tempfile::tempdir().unwrap();
     let alice = Client::register(&homeserver, "alice", "PHONE").await.unwrap();
-    let options =
-        ClientOptions { directory: Some(directory.path().to_owned()), ..ClientOptions::default() };
-    let mut bob = Client::register_with(&homeserver, "bob", "PHONE", options).await.unwrap();
+    let mut bob = Client::register(&homeserver, "bob", "PHONE").await.unwrap();
     quiet(&[&alice, &bob]).await;
     let room = alice.create_group(&[&bob], RoomSettings::default()).await.unwrap();
     alice.send_text(&room, "first").await.unwrap();
     quiet(&[&alice, &bob]).await;
     bob.send_text(&room, "before the backup").await.unwrap();
-    bob.close().await.unwrap();
-    copy(directory.path(), backup.path());
-    bob.restart().await.unwrap();
+    let backup = bob.back_up().await.unwrap();
     for number in 0..40 {
         bob.send_text(&room, &format!("after the backup {number}")).await.unwrap();
     }
@@ -189,9 +168,7 @@ async fn restored(commits: bool) {
         bob.send_text(&room, "with fresh keys").await.unwrap();
     }
     quiet(&[&alice]).await;
-    bob.close().await.unwrap();
-    copy(backup.path(), directory.path());
-    bob.restart().await.unwrap();
+    bob.restore_backup(&backup).await.unwrap();
     let heard = std::sync::Arc::new(Heard::default());
     let _watching = bob.machine().unwrap().subscribe(heard.clone()).await.unwrap();
     // Not a message with a generation that was used.

@@ -92,7 +92,10 @@ pub(crate) fn reselect(
     news: Option<(EpochId, &[DeviceName], &[DeviceName])>,
 ) -> Result<(), MlsError> {
     let mut room = rooms::get(turn.tx, room_id)?;
-    let kept = kept(turn.tx, &room)?;
+    let mut kept = kept(turn.tx, &room)?;
+    for epoch in &mut kept {
+        policy::reconsider(turn, &room, epoch)?;
+    }
     let mut best = None;
     for epoch in &kept {
         if !policy::is_refused(turn, &room, epoch, &kept)? {

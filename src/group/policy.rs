@@ -6,12 +6,13 @@
 //! then the head is chosen as if they, and all that follows them, did not exist.
 //!
 //! A doubt can be one's own: the news that explains a commit may come after it. So doubts are looked at
-//! again whenever they matter, and devices that come to know the same judge the same.
+//! again whenever they matter, are taken back for good when there is a reason, and devices that come to
+//! know the same judge the same.
 
 use ruma::RoomId;
 use serde::{Deserialize, Serialize};
 
-use super::{EpochRecord, Turn, rooms, rooms::RoomRecord};
+use super::{EpochRecord, Turn, graph, rooms, rooms::RoomRecord};
 use crate::{
     devices,
     error::MlsError,
@@ -29,6 +30,15 @@ pub(crate) enum Doubt {
     MemberRemoved(DeviceName),
     /// A device joined externally, which the room's settings forbid.
     JoinedExternally(DeviceName),
+    /// This device was invited by one whose user was not known to be in the room.
+    InvitedByStranger(DeviceName),
+}
+
+impl Doubt {
+    /// Whether a room that takes all commits still passes over this one.
+    fn always_counts(&self) -> bool {
+        matches!(self, Self::JoinedExternally(_) | Self::InvitedByStranger(_))
+    }
 }
 
 /// What is doubtful about a commit.
@@ -71,12 +81,40 @@ pub(crate) fn tell(turn: &Turn<'_>, room_id: &RoomId, committer: &DeviceName, do
 fn stands(tx: &Tx<'_>, room: &RoomRecord, doubt: &Doubt) -> Result<bool, StoreError> {
     Ok(match doubt {
         Doubt::StrangerAdded(device) => !rooms::is_known(tx, &room.room_id, &device.0)?,
+        Doubt::InvitedByStranger(device) => {
+            // Before anybody is known to be in the room, nobody is a stranger there.
+            !rooms::is_known(tx, &room.room_id, &device.0)? && rooms::has_members(tx, room)?
+        }
         Doubt::MemberRemoved(device) => {
             rooms::is_joined(tx, &room.room_id, &device.0)?
                 && devices::device(tx, &device.0, &device.1)?.is_some()
         }
         Doubt::JoinedExternally(_) => !room.settings.allow_external_joins,
     })
+}
+
+/// Takes back the doubts that have turned out to be one's own. Once there was a reason, it does not matter
+/// that it passes.
+pub(crate) fn reconsider(
+    turn: &Turn<'_>,
+    room: &RoomRecord,
+    epoch: &mut EpochRecord,
+) -> Result<(), MlsError> {
+    if epoch.doubts.is_empty() || !rooms::has_members(turn.tx, room)? {
+        return Ok(());
+    }
+    let mut standing = Vec::new();
+    for doubt in &epoch.doubts {
+        // A setting is no reason that comes and goes.
+        if matches!(doubt, Doubt::JoinedExternally(_)) || stands(turn.tx, room, doubt)? {
+            standing.push(doubt.clone());
+        }
+    }
+    if standing.len() < epoch.doubts.len() {
+        epoch.doubts = standing;
+        graph::put(turn.tx, &room.room_id, epoch)?;
+    }
+    Ok(())
 }
 
 /// Whether an epoch is to be passed over when the head is chosen: its commit or one before it, among the
@@ -90,8 +128,7 @@ pub(crate) fn is_refused(
     let mut next = Some(epoch);
     while let Some(epoch) = next {
         for doubt in &epoch.doubts {
-            let counts =
-                room.settings.refuse_unfit_commits || matches!(doubt, Doubt::JoinedExternally(_));
+            let counts = room.settings.refuse_unfit_commits || doubt.always_counts();
             if counts && stands(turn.tx, room, doubt)? {
                 return Ok(true);
             }
@@ -112,6 +149,9 @@ impl std::fmt::Display for Doubt {
             }
             Self::JoinedExternally(device) => {
                 write!(formatter, "{device} joined by itself, which the room does not allow")
+            }
+            Self::InvitedByStranger(device) => {
+                write!(formatter, "{device}, whose user is not in the room, invited this device")
             }
         }
     }

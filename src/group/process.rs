@@ -318,10 +318,12 @@ fn base_of(
     if known {
         return Ok(Base::Unreachable("the epoch it is based on is no longer kept in full"));
     }
-    if fetch::is_hopeless(turn, room_id, &content.commit_event)? {
+    let unknown = message::unknown_epoch(turn.tx, room_id, number)?;
+    let is_late = matches!(unknown, MlsError::UnknownEpoch { .. });
+    if is_late && fetch::is_hopeless(turn, room_id, &content.commit_event)? {
         return Ok(Base::Unreachable("the epoch it is based on cannot be reached"));
     }
-    Err(message::unknown_epoch(turn.tx, room_id, number)?)
+    Err(unknown)
 }
 
 /// The tips that a commit says it supersedes, as far as they are known.

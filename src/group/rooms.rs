@@ -170,6 +170,11 @@ pub(crate) fn is_known(tx: &Tx<'_>, room: &RoomId, user: &UserId) -> Result<bool
     Ok(MEMBERS.get(tx, room.as_bytes(), user.as_bytes())?.is_some())
 }
 
+/// Whether anybody is known to be in the room.
+pub(crate) fn has_members(tx: &Tx<'_>, room: &RoomRecord) -> Result<bool, StoreError> {
+    Ok(MEMBERS.count(tx, room.room_id.as_bytes())? > 0)
+}
+
 /// Whether a user is in the room.
 pub(crate) fn is_joined(tx: &Tx<'_>, room: &RoomId, user: &UserId) -> Result<bool, StoreError> {
     let member = MEMBERS.get(tx, room.as_bytes(), user.as_bytes())?;

@@ -17,7 +17,9 @@ use tls_codec::{
 use super::{
     EpochId, EpochRecord, Status, Turn,
     checks::refuse_conflicting,
-    fetch, graph, head, heal, media, rooms,
+    fetch, graph, head, heal, media,
+    policy::Doubt,
+    rooms,
     turn::{join_config, parse_mls},
 };
 use crate::{
@@ -46,8 +48,11 @@ pub(crate) fn join(
     }
     let mut room = rooms::get(turn.tx, room_id)?;
     // Anybody can claim a key package of ours and invite us into a group that bears the room's id. Who
-    // has a group already listens to the room's members only.
-    if room.head.is_some() && !rooms::users(turn.tx, &room)?.contains(sender) {
+    // has a group already listens to the room's members only, as soon as they are known; until then the
+    // doubt stays with the epoch.
+    let users = rooms::users(turn.tx, &room)?;
+    let stranger = !users.contains(sender);
+    if room.head.is_some() && !users.is_empty() && stranger {
         return Err(MlsError::rejected(
             "inviter_not_in_room",
             "the Welcome comes from a user who is not in the room",
@@ -96,7 +101,10 @@ pub(crate) fn join(
         return Err(MlsError::rejected("known_epoch", "this device already is in that epoch"));
     }
     let mut epoch =
-        EpochRecord::of(&group, namespace, device, None, Status::Accepted, turn.now_ms)?;
+        EpochRecord::of(&group, namespace, device.clone(), None, Status::Accepted, turn.now_ms)?;
+    if stranger {
+        epoch.doubts.push(Doubt::InvitedByStranger(device));
+    }
     epoch.commit_event = Some(content.commit_event.clone());
     turn.keep_export(room_id, &epoch, &group, &provider)?;
     identity::forget_used_key_packages(turn.tx, turn.crypto)?;

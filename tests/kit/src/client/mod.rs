@@ -7,6 +7,7 @@
 
 mod account;
 mod rooms;
+mod snapshot;
 mod transport;
 
 use std::{
@@ -27,6 +28,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub use rooms::ReadEvent;
+pub use snapshot::Snapshot;
 pub use transport::Driven;
 
 use crate::{Http, KitError, http::segment};
