@@ -2,13 +2,12 @@
 //! states that lie, forged claims, chains without an end. Each costs the others a bounded amount of work,
 //! and the room goes on.
 
-use std::collections::BTreeSet;
-
 use matrix_mls::{EventOutcome, MlsError, RoomSettings};
 use matrix_mls_kit::{
-    Client, Homeserver, ReadEvent,
+    Client, Homeserver,
     other::{Other, join_path},
     peer::base64,
+    together::{all_talk, head, quiet},
 };
 use openmls::prelude::OpenMlsProvider;
 use serde_json::{Value, json};
@@ -29,37 +28,6 @@ async fn group(homeserver: &Homeserver) -> (Client, Client, Other, String, Strin
     quiet(&[&alice, &bob]).await;
     let commit = mallory.join_by_welcome().await;
     (alice, bob, mallory, room, commit)
-}
-
-async fn quiet(clients: &[&Client]) {
-    for _ in 0..3 {
-        for client in clients {
-            client.settle().await.unwrap();
-        }
-    }
-}
-
-async fn head(client: &Client, room: &str) -> String {
-    let epochs = client.room(room).await.unwrap().epochs().await.unwrap();
-    epochs.into_iter().find(|epoch| epoch.is_head).unwrap().id
-}
-
-/// All say something and read each other, on one head.
-async fn works(clients: &[&Client], room: &str) {
-    for client in clients {
-        let text = format!("{} is here", client.name());
-        client.send_text(room, &text).await.unwrap();
-        quiet(clients).await;
-        for other in clients {
-            let read = other.read(room).await.unwrap();
-            assert!(read.iter().filter_map(ReadEvent::text).any(|read| read == text));
-        }
-    }
-    let mut heads = BTreeSet::new();
-    for client in clients {
-        heads.insert(head(client, room).await);
-    }
-    assert_eq!(heads.len(), 1);
 }
 
 /// The public group state of the epoch that Mallory is in.
@@ -98,7 +66,7 @@ async fn commits_that_apply_nowhere_make_nobody_leave_the_head() {
     // Nor does it help to speak there.
     let content = mallory.message(b"{}", &creator, &on);
     mallory.send(&room, content).await;
-    works(&[&alice, &bob], &room).await;
+    all_talk(&[&alice, &bob], &room).await;
     assert_eq!(head(&alice, &room).await, before, "not one commit was made for it");
 }
 
@@ -119,7 +87,7 @@ async fn a_public_group_state_that_lies_costs_a_newcomer_one_epoch() {
     quiet(&[&laptop, &alice, &bob]).await;
     alice.send_text(&room, "to all of you").await.unwrap();
     quiet(&[&laptop, &alice, &bob]).await;
-    works(&[&alice, &bob, &laptop], &room).await;
+    all_talk(&[&alice, &bob, &laptop], &room).await;
 }
 
 #[tokio::test]
@@ -135,7 +103,7 @@ async fn forged_claims_in_a_good_commit_change_nothing() {
     let epochs = alice.room(&room).await.unwrap().epochs().await.unwrap();
     let moved = epochs.iter().find(|epoch| epoch.is_head).unwrap();
     assert_eq!(moved.creator_user_id, mallory.peer.user);
-    works(&[&alice, &bob], &room).await;
+    all_talk(&[&alice, &bob], &room).await;
 }
 
 /// Answers every request for an event with a commit on yet another one, until there are no more.
@@ -184,6 +152,6 @@ async fn a_chain_of_bases_without_an_end_is_followed_a_bounded_way() {
     quiet(&[&alice, &bob]).await;
     bob.send_text(&room, "here").await.unwrap();
     quiet(&[&alice, &bob]).await;
-    works(&[&alice, &bob], &room).await;
+    all_talk(&[&alice, &bob], &room).await;
     assert!(handle.epochs().await.unwrap().len() < 10);
 }
