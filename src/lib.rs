@@ -34,12 +34,14 @@
 
 #![deny(missing_docs, unsafe_code)]
 
+mod backup;
 mod devices;
 mod engine;
 mod error;
 mod group;
 mod history;
 mod identity;
+mod key_backup;
 mod logging;
 mod machine;
 mod protocol;
@@ -50,6 +52,10 @@ mod store;
 mod updates;
 
 pub use error::MlsError;
+pub use key_backup::{
+    BackupCounts, BackupSecret, BackupState, HistoryFailure, ImportSummary, MlsBackup,
+    PassphraseParameters, RecoveryKey, RestoreScope, RestoreStatus, key_of_secret,
+};
 pub use logging::{LogLevel, LogSink, set_log_sink};
 pub use machine::{
     MachineConfig, MlsMachine, Publishing, RoomChanges, RoomSummary, SignedDeviceKeys, StoreKey,

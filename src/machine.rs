@@ -20,6 +20,7 @@ use crate::{
     error::MlsError,
     group::timeline::parse,
     identity,
+    key_backup::MlsBackup,
     protocol::SyncResponse,
     requests::{OutgoingRequest, RequestOutcome},
     room::{EventResult, MlsRoom},
@@ -291,6 +292,11 @@ impl MlsMachine {
             room_id,
             (self.user_id.clone(), self.device_id.clone()),
         )))
+    }
+
+    /// The key backup.
+    pub fn backup(&self) -> Arc<MlsBackup> {
+        Arc::new(MlsBackup::new(self.engine.clone()))
     }
 
     /// The ids of the rooms that use MLS, as far as this device knows.

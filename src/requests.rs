@@ -19,6 +19,7 @@ use ruma::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    backup::Batch,
     devices::{DeviceId, KeyQuery},
     error::MlsError,
     group::{EpochId, Part},
@@ -32,7 +33,7 @@ use crate::{
 pub struct OutgoingRequest {
     /// Names the request in [`MlsMachine::mark_request_as_sent`](crate::MlsMachine::mark_request_as_sent).
     pub id: String,
-    /// The HTTP method, in capitals: `GET`, `POST` or `PUT`.
+    /// The HTTP method, in capitals: `GET`, `POST`, `PUT` or `DELETE`.
     pub method: String,
     /// The full client-server API path with its query, to append to the homeserver's base URL.
     pub path: String,
@@ -92,6 +93,18 @@ pub(crate) enum Purpose {
     FetchEvent { room_id: OwnedRoomId, event_id: OwnedEventId },
     /// `GET /rooms/…/messages`, backwards: where the room's public group state is.
     WalkBack { room_id: OwnedRoomId },
+    /// `GET /room_keys/version`: which backup there is.
+    BackupVersion,
+    /// `POST /room_keys/version`.
+    CreateBackup,
+    /// `DELETE /room_keys/version/…`.
+    DeleteBackup,
+    /// `PUT /room_keys/keys`: epochs for the backup.
+    BackUp(Batch),
+    /// `DELETE /room_keys/keys/…`: an epoch whose keys were deleted here.
+    Unback { room_id: OwnedRoomId },
+    /// `GET /room_keys/keys…`: what a restore brings back.
+    RestoreKeys { restore: u64 },
 }
 
 /// A request in the store.
@@ -129,6 +142,8 @@ fn json() -> String {
 
 /// The scope of requests that belong to no room.
 pub(crate) const DEVICE_SCOPE: &[u8] = b"";
+/// The scope of the backup's.
+pub(crate) const BACKUP_SCOPE: &[u8] = b"backup";
 
 /// The first delay after a failure, in milliseconds; it doubles with each further one.
 const FIRST_DELAY_MS: u64 = 1_000;

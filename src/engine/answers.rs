@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::{Engine, keys};
 use crate::{
+    backup,
     error::MlsError,
     group::{Turn, fetch, heal, media, outcome, plan, publish, timeline},
     identity,
@@ -55,7 +56,7 @@ impl Engine {
         let id: i64 = id
             .parse()
             .map_err(|_| MlsError::invalid("bad_request_id", "id: no request has such an id"))?;
-        self.turn(|turn| {
+        let outcome = self.turn(|turn| {
             let Some(queued) = REQUESTS.get(turn.tx, id)? else {
                 // Answered before, or overtaken by what sync brought.
                 return Ok(RequestOutcome::Accepted);
@@ -89,7 +90,10 @@ impl Engine {
                 }
                 _ => later(turn, id, queued, None),
             }
-        })
+        })?;
+        // Where that was what a restore waited for. The answer has been taken in whatever comes of it.
+        self.go_on_restoring()?;
+        Ok(outcome)
     }
 }
 
@@ -118,6 +122,12 @@ fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Result<(), MlsEr
         }
         Purpose::FetchEvent { room_id, event_id } => fetch::fetched(turn, room_id, event_id, body),
         Purpose::WalkBack { room_id } => heal::walked_back(turn, room_id, body),
+        Purpose::BackupVersion => backup::looked(turn, body),
+        Purpose::CreateBackup => backup::created(turn, body),
+        Purpose::DeleteBackup => backup::deleted(turn),
+        Purpose::BackUp(batch) => backup::uploaded(turn, batch, body),
+        Purpose::Unback { .. } => Ok(()),
+        Purpose::RestoreKeys { restore } => backup::fetched(turn, *restore, body),
     }
 }
 
@@ -184,6 +194,20 @@ fn refused(
             room_id
         }
         Purpose::EnableEncryption { room_id } | Purpose::Welcome { room_id } => room_id,
+        // What it means, the backup tells itself.
+        Purpose::BackupVersion
+        | Purpose::CreateBackup
+        | Purpose::DeleteBackup
+        | Purpose::BackUp(_)
+        | Purpose::Unback { .. }
+        | Purpose::RestoreKeys { .. } => {
+            let again = backup::refused(turn, &queued.purpose, status, &code)?;
+            if again && REQUESTS.get(turn.tx, id)?.is_some() {
+                return later(turn, id, queued, None);
+            }
+            requests::remove(turn.tx, id)?;
+            return Ok(RequestOutcome::Refused { code, reason: error.error });
+        }
     };
     requests::remove(turn.tx, id)?;
     turn.tell(Update::RequestRefused {

@@ -7,6 +7,7 @@
 //! executor's threads, and a caller that goes away does not stop a turn half-way.
 
 mod answers;
+mod history;
 mod keys;
 mod opener;
 mod sync;
@@ -26,6 +27,7 @@ use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, RoomId};
 use serde_json::value::RawValue;
 
 use crate::{
+    backup,
     error::MlsError,
     group::{
         EpochRecord, RoomRecord, Status, Turn, create, graph, heal, leave, media,
@@ -152,8 +154,10 @@ impl Engine {
 
     /// The requests to send now.
     pub(crate) fn outgoing_requests(&self) -> Result<Vec<OutgoingRequest>, MlsError> {
+        self.go_on_restoring()?;
         self.turn(|turn| {
             keys::plan(turn)?;
+            backup::plan(turn)?;
             heal::see_to_rooms(turn)?;
             let due = REQUESTS.due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
             Ok(requests::hand_out(turn.tx, due)?)

@@ -19,6 +19,7 @@ use super::{
     timeline,
 };
 use crate::{
+    backup,
     error::MlsError,
     history::archive,
     protocol::{DeviceName, credential},
@@ -80,6 +81,7 @@ pub(crate) fn enter(
     if forked {
         turn.tell(Update::Forked { room_id: room_id.to_string(), epoch: epoch.number });
     }
+    backup::note_epoch(turn, room_id, epoch.id)?;
     reselect(turn, room_id, Some((epoch.id, added, removed)))?;
     if rooms::get(turn.tx, room_id)?.head != Some(epoch.id)
         && let Some(mut loser) = graph::find(turn.tx, room_id, epoch.id)?

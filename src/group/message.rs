@@ -19,7 +19,11 @@ use super::{EpochId, EpochRecord, Status, graph, publish::to_content, rooms};
 use crate::{
     devices::{self, Trust},
     error::MlsError,
-    history::{self, Draft, EpochKeys, Header, RatchetCache, archive, archive::Reader},
+    history::{
+        self, Draft, EpochKeys, Header, RatchetCache, archive,
+        archive::Reader,
+        restored::{self, ReadableEpoch, Source},
+    },
     identity::Identity,
     protocol::{DeviceName, MessageContent, Payload, Plaintext, credential, identifiers},
     store::{Namespace, Store, Tx},
@@ -148,6 +152,8 @@ pub(crate) struct Message {
     /// The sender's leaf, and this device's.
     pub(crate) leaf: u32,
     pub(crate) own_leaf: u32,
+    /// Where the epoch came from with whose keys it was opened.
+    pub(crate) source: Source,
 }
 
 /// Readers of recently used epochs, so that reading on costs no derivation from the epoch's root.
@@ -164,18 +170,24 @@ impl Readers {
         tx: &Tx<'_>,
         room_id: &RoomId,
         epoch: EpochId,
-    ) -> Result<Arc<Mutex<Reader>>, MlsError> {
+    ) -> Result<Option<Arc<Mutex<Reader>>>, MlsError> {
         let mut readers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = readers.iter().position(|(id, _)| *id == epoch)
             && let Some(entry) = readers.remove(at)
         {
             readers.push_front(entry.clone());
-            return Ok(entry.1);
+            return Ok(Some(entry.1));
         }
-        let reader = Arc::new(Mutex::new(Reader::load(tx, room_id, epoch)?));
+        let Some(reader) = Reader::load(tx, room_id, epoch)? else { return Ok(None) };
+        let reader = Arc::new(Mutex::new(reader));
         readers.push_front((epoch, reader.clone()));
         readers.truncate(MAX_READERS);
-        Ok(reader)
+        Ok(Some(reader))
+    }
+
+    /// Forgets all readers, and with them the keys of epochs that were deleted.
+    pub(crate) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
@@ -196,10 +208,15 @@ pub(crate) fn read(
     if group_id != room_id.as_bytes() {
         return Err(MlsError::rejected("other_group", "the message belongs to another group"));
     }
-    let epochs = graph::named(tx, room_id, &content.commit_event, number, &content.epoch_creator)?;
     let mut failure = None;
-    for epoch in epochs.iter().filter(|epoch| epoch.status == Status::Accepted) {
-        let reader = readers.of(tx, room_id, epoch.id)?;
+    for epoch in &readable(tx, room_id, content, number)? {
+        let Some(reader) = readers.of(tx, room_id, epoch.id)? else {
+            failure = Some(MlsError::rejected(
+                "history_deleted",
+                format!("the keys of epoch {number} were deleted, as the room's settings want"),
+            ));
+            continue;
+        };
         let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
         match open(tx, crypto, &mut reader, room_id, sender, epoch, &ciphertext) {
             Ok(mut message) => {
@@ -215,6 +232,27 @@ pub(crate) fn read(
     }
 }
 
+/// The epochs that a message can be of: those of the graph, then those that came from elsewhere.
+fn readable(
+    tx: &Tx<'_>,
+    room_id: &RoomId,
+    content: &MessageContent,
+    number: u64,
+) -> Result<Vec<ReadableEpoch>, MlsError> {
+    let (event, creator) = (&content.commit_event, &content.epoch_creator);
+    let mut epochs: Vec<_> = graph::named(tx, room_id, event, number, creator)?
+        .into_iter()
+        .filter(|epoch| epoch.status == Status::Accepted)
+        .map(EpochRecord::readable)
+        .collect();
+    for epoch in restored::named(tx, room_id, event, number, creator)? {
+        if epochs.iter().all(|own| own.id != epoch.id) {
+            epochs.push(epoch);
+        }
+    }
+    Ok(epochs)
+}
+
 /// Opens a message of this epoch and checks who sent it and where.
 fn open(
     tx: &Tx<'_>,
@@ -222,7 +260,7 @@ fn open(
     reader: &mut Reader,
     room_id: &RoomId,
     sender: &UserId,
-    epoch: &EpochRecord,
+    epoch: &ReadableEpoch,
     ciphertext: &[u8],
 ) -> Result<Message, MlsError> {
     let opened = reader.open(tx, room_id, crypto, ciphertext)?;
@@ -252,6 +290,7 @@ fn open(
         generation: opened.generation,
         leaf: opened.leaf,
         own_leaf: reader.own_leaf(),
+        source: epoch.source.clone(),
     })
 }
 

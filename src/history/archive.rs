@@ -5,11 +5,11 @@
 //! nothing changed. Opening a message reads the keys and the one chunk with the sender's leaf, and
 //! both only the first time. It writes nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use openmls::prelude::Member;
 use openmls_traits::crypto::OpenMlsCrypto;
-use ruma::RoomId;
+use ruma::{OwnedRoomId, RoomId};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -43,10 +43,12 @@ pub enum ArchiveError {
 pub struct StoredExport {
     /// The keys.
     pub keys: EpochKeys,
-    chunks: Vec<ChunkId>,
+    /// The leaves, by the names of their chunks.
+    pub chunks: Vec<ChunkId>,
 }
 
 const EXPORTS: Collection<StoredExport> = Collection::new("epoch_export");
+const ROOMS: Collection<OwnedRoomId> = Collection::new("archived_room");
 const CHUNKS: Collection<LeafChunk> = Collection::new("leaf_chunk");
 
 /// Keeps the export of an epoch.
@@ -59,12 +61,61 @@ pub fn keep(
 ) -> Result<(), ArchiveError> {
     let mut ids = Vec::new();
     for (id, chunk) in chunks(members)? {
-        if CHUNKS.get(tx, room.as_bytes(), &id.0)?.is_none() {
-            CHUNKS.put(tx, room.as_bytes(), &id.0, &chunk)?;
-        }
+        put_chunk(tx, room, id, &chunk)?;
         ids.push(id);
     }
-    Ok(EXPORTS.put(tx, room.as_bytes(), epoch.as_bytes(), &StoredExport { keys, chunks: ids })?)
+    Ok(put(tx, room, epoch, keys, ids)?)
+}
+
+/// Keeps an export whose chunks are there.
+pub(super) fn put(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epoch: EpochId,
+    keys: EpochKeys,
+    chunks: Vec<ChunkId>,
+) -> Result<(), StoreError> {
+    if !ROOMS.has(tx, b"", room.as_bytes())? {
+        ROOMS.put(tx, b"", room.as_bytes(), &room.to_owned())?;
+    }
+    EXPORTS.put(tx, room.as_bytes(), epoch.as_bytes(), &StoredExport { keys, chunks })
+}
+
+/// The rooms of which exports are, or were, kept.
+pub fn rooms(tx: &Tx<'_>) -> Result<Vec<OwnedRoomId>, StoreError> {
+    ROOMS.list(tx, b"")
+}
+
+/// Whether the export of an epoch is kept.
+pub fn has(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<bool, StoreError> {
+    EXPORTS.has(tx, room.as_bytes(), epoch.as_bytes())
+}
+
+/// The export of an epoch, unless it was deleted.
+pub fn find(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epoch: EpochId,
+) -> Result<Option<StoredExport>, StoreError> {
+    EXPORTS.get(tx, room.as_bytes(), epoch.as_bytes())
+}
+
+/// Keeps a chunk of leaves.
+pub fn put_chunk(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    id: ChunkId,
+    chunk: &LeafChunk,
+) -> Result<(), StoreError> {
+    if has_chunk(tx, room, id)? {
+        return Ok(());
+    }
+    CHUNKS.put(tx, room.as_bytes(), &id.0, chunk)
+}
+
+/// Whether a chunk of leaves is kept.
+pub fn has_chunk(tx: &Tx<'_>, room: &RoomId, id: ChunkId) -> Result<bool, StoreError> {
+    CHUNKS.has(tx, room.as_bytes(), &id.0)
 }
 
 /// The export of an epoch.
@@ -96,6 +147,23 @@ pub fn leaves(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Vec<(u32, Le
     Ok(members)
 }
 
+/// Deletes the chunks of a room that no export names any more.
+pub fn drop_unused_chunks(tx: &Tx<'_>, room: &RoomId) -> Result<(), StoreError> {
+    let mut used = BTreeSet::new();
+    for export in EXPORTS.list(tx, room.as_bytes())? {
+        used.extend(export.chunks);
+    }
+    for chunk in CHUNKS.list(tx, room.as_bytes())? {
+        // One that could not be encoded could not have been kept.
+        if let Ok(id) = chunk.id()
+            && !used.contains(&id)
+        {
+            CHUNKS.delete(tx, room.as_bytes(), &id.0)?;
+        }
+    }
+    Ok(())
+}
+
 /// The member of an epoch at one leaf.
 pub fn leaf(
     tx: &Tx<'_>,
@@ -110,7 +178,8 @@ pub fn leaf(
     }
 }
 
-fn chunk(tx: &Tx<'_>, room: &RoomId, id: ChunkId) -> Result<LeafChunk, StoreError> {
+/// A chunk of leaves.
+pub fn chunk(tx: &Tx<'_>, room: &RoomId, id: ChunkId) -> Result<LeafChunk, StoreError> {
     CHUNKS
         .get(tx, room.as_bytes(), &id.0)?
         .ok_or_else(|| StoreError::Damaged("a chunk of an epoch's leaves is missing".into()))
@@ -124,13 +193,13 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader of an epoch's messages.
-    pub fn load(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Self, StoreError> {
-        Ok(Self {
-            export: load(tx, room, epoch)?,
+    /// A reader of an epoch's messages, unless its export was deleted.
+    pub fn load(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Option<Self>, StoreError> {
+        Ok(find(tx, room, epoch)?.map(|export| Self {
+            export,
             ratchets: RatchetCache::default(),
             leaves: HashMap::new(),
-        })
+        }))
     }
 
     /// The leaf of this device in the epoch.
