@@ -347,7 +347,12 @@ impl MlsMachine {
     pub async fn shutdown(&self) -> Result<(), MlsError> {
         let slot = self.engine.clone();
         blocking(move || {
-            drop(slot.0.write().unwrap_or_else(PoisonError::into_inner).take());
+            let engine = slot.0.write().unwrap_or_else(PoisonError::into_inner).take();
+            // What could not be written is remembered anew: that keeps nothing from closing.
+            if let Some(Err(error)) = engine.as_ref().map(Engine::write_bindings) {
+                tracing::warn!(code = error.code(), "not all was written before closing");
+            }
+            drop(engine);
             Ok(())
         })
         .await

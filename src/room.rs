@@ -11,6 +11,7 @@ use crate::{
     error::MlsError,
     group::{
         message::Message,
+        retention::Retention,
         rooms::Settings,
         timeline::{self, Outcome},
     },
@@ -47,6 +48,11 @@ pub struct RoomSettings {
     /// sent to in either case. All devices of a room should have the same.
     #[uniffi(default = false)]
     pub refuse_unfit_commits: bool,
+    /// For how long this device can read the room's past, in milliseconds after an epoch has ended; nothing
+    /// means for ever. Until then whoever takes the device can read it, too; then it is deleted here and in
+    /// the key backup. What is kept for commits (`kept_epochs`, `kept_for_ms`) is not deleted before that.
+    #[uniffi(default = None)]
+    pub keep_history_ms: Option<u64>,
 }
 
 impl Default for RoomSettings {
@@ -65,6 +71,10 @@ impl From<Settings> for RoomSettings {
             kept_for_ms: settings.kept_for_ms,
             allow_external_joins: settings.allow_external_joins,
             refuse_unfit_commits: settings.refuse_unfit_commits,
+            keep_history_ms: match settings.history {
+                Retention::Keep => None,
+                Retention::KeepFor(ms) => Some(ms),
+            },
         }
     }
 }
@@ -91,6 +101,7 @@ impl RoomSettings {
             kept_for_ms: self.kept_for_ms,
             allow_external_joins: self.allow_external_joins,
             refuse_unfit_commits: self.refuse_unfit_commits,
+            history: self.keep_history_ms.map_or(Retention::Keep, Retention::KeepFor),
         })
     }
 }

@@ -22,6 +22,8 @@ mod restore;
 mod seal;
 mod session;
 mod state;
+#[cfg(test)]
+mod tests;
 mod upload;
 
 pub(crate) use self::{
@@ -33,8 +35,8 @@ pub(crate) use self::{
     seal::{PassphraseInfo, SealedError},
     session::{Failures, SessionError, Taken, session_of_event},
     state::{
-        Mode, State, counts, create, created, delete, deleted, disable, enable, look, looked,
-        recovery_key, refused, state,
+        Mode, State, Verdict, counts, create, created, delete, deleted, disable, enable, look,
+        looked, recovery_key, refused, state,
     },
-    upload::{Batch, note_epoch, plan, uploaded},
+    upload::{Batch, forget, note_epoch, plan, uploaded},
 };

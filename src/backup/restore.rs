@@ -369,14 +369,13 @@ fn fail(turn: &Turn<'_>, restore: &Restore, code: &str) -> Result<(), MlsError> 
     finish(turn, &restore)
 }
 
-/// The homeserver refuses the sessions. Tells whether to ask again later.
-pub(super) fn refused(turn: &Turn<'_>, id: u64, status: u16, code: &str) -> Result<bool, MlsError> {
-    let Some(restore) = RESTORES.get(turn.tx, b"", &id.to_be_bytes())? else { return Ok(false) };
+/// The homeserver refuses the sessions.
+pub(super) fn refused(turn: &Turn<'_>, id: u64, status: u16, code: &str) -> Result<(), MlsError> {
+    let Some(restore) = RESTORES.get(turn.tx, b"", &id.to_be_bytes())? else { return Ok(()) };
     match (status, &restore.scope) {
         // It has no such session.
         (404, Scope::Session(..)) => fail(turn, &restore, "not_in_backup"),
         (404, _) => fail(turn, &restore, "no_backup"),
         _ => fail(turn, &restore, code),
-    }?;
-    Ok(false)
+    }
 }

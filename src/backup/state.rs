@@ -429,20 +429,32 @@ pub(crate) fn created(turn: &Turn<'_>, body: &[u8]) -> Result<(), MlsError> {
     activate(turn, version, Mode::Own, key.clone(), key, passphrase, Some(0))
 }
 
-/// The homeserver refuses a request of the backup's. Tells whether it is to be sent again later.
+/// What a refusal of the homeserver comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It says something that is of use: as good as an answer.
+    Answer,
+    /// The request is to be sent again.
+    Later,
+    /// What was wanted does not come about.
+    Refusal,
+}
+
+/// The homeserver refuses a request of the backup's.
 pub(crate) fn refused(
     turn: &Turn<'_>,
     purpose: &Purpose,
     status: u16,
     code: &str,
-) -> Result<bool, MlsError> {
+) -> Result<Verdict, MlsError> {
     match purpose {
-        Purpose::BackupVersion if status == 404 => none_there(turn).map(|()| false),
-        Purpose::DeleteBackup if status == 404 => deleted(turn).map(|()| false),
+        Purpose::BackupVersion if status == 404 => none_there(turn)?,
+        Purpose::DeleteBackup if status == 404 => deleted(turn)?,
         Purpose::CreateBackup => {
-            give_up(turn, code, "the homeserver refuses to make a backup").map(|()| false)
+            give_up(turn, code, "the homeserver refuses to make a backup")?;
+            return Ok(Verdict::Refusal);
         }
-        Purpose::BackUp(_) if status == 413 => upload::too_large(turn).map(|()| false),
+        Purpose::BackUp(_) if status == 413 => upload::too_large(turn)?,
         Purpose::BackUp(_) if status == 404 || code == "M_WRONG_ROOM_KEYS_VERSION" => {
             change(turn, |record| {
                 if let Some(active) = record.active.take()
@@ -452,10 +464,12 @@ pub(crate) fn refused(
                 }
             })?;
             upload::stop(turn)?;
-            look(turn).map(|()| false)
+            look(turn)?;
         }
-        Purpose::Unback { .. } => Ok(false),
-        Purpose::RestoreKeys { restore } => restore::refused(turn, *restore, status, code),
-        _ => Ok(true),
+        // It was not there, or will go with its version.
+        Purpose::Unback { .. } => {}
+        Purpose::RestoreKeys { restore } => restore::refused(turn, *restore, status, code)?,
+        _ => return Ok(Verdict::Later),
     }
+    Ok(Verdict::Answer)
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{Engine, keys};
 use crate::{
-    backup,
+    backup::{self, Verdict},
     error::MlsError,
     group::{Turn, fetch, heal, media, outcome, plan, publish, timeline},
     identity,
@@ -201,11 +201,14 @@ fn refused(
         | Purpose::BackUp(_)
         | Purpose::Unback { .. }
         | Purpose::RestoreKeys { .. } => {
-            let again = backup::refused(turn, &queued.purpose, status, &code)?;
-            if again && REQUESTS.get(turn.tx, id)?.is_some() {
+            let verdict = backup::refused(turn, &queued.purpose, status, &code)?;
+            if verdict == Verdict::Later {
                 return later(turn, id, queued, None);
             }
             requests::remove(turn.tx, id)?;
+            if verdict == Verdict::Answer {
+                return Ok(RequestOutcome::Accepted);
+            }
             return Ok(RequestOutcome::Refused { code, reason: error.error });
         }
     };

@@ -33,7 +33,7 @@ use crate::{
         EpochRecord, RoomRecord, Status, Turn, create, graph, heal, leave, media,
         message::{Message, Sealer},
         plan::{self, Step},
-        rooms, timeline,
+        retention, rooms, timeline,
         timeline::EventOutcome,
     },
     history::archive,
@@ -49,6 +49,9 @@ const MAX_HANDED_OUT: usize = 50;
 
 /// The shortest wait that is asked for when there is nothing to send, so that no app spins.
 const SHORTEST_WAIT_MS: u64 = 50;
+
+/// How many bindings of messages to events wait for a turn before one is made for them.
+const MOST_UNWRITTEN: usize = 64;
 
 /// One device's engine.
 pub(crate) struct Engine {
@@ -135,13 +138,15 @@ impl Engine {
     fn turn<T>(&self, job: impl FnOnce(&Turn<'_>) -> Result<T, MlsError>) -> Result<T, MlsError> {
         let mut work = self.lock();
         let now_ms = now_ms();
-        let (value, updates) = self.store.write(|tx| {
+        let (value, updates, bound) = self.store.write(|tx| {
             let turn = Turn::new(tx, &self.identity, &self.opener.crypto, now_ms);
             let value = job(&turn)
                 .and_then(|value| media::queue_wanted(&turn).map(|()| value))
                 .map_err(|error| turn.true_cause(error))?;
-            Ok::<_, MlsError>((value, turn.into_updates()))
+            let bound = self.opener.readers.bindings.write(tx)?;
+            Ok::<_, MlsError>((value, turn.into_updates(), bound))
         })?;
+        self.opener.readers.bindings.written(&bound);
         work.turns += 1;
         // Under the lock, so that updates come in the order of the turns.
         self.observers.tell(&updates);
@@ -155,13 +160,16 @@ impl Engine {
     /// The requests to send now.
     pub(crate) fn outgoing_requests(&self) -> Result<Vec<OutgoingRequest>, MlsError> {
         self.go_on_restoring()?;
-        self.turn(|turn| {
+        let (requests, deleted) = self.turn(|turn| {
             keys::plan(turn)?;
+            let deleted = retention::see_to_rooms(turn)?;
             backup::plan(turn)?;
             heal::see_to_rooms(turn)?;
             let due = REQUESTS.due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
-            Ok(requests::hand_out(turn.tx, due)?)
-        })
+            Ok((requests::hand_out(turn.tx, due)?, deleted))
+        })?;
+        self.history_deleted(deleted);
+        Ok(requests)
     }
 
     /// Makes a room's group.
@@ -235,12 +243,15 @@ impl Engine {
         room: &RoomId,
         settings: rooms::Settings,
     ) -> Result<(), MlsError> {
-        self.turn(|turn| {
+        let deleted = self.turn(|turn| {
             let mut record = rooms::get(turn.tx, room)?;
             record.settings = settings;
             record.settled = None;
-            Ok(rooms::put(turn.tx, &record)?)
-        })
+            rooms::put(turn.tx, &record)?;
+            retention::see_to(turn, &record)
+        })?;
+        self.history_deleted(deleted);
+        Ok(())
     }
 
     /// Leaves a room's group.
@@ -282,7 +293,13 @@ impl Engine {
 
     /// Opens one message event.
     pub(crate) fn decrypt(&self, room: &RoomId, event: &str) -> Result<Message, MlsError> {
-        self.read(|tx| self.opener.decrypt(tx, room, event))
+        let message = self.read(|tx| self.opener.decrypt(tx, room, event))?;
+        if self.opener.readers.bindings.waiting() >= MOST_UNWRITTEN && self.work.try_lock().is_ok()
+        {
+            // A turn that is under way writes them, too.
+            self.turn(|_| Ok(()))?;
+        }
+        Ok(message)
     }
 
     /// Takes in events of one room.

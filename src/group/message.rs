@@ -22,6 +22,7 @@ use crate::{
     history::{
         self, Draft, EpochKeys, Header, RatchetCache, archive,
         archive::Reader,
+        replay::{Bindings, MessageName},
         restored::{self, ReadableEpoch, Source},
     },
     identity::Identity,
@@ -156,10 +157,21 @@ pub(crate) struct Message {
     pub(crate) source: Source,
 }
 
+impl Message {
+    fn name(&self, room: &RoomId) -> MessageName {
+        let (epoch, leaf, generation) = (self.epoch_id, self.leaf, self.generation);
+        MessageName { room: room.to_owned(), epoch, leaf, generation }
+    }
+}
+
 /// Readers of recently used epochs, so that reading on costs no derivation from the epoch's root.
 /// Bounded: the least recently used goes.
 #[derive(Default)]
-pub(crate) struct Readers(Mutex<VecDeque<(EpochId, Arc<Mutex<Reader>>)>>);
+pub(crate) struct Readers {
+    recent: Mutex<VecDeque<(EpochId, Arc<Mutex<Reader>>)>>,
+    /// Which event showed which message first.
+    pub(crate) bindings: Bindings,
+}
 
 /// How many epochs keep their reader.
 const MAX_READERS: usize = 32;
@@ -171,7 +183,7 @@ impl Readers {
         room_id: &RoomId,
         epoch: EpochId,
     ) -> Result<Option<Arc<Mutex<Reader>>>, MlsError> {
-        let mut readers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut readers = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = readers.iter().position(|(id, _)| *id == epoch)
             && let Some(entry) = readers.remove(at)
         {
@@ -187,11 +199,12 @@ impl Readers {
 
     /// Forgets all readers, and with them the keys of epochs that were deleted.
     pub(crate) fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
-/// Opens a message in whichever known epoch it belongs to. Writes nothing.
+/// Opens a message in whichever known epoch it belongs to, unless another event has shown it before.
+/// Writes nothing.
 pub(crate) fn read(
     tx: &Tx<'_>,
     crypto: &RustCrypto,
@@ -220,6 +233,15 @@ pub(crate) fn read(
         let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
         match open(tx, crypto, &mut reader, room_id, sender, epoch, &ciphertext) {
             Ok(mut message) => {
+                if let Some(event) = event {
+                    let name = message.name(room_id);
+                    if !readers.bindings.bind(tx, name, event)? {
+                        return Err(MlsError::rejected(
+                            "replayed",
+                            "another event has shown this message before",
+                        ));
+                    }
+                }
                 message.event_id = event.map(ToOwned::to_owned);
                 return Ok(message);
             }

@@ -16,6 +16,7 @@
 //! | repair a device that cannot go on | `heal` |
 //! | fetch commits and large values that are missing | `fetch`, `media` |
 //! | seal and open messages | `message` |
+//! | delete what makes old epochs readable | `retention` |
 //! | leave | `leave` |
 
 mod checks;
@@ -36,6 +37,7 @@ pub(crate) mod plan;
 mod policy;
 pub(crate) mod process;
 pub(crate) mod publish;
+pub(crate) mod retention;
 pub(crate) mod rooms;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde::{Deserialize, Serialize};
 
-use super::{EpochId, graph::Rank, heal::Healing};
+use super::{EpochId, graph::Rank, heal::Healing, retention::Retention};
 use crate::{
     devices,
     protocol::identifiers,
@@ -28,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) kept_for_ms: u64,
     pub(crate) allow_external_joins: bool,
     pub(crate) refuse_unfit_commits: bool,
+    pub(crate) history: Retention,
 }
 
 impl Default for Settings {
@@ -40,6 +41,7 @@ impl Default for Settings {
             kept_for_ms: 7 * 24 * 60 * 60 * 1000,
             allow_external_joins: true,
             refuse_unfit_commits: false,
+            history: Retention::Keep,
         }
     }
 }

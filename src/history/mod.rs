@@ -16,6 +16,7 @@ mod header;
 mod leaves;
 mod open;
 mod ratchet_cache;
+pub mod replay;
 pub mod restored;
 mod seal;
 mod secret_tree;

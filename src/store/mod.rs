@@ -106,13 +106,18 @@ impl Store {
         // Before the transaction: a passphrase takes its time.
         let sealed = self.reader.cipher.export(key)?;
         self.write(|tx| tx.save_cipher(key.mode(), &sealed))?;
-        // The log still has the cipher sealed under the old key. The change is made whether or
-        // not it can be cut now: a reader may be in the way.
+        // The log still has the cipher sealed under the old key.
+        self.cut_log();
+        Ok(())
+    }
+
+    /// Writes the log back into the file and cuts it, so that what was deleted or replaced is in neither.
+    /// Done as far as it can be now: a reader may be in the way.
+    pub fn cut_log(&self) {
         let cut = lock(&self.writer).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         if let Err(error) = cut {
-            tracing::warn!(%error, "the log could not be cut after a change of key");
+            tracing::warn!(%error, "the log could not be cut");
         }
-        Ok(())
     }
 
     /// Runs `f` in a write transaction (`BEGIN IMMEDIATE`), committed when `f` succeeds and
