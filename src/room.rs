@@ -53,6 +53,13 @@ pub struct RoomSettings {
     /// the key backup. What is kept for commits (`kept_epochs`, `kept_for_ms`) is not deleted before that.
     #[uniffi(default = None)]
     pub keep_history_ms: Option<u64>,
+    /// Whether messages are read once: what makes a message readable is gone when it was read, so whoever takes
+    /// the device later cannot read it. The app must keep what it read. The price: nothing is backed up;
+    /// this device's own messages, and messages read before, fail with `read_once`; `MlsReader` reads
+    /// none; and each message costs as much as the room has devices. It counts from the next epoch on, which
+    /// `prepare_to_send` then begins, and for this device alone. Not together with `keep_history_ms`.
+    #[uniffi(default = false)]
+    pub read_once: bool,
 }
 
 impl Default for RoomSettings {
@@ -72,9 +79,10 @@ impl From<Settings> for RoomSettings {
             allow_external_joins: settings.allow_external_joins,
             refuse_unfit_commits: settings.refuse_unfit_commits,
             keep_history_ms: match settings.history {
-                Retention::Keep => None,
                 Retention::KeepFor(ms) => Some(ms),
+                Retention::Keep | Retention::ReadOnce => None,
             },
+            read_once: settings.history == Retention::ReadOnce,
         }
     }
 }
@@ -93,6 +101,17 @@ impl RoomSettings {
                 format!("settings: kept_epochs can be {MOST_KEPT_EPOCHS} at the most"),
             ));
         }
+        let history = match (self.read_once, self.keep_history_ms) {
+            (false, None) => Retention::Keep,
+            (false, Some(ms)) => Retention::KeepFor(ms),
+            (true, None) => Retention::ReadOnce,
+            (true, Some(_)) => {
+                return Err(MlsError::invalid(
+                    "bad_settings",
+                    "settings: what is read once is not kept: read_once or keep_history_ms",
+                ));
+            }
+        };
         Ok(Settings {
             rotate_after_messages: self.rotate_after_messages,
             rotate_after_ms: self.rotate_after_ms,
@@ -101,7 +120,7 @@ impl RoomSettings {
             kept_for_ms: self.kept_for_ms,
             allow_external_joins: self.allow_external_joins,
             refuse_unfit_commits: self.refuse_unfit_commits,
-            history: self.keep_history_ms.map_or(Retention::Keep, Retention::KeepFor),
+            history,
         })
     }
 }

@@ -91,7 +91,7 @@ fn store() -> Stored {
 fn sessions(from: &Store, keys: &EpochKeys) -> Vec<Vec<u8>> {
     let epoch = readable(keys);
     from.write(|tx| {
-        archive::keep(tx, &room(), epoch.id, keys.clone(), (0..3).map(member)).unwrap();
+        archive::keep(tx, &room(), epoch.id, Some(keys.clone()), (0..3).map(member)).unwrap();
         let sessions = sessions_of(tx, &room(), &[epoch]).unwrap();
         Ok::<_, crate::store::StoreError>(sessions.iter().map(|json| json.to_vec()).collect())
     })
@@ -238,7 +238,7 @@ fn a_hundred_epochs_of_a_thousand_devices_weigh_little() {
                 let keys = keys(room().as_str(), number, 2_048);
                 let epoch = readable(&keys);
                 let members = (0..1_000 + number as u32).map(member);
-                archive::keep(tx, &room(), epoch.id, keys, members).unwrap();
+                archive::keep(tx, &room(), epoch.id, Some(keys), members).unwrap();
                 epochs.push(epoch);
             }
             Ok::<_, crate::store::StoreError>(())

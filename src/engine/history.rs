@@ -24,14 +24,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Keys of past epochs were deleted: they must not linger in memory or in the store's log either.
-    pub(super) fn history_deleted(&self, deleted: bool) {
-        if deleted {
-            self.opener.readers.clear();
-            self.store.cut_log();
-        }
-    }
-
     /// Writes what was only remembered, before the engine goes.
     pub(crate) fn write_bindings(&self) -> Result<(), MlsError> {
         if self.opener.readers.bindings.waiting() > 0 {

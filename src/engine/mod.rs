@@ -31,9 +31,11 @@ use crate::{
     error::MlsError,
     group::{
         EpochRecord, RoomRecord, Status, Turn, create, graph, heal, leave, media,
-        message::{Message, Sealer},
+        message::{Message, READ_ONCE, Sealer},
         plan::{self, Step},
-        retention, rooms, timeline,
+        read_once,
+        retention::{self, Retention},
+        rooms, timeline,
         timeline::EventOutcome,
     },
     history::archive,
@@ -138,7 +140,7 @@ impl Engine {
     fn turn<T>(&self, job: impl FnOnce(&Turn<'_>) -> Result<T, MlsError>) -> Result<T, MlsError> {
         let mut work = self.lock();
         let now_ms = now_ms();
-        let (value, updates, bound) = self.store.write(|tx| {
+        let (value, (updates, deleted), bound) = self.store.write(|tx| {
             let turn = Turn::new(tx, &self.identity, &self.opener.crypto, now_ms);
             let value = job(&turn)
                 .and_then(|value| media::queue_wanted(&turn).map(|()| value))
@@ -147,6 +149,10 @@ impl Engine {
             Ok::<_, MlsError>((value, turn.into_updates(), bound))
         })?;
         self.opener.readers.bindings.written(&bound);
+        if deleted {
+            self.opener.readers.clear();
+            self.store.cut_log();
+        }
         work.turns += 1;
         // Under the lock, so that updates come in the order of the turns.
         self.observers.tell(&updates);
@@ -160,16 +166,14 @@ impl Engine {
     /// The requests to send now.
     pub(crate) fn outgoing_requests(&self) -> Result<Vec<OutgoingRequest>, MlsError> {
         self.go_on_restoring()?;
-        let (requests, deleted) = self.turn(|turn| {
+        self.turn(|turn| {
             keys::plan(turn)?;
-            let deleted = retention::see_to_rooms(turn)?;
+            retention::see_to_rooms(turn)?;
             backup::plan(turn)?;
             heal::see_to_rooms(turn)?;
             let due = REQUESTS.due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
-            Ok((requests::hand_out(turn.tx, due)?, deleted))
-        })?;
-        self.history_deleted(deleted);
-        Ok(requests)
+            Ok(requests::hand_out(turn.tx, due)?)
+        })
     }
 
     /// Makes a room's group.
@@ -243,15 +247,17 @@ impl Engine {
         room: &RoomId,
         settings: rooms::Settings,
     ) -> Result<(), MlsError> {
-        let deleted = self.turn(|turn| {
+        self.turn(|turn| {
             let mut record = rooms::get(turn.tx, room)?;
+            let once = |history| history == Retention::ReadOnce;
+            // How an epoch's messages are read is decided when it begins.
+            record.rotate |=
+                record.head.is_some() && once(settings.history) != once(record.settings.history);
             record.settings = settings;
             record.settled = None;
             rooms::put(turn.tx, &record)?;
             retention::see_to(turn, &record)
-        })?;
-        self.history_deleted(deleted);
-        Ok(())
+        })
     }
 
     /// Leaves a room's group.
@@ -281,7 +287,10 @@ impl Engine {
         };
         if !current {
             work.sealers.remove(room);
-            let sealer = self.read(|tx| Sealer::load(tx, room))?;
+            let Some(sealer) = self.read(|tx| Sealer::load(tx, room))? else {
+                drop(work);
+                return self.turn(|turn| read_once::seal(turn, room, event_type, content));
+            };
             work.sealers.insert(room.to_owned(), (turns, sealer));
         }
         let Some((checked, sealer)) = work.sealers.get_mut(room) else {
@@ -291,9 +300,17 @@ impl Engine {
         sealer.seal(&self.store, &self.opener.crypto, &self.identity, room, event_type, content)
     }
 
-    /// Opens one message event.
+    /// Opens one message event. Where messages are read once, that is a turn.
     pub(crate) fn decrypt(&self, room: &RoomId, event: &str) -> Result<Message, MlsError> {
-        let message = self.read(|tx| self.opener.decrypt(tx, room, event))?;
+        let message = match self.read(|tx| self.opener.decrypt(tx, room, event)) {
+            Err(error) if error.code() == READ_ONCE => {
+                return self.turn(|turn| {
+                    let (event, content) = opener::parse(event)?;
+                    read_once::open(turn, room, &event, &content)
+                });
+            }
+            message => message?,
+        };
         if self.opener.readers.bindings.waiting() >= MOST_UNWRITTEN && self.work.try_lock().is_ok()
         {
             // A turn that is under way writes them, too.

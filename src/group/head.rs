@@ -15,6 +15,7 @@ use ruma::RoomId;
 
 use super::{
     EpochId, EpochRecord, Status, Turn, graph, heal, outcome, policy,
+    retention::{self, Retention},
     rooms::{self, RoomRecord},
     timeline,
 };
@@ -208,6 +209,7 @@ fn members(
 pub(crate) fn prune(turn: &Turn<'_>, mut room: RoomRecord) -> Result<(), MlsError> {
     let most = room.settings.kept_epochs.max(1) as usize;
     let mut stay = 0;
+    let mut pruned = false;
     for mut epoch in kept(turn.tx, &room)? {
         let is_head = room.head == Some(epoch.id);
         let since = epoch.superseded_ms.unwrap_or(turn.now_ms);
@@ -219,8 +221,14 @@ pub(crate) fn prune(turn: &Turn<'_>, mut room: RoomRecord) -> Result<(), MlsErro
         }
         room.kept.retain(|id| *id != epoch.id);
         graph::make_decrypt_only(turn.tx, &room.room_id, &mut epoch)?;
+        pruned = true;
     }
-    Ok(rooms::put(turn.tx, &room)?)
+    rooms::put(turn.tx, &room)?;
+    // Where nothing is kept, what an epoch left behind goes with it.
+    if pruned && room.settings.history == Retention::ReadOnce {
+        retention::see_to(turn, &room)?;
+    }
+    Ok(())
 }
 
 /// A device was seen to be on an epoch, at a leaf: it will commit on no worse one from now on.

@@ -14,6 +14,7 @@ use std::{
 use openmls_rust_crypto::RustCrypto;
 use ruma::{EventId, OwnedEventId, RoomId, UserId};
 use serde_json::value::RawValue;
+use zeroize::Zeroizing;
 
 use super::{EpochId, EpochRecord, Status, graph, publish::to_content, rooms};
 use crate::{
@@ -33,6 +34,51 @@ use crate::{
 /// The most generations that one reservation takes.
 const MAX_RESERVATION: u32 = 32;
 
+/// The epoch that a room is sent to on, if it may be sent to.
+pub(super) fn ready_head(tx: &Tx<'_>, room_id: &RoomId) -> Result<EpochRecord, MlsError> {
+    let room = rooms::get(tx, room_id)?;
+    let Some(head) = room.head.filter(|_| !room.gone) else {
+        return Err(MlsError::not_in_group(room_id));
+    };
+    if room.settled != Some(head) {
+        return Err(MlsError::not_ready("the group's members have to be compared with the room's"));
+    }
+    Ok(graph::get(tx, room_id, head)?)
+}
+
+/// What a message's ciphertext holds.
+pub(super) fn plaintext(
+    room_id: &RoomId,
+    event_type: &str,
+    content: &RawValue,
+) -> Result<Zeroizing<Vec<u8>>, MlsError> {
+    let plaintext = Plaintext {
+        event_type: event_type.to_owned(),
+        content: content.to_owned(),
+        room_id: room_id.to_owned(),
+    };
+    let json = serde_json::to_vec(&plaintext);
+    Ok(Zeroizing::new(json.map_err(|error| MlsError::internal("plaintext", error))?))
+}
+
+/// The content of a message's event.
+pub(super) fn event_content(
+    identity: &Identity,
+    creator: &DeviceName,
+    commit_event: Option<&OwnedEventId>,
+    ciphertext: &[u8],
+    content: &RawValue,
+) -> Result<String, MlsError> {
+    let content = MessageContent {
+        algorithm: identifiers::room_algorithm(identity.ciphersuite()),
+        ciphertext: Payload::inline(ciphertext),
+        epoch_creator: creator.clone(),
+        commit_event: commit_event.map(ToString::to_string).unwrap_or_default(),
+        relates_to: relation(content),
+    };
+    Ok(to_content(&content, "the message")?.get().to_owned())
+}
+
 /// Seals messages on one epoch of one room, without looking at the store for most of them.
 pub(crate) struct Sealer {
     epoch: EpochId,
@@ -47,21 +93,12 @@ pub(crate) struct Sealer {
 }
 
 impl Sealer {
-    /// A sealer for the head of a room, if the room may be sent to.
-    pub(crate) fn load(tx: &Tx<'_>, room_id: &RoomId) -> Result<Self, MlsError> {
-        let room = rooms::get(tx, room_id)?;
-        let Some(head) = room.head.filter(|_| !room.gone) else {
-            return Err(MlsError::not_in_group(room_id));
-        };
-        if room.settled != Some(head) {
-            return Err(MlsError::not_ready(
-                "the group's members have to be compared with the room's",
-            ));
-        }
-        let head = graph::get(tx, room_id, head)?;
-        let export = archive::load(tx, room_id, head.id)?;
+    /// A sealer for the head of a room, if the room may be sent to; none where its messages are read once.
+    pub(crate) fn load(tx: &Tx<'_>, room_id: &RoomId) -> Result<Option<Self>, MlsError> {
+        let head = ready_head(tx, room_id)?;
+        let Some(export) = archive::find(tx, room_id, head.id)? else { return Ok(None) };
         let next = tx.generation(head.namespace)?;
-        Ok(Self {
+        Ok(Some(Self {
             epoch: head.id,
             namespace: head.namespace,
             ratchets: RatchetCache::default(),
@@ -71,7 +108,7 @@ impl Sealer {
             next,
             reserved: next,
             reservation: 1,
-        })
+        }))
     }
 
     /// Whether the room may still be sent to on the epoch this was loaded for.
@@ -90,27 +127,14 @@ impl Sealer {
         event_type: &str,
         content: &RawValue,
     ) -> Result<String, MlsError> {
-        let plaintext = Plaintext {
-            event_type: event_type.to_owned(),
-            content: content.to_owned(),
-            room_id: room_id.to_owned(),
-        };
-        let plaintext = zeroize::Zeroizing::new(
-            serde_json::to_vec(&plaintext).map_err(|e| MlsError::internal("plaintext", e))?,
-        );
+        let plaintext = plaintext(room_id, event_type, content)?;
         let generation = self.take_generation(store)?;
         let draft =
             Draft { generation, authenticated_data: &[], plaintext: &plaintext, padding: 0 };
         let ciphertext =
             history::seal(&self.keys, &mut self.ratchets, crypto, identity.signer(), &draft)?;
-        let content = MessageContent {
-            algorithm: identifiers::room_algorithm(identity.ciphersuite()),
-            ciphertext: Payload::inline(&ciphertext),
-            epoch_creator: self.creator.clone(),
-            commit_event: self.commit_event.as_ref().map(ToString::to_string).unwrap_or_default(),
-            relates_to: relation(content),
-        };
-        Ok(to_content(&content, "the message")?.get().to_owned())
+        let (creator, event) = (&self.creator, self.commit_event.as_ref());
+        event_content(identity, creator, event, &ciphertext, content)
     }
 
     /// A generation that no other message of this epoch has or will have.
@@ -224,10 +248,16 @@ pub(crate) fn read(
     let mut failure = None;
     for epoch in &readable(tx, room_id, content, number)? {
         let Some(reader) = readers.of(tx, room_id, epoch.id)? else {
-            failure = Some(MlsError::rejected(
-                "history_deleted",
-                format!("the keys of epoch {number} were deleted, as the room's settings want"),
-            ));
+            let once = graph::find(tx, room_id, epoch.id)?.is_some_and(|epoch| epoch.full);
+            failure = Some(if once {
+                MlsError::rejected(
+                    READ_ONCE,
+                    "messages of this epoch can be read once, by a machine",
+                )
+            } else {
+                let reason = "the keys of the message's epoch are kept no longer";
+                MlsError::rejected("history_deleted", reason)
+            });
             continue;
         };
         let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
@@ -288,33 +318,80 @@ fn open(
     let opened = reader.open(tx, room_id, crypto, ciphertext)?;
     #[cfg(feature = "test-hooks")]
     crate::store::hooks::opened_message(epoch.id.to_hex(), opened.leaf, opened.generation);
-    let device = credential::parse(opened.leaf_data.credential()?.serialized_content())?;
+    let (leaf, generation) = (opened.leaf, opened.generation);
+    let credential = opened.leaf_data.credential()?;
+    let from = Signer {
+        credential: credential.serialized_content(),
+        key: opened.leaf_data.signature_key(),
+    };
+    let checked = check(tx, room_id, sender, &from, &opened.plaintext)?;
+    Ok(checked.message(epoch, leaf, generation, reader.own_leaf()))
+}
+
+/// Whose signature a message has.
+pub(super) struct Signer<'a> {
+    pub(super) credential: &'a [u8],
+    pub(super) key: &'a [u8],
+}
+
+/// A message of which it is known who sent it, and that it was meant for its room.
+pub(super) struct Checked {
+    sender: DeviceName,
+    trust: Trust,
+    plaintext: Plaintext,
+}
+
+/// Checks who sent a message and where.
+pub(super) fn check(
+    tx: &Tx<'_>,
+    room_id: &RoomId,
+    sender: &UserId,
+    from: &Signer<'_>,
+    plaintext: &[u8],
+) -> Result<Checked, MlsError> {
+    let device = credential::parse(from.credential)?;
     if device.0 != sender {
         return Err(MlsError::rejected(
             "sender_mismatch",
             "the message was sealed by another user than the event's sender",
         ));
     }
-    let plaintext: Plaintext = serde_json::from_slice(&opened.plaintext)
+    let plaintext: Plaintext = serde_json::from_slice(plaintext)
         .map_err(|_| MlsError::rejected("bad_plaintext", "the plaintext is not an event"))?;
     if plaintext.room_id != room_id {
         return Err(MlsError::rejected("other_room", "the message was written in another room"));
     }
-    let trust = devices::trust(tx, &device.0, &device.1, opened.leaf_data.signature_key())?;
-    Ok(Message {
-        event_id: None,
-        sender: device,
-        trust,
-        event_type: plaintext.event_type,
-        content: plaintext.content.get().to_owned(),
-        epoch: epoch.number,
-        epoch_id: epoch.id,
-        generation: opened.generation,
-        leaf: opened.leaf,
-        own_leaf: reader.own_leaf(),
-        source: epoch.source.clone(),
-    })
+    let trust = devices::trust(tx, &device.0, &device.1, from.key)?;
+    Ok(Checked { sender: device, trust, plaintext })
 }
+
+impl Checked {
+    /// The message, once it is known which of its epoch it is.
+    pub(super) fn message(
+        self,
+        epoch: &ReadableEpoch,
+        leaf: u32,
+        generation: u32,
+        own_leaf: u32,
+    ) -> Message {
+        Message {
+            event_id: None,
+            sender: self.sender,
+            trust: self.trust,
+            event_type: self.plaintext.event_type,
+            content: self.plaintext.content.get().to_owned(),
+            epoch: epoch.number,
+            epoch_id: epoch.id,
+            generation,
+            leaf,
+            own_leaf,
+            source: epoch.source.clone(),
+        }
+    }
+}
+
+/// The code of the error for a message that can be read once.
+pub(crate) const READ_ONCE: &str = "read_once";
 
 /// The code of the error for an epoch from before this device was in the group.
 pub(super) const BEFORE_JOINING: &str = "before_joining";

@@ -16,6 +16,7 @@
 //! | repair a device that cannot go on | `heal` |
 //! | fetch commits and large values that are missing | `fetch`, `media` |
 //! | seal and open messages | `message` |
+//! | seal and open messages that are read once | `read_once` |
 //! | delete what makes old epochs readable | `retention` |
 //! | leave | `leave` |
 
@@ -37,6 +38,7 @@ pub(crate) mod plan;
 mod policy;
 pub(crate) mod process;
 pub(crate) mod publish;
+pub(crate) mod read_once;
 pub(crate) mod retention;
 pub(crate) mod rooms;
 #[cfg(test)]

@@ -5,7 +5,9 @@
 //! other epoch names, what binds messages to events, what waits to be backed up, and the session in the
 //! backup. The store overwrites deleted rows, and cuts its log after.
 //!
-//! An epoch that can still take a commit keeps its export: its group state would give it back anyway.
+//! An epoch that can still take a commit keeps its export for as long: its group state would give it back.
+//! Where messages are read once, no export is made in the first place (`read_once`), and what was made before
+//! that was wanted goes as soon as the epoch can take no commit.
 
 use ruma::RoomId;
 use serde::{Deserialize, Serialize};
@@ -28,29 +30,34 @@ pub(crate) enum Retention {
     Keep,
     /// For so many milliseconds after the epoch has ended.
     KeepFor(u64),
+    /// Not at all: a message is read once.
+    ReadOnce,
 }
 
 /// When rooms were last looked through, in milliseconds since 1970.
 const LOOKED: Collection<u64> = Collection::new("retention_looked");
 
-/// Deletes what is too old in all rooms, if that was not done of late. Tells whether anything was deleted.
-pub(crate) fn see_to_rooms(turn: &Turn<'_>) -> Result<bool, MlsError> {
+/// Deletes what is too old in all rooms, if that was not done of late.
+pub(crate) fn see_to_rooms(turn: &Turn<'_>) -> Result<(), MlsError> {
     let looked = LOOKED.get(turn.tx, b"", b"")?.unwrap_or(0);
     // A clock that was turned back must not keep it from being done.
     if turn.now_ms.abs_diff(looked) < LOOK_EVERY_MS {
-        return Ok(false);
+        return Ok(());
     }
     LOOKED.put(turn.tx, b"", b"", &turn.now_ms)?;
-    let mut deleted = false;
     for room in rooms::all(turn.tx)? {
-        deleted |= see_to(turn, &room)?;
+        see_to(turn, &room)?;
     }
-    Ok(deleted)
+    Ok(())
 }
 
-/// Deletes what is too old in a room. Tells whether anything was deleted.
-pub(crate) fn see_to(turn: &Turn<'_>, room: &RoomRecord) -> Result<bool, MlsError> {
-    let Retention::KeepFor(keep_ms) = room.settings.history else { return Ok(false) };
+/// Deletes what is too old in a room.
+pub(crate) fn see_to(turn: &Turn<'_>, room: &RoomRecord) -> Result<(), MlsError> {
+    let keep_ms = match room.settings.history {
+        Retention::Keep => return Ok(()),
+        Retention::KeepFor(keep_ms) => keep_ms,
+        Retention::ReadOnce => 0,
+    };
     let is_old = |ended_ms: u64| turn.now_ms.saturating_sub(ended_ms) >= keep_ms;
     let room_id = &*room.room_id;
     let mut old: Vec<EpochId> = Vec::new();
@@ -73,16 +80,17 @@ pub(crate) fn see_to(turn: &Turn<'_>, room: &RoomRecord) -> Result<bool, MlsErro
     }
     if deleted {
         archive::drop_unused_chunks(turn.tx, room_id)?;
+        turn.note_deleted_keys();
     }
-    Ok(deleted)
+    Ok(())
 }
 
 /// Deletes what it takes to read an epoch; tells whether it was there.
 fn delete(turn: &Turn<'_>, room: &RoomId, epoch: EpochId) -> Result<bool, MlsError> {
-    if !archive::has(turn.tx, room, epoch)? {
+    // Who was in it is asked for while it can take a commit, and costs little after.
+    if !archive::drop_keys(turn.tx, room, epoch)? {
         return Ok(false);
     }
-    archive::remove(turn.tx, room, epoch)?;
     replay::forget(turn.tx, room, epoch)?;
     backup::forget(turn, room, epoch)?;
     Ok(true)

@@ -12,6 +12,7 @@ use super::{
     Turn, fetch, graph, head, heal, leave, media, message,
     message::{Message, Readers},
     process::{self, Processed, is_ours},
+    read_once,
     rooms::{self, Membership},
     waiting, welcome,
 };
@@ -233,15 +234,15 @@ fn encrypted(
     }
     if parse::<CommitMark>(content, "the content")?.public_group_state.is_none() {
         let content: MessageContent = parse(content, "the message")?;
-        let message = message::read(
-            turn.tx,
-            turn.crypto,
-            readers,
-            room_id,
-            event.event_id.as_deref(),
-            &event.sender,
-            &content,
-        )?;
+        let id = event.event_id.as_deref();
+        let read =
+            message::read(turn.tx, turn.crypto, readers, room_id, id, &event.sender, &content);
+        let message = match read {
+            Err(error) if error.code() == message::READ_ONCE => {
+                read_once::open(turn, room_id, event, &content)?
+            }
+            message => message?,
+        };
         noticed(turn, room_id, &message)?;
         return Ok(Outcome::Message(message));
     }

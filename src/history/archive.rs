@@ -38,8 +38,14 @@ pub enum ArchiveError {
     Store(#[from] StoreError),
 }
 
-/// An epoch's export, the leaves by reference.
+/// What is kept of an epoch, as it is stored. The leaves alone are kept where messages are read once.
 #[derive(Serialize, Deserialize)]
+struct Row {
+    keys: Option<EpochKeys>,
+    chunks: Vec<ChunkId>,
+}
+
+/// An epoch's export, the leaves by reference.
 pub struct StoredExport {
     /// The keys.
     pub keys: EpochKeys,
@@ -47,16 +53,16 @@ pub struct StoredExport {
     pub chunks: Vec<ChunkId>,
 }
 
-const EXPORTS: Collection<StoredExport> = Collection::new("epoch_export");
+const EXPORTS: Collection<Row> = Collection::new("epoch_export");
 const ROOMS: Collection<OwnedRoomId> = Collection::new("archived_room");
 const CHUNKS: Collection<LeafChunk> = Collection::new("leaf_chunk");
 
-/// Keeps the export of an epoch.
+/// Keeps the export of an epoch; without keys, its leaves.
 pub fn keep(
     tx: &Tx<'_>,
     room: &RoomId,
     epoch: EpochId,
-    keys: EpochKeys,
+    keys: Option<EpochKeys>,
     members: impl IntoIterator<Item = Member>,
 ) -> Result<(), ArchiveError> {
     let mut ids = Vec::new();
@@ -72,13 +78,13 @@ pub(super) fn put(
     tx: &Tx<'_>,
     room: &RoomId,
     epoch: EpochId,
-    keys: EpochKeys,
+    keys: Option<EpochKeys>,
     chunks: Vec<ChunkId>,
 ) -> Result<(), StoreError> {
     if !ROOMS.has(tx, b"", room.as_bytes())? {
         ROOMS.put(tx, b"", room.as_bytes(), &room.to_owned())?;
     }
-    EXPORTS.put(tx, room.as_bytes(), epoch.as_bytes(), &StoredExport { keys, chunks })
+    EXPORTS.put(tx, room.as_bytes(), epoch.as_bytes(), &Row { keys, chunks })
 }
 
 /// The rooms of which exports are, or were, kept.
@@ -88,16 +94,24 @@ pub fn rooms(tx: &Tx<'_>) -> Result<Vec<OwnedRoomId>, StoreError> {
 
 /// Whether the export of an epoch is kept.
 pub fn has(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<bool, StoreError> {
-    EXPORTS.has(tx, room.as_bytes(), epoch.as_bytes())
+    Ok(find(tx, room, epoch)?.is_some())
 }
 
-/// The export of an epoch, unless it was deleted.
+/// Deletes the keys of an epoch and keeps its leaves; tells whether it had keys.
+pub fn drop_keys(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<bool, StoreError> {
+    let Some(export) = find(tx, room, epoch)? else { return Ok(false) };
+    put(tx, room, epoch, None, export.chunks)?;
+    Ok(true)
+}
+
+/// The export of an epoch, unless it was deleted or never kept.
 pub fn find(
     tx: &Tx<'_>,
     room: &RoomId,
     epoch: EpochId,
 ) -> Result<Option<StoredExport>, StoreError> {
-    EXPORTS.get(tx, room.as_bytes(), epoch.as_bytes())
+    let row = EXPORTS.get(tx, room.as_bytes(), epoch.as_bytes())?;
+    Ok(row.and_then(|Row { keys, chunks }| Some(StoredExport { keys: keys?, chunks })))
 }
 
 /// Keeps a chunk of leaves.
@@ -118,11 +132,11 @@ pub fn has_chunk(tx: &Tx<'_>, room: &RoomId, id: ChunkId) -> Result<bool, StoreE
     CHUNKS.has(tx, room.as_bytes(), &id.0)
 }
 
-/// The export of an epoch.
-pub fn load(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<StoredExport, StoreError> {
+/// What is kept of an epoch that must be there.
+fn row(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Row, StoreError> {
     EXPORTS
         .get(tx, room.as_bytes(), epoch.as_bytes())?
-        .ok_or_else(|| StoreError::Damaged("the export of a known epoch is missing".into()))
+        .ok_or_else(|| StoreError::Damaged("the leaves of a known epoch are missing".into()))
 }
 
 /// Forgets the export of an epoch. Chunks stay: others may share them.
@@ -132,7 +146,7 @@ pub fn remove(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<(), StoreErr
 
 /// The members of an epoch, by leaf index.
 pub fn leaves(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Vec<(u32, Leaf)>, StoreError> {
-    let export = load(tx, room, epoch)?;
+    let export = row(tx, room, epoch)?;
     let mut members = Vec::new();
     for (number, id) in export.chunks.iter().enumerate() {
         let chunk = chunk(tx, room, *id)?;
@@ -172,7 +186,7 @@ pub fn leaf(
     index: u32,
 ) -> Result<Option<Leaf>, StoreError> {
     let (number, offset) = locate(index);
-    match load(tx, room, epoch)?.chunks.get(number) {
+    match row(tx, room, epoch)?.chunks.get(number) {
         Some(id) => Ok(chunk(tx, room, *id)?.leaf(offset).cloned()),
         None => Ok(None),
     }

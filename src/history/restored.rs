@@ -84,7 +84,7 @@ pub fn keep(
         BY_EVENT.put(tx, scope, event.as_bytes(), &epoch.id)?;
     }
     RESTORED.put(tx, scope, epoch.id.as_bytes(), &epoch)?;
-    archive::put(tx, room, epoch.id, keys, chunks)?;
+    archive::put(tx, room, epoch.id, Some(keys), chunks)?;
     Ok(true)
 }
 
