@@ -137,7 +137,12 @@ pub enum ToDeviceResult {
         /// The number of the epoch it entered.
         epoch: u64,
     },
-    /// It was a Welcome that needs a value which is still to be fetched (see `outgoing_requests`).
+    /// A member who has added this device gave it what was said before, as far as the room lets it read that.
+    HistoryShared {
+        /// The room.
+        room_id: String,
+    },
+    /// It was a Welcome, or history, that needs a value which is still to be fetched (see `outgoing_requests`).
     Waiting {
         /// What it waits for.
         error: MlsError,
@@ -274,6 +279,9 @@ impl MlsMachine {
             ToDeviceOutcome::Ignored => ToDeviceResult::Ignored,
             ToDeviceOutcome::Joined { room_id, epoch } => {
                 ToDeviceResult::Joined { room_id: room_id.to_string(), epoch }
+            }
+            ToDeviceOutcome::History { room_id } => {
+                ToDeviceResult::HistoryShared { room_id: room_id.to_string() }
             }
             ToDeviceOutcome::Waiting(error) => ToDeviceResult::Waiting { error },
             ToDeviceOutcome::Failed(error) => ToDeviceResult::Failed { error },

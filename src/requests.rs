@@ -22,7 +22,7 @@ use crate::{
     backup::Batch,
     devices::{DeviceId, KeyQuery},
     error::MlsError,
-    group::{EpochId, Part},
+    group::{EpochId, Part, share::Bundle},
     identity::UploadPlan,
     protocol::MediaReference,
     store::{Collection, Queue, StoreError, Tx},
@@ -103,6 +103,10 @@ pub(crate) enum Purpose {
     BackUp(Batch),
     /// `DELETE /room_keys/keys/…`: an epoch whose keys were deleted here.
     Unback { room_id: OwnedRoomId },
+    /// `POST /media/upload`: history for devices that were added.
+    OfferHistory(Bundle),
+    /// `PUT /sendToDevice/m.room.encrypted`: where that is.
+    TellHistory { room_id: OwnedRoomId },
     /// `GET /room_keys/keys…`: what a restore brings back.
     RestoreKeys { restore: u64 },
 }

@@ -15,6 +15,7 @@ use crate::{
         rooms::Settings,
         timeline::{self, Outcome},
     },
+    history::restored::Source,
     machine::EngineSlot,
     requests::OutgoingRequest,
 };
@@ -60,6 +61,11 @@ pub struct RoomSettings {
     /// `prepare_to_send` then begins, and for this device alone. Not together with `keep_history_ms`.
     #[uniffi(default = false)]
     pub read_once: bool,
+    /// Whether devices that this one adds get what was said before, as far as the room's history visibility
+    /// (`shared`, `world_readable`) let those read it who come later. With this a change of the visibility
+    /// begins a new epoch.
+    #[uniffi(default = false)]
+    pub share_history: bool,
 }
 
 impl Default for RoomSettings {
@@ -83,6 +89,7 @@ impl From<Settings> for RoomSettings {
                 Retention::Keep | Retention::ReadOnce => None,
             },
             read_once: settings.history == Retention::ReadOnce,
+            share_history: settings.share_history,
         }
     }
 }
@@ -121,6 +128,7 @@ impl RoomSettings {
             allow_external_joins: self.allow_external_joins,
             refuse_unfit_commits: self.refuse_unfit_commits,
             history,
+            share_history: self.share_history,
         })
     }
 }
@@ -183,6 +191,9 @@ pub struct DecryptedMessage {
     pub content: String,
     /// The number of the MLS epoch it was sent in.
     pub epoch: u64,
+    /// The device that gave this one the keys, as `user_id|device_id`, where a member did: then who sent the
+    /// message is that member's word, unless `sender_trust` is `Signed`.
+    pub shared_by: Option<String>,
 }
 
 /// What became of one event of a room.
@@ -468,6 +479,10 @@ impl From<Message> for DecryptedMessage {
             event_type: message.event_type,
             content: message.content,
             epoch: message.epoch,
+            shared_by: match message.source {
+                Source::Member(device) => Some(device.to_string()),
+                Source::Own | Source::Backup | Source::File => None,
+            },
         }
     }
 }

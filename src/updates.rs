@@ -131,6 +131,16 @@ pub enum Update {
         /// How many are or will be.
         total: u64,
     },
+    /// A member who has added this device gave it what was said before. Try again to decrypt what could not
+    /// be read.
+    HistoryShared {
+        /// The room.
+        room_id: String,
+        /// The device that did, as `user_id|device_id`: who said what in these epochs is its word.
+        by: String,
+        /// How many epochs became readable.
+        epochs: u64,
+    },
     /// Sessions of the backup were taken.
     RestoreProgress {
         /// The restore's id.

@@ -46,6 +46,8 @@ async fn what_is_too_old_is_deleted_here_and_in_the_backup() {
     rotate_and_say(&alice, &room, "on the second day").await;
     let everything = ["first", "on the first day", "on the second day"];
     assert_eq!(texts(&alice, &room).await, everything);
+    let counts = backup.counts().await.unwrap();
+    assert_eq!((counts.backed_up, counts.total), (4, 4));
     assert_eq!(sessions(&alice, &room).await, 4);
 
     // Two days after the first day's epoch has ended, when it was in use a moment ago. The epoch of the

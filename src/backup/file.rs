@@ -28,13 +28,19 @@ use sha2_010::Sha512;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::session::{Contents, Session, SessionError};
+use super::{
+    key::BackupKey,
+    seal::{self as sealed, SessionData},
+    session::{Contents, Session, SessionError},
+};
 use crate::{
+    error::MlsError,
+    group::Turn,
     history::{
         archive,
         restored::{ReadableEpoch, Source},
     },
-    protocol::{decode_base64, encode_base64},
+    protocol::{DeviceName, decode_base64, encode_base64},
     store::{StoreError, Tx},
 };
 
@@ -233,15 +239,12 @@ pub(crate) fn import_file(
     crypto: &impl OpenMlsCrypto,
     text: &str,
     passphrase: &str,
-) -> Result<Vec<Result<(OwnedRoomId, Session), SessionError>>, FileError> {
+) -> Result<Sessions, FileError> {
     read_array(&open(crypto, text, passphrase)?, &Source::File)
 }
 
 /// The sessions of a JSON array, leaves before epochs.
-pub(crate) fn read_array(
-    json: &[u8],
-    source: &Source,
-) -> Result<Vec<Result<(OwnedRoomId, Session), SessionError>>, FileError> {
+pub(crate) fn read_array(json: &[u8], source: &Source) -> Result<Sessions, FileError> {
     #[derive(serde::Deserialize)]
     struct Room {
         room_id: OwnedRoomId,
@@ -259,6 +262,43 @@ pub(crate) fn read_array(
         .collect();
     read.sort_by_key(|session| !matches!(session, Ok((_, Session::Leaves { .. }))));
     Ok(read)
+}
+
+/// The sessions of these epochs as they stand in a bundle.
+pub(crate) fn bundle(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epochs: &[ReadableEpoch],
+) -> Result<Zeroizing<Vec<u8>>, SessionError> {
+    Ok(array_of(&sessions_of(tx, room, epochs)?))
+}
+
+/// Seals a bundle under its id.
+pub(crate) fn seal_bundle(
+    turn: &Turn<'_>,
+    key: &BackupKey,
+    id: &str,
+    json: &[u8],
+) -> Result<Vec<u8>, MlsError> {
+    let sealed = sealed::seal(turn.crypto, key, id, json)?;
+    serde_json::to_vec(&sealed).map_err(|error| MlsError::internal("bundle", error))
+}
+
+/// What a file or a bundle holds: each session proved, or what is wrong with it.
+pub(crate) type Sessions = Vec<Result<(OwnedRoomId, Session), SessionError>>;
+
+/// Opens a bundle that a member has sealed under this id.
+pub(crate) fn open_bundle(
+    turn: &Turn<'_>,
+    key: &BackupKey,
+    id: &str,
+    bytes: &[u8],
+    member: &DeviceName,
+) -> Result<Sessions, MlsError> {
+    let bad = || MlsError::rejected("bad_bundle", "the bundle is not in the form it should have");
+    let data: SessionData = serde_json::from_slice(bytes).map_err(|_| bad())?;
+    let json = sealed::open(turn.crypto, key, id, &data)?;
+    Ok(read_array(&json, &Source::Member(member.clone()))?)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ mod tests;
 mod upload;
 
 pub(crate) use self::{
-    file::{FileError, export_file, import_file},
+    file::{FileError, bundle, export_file, import_file, open_bundle, seal_bundle},
     key::{BackupKey, KeyError, ROUNDS},
     restore::{
         Restore, Scope, begin as restore, cancel as cancel_restore, fetched, step, under_way,
@@ -38,5 +38,5 @@ pub(crate) use self::{
         Mode, State, Verdict, counts, create, created, delete, deleted, disable, enable, look,
         looked, recovery_key, refused, state,
     },
-    upload::{Batch, forget, note_epoch, plan, uploaded},
+    upload::{Batch, forget, note_epoch, plan, readable, uploaded},
 };

@@ -90,6 +90,9 @@ pub(crate) struct Contents {
     /// When it began, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     began_ms: Option<NonZeroU64>,
+    /// Whoever comes into the room later may read it, as its history visibility said.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    shared_history: bool,
     /// Base64 of a chunk of leaves in CBOR.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     leaf_chunk: Option<String>,
@@ -143,6 +146,7 @@ impl Contents {
             group_export: Some(encode_base64(&bytes)),
             commit_event: epoch.commit_event.clone(),
             began_ms: NonZeroU64::new(epoch.began_ms),
+            shared_history: epoch.shared,
             leaf_chunk: None,
         })
     }
@@ -160,6 +164,7 @@ impl Contents {
             group_export: None,
             commit_event: None,
             began_ms: None,
+            shared_history: false,
             leaf_chunk: Some(encode_base64(&chunk.to_cbor()?)),
         })
     }
@@ -242,6 +247,7 @@ impl Session {
             creator: creator.clone(),
             commit_event: contents.commit_event.clone(),
             began_ms: contents.began_ms.map_or(0, NonZeroU64::get),
+            shared: contents.shared_history,
             source,
         };
         Ok(Self::Epoch { about, keys: Box::new(keys), chunks })

@@ -72,6 +72,7 @@ fn readable(keys: &EpochKeys) -> ReadableEpoch {
         creator: device(0),
         commit_event: Some(owned_event_id!("$commit")),
         began_ms: 1_700_000_000_000,
+        shared: true,
         source: Source::Own,
     }
 }

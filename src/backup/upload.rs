@@ -110,7 +110,7 @@ pub(super) fn begin(turn: &Turn<'_>, version: &str) -> Result<u64, MlsError> {
 }
 
 /// The epochs of a room of which an export is kept.
-pub(super) fn readable(tx: &Tx<'_>, room: &RoomId) -> Result<Vec<ReadableEpoch>, StoreError> {
+pub(crate) fn readable(tx: &Tx<'_>, room: &RoomId) -> Result<Vec<ReadableEpoch>, StoreError> {
     let own = graph::all(tx, room)?.into_iter().filter(|epoch| epoch.status == Status::Accepted);
     let mut epochs: BTreeMap<EpochId, ReadableEpoch> =
         restored::all(tx, room)?.into_iter().map(|epoch| (epoch.id, epoch)).collect();

@@ -12,7 +12,7 @@ use super::{Engine, keys};
 use crate::{
     backup::{self, Verdict},
     error::MlsError,
-    group::{Turn, fetch, heal, media, outcome, plan, publish, timeline},
+    group::{Turn, fetch, heal, media, outcome, plan, publish, share, timeline},
     identity,
     requests::{self, Purpose, QueuedRequest, REQUESTS, RequestOutcome},
     updates::Update,
@@ -122,6 +122,12 @@ fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Result<(), MlsEr
         }
         Purpose::FetchEvent { room_id, event_id } => fetch::fetched(turn, room_id, event_id, body),
         Purpose::WalkBack { room_id } => heal::walked_back(turn, room_id, body),
+        Purpose::OfferHistory(bundle) => {
+            let uploaded: Uploaded = serde_json::from_slice(body)
+                .map_err(|_| MlsError::rejected("malformed_answer", "the answer names no URL"))?;
+            share::uploaded(turn, bundle, &uploaded.content_uri)
+        }
+        Purpose::TellHistory { .. } => Ok(()),
         Purpose::BackupVersion => backup::looked(turn, body),
         Purpose::CreateBackup => backup::created(turn, body),
         Purpose::DeleteBackup => backup::deleted(turn),
@@ -193,7 +199,10 @@ fn refused(
             heal::walk_refused(turn, room_id)?;
             room_id
         }
-        Purpose::EnableEncryption { room_id } | Purpose::Welcome { room_id } => room_id,
+        Purpose::OfferHistory(bundle) => &bundle.room_id,
+        Purpose::EnableEncryption { room_id }
+        | Purpose::Welcome { room_id }
+        | Purpose::TellHistory { room_id } => room_id,
         // What it means, the backup tells itself.
         Purpose::BackupVersion
         | Purpose::CreateBackup

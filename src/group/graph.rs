@@ -102,6 +102,9 @@ pub(crate) struct EpochRecord {
     /// What in its commit does not fit the Matrix room.
     #[serde(default)]
     pub(crate) doubts: Vec<Doubt>,
+    /// The room's history visibility lets those read it who come later, from its beginning on.
+    #[serde(default)]
+    pub(crate) shared: bool,
     /// How many other members have not been seen on an epoch that comes before this one.
     #[serde(default)]
     pub(crate) behind: u32,
@@ -136,6 +139,7 @@ impl EpochRecord {
             resolves: Vec::new(),
             resolved: false,
             doubts: Vec::new(),
+            shared: false,
             behind: 0,
             members: u32::try_from(group.members().count()).unwrap_or(u32::MAX),
         })
@@ -149,6 +153,7 @@ impl EpochRecord {
             creator: self.creator,
             commit_event: self.commit_event,
             began_ms: self.since_ms,
+            shared: self.shared,
             source: Source::Own,
         }
     }

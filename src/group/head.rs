@@ -17,7 +17,7 @@ use super::{
     EpochId, EpochRecord, Status, Turn, graph, heal, outcome, policy,
     retention::{self, Retention},
     rooms::{self, RoomRecord},
-    timeline,
+    share, timeline,
 };
 use crate::{
     backup,
@@ -54,6 +54,7 @@ pub(crate) fn enter(
     removed: &[DeviceName],
 ) -> Result<(), MlsError> {
     epoch.status = Status::Accepted;
+    epoch.shared = share::is_open(rooms::get(turn.tx, room_id)?.visibility.as_deref());
     epoch.since_ms = turn.now_ms;
     epoch.behind = epoch.members.saturating_sub(1);
     graph::put(turn.tx, room_id, &epoch)?;

@@ -325,6 +325,12 @@ fn open(
         key: opened.leaf_data.signature_key(),
     };
     let checked = check(tx, room_id, sender, &from, &opened.plaintext)?;
+    if matches!(epoch.source, Source::Member(_)) && checked.trust == Trust::Conflicting {
+        return Err(MlsError::rejected(
+            "forged_history",
+            "the member who shared this epoch gave another key for the sender than the sender publishes",
+        ));
+    }
     Ok(checked.message(epoch, leaf, generation, reader.own_leaf()))
 }
 

@@ -17,6 +17,7 @@
 //! | fetch commits and large values that are missing | `fetch`, `media` |
 //! | seal and open messages | `message` |
 //! | seal and open messages that are read once | `read_once` |
+//! | give those who come later what they may read | `share` |
 //! | delete what makes old epochs readable | `retention` |
 //! | leave | `leave` |
 
@@ -41,6 +42,7 @@ pub(crate) mod publish;
 pub(crate) mod read_once;
 pub(crate) mod retention;
 pub(crate) mod rooms;
+pub(crate) mod share;
 #[cfg(test)]
 mod tests;
 pub(crate) mod timeline;

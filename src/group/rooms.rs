@@ -29,6 +29,7 @@ pub(crate) struct Settings {
     pub(crate) allow_external_joins: bool,
     pub(crate) refuse_unfit_commits: bool,
     pub(crate) history: Retention,
+    pub(crate) share_history: bool,
 }
 
 impl Default for Settings {
@@ -42,6 +43,7 @@ impl Default for Settings {
             allow_external_joins: true,
             refuse_unfit_commits: false,
             history: Retention::Keep,
+            share_history: false,
         }
     }
 }
@@ -90,6 +92,9 @@ pub(crate) struct RoomRecord {
     /// How many commits in a row were asked for by event id without one that could be processed.
     #[serde(default)]
     pub(crate) fetched: u32,
+    /// The room's history visibility, as far as it is known.
+    #[serde(default)]
+    pub(crate) visibility: Option<String>,
     /// The last that was heard of this device's user is that they left the Matrix room.
     pub(crate) own_user_left: bool,
     /// This device left the group, or was removed from it.
@@ -117,6 +122,7 @@ impl RoomRecord {
             trusted_from: None,
             external_joins: Vec::new(),
             fetched: 0,
+            visibility: None,
             own_user_left: false,
             gone: false,
         }

@@ -14,13 +14,13 @@ use super::{
     process::{self, Processed, is_ours},
     read_once,
     rooms::{self, Membership},
-    waiting, welcome,
+    share, waiting, welcome,
 };
 use crate::{
     error::MlsError,
     protocol::{
         AlgorithmOnly, BaseOnly, CommitContent, CommitMark, CreateContent, DeviceName,
-        MemberContent, MessageContent, RoomEvent,
+        MemberContent, MessageContent, RoomEvent, VisibilityContent,
     },
     store::Collection,
 };
@@ -68,6 +68,7 @@ pub(crate) fn receive(
         outcomes.push(outcome);
     }
     leave_with_the_room(turn, room_id)?;
+    share::retry(turn, room_id)?;
     retry(turn, readers, room_id, &mut outcomes)?;
     fetch::plan(turn, room_id)?;
     Ok(outcomes)
@@ -78,6 +79,7 @@ pub(crate) fn receive(
 pub(crate) fn go_on(turn: &Turn<'_>, readers: &Readers) -> Result<(), MlsError> {
     for room_id in stirred(turn)? {
         welcome::retry(turn, &room_id)?;
+        share::retry(turn, &room_id)?;
         // One that moves may let others move, the longest chain being all of them.
         loop {
             let mut moved = false;
@@ -215,6 +217,11 @@ fn classify(
         ("m.room.encryption", Some("")) => {
             let content: AlgorithmOnly = parse(event.content.get(), "m.room.encryption")?;
             set_algorithm(turn, room_id, Some(content))
+        }
+        ("m.room.history_visibility", Some("")) => {
+            let content: VisibilityContent = parse(event.content.get(), &event.event_type)?;
+            share::visibility_changed(turn, room_id, content.history_visibility)?;
+            Ok(Outcome::State)
         }
         _ => Ok(Outcome::Ignored),
     }

@@ -41,6 +41,9 @@ pub struct ReadableEpoch {
     pub commit_event: Option<OwnedEventId>,
     /// When it began for whoever exported it, in milliseconds since 1970.
     pub began_ms: u64,
+    /// Whether the room's history visibility lets those read it who come later.
+    #[serde(default)]
+    pub shared: bool,
     /// Where it came from.
     pub source: Source,
 }
