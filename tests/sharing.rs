@@ -34,6 +34,8 @@ async fn room(alice: &Client, bob: &Client, visibility: &str, settings: RoomSett
     bob.join(&room).await.unwrap();
     alice.settle().await.unwrap();
     alice.room(&room).await.unwrap().enable(settings).await.unwrap();
+    alice.send_text(&room, "hello").await.unwrap();
+    quiet(&[alice, bob]).await;
     room
 }
 
@@ -76,12 +78,12 @@ async fn who_comes_later_reads_what_was_said_before() {
     });
     assert!(waits, "{:?}", synced.summary.to_device);
     carol.settle().await.unwrap();
-    let said = ["one", "one, says Bob", "two", "two, says Bob", "welcome"];
+    let said = ["hello", "one", "one, says Bob", "two", "two, says Bob", "welcome"];
     assert_eq!(texts(&carol, &room).await, said);
     let alice_device = format!("{}|PHONE", alice.user_id());
     for (at, event) in carol.read(&room).await.unwrap().into_iter().enumerate() {
         let message = event.message.unwrap();
-        let by = (at < 4).then(|| alice_device.clone());
+        let by = (at < 5).then(|| alice_device.clone());
         assert_eq!(message.shared_by, by, "{at}");
         assert_eq!(message.sender_trust, DeviceTrust::Signed);
     }

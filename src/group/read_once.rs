@@ -7,7 +7,9 @@
 //! Whether an epoch is of this kind is decided when it begins, by there being no export of it. Never are both
 //! ways used in one epoch: they draw from one ratchet.
 
-use openmls::framing::{MlsMessageBodyIn, ProcessedMessageContent, ProtocolMessage, Sender};
+use openmls::framing::{
+    ContentType, MlsMessageBodyIn, ProcessedMessageContent, ProtocolMessage, Sender,
+};
 use ruma::RoomId;
 use serde_json::value::RawValue;
 
@@ -61,6 +63,9 @@ pub(crate) fn open(
     if message.group_id().as_slice() != room_id.as_bytes() {
         return Err(MlsError::rejected("other_group", "the message belongs to another group"));
     }
+    if message.content_type() != ContentType::Application {
+        return Err(MlsError::rejected("bad_message", "it is no application message"));
+    }
     let number = message.epoch().as_u64();
     let (commit, creator) = (&content.commit_event, &content.epoch_creator);
     let mut failure = message::unknown_epoch(turn.tx, room_id, number)?;
@@ -99,8 +104,12 @@ fn open_in(
     let member = group.member_at(leaf).ok_or_else(|| {
         MlsError::rejected("not_a_member", "the message was not sent by a member")
     })?;
-    let ProcessedMessageContent::ApplicationMessage(content) = processed.into_content() else {
-        return Err(MlsError::rejected("bad_message", "it is another kind of message"));
+    let content = match processed.into_content() {
+        ProcessedMessageContent::ApplicationMessage(content) => content,
+        ProcessedMessageContent::OwnPrivateMessage => {
+            return Err(MlsError::rejected(READ_ONCE, "it is a message of this device's own"));
+        }
+        _ => return Err(MlsError::rejected("bad_message", "it is another kind of message")),
     };
     let plaintext = zeroize::Zeroizing::new(content.into_bytes());
     let credential = member.credential.serialized_content();
