@@ -2,7 +2,6 @@
 
 use std::{fmt, sync::Arc};
 
-use openmls_rust_crypto::RustCrypto;
 use openmls_traits::random::OpenMlsRand;
 use ruma::{OwnedRoomId, RoomId};
 
@@ -10,6 +9,7 @@ use crate::{
     backup::{self, BackupKey, Mode, PassphraseInfo, ROUNDS, Scope, State},
     engine::Engine,
     error::MlsError,
+    identity::Crypto,
     machine::{EngineSlot, blocking},
 };
 
@@ -35,7 +35,7 @@ impl RecoveryKey {
     /// A new random key.
     #[uniffi::constructor]
     pub fn generate() -> Result<Arc<Self>, MlsError> {
-        let key = BackupKey::generate(&RustCrypto::default())
+        let key = BackupKey::generate(&Crypto::default())
             .map_err(|error| MlsError::internal("random", error))?;
         Ok(Arc::new(Self { key, passphrase: PassphraseInfo::default() }))
     }
@@ -62,7 +62,7 @@ impl RecoveryKey {
     /// says how the passphrase becomes the key.
     #[uniffi::constructor]
     pub async fn from_new_passphrase(passphrase: String) -> Result<Arc<Self>, MlsError> {
-        let salt: [u8; 24] = RustCrypto::default()
+        let salt: [u8; 24] = Crypto::default()
             .random_array()
             .map_err(|error| MlsError::internal("random", error))?;
         Self::from_passphrase(passphrase, crate::protocol::encode_base64(&salt), ROUNDS).await

@@ -48,6 +48,7 @@ mod protocol;
 mod reader;
 mod requests;
 mod room;
+mod settings;
 mod store;
 mod updates;
 
@@ -65,8 +66,9 @@ pub use reader::MlsReader;
 pub use requests::{OutgoingRequest, RequestOutcome};
 pub use room::{
     DecryptedMessage, DeviceTrust, EpochInfo, EventOutcome, EventResult, MlsRoom, RoomMember,
-    RoomSettings, SendPlan,
+    SendPlan,
 };
+pub use settings::RoomSettings;
 #[cfg(feature = "test-hooks")]
 pub use store::hooks as test_hooks;
 pub use updates::{Subscription, Update, UpdateObserver};

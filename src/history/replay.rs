@@ -111,7 +111,7 @@ impl Bindings {
     /// Writes them; what was written is given to [`written`](Self::written) once it is committed.
     pub fn write(&self, tx: &Tx<'_>) -> Result<Vec<MessageName>, StoreError> {
         let waiting = self.lock().clone();
-        let mut rows: BTreeMap<(Vec<u8>, [u8; 8]), Vec<(u8, EventHash)>> = BTreeMap::new();
+        let mut rows: BTreeMap<_, Vec<(u8, EventHash)>> = BTreeMap::new();
         for (message, hash) in &waiting {
             let row = rows.entry((message.scope(), message.row())).or_default();
             row.push((message.offset(), *hash));

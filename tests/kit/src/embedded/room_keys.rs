@@ -20,6 +20,9 @@ use super::{
     state::World,
 };
 
+/// A session: its room and id, and what is in it.
+type Session = ((String, String), Value);
+
 /// A version of a user's backup.
 pub(super) struct Backup {
     version: u64,
@@ -187,10 +190,7 @@ pub(super) async fn put(
     })
 }
 
-fn sessions_of(
-    room: &str,
-    keys: &Map<String, Value>,
-) -> Result<Vec<((String, String), Value)>, Refusal> {
+fn sessions_of(room: &str, keys: &Map<String, Value>) -> Result<Vec<Session>, Refusal> {
     let sessions = keys.get("sessions").and_then(Value::as_object);
     let sessions = sessions.ok_or_else(|| Refusal::bad_json("sessions must be an object"))?;
     let place = |(id, session): (&String, &Value)| ((room.to_owned(), id.clone()), session.clone());
