@@ -38,6 +38,7 @@ async fn what_is_too_old_is_deleted_here_and_in_the_backup() {
     let settings = RoomSettings {
         keep_history_ms: Some(2 * DAY_MS),
         kept_epochs: 0,
+        kept_for_ms: DAY_MS,
         ..RoomSettings::default()
     };
     let handle = alice.room(&room).await.unwrap();
@@ -52,8 +53,7 @@ async fn what_is_too_old_is_deleted_here_and_in_the_backup() {
     assert_eq!((counts.backed_up, counts.total), (4, 4));
     assert_eq!(sessions(&alice, &room).await, 4);
 
-    // Two days after the first day's epoch has ended, when it was in use a moment ago. The epoch of the
-    // second day has not ended.
+    // Two days after the first day's epoch has ended. That of the second day has not.
     now += 2 * DAY_MS + 1;
     set_clock_ms(now);
     alice.settle().await.unwrap();

@@ -12,7 +12,7 @@
 use ruma::RoomId;
 use serde::{Deserialize, Serialize};
 
-use super::{EpochId, Status, Turn, graph, rooms, rooms::RoomRecord};
+use super::{EpochId, Status, Turn, graph, head, rooms, rooms::RoomRecord};
 use crate::{
     backup,
     error::MlsError,
@@ -58,6 +58,8 @@ pub(crate) fn see_to(turn: &Turn<'_>, room: &RoomRecord) -> Result<(), MlsError>
         Retention::KeepFor(keep_ms) => keep_ms,
         Retention::ReadOnce => 0,
     };
+    // What need not take commits any more is past as well, whether or not anything has happened since.
+    head::prune(turn, room.clone())?;
     let is_old = |ended_ms: u64| turn.now_ms.saturating_sub(ended_ms) >= keep_ms;
     let room_id = &*room.room_id;
     let mut old: Vec<EpochId> = Vec::new();
