@@ -4,6 +4,7 @@
 mod keys;
 mod losing;
 mod servers;
+mod synapse;
 
 use std::sync::{Arc, Mutex};
 

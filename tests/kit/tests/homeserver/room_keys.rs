@@ -53,8 +53,6 @@ pub async fn versions_come_and_go(server: &Homeserver) -> TestResult {
     let path = format!("/room_keys/version/{first}");
     assert_eq!(alice.ask("DELETE", &path, json!({})).await?.status, 200);
     assert_eq!(alice.refusal("GET", "/room_keys/version", json!({})).await?, missing);
-    let incomplete = alice.refusal("POST", "/room_keys/version", json!({})).await?;
-    assert_eq!(incomplete, (400, "M_MISSING_PARAM".to_owned()));
     Ok(())
 }
 
