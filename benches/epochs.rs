@@ -21,9 +21,15 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+const DATABASE: &str = "matrix-mls.db";
+/// What sealing adds to a value.
+const SEALING: i64 = 59;
 const ROOM: &str = "!giant:example.org";
-/// How many commits of each kind are kept, and how many are made while old epochs are let go.
+/// How many commits of each kind are kept, and how many are made while old epochs are let go. Few enough
+/// that the adds among them do not double the tree of 1,000 devices.
 const ROUNDS: usize = 12;
+/// How many rotations follow, for what many commits make of the file.
+const LONG_RUN: usize = 100;
 /// How many epochs behind the head stay full in the second half, as in the library.
 const KEPT_ANCESTORS: usize = 2;
 /// How many members commit while the room grows, at the most.
@@ -44,51 +50,70 @@ fn measure(devices: usize) {
     eprintln!("growing a room of {devices} devices …");
     let mut peers = Peers::grow(devices);
     let mut device = Device::new();
-    let empty = device.disk();
+    let mut whole = Whole::new();
+    let (empty, empty_whole) = (used(&device.file), used(&whole.file));
     let welcome = peers.add(device.key_package(), true);
     device.join(&welcome);
+    whole.follow(&device);
     let report = |what: &str, figure: Value| {
         println!("{}", json!({ "what": what, "devices": devices, "figure": figure }));
     };
-    let first = device.disk() - empty;
-    report("first full epoch", json!({ "disk_bytes": first, "rows_bytes": device.whole() }));
+    let first = used(&device.file) - empty;
+    let first_whole = used(&whole.file) - empty_whole;
+    report("first full epoch", json!({ "bytes": first, "whole_bytes": first_whole }));
 
     // Every epoch is kept.
     for kind in Kind::ALL {
-        let (before, mut whole) = (device.disk(), 0);
+        let (before, before_whole) = (used(&device.file), used(&whole.file));
         for round in 0..ROUNDS {
             device.follow(&mut peers, kind, round);
-            whole += device.whole();
+            whole.follow(&device);
         }
-        let each = (device.disk() - before) / ROUNDS as u64;
-        let figure = json!({
-            "disk_bytes": each,
-            "percent_of_first": (each as f64 / first as f64 * 1000.0).round() / 10.0,
-            "rows_bytes_if_whole": whole / ROUNDS as u64,
-        });
+        let each = (used(&device.file) - before) / ROUNDS as u64;
+        let each_whole = (used(&whole.file) - before_whole) / ROUNDS as u64;
+        let percent = (each as f64 / first as f64 * 1000.0).round() / 10.0;
+        let figure =
+            json!({ "bytes": each, "percent_of_first": percent, "whole_bytes": each_whole });
         report(&format!("one more kept epoch: {}", kind.name()), figure);
     }
 
     // Only the head and its ancestors are.
     device.prune();
+    whole.prune();
     for kind in Kind::ALL {
-        let mut costs = Vec::new();
+        let (mut times, mut log, mut log_whole) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..ROUNDS {
-            costs.push(device.follow(&mut peers, kind, round));
+            let cost = device.follow(&mut peers, kind, round);
+            times.push(cost.time);
+            log.push(cost.log_bytes);
+            log_whole.push(whole.follow(&device));
         }
-        let mut times = costs.iter().map(|cost| cost.time).collect();
-        let mut written: Vec<u64> = costs.iter().map(|cost| cost.log_bytes).collect();
-        written.sort();
-        let figure = json!({ "log_bytes": written[ROUNDS / 2], "time": spread(&mut times) });
+        let figure = json!({
+            "written_bytes": median(&mut log), "whole_written_bytes": median(&mut log_whole),
+            "time": spread(&mut times),
+        });
         report(&format!("a commit: {}", kind.name()), figure);
     }
     let mut times: Vec<_> = (0..ROUNDS).map(|_| device.load()).collect();
     report("loading the group", spread(&mut times));
-    let figure = json!({ "disk_bytes": device.disk() - empty, "file_bytes": device.file() });
-    report("three full epochs in the long run", figure);
+    for round in 0..LONG_RUN {
+        device.follow(&mut peers, Kind::Rotation, round);
+        whole.follow(&device);
+    }
+    let figure = json!({
+        "bytes": used(&device.file) - empty,
+        "whole_bytes": used(&whole.file) - empty_whole,
+        "commits": LONG_RUN + 2 * ROUNDS * Kind::ALL.len(),
+    });
+    report("three full epochs after many commits", figure);
 }
 
-fn spread(times: &mut Vec<Duration>) -> Value {
+fn median(bytes: &mut [u64]) -> u64 {
+    bytes.sort_unstable();
+    bytes[bytes.len() / 2]
+}
+
+fn spread(times: &mut [Duration]) -> Value {
     times.sort();
     let at = |part: usize| (times[times.len() * part / 100].as_secs_f64() * 1e7).round() / 10.0;
     json!({ "median_us": at(50), "p95_us": at(95) })
@@ -221,7 +246,7 @@ impl Device {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open(dir.path(), StoreKeyMaterial::Raw(&[7; 32])).expect("it opens");
-        let file = Connection::open(dir.path().join("matrix-mls.db")).expect("a second connection");
+        let file = Connection::open(dir.path().join(DATABASE)).expect("a second connection");
         let signer = SignatureKeyPair::new(SUITE.signature_algorithm()).expect("a key pair");
         let crypto = RustCrypto::default();
         Self { dir, store, file, crypto, signer, epochs: Vec::new(), prunes: false }
@@ -268,7 +293,7 @@ impl Device {
             Kind::OwnRotation => None,
             kind => Some(parse(&peers.commit(kind, round))),
         };
-        self.cut_log();
+        cut_log(&self.file);
         let parent = *self.epochs.last().expect("the device is in the room");
         let old = self.epochs.len().checked_sub(KEPT_ANCESTORS + 1).filter(|_| self.prunes);
         let old = old.map(|at| self.epochs.remove(at));
@@ -296,7 +321,7 @@ impl Device {
             peers.founder.process(&commit);
             peers.process(&commit, None);
         }
-        Cost { time, log_bytes: self.log() }
+        Cost { time, log_bytes: log(&self.dir) }
     }
 
     /// Lets go of all but the latest epochs, and of each that falls behind from now on.
@@ -319,36 +344,89 @@ impl Device {
         self.store.write(f).expect("the store takes it")
     }
 
-    /// The bytes of the latest epoch's rows, each sealed whole.
-    fn whole(&self) -> u64 {
-        let sql = "SELECT SUM(LENGTH(value)) FROM mls_row WHERE namespace = (SELECT MAX(namespace) FROM mls_row)";
-        self.number(sql)
+    /// The rows of the latest epoch: key, and length of the sealed value if it is one.
+    fn rows(&self) -> Vec<(Vec<u8>, i64)> {
+        let sql = "SELECT key, CASE WHEN list IS NULL THEN LENGTH(value) ELSE ?1 +
+                (SELECT SUM(LENGTH(mls_chunk.value) - ?1) FROM mls_piece
+                 JOIN mls_chunk ON mls_chunk.id = chunk WHERE mls_piece.list = mls_row.list) END
+            FROM mls_row WHERE namespace = (SELECT MAX(namespace) FROM mls_row)";
+        let mut statement = self.file.prepare(sql).expect("our schema");
+        let rows = statement.query_map([SEALING], |row| Ok((row.get(0)?, row.get(1)?)));
+        rows.expect("rows").collect::<Result<_, _>>().expect("a row")
+    }
+}
+
+/// The same rows in a file in which every epoch has its own copy: the schema before chunks.
+struct Whole {
+    dir: TempDir,
+    file: Connection,
+    epochs: Vec<i64>,
+    prunes: bool,
+}
+
+impl Whole {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = Connection::open(dir.path().join(DATABASE)).expect("a file");
+        file.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).expect("a log");
+        file.query_row("PRAGMA secure_delete = 1", [], |_| Ok(())).expect("a setting");
+        file.execute_batch(
+            "CREATE TABLE mls_row (namespace INTEGER NOT NULL, key BLOB NOT NULL, value BLOB,
+             PRIMARY KEY (namespace, key))",
+        )
+        .expect("a table");
+        Self { dir, file, epochs: Vec::new(), prunes: false }
     }
 
-    /// The bytes of the pages in use.
-    fn disk(&self) -> u64 {
-        (self.number("PRAGMA page_count") - self.number("PRAGMA freelist_count"))
-            * self.number("PRAGMA page_size")
+    /// Keeps the device's latest epoch; gives how much that wrote.
+    fn follow(&mut self, device: &Device) -> u64 {
+        cut_log(&self.file);
+        let epoch = self.epochs.last().map_or(1, |last| last + 1);
+        self.epochs.push(epoch);
+        let transaction = self.file.transaction().expect("nobody else writes");
+        for (key, length) in device.rows() {
+            let sql = "INSERT INTO mls_row VALUES (?1, ?2, ZEROBLOB(?3))";
+            transaction.execute(sql, (epoch, key, length)).expect("it is written");
+        }
+        if self.prunes {
+            let old = self.epochs.remove(0);
+            transaction
+                .execute("DELETE FROM mls_row WHERE namespace = ?1", [old])
+                .expect("deleted");
+        }
+        transaction.commit().expect("it commits");
+        log(&self.dir)
     }
 
-    /// The bytes of the file.
-    fn file(&self) -> u64 {
-        self.number("PRAGMA page_count") * self.number("PRAGMA page_size")
+    fn prune(&mut self) {
+        let old = self.epochs.len() - KEPT_ANCESTORS - 1;
+        for epoch in self.epochs.drain(..old) {
+            self.file
+                .execute("DELETE FROM mls_row WHERE namespace = ?1", [epoch])
+                .expect("deleted");
+        }
+        self.prunes = true;
     }
+}
 
-    fn cut_log(&self) {
-        self.number("PRAGMA wal_checkpoint(TRUNCATE)");
-    }
+/// The bytes of a file's pages that are in use.
+fn used(file: &Connection) -> u64 {
+    let number = |sql: &str| number(file, sql);
+    (number("PRAGMA page_count") - number("PRAGMA freelist_count")) * number("PRAGMA page_size")
+}
 
-    /// The bytes written to the log since it was cut.
-    fn log(&self) -> u64 {
-        self.dir.path().join("matrix-mls.db-wal").metadata().expect("there is a log").len()
-    }
+fn cut_log(file: &Connection) {
+    number(file, "PRAGMA wal_checkpoint(TRUNCATE)");
+}
 
-    fn number(&self, sql: &str) -> u64 {
-        let number: i64 = self.file.query_row(sql, [], |row| row.get(0)).expect("a number");
-        number.unsigned_abs()
-    }
+/// The bytes written to the log since it was cut.
+fn log(dir: &TempDir) -> u64 {
+    dir.path().join(format!("{DATABASE}-wal")).metadata().expect("there is a log").len()
+}
+
+fn number(file: &Connection, sql: &str) -> u64 {
+    let number: i64 = file.query_row(sql, [], |row| row.get(0)).expect("a number");
+    number.unsigned_abs()
 }
 
 fn parse(message: &[u8]) -> MlsMessageIn {
