@@ -2,16 +2,19 @@
 //! each further one, bytes written and time for a commit, time to load a group.
 //!
 //! The room has grown as rooms do: members were added in batches, some of them have committed, so the
-//! tree's parents are mostly filled. The device that is measured is OpenMLS over this library's store and
-//! does with each commit what the library does: process it in a child of its epoch, merge, detach. Beside
-//! each figure stands what the same rows come to when every epoch keeps its own copy.
+//! tree's parents are mostly filled. Two devices are measured beside each other, both OpenMLS over this
+//! library's store, which do with each commit what the library does: process it in a child of its epoch,
+//! merge, detach. One shares pieces of large values between epochs, as the library does; in the other's
+//! store every epoch keeps its own copy, as before.
 //!
-//! `cargo bench --bench epochs -- 100 1000` measures those sizes (they are the default; 10000 takes a
-//! quarter of an hour). Prints a JSON line a figure.
+//! `cargo bench --bench epochs -- 100 1000` measures those sizes (10, 100 and 1,000 if none is given).
+//! Prints a JSON line a figure.
 
 use std::time::{Duration, Instant};
 
-use matrix_mls::test_hooks::{MlsStorage, Namespace, Store, StoreError, StoreKeyMaterial, Tx};
+use matrix_mls::test_hooks::{
+    self, MlsStorage, Namespace, Store, StoreError, StoreKeyMaterial, Tx,
+};
 use matrix_mls_kit::peer::{Peer, SUITE, identity};
 use openmls::prelude::{tls_codec::Deserialize as _, *};
 use openmls_basic_credential::SignatureKeyPair;
@@ -22,14 +25,15 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const DATABASE: &str = "matrix-mls.db";
-/// What sealing adds to a value.
-const SEALING: i64 = 59;
 const ROOM: &str = "!giant:example.org";
-/// How many commits of each kind are kept, and how many are made while old epochs are let go. Few enough
-/// that the adds among them do not double the tree of 1,000 devices.
+/// The devices that are measured, and whose they are.
+const USER: &str = "@me:example.org";
+const MINE: [&str; 2] = ["ME", "ME TOO"];
+/// How many commits of each kind are kept, and how many are made while old epochs are let go. As many as
+/// are removed as are added: the tree keeps its size.
 const ROUNDS: usize = 12;
 /// How many rotations follow, for what many commits make of the file.
-const LONG_RUN: usize = 100;
+const LONG_RUN: usize = 50;
 /// How many epochs behind the head stay full in the second half, as in the library.
 const KEPT_ANCESTORS: usize = 2;
 /// How many members commit while the room grows, at the most.
@@ -40,7 +44,7 @@ const LIVE: usize = 4;
 fn main() {
     // Flags that cargo adds are none of ours.
     let chosen: Vec<usize> = std::env::args().filter_map(|arg| arg.parse().ok()).collect();
-    let sizes = if chosen.is_empty() { vec![100, 1_000] } else { chosen };
+    let sizes = if chosen.is_empty() { vec![10, 100, 1_000] } else { chosen };
     for devices in sizes {
         measure(devices);
     }
@@ -48,79 +52,101 @@ fn main() {
 
 fn measure(devices: usize) {
     eprintln!("growing a room of {devices} devices …");
-    let mut peers = Peers::grow(devices);
-    let mut device = Device::new();
-    let mut whole = Whole::new();
-    let (empty, empty_whole) = (used(&device.file), used(&whole.file));
-    let welcome = peers.add(device.key_package(), true);
-    device.join(&welcome);
-    whole.follow(&device);
+    let mut peers = Peers::grow(devices - 1);
+    let mut pair = [Device::new(MINE[0], false), Device::new(MINE[1], true)];
+    let empty = pair.each_ref().map(|device| used(&device.file));
+    let packages = pair.each_ref().map(Device::key_package);
+    let welcome = peers.add(&packages, true);
+    for device in &mut pair {
+        device.join(&welcome);
+    }
     let report = |what: &str, figure: Value| {
         println!("{}", json!({ "what": what, "devices": devices, "figure": figure }));
     };
-    let first = used(&device.file) - empty;
-    let first_whole = used(&whole.file) - empty_whole;
-    report("first full epoch", json!({ "bytes": first, "whole_bytes": first_whole }));
+    let first = [0, 1].map(|at| used(&pair[at].file) - empty[at]);
+    report("first full epoch", json!({ "bytes": first[0], "whole_bytes": first[1] }));
 
     // Every epoch is kept.
     for kind in Kind::ALL {
-        let (before, before_whole) = (used(&device.file), used(&whole.file));
+        let mut bytes = [0; 2];
         for round in 0..ROUNDS {
-            device.follow(&mut peers, kind, round);
-            whole.follow(&device);
+            let costs = follow(&mut pair, &mut peers, kind, round);
+            for (sum, cost) in bytes.iter_mut().zip(costs) {
+                *sum += cost.kept_bytes;
+            }
         }
-        let each = (used(&device.file) - before) / ROUNDS as u64;
-        let each_whole = (used(&whole.file) - before_whole) / ROUNDS as u64;
-        let percent = (each as f64 / first as f64 * 1000.0).round() / 10.0;
+        let each = bytes.map(|sum| sum / ROUNDS as i64);
+        let percent = (each[0] as f64 / first[0] as f64 * 1000.0).round() / 10.0;
         let figure =
-            json!({ "bytes": each, "percent_of_first": percent, "whole_bytes": each_whole });
+            json!({ "bytes": each[0], "percent_of_first": percent, "whole_bytes": each[1] });
         report(&format!("one more kept epoch: {}", kind.name()), figure);
     }
 
     // Only the head and its ancestors are.
-    device.prune();
-    whole.prune();
+    pair.each_mut().map(Device::prune);
     for kind in Kind::ALL {
-        let (mut times, mut log, mut log_whole) = (Vec::new(), Vec::new(), Vec::new());
+        let mut costs: [Vec<Cost>; 2] = Default::default();
         for round in 0..ROUNDS {
-            let cost = device.follow(&mut peers, kind, round);
-            times.push(cost.time);
-            log.push(cost.log_bytes);
-            log_whole.push(whole.follow(&device));
+            let [shared, whole] = follow(&mut pair, &mut peers, kind, round);
+            costs[0].push(shared);
+            costs[1].push(whole);
         }
+        let written = costs.each_ref().map(|costs| median(costs.iter().map(|cost| cost.log_bytes)));
+        let [time, whole_time] = costs.map(|costs| spread(costs.into_iter().map(|cost| cost.time)));
         let figure = json!({
-            "written_bytes": median(&mut log), "whole_written_bytes": median(&mut log_whole),
-            "time": spread(&mut times),
+            "written_bytes": written[0], "whole_written_bytes": written[1],
+            "time": time, "whole_time": whole_time,
         });
         report(&format!("a commit: {}", kind.name()), figure);
     }
-    let mut times: Vec<_> = (0..ROUNDS).map(|_| device.load()).collect();
-    report("loading the group", spread(&mut times));
+    let [time, whole_time] =
+        pair.each_ref().map(|device| spread((0..ROUNDS).map(|_| device.load())));
+    report("loading the group", json!({ "time": time, "whole_time": whole_time }));
     for round in 0..LONG_RUN {
-        device.follow(&mut peers, Kind::Rotation, round);
-        whole.follow(&device);
+        follow(&mut pair, &mut peers, Kind::Rotation, round);
     }
+    let bytes = [0, 1].map(|at| used(&pair[at].file) - empty[at]);
     let figure = json!({
-        "bytes": used(&device.file) - empty,
-        "whole_bytes": used(&whole.file) - empty_whole,
-        "commits": LONG_RUN + 2 * ROUNDS * Kind::ALL.len(),
+        "bytes": bytes[0], "whole_bytes": bytes[1],
+        "commits": LONG_RUN + 2 * ROUNDS * (Kind::ALL.len() + 1),
     });
     report("three full epochs after many commits", figure);
 }
 
-fn median(bytes: &mut [u64]) -> u64 {
+/// One more commit, for both devices; of their own rotations each makes one.
+fn follow(pair: &mut [Device; 2], peers: &mut Peers, kind: Kind, round: usize) -> [Cost; 2] {
+    if kind == Kind::OwnRotation {
+        return [0, 1].map(|at| {
+            let (cost, commit) = pair[at].rotate();
+            peers.take_in(&commit);
+            pair[1 - at].process(&commit);
+            cost
+        });
+    }
+    let commit = peers.commit(kind, round);
+    // Neither is always the first.
+    let at = round % 2;
+    let costs = [at, 1 - at].map(|at| (at, pair[at].process(&commit)));
+    match costs {
+        [(0, shared), (_, whole)] | [(_, whole), (_, shared)] => [shared, whole],
+    }
+}
+
+fn median(bytes: impl Iterator<Item = u64>) -> u64 {
+    let mut bytes: Vec<_> = bytes.collect();
     bytes.sort_unstable();
     bytes[bytes.len() / 2]
 }
 
-fn spread(times: &mut [Duration]) -> Value {
+fn spread(times: impl Iterator<Item = Duration>) -> Value {
+    let mut times: Vec<_> = times.collect();
     times.sort();
     let at = |part: usize| (times[times.len() * part / 100].as_secs_f64() * 1e7).round() / 10.0;
     json!({ "median_us": at(50), "p95_us": at(95) })
 }
 
 /// Who commits what.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// Another member renews its keys.
     Rotation,
@@ -128,16 +154,19 @@ enum Kind {
     OwnRotation,
     /// Another member adds a device, without a path.
     Add,
+    /// Another member removes a device.
+    Remove,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Rotation, Self::OwnRotation, Self::Add];
+    const ALL: [Self; 4] = [Self::Rotation, Self::OwnRotation, Self::Add, Self::Remove];
 
     fn name(self) -> &'static str {
         match self {
             Self::Rotation => "another's rotation",
             Self::OwnRotation => "own rotation",
             Self::Add => "an add",
+            Self::Remove => "a removal",
         }
     }
 }
@@ -147,13 +176,14 @@ struct Peers {
     founder: Peer,
     live: Vec<Peer>,
     made: usize,
+    removed: usize,
 }
 
 impl Peers {
     fn grow(devices: usize) -> Self {
         let mut founder = Peer::new("@user0:example.org", "D0");
         founder.create(ROOM, false);
-        let mut peers = Self { founder, live: Vec::new(), made: 0 };
+        let mut peers = Self { founder, live: Vec::new(), made: 0, removed: 0 };
         let committers = COMMITTERS.min(devices / 4).max(1);
         for number in 0..committers {
             let until = (devices - 2) * (number + 1) / committers;
@@ -165,7 +195,7 @@ impl Peers {
                 peers.process(&commit, None);
             }
             let mut member = peers.new_peer();
-            let welcome = peers.add(member.key_package(), true);
+            let welcome = peers.add(&[member.key_package()], true);
             member.join(&welcome);
             let commit = member.update();
             peers.founder.process(&commit);
@@ -190,12 +220,31 @@ impl Peers {
         }
     }
 
-    /// Adds one device; gives the Welcome.
-    fn add(&mut self, package: KeyPackage, tree: bool) -> Vec<u8> {
+    /// A commit by one of the devices that are measured.
+    fn take_in(&mut self, commit: &[u8]) {
+        self.founder.process(commit);
+        self.process(commit, None);
+    }
+
+    /// Adds devices; gives the Welcome.
+    fn add(&mut self, packages: &[KeyPackage], tree: bool) -> Vec<u8> {
         self.founder.put_tree_in_welcomes(tree);
-        let (commit, welcome) = self.founder.add(&[package]);
+        let (commit, welcome) = self.founder.add(packages);
         self.process(&commit, None);
         welcome
+    }
+
+    /// The leaf of a member that does nothing, now here, now there in the tree.
+    fn next_to_go(&mut self) -> LeafNodeIndex {
+        let mut stay = MINE.map(|device| identity(USER, device)).to_vec();
+        let busy = self.live.iter().chain([&self.founder]);
+        stay.extend(busy.map(|peer| identity(&peer.user, &peer.device)));
+        let mut idle: Vec<_> = self.founder.group().members().collect();
+        idle.retain(|member| {
+            !stay.iter().any(|name| name == member.credential.serialized_content())
+        });
+        self.removed += 1;
+        idle[self.removed * 397 % idle.len()].index
     }
 
     fn commit(&mut self, kind: Kind, round: usize) -> Vec<u8> {
@@ -219,6 +268,17 @@ impl Peers {
                 self.process(&commit, None);
                 commit
             }
+            Kind::Remove => {
+                let leaf = self.next_to_go();
+                let group = self.founder.group.as_mut().expect("the founder has a group");
+                let (commit, ..) = group
+                    .remove_members(&self.founder.provider, &self.founder.signer, &[leaf])
+                    .expect("it can be removed");
+                group.merge_pending_commit(&self.founder.provider).expect("it merges");
+                let commit = commit.to_bytes().expect("it serialises");
+                self.process(&commit, None);
+                commit
+            }
             Kind::OwnRotation => unreachable!("the measured device's own"),
         }
     }
@@ -228,9 +288,11 @@ impl Peers {
 struct Cost {
     time: Duration,
     log_bytes: u64,
+    /// By how much the file has grown.
+    kept_bytes: i64,
 }
 
-/// The device that is measured.
+/// A device that is measured.
 struct Device {
     dir: TempDir,
     store: Store,
@@ -238,23 +300,26 @@ struct Device {
     file: Connection,
     crypto: RustCrypto,
     signer: SignatureKeyPair,
+    name: &'static str,
+    /// Every epoch has its own copy of everything.
+    whole: bool,
     epochs: Vec<Namespace>,
     prunes: bool,
 }
 
 impl Device {
-    fn new() -> Self {
+    fn new(name: &'static str, whole: bool) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open(dir.path(), StoreKeyMaterial::Raw(&[7; 32])).expect("it opens");
         let file = Connection::open(dir.path().join(DATABASE)).expect("a second connection");
         let signer = SignatureKeyPair::new(SUITE.signature_algorithm()).expect("a key pair");
         let crypto = RustCrypto::default();
-        Self { dir, store, file, crypto, signer, epochs: Vec::new(), prunes: false }
+        Self { dir, store, file, crypto, signer, name, whole, epochs: Vec::new(), prunes: false }
     }
 
     fn key_package(&self) -> KeyPackage {
         let credential = CredentialWithKey {
-            credential: BasicCredential::new(identity("@me:example.org", "ME")).into(),
+            credential: BasicCredential::new(identity(USER, self.name)).into(),
             signature_key: self.signer.public().into(),
         };
         self.write(|tx| {
@@ -287,41 +352,43 @@ impl Device {
         self.epochs.push(namespace);
     }
 
-    /// Makes or takes in the next commit, in one transaction, into a namespace of its own.
-    fn follow(&mut self, peers: &mut Peers, kind: Kind, round: usize) -> Cost {
-        let theirs = match kind {
-            Kind::OwnRotation => None,
-            kind => Some(parse(&peers.commit(kind, round))),
-        };
+    /// Takes in a commit.
+    fn process(&mut self, commit: &[u8]) -> Cost {
+        let message = parse(commit);
+        self.next_epoch(|group, provider, _| merge(group, provider, message)).0
+    }
+
+    /// Makes a commit.
+    fn rotate(&mut self) -> (Cost, Vec<u8>) {
+        self.next_epoch(rotate)
+    }
+
+    /// One transaction that makes the next epoch in a namespace of its own.
+    fn next_epoch<T>(
+        &mut self,
+        step: impl FnOnce(&mut MlsGroup, &Provider<'_>, &SignatureKeyPair) -> T,
+    ) -> (Cost, T) {
         cut_log(&self.file);
+        let used_before = used(&self.file);
         let parent = *self.epochs.last().expect("the device is in the room");
         let old = self.epochs.len().checked_sub(KEPT_ANCESTORS + 1).filter(|_| self.prunes);
-        let old = old.map(|at| self.epochs.remove(at));
+        let old = old.map(|_| self.epochs.remove(0));
         let start = Instant::now();
-        let (child, ours) = self.write(|tx| {
+        let (child, value) = self.write(|tx| {
             let child = tx.new_namespace()?;
             let provider = Provider::new(&self.crypto, MlsStorage::child(tx, parent, child));
             let mut group = load(provider.storage())?;
-            let ours = match theirs {
-                Some(message) => {
-                    merge(&mut group, &provider, message);
-                    None
-                }
-                None => Some(rotate(&mut group, &provider, &self.signer)),
-            };
+            let value = step(&mut group, &provider, &self.signer);
             tx.detach_namespace(child, parent)?;
             if let Some(old) = old {
                 tx.delete_namespace(old)?;
             }
-            Ok((child, ours))
+            Ok((child, value))
         });
         let time = start.elapsed();
         self.epochs.push(child);
-        if let Some(commit) = ours {
-            peers.founder.process(&commit);
-            peers.process(&commit, None);
-        }
-        Cost { time, log_bytes: log(&self.dir) }
+        let kept_bytes = used(&self.file) - used_before;
+        (Cost { time, log_bytes: log(&self.dir), kept_bytes }, value)
     }
 
     /// Lets go of all but the latest epochs, and of each that falls behind from now on.
@@ -341,76 +408,13 @@ impl Device {
     }
 
     fn write<T>(&self, f: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>) -> T {
+        test_hooks::keep_values_whole(self.whole);
         self.store.write(f).expect("the store takes it")
-    }
-
-    /// The rows of the latest epoch: key, and length of the sealed value if it is one.
-    fn rows(&self) -> Vec<(Vec<u8>, i64)> {
-        let sql = "SELECT key, CASE WHEN list IS NULL THEN LENGTH(value) ELSE ?1 +
-                (SELECT SUM(LENGTH(mls_chunk.value) - ?1) FROM mls_piece
-                 JOIN mls_chunk ON mls_chunk.id = chunk WHERE mls_piece.list = mls_row.list) END
-            FROM mls_row WHERE namespace = (SELECT MAX(namespace) FROM mls_row)";
-        let mut statement = self.file.prepare(sql).expect("our schema");
-        let rows = statement.query_map([SEALING], |row| Ok((row.get(0)?, row.get(1)?)));
-        rows.expect("rows").collect::<Result<_, _>>().expect("a row")
-    }
-}
-
-/// The same rows in a file in which every epoch has its own copy: the schema before chunks.
-struct Whole {
-    dir: TempDir,
-    file: Connection,
-    epochs: Vec<i64>,
-    prunes: bool,
-}
-
-impl Whole {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let file = Connection::open(dir.path().join(DATABASE)).expect("a file");
-        file.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).expect("a log");
-        file.query_row("PRAGMA secure_delete = 1", [], |_| Ok(())).expect("a setting");
-        file.execute_batch(
-            "CREATE TABLE mls_row (namespace INTEGER NOT NULL, key BLOB NOT NULL, value BLOB,
-             PRIMARY KEY (namespace, key))",
-        )
-        .expect("a table");
-        Self { dir, file, epochs: Vec::new(), prunes: false }
-    }
-
-    /// Keeps the device's latest epoch; gives how much that wrote.
-    fn follow(&mut self, device: &Device) -> u64 {
-        cut_log(&self.file);
-        let epoch = self.epochs.last().map_or(1, |last| last + 1);
-        self.epochs.push(epoch);
-        let transaction = self.file.transaction().expect("nobody else writes");
-        for (key, length) in device.rows() {
-            let sql = "INSERT INTO mls_row VALUES (?1, ?2, ZEROBLOB(?3))";
-            transaction.execute(sql, (epoch, key, length)).expect("it is written");
-        }
-        if self.prunes {
-            let old = self.epochs.remove(0);
-            transaction
-                .execute("DELETE FROM mls_row WHERE namespace = ?1", [old])
-                .expect("deleted");
-        }
-        transaction.commit().expect("it commits");
-        log(&self.dir)
-    }
-
-    fn prune(&mut self) {
-        let old = self.epochs.len() - KEPT_ANCESTORS - 1;
-        for epoch in self.epochs.drain(..old) {
-            self.file
-                .execute("DELETE FROM mls_row WHERE namespace = ?1", [epoch])
-                .expect("deleted");
-        }
-        self.prunes = true;
     }
 }
 
 /// The bytes of a file's pages that are in use.
-fn used(file: &Connection) -> u64 {
+fn used(file: &Connection) -> i64 {
     let number = |sql: &str| number(file, sql);
     (number("PRAGMA page_count") - number("PRAGMA freelist_count")) * number("PRAGMA page_size")
 }
@@ -424,9 +428,8 @@ fn log(dir: &TempDir) -> u64 {
     dir.path().join(format!("{DATABASE}-wal")).metadata().expect("there is a log").len()
 }
 
-fn number(file: &Connection, sql: &str) -> u64 {
-    let number: i64 = file.query_row(sql, [], |row| row.get(0)).expect("a number");
-    number.unsigned_abs()
+fn number(file: &Connection, sql: &str) -> i64 {
+    file.query_row(sql, [], |row| row.get(0)).expect("a number")
 }
 
 fn parse(message: &[u8]) -> MlsMessageIn {

@@ -90,7 +90,7 @@ pub(crate) fn next_step(turn: &Turn<'_>, room_id: &RoomId) -> Result<Step, MlsEr
     }
     let mut difference = difference(turn, &room, &head, &users)?;
     // A commit with many adds costs more than several with some: the rest come next.
-    difference.add.truncate(MOST_ADDS);
+    difference.add.truncate(most_adds());
     let claim = missing_key_packages(turn, room_id, &difference.add)?;
     if !claim.is_empty() {
         return Ok(Step::Waiting(vec![queue_claim(turn, room_id, claim)?]));
@@ -106,6 +106,14 @@ pub(crate) fn next_step(turn: &Turn<'_>, room_id: &RoomId) -> Result<Step, MlsEr
     }
     commit::stage(turn, &mut room, &head, Change { add, remove: difference.remove, rotate })?;
     Ok(Step::Waiting(room_requests(turn, room_id)?))
+}
+
+fn most_adds() -> usize {
+    #[cfg(feature = "test-hooks")]
+    if let Some(most) = crate::store::hooks::most_adds() {
+        return most;
+    }
+    MOST_ADDS
 }
 
 /// Ready, unless Welcomes are still to be sent: whoever was just added should be able to read what

@@ -20,7 +20,7 @@ use crate::store::{
     cipher::{HASH_LEN, Hash, Opened, Place, Plaintext},
 };
 
-use super::cut::cut;
+use super::cut::Cuts;
 
 /// A value up to this length stays in its row: it would be two pieces at the most.
 pub(super) const WHOLE: usize = 8 * 1024;
@@ -58,10 +58,11 @@ impl Head {
 pub(super) fn put(tx: &Tx<'_>, key: &Hash, value: &[u8]) -> Result<(i64, Head), StoreError> {
     let mut known = known(tx, key)?;
     let names = names(key);
+    let cuts = cuts(tx, key);
     let list: i64 = tx
         .statement("SELECT COALESCE(MAX(list), 0) + 1 FROM mls_piece")?
         .query_row([], |row| row.get(0))?;
-    for (position, piece) in (0i64..).zip(cut(value)) {
+    for (position, piece) in (0i64..).zip(cuts.cut(value)) {
         let name = tx.cipher.hash(&names, piece);
         let chunk = match known.get(&name) {
             Some(chunk) => *chunk,
@@ -121,6 +122,12 @@ fn known(tx: &Tx<'_>, key: &Hash) -> Result<HashMap<Hash, i64>, StoreError> {
     )?;
     let known = statement.query_map([key], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(known.collect::<Result<_, _>>()?)
+}
+
+/// Where values of a row's key are cut: the same in all epochs, and known to nobody without the store's key.
+fn cuts(tx: &Tx<'_>, key: &Hash) -> Cuts {
+    let hash = tx.cipher.hash("cuts of values in pieces", key);
+    Cuts::new(hash.first_chunk().map_or(0, |secret| u64::from_be_bytes(*secret)))
 }
 
 /// What names of chunks are hashed under, for a row's key.

@@ -54,12 +54,7 @@ impl MlsStorage<'_> {
         let (namespace, key) = (self.home(kind), row_key(self.tx, kind, key)?);
         let mut plaintext = Plaintext::new(&place(self.tx, namespace, &key));
         plaintext.encode(value)?;
-        if kind.is_shared() && plaintext.payload().len() > chunks::WHOLE {
-            let put = chunks::put(self.tx, &key, plaintext.payload());
-            let (list, head) = self.tx.remember(put)?;
-            return store_head(self.tx, namespace, &key, list, &head);
-        }
-        store(self.tx, namespace, &key, New::Value(&self.tx.cipher.seal_plaintext(plaintext)?))
+        put(self.tx, namespace, kind, &key, plaintext)
     }
 
     pub(super) fn delete(&self, kind: Kind, key: &impl Serialize) -> Result<(), StoreError> {
@@ -205,7 +200,30 @@ pub(super) fn put_payload(
     let key = row_key(tx, kind, key)?;
     let mut copy = Plaintext::new(&place(tx, namespace, &key));
     copy.extend(payload);
-    store(tx, namespace, &key, Some(&tx.cipher.seal_plaintext(copy)?))
+    put(tx, namespace, kind, &key, copy)
+}
+
+/// Writes a value, in pieces if it is long and of a kind that epochs share.
+fn put(
+    tx: &Tx<'_>,
+    namespace: Namespace,
+    kind: Kind,
+    key: &Hash,
+    value: Plaintext,
+) -> Result<(), StoreError> {
+    if kind.is_shared() && value.payload().len() > chunks::WHOLE && !keeps_whole() {
+        let (list, head) = tx.remember(chunks::put(tx, key, value.payload()))?;
+        return store_head(tx, namespace, key, list, &head);
+    }
+    store(tx, namespace, key, New::Value(&tx.cipher.seal_plaintext(value)?))
+}
+
+/// Whether a bench wants every epoch to have its own copy of everything, to compare with.
+fn keeps_whole() -> bool {
+    #[cfg(feature = "test-hooks")]
+    return crate::store::hooks::keeps_whole();
+    #[cfg(not(feature = "test-hooks"))]
+    false
 }
 
 fn load(tx: &Tx<'_>, namespace: Namespace, key: &Hash) -> Result<Row, StoreError> {
