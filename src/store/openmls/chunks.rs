@@ -9,9 +9,15 @@
 //! the whole. With it, whatever happens to lists, names and chunks in the file, [`get`] gives what was
 //! put or [`StoreError::Damaged`].
 //!
-//! Names hold for one row key (a kind of row of one group), so that equal chunks tell nothing of two groups.
+//! What the file shows without the store's key, beyond the lengths that every sealed row shows: how many
+//! pieces a value has, which pieces two kept epochs of one group have in common (so about where its tree has
+//! changed, and how much), and which pieces of one value are equal (so about how much of the tree is blank).
+//! It shows nothing of what is in a piece, nor that a piece of one group is in another: names and cuts are
+//! keyed with the store's key and the row key, a kind of row of one group, and each piece is sealed with a
+//! nonce of its own.
+//!
 //! Deleting is left to triggers (migrations/0002): a list goes with the last row that has it, a chunk with
-//! the last list.
+//! the last list, in the transaction in which that happens and overwritten like every deleted row.
 
 use std::collections::HashMap;
 
