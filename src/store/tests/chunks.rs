@@ -178,7 +178,7 @@ fn a_deletion_that_is_remembered_hides_a_parents_pieces() {
 #[test]
 fn equal_values_of_two_groups_have_nothing_in_common_in_the_file() {
     let (dir, store) = fresh();
-    let value = Item::of([&large(5, 30_000).bytes()[..], &[0x16; 30_000][..]].concat());
+    let value = Item::of([large(5, 30_000).bytes(), &[0x16; 30_000][..]].concat());
     write(&store, |tx| {
         let namespace = tx.new_namespace()?;
         let storage = MlsStorage::new(tx, namespace);
