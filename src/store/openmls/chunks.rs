@@ -28,8 +28,9 @@ use crate::store::{
 
 use super::cut::Cuts;
 
-/// A value up to this length stays in its row: it would be two pieces at the most.
-pub(super) const WHOLE: usize = 8 * 1024;
+/// A value up to this length stays in its row: a commit changes much of a short tree, and whole it is
+/// written with fewer pages (docs/decisions/006).
+pub(super) const WHOLE: usize = 24 * 1024;
 
 /// What a row holds of a value in pieces.
 pub(super) struct Head {
