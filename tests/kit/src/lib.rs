@@ -11,6 +11,7 @@
 mod client;
 mod embedded;
 mod error;
+mod federation;
 pub mod giant;
 mod homeserver;
 mod http;
@@ -23,6 +24,7 @@ mod synapse;
 pub use client::{Client, ClientOptions, Driven, ReadEvent, Synced};
 pub use embedded::{Controls, EmbeddedServer, Fault, RateLimit, RequestRecord, Target};
 pub use error::KitError;
+pub use federation::Federation;
 pub use homeserver::{Homeserver, HomeserverKind};
 pub use http::{Answer, Http};
 pub use synapse::Synapse;
