@@ -1,6 +1,9 @@
-//! A user of one of the servers: a client with an engine, and what is asked of its homeserver beside it.
+//! A user of one of the servers: a client with an engine, and syncs of its own that the engine does not see.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use matrix_mls_kit::{Answer, Client, Homeserver, KitError};
 use serde_json::{Value, json};
@@ -11,15 +14,18 @@ const V3: &str = "/_matrix/client/v3";
 
 pub struct Person {
     pub client: Client,
-    /// The token of this person's own syncs, which the engine does not see.
     since: Option<String>,
+    /// The ids of all events that syncs have brought.
+    events: BTreeSet<String>,
+    /// The to-device messages that syncs have brought and nobody has asked for yet.
+    notes: Vec<u64>,
 }
 
 impl Person {
     pub async fn register(server: &Homeserver, name: &str) -> Result<Self, KitError> {
         let client = Client::register(server, name, "PHONE").await?;
         client.settle().await?;
-        Ok(Self { client, since: None })
+        Ok(Self { client, since: None, events: BTreeSet::new(), notes: Vec::new() })
     }
 
     pub fn id(&self) -> &str {
@@ -31,10 +37,11 @@ impl Person {
         self.id().split_once(':').unwrap_or_default().1
     }
 
-    pub async fn ask(&self, method: &str, path: &str, body: Value) -> Result<Answer, KitError> {
-        self.client.http().try_json(method, &format!("{V3}{path}"), body).await
+    pub async fn get(&self, path: &str) -> Result<Answer, KitError> {
+        self.client.http().try_json("GET", &format!("{V3}{path}"), Value::Null).await
     }
 
+    /// The devices of a user, as `/keys/query` answers.
     pub async fn query(&self, of: &str) -> Result<Value, KitError> {
         let body = json!({ "device_keys": { of: [] } });
         self.client.http().post(&format!("{V3}/keys/query"), body).await
@@ -45,23 +52,14 @@ impl Person {
         self.client.http().post(&format!("{V3}/keys/claim"), body).await
     }
 
+    /// Sends an event. Returns its id.
     pub async fn say(&self, room_id: &str, text: &str) -> Result<String, KitError> {
         self.client.send_unencrypted(room_id, "org.example.talk", json!({ "text": text })).await
     }
 
     /// The status of fetching an event by its id.
-    pub async fn event(&self, room_id: &str, event_id: &str) -> Result<u16, KitError> {
-        let path = format!("/rooms/{room_id}/event/{event_id}");
-        Ok(self.ask("GET", &path, Value::Null).await?.status)
-    }
-
-    /// Waits until an event is there; for how long it took.
-    pub async fn sees(&self, room_id: &str, event_id: &str) -> Result<Duration, KitError> {
-        let began = Instant::now();
-        while self.event(room_id, event_id).await? != 200 {
-            self.wait(began, event_id).await?;
-        }
-        Ok(began.elapsed())
+    pub async fn fetch(&self, room_id: &str, event_id: &str) -> Result<u16, KitError> {
+        Ok(self.get(&format!("/rooms/{room_id}/event/{event_id}")).await?.status)
     }
 
     /// Sends a message to the other's device.
@@ -71,39 +69,98 @@ impl Person {
         self.client.http().put(&path, body).await.map(drop)
     }
 
-    /// What to-device messages of this test a sync brings.
-    pub async fn notes(&mut self) -> Result<Vec<u64>, KitError> {
+    /// Syncs once and keeps what it brings.
+    async fn listen(&mut self) -> Result<(), KitError> {
         let since = self.since.as_ref().map(|since| format!("&since={since}")).unwrap_or_default();
-        let nonce = rand::random::<u32>();
-        let path = format!("{V3}/sync?timeout=0&filter=%7B%22nonce%22%3A{nonce}%7D{since}");
+        let filter = format!("%7B%22nonce%22%3A{}%7D", rand::random::<u32>());
+        let path = format!("{V3}/sync?timeout=100&filter={filter}{since}");
         let sync = self.client.http().get(&path).await?;
         self.since = sync["next_batch"].as_str().map(str::to_owned);
-        let events = sync["to_device"]["events"].as_array().cloned().unwrap_or_default();
-        let notes = events.iter().filter(|event| event["type"] == "org.example.note");
-        Ok(notes.filter_map(|event| event["content"]["number"].as_u64()).collect())
+        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        for room in sync["rooms"]["join"].as_object().into_iter().flat_map(|rooms| rooms.values()) {
+            let ids = list(&room["timeline"]["events"]);
+            let ids = ids.iter().filter_map(|event| event["event_id"].as_str().map(str::to_owned));
+            self.events.extend(ids);
+        }
+        let notes = list(&sync["to_device"]["events"]);
+        let notes = notes.iter().filter(|event| event["type"] == "org.example.note");
+        self.notes.extend(notes.filter_map(|event| event["content"]["number"].as_u64()));
+        Ok(())
     }
 
-    /// Waits for so many to-device messages; for how long it took.
+    /// Waits until a sync brings an event; for how long it took. Then it can be fetched, too.
+    pub async fn sees(&mut self, room_id: &str, event_id: &str) -> Result<Duration, KitError> {
+        let began = Instant::now();
+        while !self.events.contains(event_id) {
+            self.be_patient(began, event_id)?;
+            self.listen().await?;
+        }
+        let took = began.elapsed();
+        assert_eq!(self.fetch(room_id, event_id).await?, 200);
+        Ok(took)
+    }
+
+    /// Waits for these to-device messages, in order, each once; for how long it took.
     pub async fn gets(&mut self, expected: &[u64]) -> Result<Duration, KitError> {
         let began = Instant::now();
-        let mut notes = Vec::new();
-        while notes.len() < expected.len() {
-            notes.extend(self.notes().await?);
-            self.wait(began, &format!("{expected:?}, having {notes:?}")).await?;
+        while self.notes.len() < expected.len() {
+            self.be_patient(began, &format!("{expected:?}, having {:?}", self.notes))?;
+            self.listen().await?;
         }
-        assert_eq!(notes, expected, "in order, each once");
+        assert_eq!(std::mem::take(&mut self.notes), expected);
         Ok(began.elapsed())
     }
 
-    async fn wait(&self, began: Instant, what: &str) -> Result<(), KitError> {
-        if began.elapsed() > PATIENCE {
-            return Err(KitError::GaveUp {
+    /// Neither these events nor any to-device message is there.
+    pub async fn knows_nothing_of(&mut self, event_ids: &[String]) -> Result<(), KitError> {
+        self.listen().await?;
+        assert!(!event_ids.iter().any(|event_id| self.events.contains(event_id)));
+        assert_eq!(self.notes, [0_u64; 0]);
+        Ok(())
+    }
+
+    /// Waits until a user has a device; for how long it took.
+    pub async fn finds(&self, of: &str, device_id: &str) -> Result<Duration, KitError> {
+        let began = Instant::now();
+        while self.query(of).await?["device_keys"][of].get(device_id).is_none() {
+            self.be_patient(began, device_id)?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(began.elapsed())
+    }
+
+    /// Waits until a user is joined to a room.
+    pub async fn meets(&self, room_id: &str, user_id: &str) -> Result<(), KitError> {
+        let began = Instant::now();
+        let path = format!("/rooms/{room_id}/joined_members");
+        while self.get(&path).await?.json()["joined"].get(user_id).is_none() {
+            self.be_patient(began, user_id)?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the engine has opened a message with this text; for how long it took.
+    pub async fn reads(&self, room_id: &str, text: &str) -> Result<Duration, KitError> {
+        let began = Instant::now();
+        loop {
+            self.client.settle().await?;
+            let read = self.client.read(room_id).await?;
+            if read.iter().any(|event| event.text().as_deref() == Some(text)) {
+                return Ok(began.elapsed());
+            }
+            self.be_patient(began, text)?;
+        }
+    }
+
+    fn be_patient(&self, began: Instant, what: &str) -> Result<(), KitError> {
+        match began.elapsed() > PATIENCE {
+            false => Ok(()),
+            true => Err(KitError::GaveUp {
                 device: self.client.name(),
                 what: format!("waiting for {what}"),
                 reason: format!("it did not come in {PATIENCE:?}"),
-            });
+            }),
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        Ok(())
     }
 }
