@@ -9,19 +9,22 @@
 #![deny(missing_docs, unsafe_code)]
 
 mod client;
+pub mod crowd;
 mod embedded;
 mod error;
 mod federation;
 pub mod giant;
+pub mod graph;
 mod homeserver;
 mod http;
 pub mod languages;
+pub mod other;
 pub mod peer;
 pub mod process;
 pub mod story;
 mod synapse;
 
-pub use client::{Client, ClientOptions, Driven, ReadEvent, Synced};
+pub use client::{Client, ClientOptions, Driven, ReadEvent, Snapshot, Synced};
 pub use embedded::{Controls, EmbeddedServer, Fault, RateLimit, RequestRecord, Target};
 pub use error::KitError;
 pub use federation::Federation;
