@@ -19,6 +19,7 @@ mod homeserver;
 mod http;
 pub mod languages;
 pub mod other;
+pub mod parted;
 pub mod peer;
 pub mod process;
 pub mod story;

@@ -1,6 +1,7 @@
 //! Two Synapses that federate: what crosses between them, what is answered while they cannot reach each other, and
 //! that nothing is lost by it. `--nocapture` shows how long each takes.
 
+mod parted;
 mod person;
 
 use std::time::{Duration, Instant};
@@ -162,4 +163,10 @@ async fn nothing_is_lost(
     assert_eq!(claimed["failures"], json!({}));
     assert_eq!(alice.client.download_media(&unfetched).await?, b"not fetched");
     Ok(())
+}
+
+#[tokio::test]
+async fn an_mls_room_gets_over_cuts() -> TestResult {
+    let federation = Federation::start().await?;
+    parted::rooms_get_over_cuts(&federation).await
 }
