@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use matrix_mls::RoomSettings;
 use matrix_mls_kit::{
     Client, Federation, Homeserver,
-    parted::{Ledger, Parting, Whoever, converge, epochs, table},
+    parted::{Ledger, Parting, Whoever, Withheld, converge, epochs, table},
 };
 use serde_json::json;
 
@@ -61,12 +61,16 @@ impl Cast {
     /// One member says something, after which all is right; then the others do in turn.
     async fn talk(&mut self, guest: Option<&Client>) {
         let room = self.room.clone();
-        self.ledger.say(&self.alice[0], "Who is here?").await;
-        converge(&self.everybody(guest), &room, Whoever::Target).await;
+        self.say_who_is_here(guest).await;
         for client in self.alice.iter().chain(&self.bob).chain(guest) {
             self.ledger.say(client, &format!("{} is here", client.name())).await;
         }
         converge(&self.everybody(guest), &room, Whoever::Target).await;
+    }
+
+    async fn say_who_is_here(&mut self, guest: Option<&Client>) {
+        self.ledger.say(&self.alice[0], "Who is here?").await;
+        converge(&self.everybody(guest), &self.room, Whoever::Target).await;
     }
 
     async fn check(&self, guest: Option<&Client>, gone: &[&Client]) {
@@ -98,16 +102,24 @@ impl<'a> Cut<'a> {
         Self { what, began, federation }
     }
 
-    /// Heals the link, has all agree and talk, and checks everything.
-    async fn end(self, cast: &mut Cast, guest: Option<&Client>, gone: &[&Client]) -> TestResult {
-        let room = cast.room.clone();
+    /// Heals the link, has all agree and talk, and checks everything. Where a commit is withheld from one
+    /// side they can agree only after another.
+    async fn end(self, cast: &mut Cast, gone: &[&Client], withheld: Withheld) -> TestResult {
+        let (room, guest) = (cast.room.clone(), None);
         let everybody: Vec<&Client> =
             cast.everybody(guest).into_iter().chain(gone.iter().copied()).collect();
         let at_heal = epochs(&everybody, &room).await.len();
         let messages = cast.ledger.len() - self.began.0;
         let began = Instant::now();
         self.federation.heal().await?;
-        converge(&cast.everybody(guest), &room, Whoever::Anybody).await;
+        if withheld == Withheld::Commit {
+            for client in gone {
+                hear_of_leaving(&cast.alice, &room, client.user_id()).await?;
+            }
+            cast.say_who_is_here(guest).await;
+        } else {
+            converge(&cast.everybody(guest), &room, Whoever::Anybody).await;
+        }
         let to_one_head = began.elapsed();
         for client in gone {
             client.settle().await?;
@@ -134,6 +146,26 @@ async fn meets(client: &Client, room: &str, user_id: &str) -> TestResult {
     while client.http().get(&path).await?["joined"].get(user_id).is_none() {
         assert!(began.elapsed() < Duration::from_secs(20), "{user_id} is not seen to join");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// Syncs until these have heard that a user is out of the room. A server shows an event once all that came
+/// before it is stored, so the first sync need not.
+async fn hear_of_leaving(clients: &[Client], room: &str, user_id: &str) -> TestResult {
+    for client in clients {
+        let began = Instant::now();
+        let mut heard = false;
+        while !heard {
+            assert!(began.elapsed() < Duration::from_secs(20), "{user_id} is not seen to leave");
+            let synced = client.sync_for(Duration::from_millis(500)).await?;
+            let timeline = &synced.response["rooms"]["join"][room]["timeline"]["events"];
+            heard = timeline.as_array().is_some_and(|events| {
+                events.iter().any(|event| {
+                    event["state_key"] == user_id && event["content"]["membership"] == "leave"
+                })
+            });
+        }
     }
     Ok(())
 }
@@ -176,6 +208,7 @@ async fn members_change_on_both_sides(federation: &Federation, cast: &mut Cast) 
     tablet.settle().await?;
     cast.alice.push(tablet);
     cast.bob[0].kick(&cast.room, carol.user_id()).await?;
+    hear_of_leaving(&cast.bob, &cast.room, carol.user_id()).await?;
     let (alice, bob) = (&cast.alice, &cast.bob);
     for client in alice.iter().chain(bob).chain([&carol]) {
         client.settle().await?;
@@ -192,7 +225,7 @@ async fn members_change_on_both_sides(federation: &Federation, cast: &mut Cast) 
             client.settle().await?;
         }
     }
-    cut.end(cast, None, &[&carol]).await
+    cut.end(cast, &[&carol], Withheld::Nothing).await
 }
 
 /// Bob removes a user on Alice's server, who cannot hear of it, and goes on.
@@ -211,24 +244,27 @@ async fn a_removed_user_goes_on(
     let cut = Cut::begin(federation, cast, Some(&dora), what).await;
     cast.bob[0].kick(&cast.room, dora.user_id()).await?;
     let (alice, bob) = (&cast.alice, &cast.bob);
-    for client in bob {
-        client.settle().await?;
-    }
+    hear_of_leaving(bob, &cast.room, dora.user_id()).await?;
     cast.ledger.removed(&[&bob[0], &bob[1]], &[&dora]);
+    let mut withheld = Withheld::Nothing;
     for number in 0..3 {
         cast.ledger.say(&bob[number % 2], &format!("{name} is out {number}")).await;
         bob[(number + 1) % 2].settle().await?;
         if commits && number == 1 {
             dora.room(&cast.room).await?.rotate_keys().await?;
+            withheld = Withheld::Commit;
         }
-        cast.ledger.say_unheard(&dora, &format!("{name} is still in {number}")).await;
+        cast.ledger
+            .say_unheard(&dora, &format!("{name} is still in {number}"), Withheld::Message)
+            .await;
         for client in alice {
             client.settle().await?;
         }
-        cast.ledger.say(&alice[number % 2], &format!("with {name} {number}")).await;
+        let text = format!("with {name} {number}");
+        cast.ledger.say_unheard(&alice[number % 2], &text, withheld).await;
         dora.settle().await?;
     }
-    cut.end(cast, None, &[&dora]).await
+    cut.end(cast, &[&dora], withheld).await
 }
 
 /// So much happens on both sides that no timeline holds it, and no server fetches it by itself.
@@ -250,5 +286,5 @@ async fn much_is_said(federation: &Federation, cast: &mut Cast) -> TestResult {
         cast.ledger.say(&bob[number % 2], &format!("one of few {number}")).await;
         bob[(number + 1) % 2].settle().await?;
     }
-    cut.end(cast, None, &[]).await
+    cut.end(cast, &[], Withheld::Nothing).await
 }
