@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use matrix_mls::MlsError;
 use serde_json::Value;
 
 use crate::{Client, together::head};
@@ -176,10 +177,21 @@ impl Ledger {
         for said in self.said.iter().filter(|said| said.members.contains(&name)) {
             let what = format!("{name} reads {:?} of {}", said.text, said.sender);
             let Some(event) = history.get(&said.event_id) else { continue };
-            match room.decrypt(event.to_string()).await {
-                Err(_) if said.withheld == Withheld::Commit => {}
-                Ok(message) => assert!(message.content.contains(&said.text), "{what}: another"),
-                Err(error) => panic!("{what}: {error}"),
+            let began = Instant::now();
+            loop {
+                match room.decrypt(event.to_string()).await {
+                    Ok(message) => {
+                        assert!(message.content.contains(&said.text), "{what}: another");
+                        break;
+                    }
+                    Err(_) if said.withheld == Withheld::Commit => break,
+                    // Its commit may be on its way.
+                    Err(MlsError::UnknownEpoch { .. }) if began.elapsed() < PATIENCE => {
+                        client.settle().await.expect("a client settles");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                    Err(error) => panic!("{what}: {error}"),
+                }
             }
         }
     }

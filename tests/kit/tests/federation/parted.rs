@@ -61,15 +61,15 @@ impl Cast {
     /// One member says something, after which all is right; then the others do in turn.
     async fn talk(&mut self, guest: Option<&Client>) {
         let room = self.room.clone();
-        self.say_who_is_here(guest).await;
+        self.say_who_is_here(guest, Withheld::Nothing).await;
         for client in self.alice.iter().chain(&self.bob).chain(guest) {
             self.ledger.say(client, &format!("{} is here", client.name())).await;
         }
         converge(&self.everybody(guest), &room, Whoever::Target).await;
     }
 
-    async fn say_who_is_here(&mut self, guest: Option<&Client>) {
-        self.ledger.say(&self.alice[0], "Who is here?").await;
+    async fn say_who_is_here(&mut self, guest: Option<&Client>, withheld: Withheld) {
+        self.ledger.say_unheard(&self.alice[0], "Who is here?", withheld).await;
         converge(&self.everybody(guest), &self.room, Whoever::Target).await;
     }
 
@@ -116,7 +116,7 @@ impl<'a> Cut<'a> {
             for client in gone {
                 hear_of_leaving(&cast.alice, &room, client.user_id()).await?;
             }
-            cast.say_who_is_here(guest).await;
+            cast.say_who_is_here(guest, withheld).await;
         } else {
             converge(&cast.everybody(guest), &room, Whoever::Anybody).await;
         }
@@ -159,11 +159,11 @@ async fn hear_of_leaving(clients: &[Client], room: &str, user_id: &str) -> TestR
         while !heard {
             assert!(began.elapsed() < Duration::from_secs(20), "{user_id} is not seen to leave");
             let synced = client.sync_for(Duration::from_millis(500)).await?;
-            let timeline = &synced.response["rooms"]["join"][room]["timeline"]["events"];
-            heard = timeline.as_array().is_some_and(|events| {
-                events.iter().any(|event| {
-                    event["state_key"] == user_id && event["content"]["membership"] == "leave"
-                })
+            let of_room = &synced.response["rooms"]["join"][room];
+            let events = |part: &str| of_room[part]["events"].as_array().cloned();
+            let mut events = ["state", "timeline"].into_iter().filter_map(events).flatten();
+            heard = events.any(|event| {
+                event["state_key"] == user_id && event["content"]["membership"] == "leave"
             });
         }
     }
