@@ -18,9 +18,13 @@ fn took(what: &str, time: Duration) {
     println!("{what}: {} ms", time.as_millis());
 }
 
+/// Four servers at once would keep each other waiting.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// One test, as starting the servers is most of the work.
 #[tokio::test]
 async fn two_servers_share_rooms_and_lose_nothing_to_a_cut() -> TestResult {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let began = Instant::now();
     let federation = Federation::start().await?;
     took("both servers up", began.elapsed());
@@ -167,6 +171,7 @@ async fn nothing_is_lost(
 
 #[tokio::test]
 async fn an_mls_room_gets_over_cuts() -> TestResult {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let federation = Federation::start().await?;
     parted::rooms_get_over_cuts(&federation).await
 }

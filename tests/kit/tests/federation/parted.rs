@@ -132,7 +132,9 @@ impl<'a> Cut<'a> {
             commits_to_converge: cast.known(guest).await.saturating_sub(at_heal),
             to_one_head,
         };
-        println!("{parting:?}");
+        // One for the members; a device that could not follow joins by itself, once.
+        let most = 1 + cast.everybody(guest).len();
+        assert!(parting.commits_to_converge <= most, "{parting:?}");
         cast.partings.push(parting);
         cast.check(guest, gone).await;
         Ok(())
