@@ -8,7 +8,7 @@
 
 use ruma::{EventId, OwnedEventId, RoomId, api::client::room::get_room_event};
 
-use super::{Turn, graph, process::is_ours, rooms, timeline, waiting};
+use super::{Turn, gap, graph, process::is_ours, rooms, timeline, waiting};
 use crate::{
     error::MlsError,
     protocol::{AlgorithmOnly, RoomEvent},
@@ -69,6 +69,7 @@ pub(crate) fn plan(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
             || graph::by_event(turn.tx, room_id, &needs)?.is_some()
             || waiting::is_known(turn, room_id, needs.as_str())?
             || is_hopeless(turn, room_id, needs.as_str())?
+            || gap::is_missing(turn, room_id, &needs)?
         {
             continue;
         }

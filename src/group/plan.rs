@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     EpochRecord, Turn,
     commit::{self, Change},
-    graph, head, heal,
+    graph, head, heal, members,
     rooms::{self, RoomRecord},
 };
 use crate::{
@@ -60,6 +60,10 @@ pub(crate) fn next_step(turn: &Turn<'_>, room_id: &RoomId) -> Result<Step, MlsEr
     }
     if room.gone || !room.uses_mls() {
         return Err(MlsError::not_in_group(room_id));
+    }
+    let doubtful = members::ask(turn, room_id)?;
+    if !doubtful.is_empty() {
+        return Ok(Step::Waiting(doubtful));
     }
     if room.head.is_none() && room.healing.is_none() {
         heal::need(turn, room_id, heal::Reason::NoGroup)?;
