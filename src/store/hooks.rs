@@ -70,6 +70,11 @@ pub fn opened_messages() -> Vec<(String, u32, u32)> {
     OPENED.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
+/// What [`opened_messages`] gives, which is forgotten then.
+pub fn take_opened_messages() -> Vec<(String, u32, u32)> {
+    std::mem::take(&mut *OPENED.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
 /// A message was opened.
 pub(crate) fn opened_message(epoch: String, leaf: u32, generation: u32) {
     OPENED.lock().unwrap_or_else(PoisonError::into_inner).push((epoch, leaf, generation));

@@ -17,6 +17,7 @@ mod http;
 pub mod languages;
 pub mod peer;
 pub mod process;
+pub mod sim;
 pub mod story;
 mod synapse;
 
