@@ -21,6 +21,9 @@ impl Run {
     pub(super) async fn step(&mut self, images: &mut Images, step: &Step) -> Result<(), Violation> {
         self.dice = Dice::new(u64::from(step.salt));
         self.note(format!("-- {:?}", step.action));
+        if self.world.weather.tidy && step.action.comes_or_goes() {
+            self.tidy().await?;
+        }
         match self.act(images, step.action, step.fault).await {
             Ok(()) => {}
             Err(Stop::Crashed) => {}
@@ -29,6 +32,16 @@ impl Run {
         self.fault = None;
         let ms = 50 + self.dice.below(200);
         self.world.pass(ms, &mut self.dice);
+        Ok(())
+    }
+
+    /// Everybody is up to date, and all who should be are in the group.
+    async fn tidy(&mut self) -> Result<(), Violation> {
+        for _ in 0..2 {
+            for app in self.live() {
+                self.calmly(app, true, true).await?;
+            }
+        }
         Ok(())
     }
 

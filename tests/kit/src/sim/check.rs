@@ -70,14 +70,7 @@ impl Run {
                 }
                 _ => head = Some((own.id.clone(), event)),
             }
-            let room = self.room(app).await?;
-            let group = room.members().await;
-            drop(room);
-            let group = self.fine(app, "members", group)?.map_err(Violation::simulator)?;
-            let group: BTreeSet<Name> = group
-                .iter()
-                .filter_map(|member| Name::parse(&member.user_id, &member.device_id))
-                .collect();
+            let group = self.members(app).await?;
             if group != target {
                 let detail = format!(
                     "{name} has {} as members; they should be {}",

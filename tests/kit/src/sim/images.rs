@@ -17,7 +17,7 @@ use super::{
     app::{App, Kept},
     copies,
     dice::Dice,
-    run::{Run, Stop},
+    run::Run,
     schedule::{Scene, Schedule},
     violation::Violation,
     world::{Name, World},
@@ -140,25 +140,16 @@ impl Images {
         for (user, _) in scene.devices().iter().skip(1) {
             run.world.invite(0, *user, &mut dice);
         }
-        for app in run.live() {
-            run.calmly(app, true, false).await?;
-        }
+        run.all_sync().await?;
         if scene != Scene::Bare {
             let room = run.room(0).await?;
             room.enable(Default::default()).await.map_err(Violation::simulator)?;
             drop(room);
-            let fail = |stop| match stop {
-                Stop::Violated(violation) => violation,
-                Stop::Crashed => Violation::simulator("a crash in a scene"),
-            };
-            run.drive(0).await.map_err(fail)?;
-            if !run.prepare(0).await.map_err(fail)? {
-                return Err(Violation::simulator("the scene's room cannot be sent to"));
-            }
-        }
-        for _ in 0..2 {
-            for app in run.live() {
-                run.calmly(app, true, false).await?;
+            run.calmly(0, true, true).await?;
+            run.all_sync().await?;
+            let everybody = run.members(0).await?.len();
+            if everybody != run.apps.len() {
+                return Err(Violation::simulator(format!("{everybody} are in the group")));
             }
         }
         run.world.pass(1_000, &mut dice);

@@ -1,6 +1,11 @@
 //! A schedule that is running: the world, the devices, and what has been noted of them.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use matrix_mls::{MlsError, MlsMachine, MlsRoom};
 
@@ -12,7 +17,7 @@ use super::{
     report::Figures,
     schedule::{Schedule, Trouble},
     violation::{Invariant, Violation},
-    world::World,
+    world::{Name, World},
 };
 
 /// What came of a schedule.
@@ -173,6 +178,16 @@ impl Run {
     pub(super) async fn room(&mut self, app: usize) -> Result<Arc<MlsRoom>, Violation> {
         let room = self.apps[app].room().await;
         self.fine(app, "open", room)?.map_err(Violation::simulator)
+    }
+
+    /// The devices in a device's group.
+    pub(super) async fn members(&mut self, app: usize) -> Result<BTreeSet<Name>, Violation> {
+        let room = self.room(app).await?;
+        let members = room.members().await;
+        drop(room);
+        let members = self.fine(app, "members", members)?.map_err(Violation::simulator)?;
+        let names = members.iter().map(|member| Name::parse(&member.user_id, &member.device_id));
+        names.collect::<Option<_>>().ok_or_else(|| Violation::simulator("a member of no world"))
     }
 
     /// The trouble that the next request of this device is in for.

@@ -54,6 +54,21 @@ pub enum Action {
     LoseWelcomes { device: u8 },
 }
 
+impl Action {
+    /// Whether it changes who is in the room, or with which devices.
+    pub(super) fn comes_or_goes(self) -> bool {
+        matches!(
+            self,
+            Self::LetIn { .. }
+                | Self::Leave { .. }
+                | Self::Kick { .. }
+                | Self::LogIn { .. }
+                | Self::LogOut { .. }
+                | Self::LoseStore { .. }
+        )
+    }
+}
+
 /// How much time passes.
 #[allow(missing_docs, reason = "they say themselves")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,8 +159,16 @@ pub struct Weather {
     /// Whether a server hides what a user sent who is out of the room by the time it arrives, as Synapse
     /// does ("soft failure").
     pub hides: bool,
+    /// Whether all devices are brought up to date before anybody comes or goes.
+    pub tidy: bool,
     /// Whether, after the world has healed, all devices act before any hears of the others.
     pub racing: bool,
+}
+
+impl Weather {
+    /// Nothing takes time, and nobody takes care.
+    pub const CALM: Self =
+        Self { delay_ms: 0, timeline_limit: 1_000, hides: false, tidy: false, racing: false };
 }
 
 /// A history.
@@ -190,9 +213,9 @@ impl Profile {
     }
 
     fn weather(self) -> BoxedStrategy<Weather> {
-        let calm = Weather { delay_ms: 0, timeline_limit: 1_000, hides: false, racing: false };
+        let calm = Weather::CALM;
         match self {
-            Self::Calm => Just(calm).boxed(),
+            Self::Calm => Just(Weather { tidy: true, ..calm }).boxed(),
             Self::Forks => (proptest::sample::select(vec![0_u32, 400, 5_000]), any::<bool>())
                 .prop_map(move |(delay_ms, racing)| Weather { delay_ms, racing, ..calm })
                 .boxed(),
@@ -207,6 +230,7 @@ impl Profile {
                     timeline_limit,
                     hides,
                     racing,
+                    ..Weather::CALM
                 })
                 .boxed(),
         }

@@ -11,7 +11,7 @@ use proptest::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, Profile, Schedule, Violation, dice::mix, images::Images, run::run};
+use super::{Outcome, Profile, Schedule, Step, Violation, dice::mix, images::Images, run::run};
 
 /// How long a failing schedule is made shorter for.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -71,41 +71,112 @@ impl Search {
 
     /// Runs the schedule of a seed.
     pub fn seed(&mut self, profile: Profile, seed: u64) -> Outcome {
-        self.run(&draw(profile, seed).current())
+        self.run(&draw(profile, seed))
     }
 
     /// Makes the failing schedule of a seed as short as patience allows.
     pub fn shrink(&mut self, profile: Profile, seed: u64, first: Outcome) -> Option<Finding> {
-        let mut violation = first.violation?;
-        let mut trace = first.trace;
-        let mut tree = draw(profile, seed);
-        let mut schedule = tree.current();
-        let began = Instant::now();
-        let mut more = tree.simplify();
-        while more && began.elapsed() < PATIENCE {
-            let candidate = tree.current();
-            let outcome = self.run(&candidate);
-            match outcome.violation {
-                // The same kind of failure: another one is another story.
-                Some(found) if found.invariant == violation.invariant => {
-                    (violation, trace, schedule) = (found, outcome.trace, candidate);
-                    more = tree.simplify();
-                }
-                _ => more = tree.complicate(),
+        let violation = first.violation?;
+        let (schedule, trace) = (draw(profile, seed), first.trace);
+        let mut finding = Finding { profile, seed, violation, schedule, trace };
+        let until = Instant::now() + PATIENCE;
+        let mut chunk = finding.schedule.steps.len().div_ceil(2);
+        while chunk > 0 && Instant::now() < until {
+            let removed = self.without(&mut finding, chunk, until);
+            if !removed || chunk > 1 {
+                chunk = if chunk == 1 { 0 } else { chunk.div_ceil(2) };
             }
         }
-        Some(Finding { profile, seed, violation, schedule, trace })
+        for gentler in [gentler_faults, gentler_weather, gentler_salts] {
+            for candidate in gentler(&finding.schedule) {
+                if Instant::now() < until {
+                    self.replace(&mut finding, candidate);
+                }
+            }
+        }
+        Some(finding)
+    }
+
+    /// Takes so many steps away wherever the schedule fails without them; tells whether it did anywhere.
+    fn without(&mut self, finding: &mut Finding, chunk: usize, until: Instant) -> bool {
+        let (mut start, mut removed) = (0, false);
+        while start < finding.schedule.steps.len() && Instant::now() < until {
+            let mut candidate = finding.schedule.clone();
+            let end = (start + chunk).min(candidate.steps.len());
+            candidate.steps.drain(start..end);
+            if self.replace(finding, candidate) {
+                removed = true;
+            } else {
+                start += chunk;
+            }
+        }
+        removed
+    }
+
+    /// Takes a schedule instead, if it fails in the same way: another failure is another story.
+    fn replace(&mut self, finding: &mut Finding, candidate: Schedule) -> bool {
+        if candidate == finding.schedule {
+            return false;
+        }
+        let outcome = self.run(&candidate);
+        match outcome.violation {
+            Some(violation) if violation.invariant == finding.violation.invariant => {
+                finding.violation = violation;
+                finding.schedule = candidate;
+                finding.trace = outcome.trace;
+                true
+            }
+            _ => false,
+        }
     }
 }
 
-/// The schedule of a seed, ready to be shrunk.
-fn draw(profile: Profile, seed: u64) -> impl ValueTree<Value = Schedule> {
+fn gentler_faults(schedule: &Schedule) -> Vec<Schedule> {
+    each_step(schedule, |step| step.fault = None)
+}
+
+fn gentler_salts(schedule: &Schedule) -> Vec<Schedule> {
+    each_step(schedule, |step| step.salt = 0)
+}
+
+/// The schedule with all steps changed, and with each of them.
+fn each_step(schedule: &Schedule, change: fn(&mut Step)) -> Vec<Schedule> {
+    let mut all = schedule.clone();
+    all.steps.iter_mut().for_each(change);
+    let mut candidates = vec![all];
+    for number in 0..schedule.steps.len() {
+        let mut one = schedule.clone();
+        change(&mut one.steps[number]);
+        candidates.push(one);
+    }
+    candidates
+}
+
+fn gentler_weather(schedule: &Schedule) -> Vec<Schedule> {
+    let changes: [fn(&mut Schedule); 4] = [
+        |schedule| schedule.weather.delay_ms = 0,
+        |schedule| schedule.weather.hides = false,
+        |schedule| schedule.weather.racing = false,
+        |schedule| schedule.weather.timeline_limit = 1_000,
+    ];
+    let changed = changes.iter().map(|change| {
+        let mut candidate = schedule.clone();
+        change(&mut candidate);
+        candidate
+    });
+    changed.collect()
+}
+
+/// The schedule of a seed.
+fn draw(profile: Profile, seed: u64) -> Schedule {
     let mut bytes = [0; 32];
     for (number, chunk) in bytes.chunks_mut(8).enumerate() {
         chunk.copy_from_slice(&mix(seed ^ mix(number as u64 + 1)).to_le_bytes());
     }
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let tree = profile.schedules().new_tree(&mut runner);
-    tree.unwrap_or_else(|reason| unreachable!("schedules are never refused: {reason}"))
+    match profile.schedules().new_tree(&mut runner) {
+        Ok(tree) => tree.current(),
+        Err(reason) => unreachable!("schedules are never refused: {reason}"),
+    }
 }

@@ -10,7 +10,7 @@ use super::{
     run::{Run, Stop},
     transport::Exchange,
     violation::{Invariant, Violation},
-    world::{Name, ROOM},
+    world::ROOM,
 };
 
 impl Run {
@@ -20,9 +20,8 @@ impl Run {
             if !self.prepare(app).await? {
                 return Ok(());
             }
+            let members = self.members(app).await?;
             let room = self.room(app).await?;
-            let members = room.members().await;
-            let members = self.fine(app, "members", members)?.map_err(Violation::simulator)?;
             let epochs = room.epochs().await;
             let epochs = self.fine(app, "epochs", epochs)?.map_err(Violation::simulator)?;
             let head = epochs.into_iter().find(|epoch| epoch.is_head);
@@ -33,10 +32,6 @@ impl Run {
             drop(room);
             let Ok(sealed) = self.fine(app, "encrypt", sealed)? else { continue };
             let name = self.apps[app].name.clone();
-            let members = members.into_iter();
-            let members = members.map(|member| Name::parse(&member.user_id, &member.device_id));
-            let members = members.collect::<Option<_>>();
-            let members = members.ok_or_else(|| Violation::simulator("a member of no world"))?;
             let message = Sealed {
                 text,
                 sender: name.clone(),

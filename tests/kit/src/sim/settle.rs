@@ -74,6 +74,16 @@ impl Run {
         Ok(())
     }
 
+    /// All devices sync, until they have nothing new to tell each other.
+    pub(super) async fn all_sync(&mut self) -> Result<(), Violation> {
+        for _ in 0..3 {
+            for app in self.live() {
+                self.calmly(app, true, false).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// A device syncs, and makes ready to send if its user is in the room as far as it knows.
     pub(super) async fn calmly(
         &mut self,

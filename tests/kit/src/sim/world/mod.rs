@@ -132,7 +132,7 @@ pub(super) struct Traffic {
 impl World {
     /// A world without users.
     pub(super) fn new(now_ms: u64) -> Self {
-        let weather = Weather { delay_ms: 0, timeline_limit: 1_000, hides: false, racing: false };
+        let weather = Weather::CALM;
         matrix_mls::test_hooks::set_clock_ms(now_ms);
         Self {
             now_ms,
