@@ -132,7 +132,8 @@ pub enum MlsError {
         /// Whether the same call may succeed later.
         retryable: bool,
     },
-    /// The message belongs to an epoch this device does not know. It may arrive later by sync.
+    /// The event belongs to an epoch this device does not know, or needs a value that is still being
+    /// fetched. What is missing is asked for (see `outgoing_requests`) or may arrive by sync.
     #[error("{code}: {reason}")]
     UnknownEpoch {
         /// Stable across releases.
@@ -142,8 +143,9 @@ pub enum MlsError {
         /// Whether the same call may succeed later.
         retryable: bool,
     },
-    /// Another commit was already accepted on the same epoch: the group has forked. The event is
-    /// kept in the store; the room goes on with the commit that was accepted first.
+    /// The commit is of a branch that this device cannot follow: what it is based on is no longer kept
+    /// in full, or never was. Messages on that branch cannot be read here. If the branch turns out to be
+    /// the one that all go on with, this device joins it by itself; nothing is to be done.
     #[error("{code}: {reason}")]
     Forked {
         /// Stable across releases.
@@ -279,9 +281,16 @@ impl MlsError {
         make!(UnknownEpoch, "unknown_epoch", reason, true)
     }
 
-    pub(crate) fn forked(number: u64) -> Self {
-        let reason = format!("epoch {number} already has another commit; this one is kept");
-        make!(Forked, "forked", reason, true)
+    pub(crate) fn awaited(code: &str, reason: &str) -> Self {
+        make!(UnknownEpoch, code, reason, true)
+    }
+
+    pub(crate) fn forked(reason: impl ToString) -> Self {
+        make!(Forked, "forked", reason, false)
+    }
+
+    pub(crate) fn cannot_heal(reason: impl ToString) -> Self {
+        make!(NotInGroup, "cannot_heal", reason, true)
     }
 
     pub(crate) fn rejected(code: &str, reason: impl ToString) -> Self {

@@ -136,6 +136,11 @@ pub enum ToDeviceResult {
         /// The number of the epoch it entered.
         epoch: u64,
     },
+    /// It was a Welcome that needs a value which is still to be fetched (see `outgoing_requests`).
+    Waiting {
+        /// What it waits for.
+        error: MlsError,
+    },
     /// It could not be used.
     Failed {
         /// Why.
@@ -269,6 +274,7 @@ impl MlsMachine {
             ToDeviceOutcome::Joined { room_id, epoch } => {
                 ToDeviceResult::Joined { room_id: room_id.to_string(), epoch }
             }
+            ToDeviceOutcome::Waiting(error) => ToDeviceResult::Waiting { error },
             ToDeviceOutcome::Failed(error) => ToDeviceResult::Failed { error },
         });
         Ok(SyncSummary { rooms: rooms.collect(), to_device: to_device.collect() })

@@ -5,10 +5,11 @@
 //! byte for byte and with the same transaction id, so that sending it twice does no harm. What an
 //! answer means for the room or the device is decided in `engine::answers`.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
+use http::header::CONTENT_TYPE;
 use ruma::{
-    OwnedRoomId, OwnedTransactionId, TransactionId,
+    OwnedEventId, OwnedRoomId, OwnedTransactionId, TransactionId,
     api::{
         MatrixVersion, OutgoingRequest as RumaRequest, OutgoingRequestExt, SupportedVersions,
         auth_scheme::{AuthScheme, SendAccessToken},
@@ -20,24 +21,33 @@ use serde::{Deserialize, Serialize};
 use crate::{
     devices::{DeviceId, KeyQuery},
     error::MlsError,
-    group::EpochId,
+    group::{EpochId, Part},
     identity::UploadPlan,
-    store::{Queue, StoreError, Tx},
+    protocol::MediaReference,
+    store::{Collection, Queue, StoreError, Tx},
 };
 
 /// An HTTP request that the app sends to its homeserver with its own client and access token.
-#[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
+#[derive(Clone, PartialEq, Eq, uniffi::Record)]
 pub struct OutgoingRequest {
     /// Names the request in [`MlsMachine::mark_request_as_sent`](crate::MlsMachine::mark_request_as_sent).
     pub id: String,
-    /// The HTTP method, in capitals: `POST` or `PUT`.
+    /// The HTTP method, in capitals: `GET`, `POST` or `PUT`.
     pub method: String,
     /// The full client-server API path with its query, to append to the homeserver's base URL.
     pub path: String,
     /// The value of the `Content-Type` header.
     pub content_type: String,
-    /// The body, to be sent as it is.
+    /// The body, to be sent as it is; empty for `GET`. Uploads to the media repository can have megabytes.
     pub body: Vec<u8>,
+}
+
+/// Without the body, which may be long and is nobody's business in a log.
+impl fmt::Debug for OutgoingRequest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, method, path, body, .. } = self;
+        write!(formatter, "OutgoingRequest({id}: {method} {path}, {} bytes)", body.len())
+    }
 }
 
 /// What became of a request, as the machine sees it.
@@ -74,6 +84,14 @@ pub(crate) enum Purpose {
     Commit { room_id: OwnedRoomId, epoch: EpochId },
     /// `PUT /sendToDevice/m.room.encrypted`: Welcomes.
     Welcome { room_id: OwnedRoomId },
+    /// `POST /media/upload`: a part of a commit that no event could hold.
+    Upload { room_id: OwnedRoomId, epoch: EpochId, part: Part },
+    /// `GET /media/download/…`: a part of another's.
+    Download { room_id: OwnedRoomId, reference: MediaReference },
+    /// `GET /rooms/…/event/…`: a commit that others are based on.
+    FetchEvent { room_id: OwnedRoomId, event_id: OwnedEventId },
+    /// `GET /rooms/…/messages`, backwards: where the room's public group state is.
+    WalkBack { room_id: OwnedRoomId },
 }
 
 /// A request in the store.
@@ -82,8 +100,11 @@ pub(crate) struct QueuedRequest {
     pub(crate) purpose: Purpose,
     pub(crate) method: String,
     pub(crate) path: String,
+    /// Empty where the body is kept beside, in [`BODIES`].
     #[serde(with = "serde_bytes")]
     pub(crate) body: Vec<u8>,
+    #[serde(default = "json")]
+    pub(crate) content_type: String,
     /// When to send it, in milliseconds since 1970.
     pub(crate) due_ms: u64,
     /// How often it has failed so far.
@@ -94,6 +115,17 @@ pub(crate) struct QueuedRequest {
 
 /// Requests of all kinds, oldest first; those of a room under the room's id.
 pub(crate) const REQUESTS: Queue<QueuedRequest> = Queue::new("request");
+
+/// Bodies that would make every look at the queue expensive, by request.
+const BODIES: Collection<serde_bytes::ByteBuf> = Collection::new("request_body");
+/// From which length on a body is kept beside its request.
+const LONG_BODY: usize = 64 * 1024;
+
+const JSON: &str = "application/json";
+
+fn json() -> String {
+    JSON.to_owned()
+}
 
 /// The scope of requests that belong to no room.
 pub(crate) const DEVICE_SCOPE: &[u8] = b"";
@@ -122,8 +154,10 @@ where
     for<'a> R::PathBuilder: PathBuilder<Input<'a> = Cow<'a, SupportedVersions>>,
 {
     // The app adds its own base URL and access token; ruma wants some of each.
-    let versions =
-        SupportedVersions { versions: [MatrixVersion::V1_1].into(), features: Default::default() };
+    let versions = SupportedVersions {
+        versions: [MatrixVersion::V1_1, MatrixVersion::V1_11].into(),
+        features: Default::default(),
+    };
     let http = request
         .try_into_http_request::<Vec<u8>>(
             "https://homeserver.invalid",
@@ -132,16 +166,29 @@ where
         )
         .map_err(|error| MlsError::internal("request", error))?;
     let path = http.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
-    let queued = QueuedRequest {
+    let content_type = http.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let mut queued = QueuedRequest {
         purpose,
         method: http.method().to_string(),
         path,
+        content_type: content_type.unwrap_or(JSON).to_owned(),
         body: http.into_body(),
         due_ms: now_ms,
         failures: 0,
         handed_out: false,
     };
-    Ok(REQUESTS.push(tx, scope, now_ms, &queued)?)
+    let long = (queued.body.len() >= LONG_BODY).then(|| std::mem::take(&mut queued.body));
+    let id = REQUESTS.push(tx, scope, now_ms, &queued)?;
+    if let Some(body) = long {
+        BODIES.put(tx, b"", &id.to_be_bytes(), &body.into())?;
+    }
+    Ok(id)
+}
+
+/// Takes a request out of the queue; tells whether it was there.
+pub(crate) fn remove(tx: &Tx<'_>, id: i64) -> Result<bool, StoreError> {
+    BODIES.delete(tx, b"", &id.to_be_bytes())?;
+    REQUESTS.remove(tx, id)
 }
 
 /// A transaction id that no other request has.
@@ -151,14 +198,15 @@ pub(crate) fn transaction_id() -> OwnedTransactionId {
 
 impl OutgoingRequest {
     /// The exported form of a queued request.
-    pub(crate) fn of(id: i64, queued: QueuedRequest) -> Self {
-        Self {
+    fn of(tx: &Tx<'_>, id: i64, queued: QueuedRequest) -> Result<Self, StoreError> {
+        let beside = BODIES.get(tx, b"", &id.to_be_bytes())?.map(serde_bytes::ByteBuf::into_vec);
+        Ok(Self {
             id: id.to_string(),
             method: queued.method,
             path: queued.path,
-            content_type: "application/json".to_owned(),
-            body: queued.body,
-        }
+            content_type: queued.content_type,
+            body: beside.unwrap_or(queued.body),
+        })
     }
 }
 
@@ -173,7 +221,7 @@ pub(crate) fn hand_out(
             queued.handed_out = true;
             REQUESTS.update(tx, id, queued.due_ms, &queued)?;
         }
-        out.push(OutgoingRequest::of(id, queued));
+        out.push(OutgoingRequest::of(tx, id, queued)?);
     }
     Ok(out)
 }

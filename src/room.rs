@@ -30,15 +30,73 @@ pub struct RoomSettings {
     /// Whether invited users' devices are members too, not only joined users'.
     #[uniffi(default = false)]
     pub include_invited: bool,
+    /// How many epochs beside the current one can still take a commit, so that what others commit at the
+    /// same time, or were cut off from, is not lost. Each costs some space in the store (a few percent of
+    /// the first), and whoever takes this device can process what others commit on it.
+    #[uniffi(default = 16)]
+    pub kept_epochs: u32,
+    /// For how long such an epoch is kept at the most, in milliseconds. One that all its members have
+    /// moved on from goes earlier.
+    #[uniffi(default = 604800000)]
+    pub kept_for_ms: u64,
+    /// Whether a device of a joined user may join the group with nobody online, this one included.
+    #[uniffi(default = true)]
+    pub allow_external_joins: bool,
+    /// Whether commits that add or remove devices without a reason in the Matrix room (see
+    /// `Update::UnfitCommit`) are passed over when the current epoch is chosen. Such members are never
+    /// sent to in either case. All devices of a room should have the same.
+    #[uniffi(default = false)]
+    pub refuse_unfit_commits: bool,
 }
 
 impl Default for RoomSettings {
     fn default() -> Self {
-        let Settings { rotate_after_messages, rotate_after_ms, include_invited } =
-            Settings::default();
-        Self { rotate_after_messages, rotate_after_ms, include_invited }
+        Settings::default().into()
     }
 }
+
+impl From<Settings> for RoomSettings {
+    fn from(settings: Settings) -> Self {
+        Self {
+            rotate_after_messages: settings.rotate_after_messages,
+            rotate_after_ms: settings.rotate_after_ms,
+            include_invited: settings.include_invited,
+            kept_epochs: settings.kept_epochs,
+            kept_for_ms: settings.kept_for_ms,
+            allow_external_joins: settings.allow_external_joins,
+            refuse_unfit_commits: settings.refuse_unfit_commits,
+        }
+    }
+}
+
+impl RoomSettings {
+    fn checked(self) -> Result<Settings, MlsError> {
+        if self.rotate_after_messages == 0 {
+            return Err(MlsError::invalid(
+                "bad_settings",
+                "settings: rotate_after_messages must be at least 1",
+            ));
+        }
+        if self.kept_epochs > MOST_KEPT_EPOCHS {
+            return Err(MlsError::invalid(
+                "bad_settings",
+                format!("settings: kept_epochs can be {MOST_KEPT_EPOCHS} at the most"),
+            ));
+        }
+        Ok(Settings {
+            rotate_after_messages: self.rotate_after_messages,
+            rotate_after_ms: self.rotate_after_ms,
+            include_invited: self.include_invited,
+            kept_epochs: self.kept_epochs,
+            kept_for_ms: self.kept_for_ms,
+            allow_external_joins: self.allow_external_joins,
+            refuse_unfit_commits: self.refuse_unfit_commits,
+        })
+    }
+}
+
+/// The largest value of `kept_epochs`.
+const MOST_KEPT_EPOCHS: u32 = 256;
 
 /// Whether a room can be sent to now.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Enum)]
@@ -160,6 +218,14 @@ pub struct EpochInfo {
     pub is_head: bool,
     /// Whether this device can still process commits on it; else it can only decrypt.
     pub is_full: bool,
+    /// How many devices are in it.
+    pub members: u32,
+    /// Whether it began with a device that joined by itself (an external commit).
+    pub is_external: bool,
+    /// The ids of the epochs of other branches that it says it supersedes.
+    pub resolves: Vec<String>,
+    /// What in its commit does not fit the Matrix room, a sentence each (see `Update::UnfitCommit`).
+    pub doubts: Vec<String>,
 }
 
 /// One room, on one device.
@@ -201,15 +267,23 @@ impl MlsRoom {
     /// encrypted with something else.
     pub async fn enable(&self, settings: RoomSettings) -> Result<(), MlsError> {
         let room = self.room_id.clone();
-        let RoomSettings { rotate_after_messages, rotate_after_ms, include_invited } = settings;
-        if rotate_after_messages == 0 {
-            return Err(MlsError::invalid(
-                "bad_settings",
-                "settings: rotate_after_messages must be at least 1",
-            ));
-        }
-        let settings = Settings { rotate_after_messages, rotate_after_ms, include_invited };
+        let settings = settings.checked()?;
         self.engine.run(move |engine| engine.enable(&room, settings)).await
+    }
+
+    /// The room's settings on this device: those it was enabled with, or the defaults where another
+    /// device did that, until [`set_settings`](Self::set_settings) says otherwise.
+    pub async fn settings(&self) -> Result<RoomSettings, MlsError> {
+        let room = self.room_id.clone();
+        let record = self.engine.run(move |engine| engine.room(&room)).await?;
+        Ok(record.map(|record| record.settings).unwrap_or_default().into())
+    }
+
+    /// Replaces the room's settings on this device.
+    pub async fn set_settings(&self, settings: RoomSettings) -> Result<(), MlsError> {
+        let room = self.room_id.clone();
+        let settings = settings.checked()?;
+        self.engine.run(move |engine| engine.set_settings(&room, settings)).await
     }
 
     /// Says who the joined users of the room are, for apps that learn of members otherwise than by
@@ -234,8 +308,7 @@ impl MlsRoom {
     /// }
     /// ```
     ///
-    /// Fails with `NotInGroup`, or with `TooLarge` when the room has more devices than one event can
-    /// describe.
+    /// Fails with `NotInGroup` when this device has no group and cannot join one.
     pub async fn prepare_to_send(&self) -> Result<SendPlan, MlsError> {
         let room = self.room_id.clone();
         Ok(match self.engine.run(move |engine| engine.prepare(&room)).await? {
@@ -287,6 +360,18 @@ impl MlsRoom {
         self.engine.run(move |engine| engine.rotate(&room)).await
     }
 
+    /// Has this device join the group by itself, with no member online: from the newest public group
+    /// state in the room's timeline. What that takes is handed out by `outgoing_requests`, and by
+    /// [`prepare_to_send`](Self::prepare_to_send), which does so on its own where this device has no
+    /// group. The others learn of it by sync. In a group already, this device takes its place anew.
+    ///
+    /// Fails with `NotInGroup` when the room does not use MLS, as far as this device knows, or its user is
+    /// not in it. What came before it joined stays unreadable.
+    pub async fn join_externally(&self) -> Result<(), MlsError> {
+        let room = self.room_id.clone();
+        self.engine.run(move |engine| engine.join_externally(&room)).await
+    }
+
     /// The devices in the group, this one included. Fails with `NotInGroup`.
     pub async fn members(&self) -> Result<Vec<RoomMember>, MlsError> {
         let room = self.room_id.clone();
@@ -316,6 +401,10 @@ impl MlsRoom {
                 commit_event: epoch.commit_event.map(|event| event.to_string()),
                 is_head: record.head == Some(epoch.id),
                 is_full: epoch.full,
+                members: epoch.members,
+                is_external: epoch.external,
+                resolves: epoch.resolves.iter().map(|id| id.to_hex()).collect(),
+                doubts: epoch.doubts.iter().map(ToString::to_string).collect(),
             })
             .collect())
     }

@@ -43,10 +43,43 @@ pub enum Update {
         /// The room.
         room_id: String,
     },
-    /// Another commit exists on an epoch that already has one; it is kept for later.
+    /// Two commits were made on one epoch: the group has forked. Both branches are followed, all
+    /// devices go on with the same one, and nothing is to be done.
     Forked {
         /// The room.
         room_id: String,
+        /// The number that both new epochs have.
+        epoch: u64,
+    },
+    /// A commit adds or removes devices without a reason that this device knows of.
+    UnfitCommit {
+        /// The room.
+        room_id: String,
+        /// The device that made it, as `user_id|device_id`.
+        committer: String,
+        /// What does not fit, a sentence each.
+        doubts: Vec<String>,
+    },
+    /// This device cannot go on in a room by itself, and is about to join its group anew.
+    Healing {
+        /// The room.
+        room_id: String,
+        /// Why, a sentence for a log.
+        reason: String,
+    },
+    /// It has joined anew, and can be sent to.
+    Healed {
+        /// The room.
+        room_id: String,
+        /// Why it had to, a sentence for a log.
+        reason: String,
+    },
+    /// Joining anew did not work for now. It is tried again later, and whenever something is to be sent.
+    HealingFailed {
+        /// The room.
+        room_id: String,
+        /// Why, a sentence for a log.
+        reason: String,
     },
     /// Another person's device cannot take part, and why.
     DeviceRejected {
@@ -195,7 +228,7 @@ mod tests {
     }
 
     fn forked() -> Update {
-        Update::Forked { room_id: "!a".into() }
+        Update::Forked { room_id: "!a".into(), epoch: 1 }
     }
 
     fn removed() -> Update {

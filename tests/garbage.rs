@@ -187,7 +187,7 @@ async fn parts_swapped_between_events_do_not_pass() {
 }
 
 #[tokio::test]
-async fn a_value_that_stands_in_the_media_repository_is_told() {
+async fn a_value_that_the_media_repository_does_not_have_holds_up_nothing() {
     let homeserver = Homeserver::embedded().unwrap();
     let recorded = recorded(&homeserver).await;
     let handle = recorded.alice.room(&recorded.room).await.unwrap();
@@ -195,14 +195,17 @@ async fn a_value_that_stands_in_the_media_repository_is_told() {
         let mut large = event.clone();
         large["event_id"] = json!("$large:example.org");
         large["content"]["ciphertext"] =
-            json!({ "url": "mxc://example.org/abc", "size": 70_000, "sha256": "AAAA" });
+            json!({ "url": "mxc://example.org/abc", "size": 70_000, "sha256": "A".repeat(43) });
         large["content"]["sender"] = json!([event["sender"], "X"]);
         let result = handle.receive_events(vec![large.to_string()]).await.unwrap().remove(0);
-        let EventOutcome::Waiting { error: MlsError::Unsupported { code, .. } } = result.outcome
+        let EventOutcome::Waiting { error: MlsError::UnknownEpoch { code, .. } } = result.outcome
         else {
             panic!("{result:?}")
         };
         assert_eq!(code, "value_in_media");
+        let requests = recorded.alice.machine().unwrap().outgoing_requests().await.unwrap();
+        let download = "/_matrix/client/v1/media/download/example.org/abc";
+        assert!(requests.iter().any(|request| request.path == download), "{requests:?}");
     }
     works(&recorded).await;
 }
@@ -225,7 +228,9 @@ async fn damaged_welcomes_and_other_to_device_events_join_nothing() {
         for result in &summary.to_device {
             match result {
                 ToDeviceResult::Ignored => {}
-                ToDeviceResult::Failed { error } => assert!(is_answer(error), "{error}"),
+                ToDeviceResult::Failed { error } | ToDeviceResult::Waiting { error } => {
+                    assert!(is_answer(error), "{error}");
+                }
                 ToDeviceResult::Joined { .. } => panic!("joined by a damaged Welcome"),
             }
         }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{Engine, keys};
 use crate::{
     error::MlsError,
-    group::{Turn, outcome, plan},
+    group::{Turn, fetch, heal, media, outcome, plan, publish, timeline},
     identity,
     requests::{self, Purpose, QueuedRequest, REQUESTS, RequestOutcome},
     updates::Update,
@@ -35,6 +35,15 @@ struct SentEvent {
     event_id: OwnedEventId,
 }
 
+#[derive(Deserialize)]
+struct Uploaded {
+    content_uri: String,
+}
+
+/// How often a value that the media repository does not have is asked for: another homeserver's may take
+/// a while to come.
+const DOWNLOAD_TRIES: u32 = 4;
+
 impl Engine {
     /// Takes in the answer to a request; status 0 stands for none.
     pub(crate) fn answered(
@@ -54,7 +63,8 @@ impl Engine {
             match status {
                 200..=299 => match turn.part(|| accepted(turn, &queued.purpose, body)) {
                     Ok(()) => {
-                        REQUESTS.remove(turn.tx, id)?;
+                        requests::remove(turn.tx, id)?;
+                        timeline::go_on(turn, &self.opener.readers)?;
                         Ok(RequestOutcome::Accepted)
                     }
                     Err(error) if error.stops_everything() => Err(error),
@@ -73,7 +83,9 @@ impl Engine {
                 0 | 401 | 407 | 408 | 500..=599 => later(turn, id, queued, None),
                 400..=499 => {
                     let error = matrix_error(body);
-                    refused(turn, id, queued, status, error)
+                    let outcome = refused(turn, id, queued, status, error)?;
+                    timeline::go_on(turn, &self.opener.readers)?;
+                    Ok(outcome)
                 }
                 _ => later(turn, id, queued, None),
             }
@@ -96,6 +108,16 @@ fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Result<(), MlsEr
             outcome::accepted(turn, room_id, *epoch, sent.event_id)
         }
         Purpose::EnableEncryption { .. } | Purpose::Welcome { .. } => Ok(()),
+        Purpose::Upload { room_id, epoch, part } => {
+            let uploaded: Uploaded = serde_json::from_slice(body)
+                .map_err(|_| MlsError::rejected("malformed_answer", "the answer names no URL"))?;
+            publish::uploaded(turn, room_id, *epoch, *part, &uploaded.content_uri)
+        }
+        Purpose::Download { room_id, reference } => {
+            media::downloaded(turn, room_id, reference, body)
+        }
+        Purpose::FetchEvent { room_id, event_id } => fetch::fetched(turn, room_id, event_id, body),
+        Purpose::WalkBack { room_id } => heal::walked_back(turn, room_id, body),
     }
 }
 
@@ -138,9 +160,32 @@ fn refused(
             plan::block(turn, room_id)?;
             room_id
         }
+        Purpose::Upload { room_id, epoch, .. } => {
+            for request in publish::staged_requests(turn, room_id, *epoch)?.0 {
+                requests::remove(turn.tx, request)?;
+            }
+            outcome::dropped(turn, room_id, *epoch)?;
+            plan::block(turn, room_id)?;
+            room_id
+        }
+        Purpose::Download { .. } if queued.failures < DOWNLOAD_TRIES => {
+            return later(turn, id, queued, None);
+        }
+        Purpose::Download { room_id, reference } => {
+            media::lost(turn, room_id, reference)?;
+            room_id
+        }
+        Purpose::FetchEvent { room_id, event_id } => {
+            fetch::give_up(turn, room_id, event_id.as_str())?;
+            room_id
+        }
+        Purpose::WalkBack { room_id } => {
+            heal::walk_refused(turn, room_id)?;
+            room_id
+        }
         Purpose::EnableEncryption { room_id } | Purpose::Welcome { room_id } => room_id,
     };
-    REQUESTS.remove(turn.tx, id)?;
+    requests::remove(turn.tx, id)?;
     turn.tell(Update::RequestRefused {
         room_id: Some(room_id.to_string()),
         code: code.clone(),

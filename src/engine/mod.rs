@@ -28,10 +28,10 @@ use serde_json::value::RawValue;
 use crate::{
     error::MlsError,
     group::{
-        EpochRecord, RoomRecord, Status, Turn, create, graph,
+        EpochRecord, RoomRecord, Status, Turn, create, graph, heal, leave, media,
         message::{Message, Sealer},
         plan::{self, Step},
-        process, rooms, timeline,
+        rooms, timeline,
         timeline::EventOutcome,
     },
     history::archive,
@@ -87,7 +87,22 @@ impl Engine {
             Identity::load_or_create(tx, &opener.crypto, &user_id, &device_id, publishing)
                 .map_err(MlsError::from)
         })?;
-        Ok(Self { store, identity, work: Mutex::default(), opener, observers: Arc::default() })
+        let engine =
+            Self { store, identity, work: Mutex::default(), opener, observers: Arc::default() };
+        engine.check_copy()?;
+        Ok(engine)
+    }
+
+    /// A copy of the store may be older than what this device has sent since: then its keys were used.
+    fn check_copy(&self) -> Result<(), MlsError> {
+        let Some(mark) = self.store.file_mark() else { return Ok(()) };
+        self.turn(|turn| {
+            if turn.tx.is_copy(mark)? {
+                tracing::warn!("the store's file is a copy");
+                heal::distrust_store(turn)?;
+            }
+            Ok(turn.tx.adopt_file(mark)?)
+        })
     }
 
     pub(crate) fn identity(&self) -> &Identity {
@@ -120,7 +135,9 @@ impl Engine {
         let now_ms = now_ms();
         let (value, updates) = self.store.write(|tx| {
             let turn = Turn::new(tx, &self.identity, &self.opener.crypto, now_ms);
-            let value = job(&turn).map_err(|error| turn.true_cause(error))?;
+            let value = job(&turn)
+                .and_then(|value| media::queue_wanted(&turn).map(|()| value))
+                .map_err(|error| turn.true_cause(error))?;
             Ok::<_, MlsError>((value, turn.into_updates()))
         })?;
         work.turns += 1;
@@ -137,6 +154,7 @@ impl Engine {
     pub(crate) fn outgoing_requests(&self) -> Result<Vec<OutgoingRequest>, MlsError> {
         self.turn(|turn| {
             keys::plan(turn)?;
+            heal::see_to_rooms(turn)?;
             let due = REQUESTS.due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
             Ok(requests::hand_out(turn.tx, due)?)
         })
@@ -196,6 +214,31 @@ impl Engine {
         })
     }
 
+    /// Joins a room's group by an external commit.
+    pub(crate) fn join_externally(&self, room: &RoomId) -> Result<(), MlsError> {
+        self.turn(|turn| {
+            let record = rooms::get(turn.tx, room)?;
+            if !record.uses_mls() || record.own_user_left {
+                return Err(MlsError::not_in_group(room));
+            }
+            heal::ask(turn, room)
+        })
+    }
+
+    /// Replaces a room's settings.
+    pub(crate) fn set_settings(
+        &self,
+        room: &RoomId,
+        settings: rooms::Settings,
+    ) -> Result<(), MlsError> {
+        self.turn(|turn| {
+            let mut record = rooms::get(turn.tx, room)?;
+            record.settings = settings;
+            record.settled = None;
+            Ok(rooms::put(turn.tx, &record)?)
+        })
+    }
+
     /// Leaves a room's group.
     pub(crate) fn leave(&self, room: &RoomId) -> Result<(), MlsError> {
         self.turn(|turn| {
@@ -203,7 +246,7 @@ impl Engine {
             if record.head.is_none() && record.staged.is_none() {
                 return Err(MlsError::not_in_group(room));
             }
-            process::give_up_membership(turn, room)
+            leave::give_up_membership(turn, room)
         })
     }
 

@@ -7,7 +7,7 @@ use super::{Engine, keys};
 use crate::{
     error::MlsError,
     group::{
-        Turn, timeline,
+        Turn, heal, media, timeline,
         timeline::{EventOutcome, parse},
         welcome,
     },
@@ -20,6 +20,7 @@ use crate::{
 pub(crate) enum ToDeviceOutcome {
     Ignored,
     Joined { room_id: OwnedRoomId, epoch: u64 },
+    Waiting(MlsError),
     Failed(MlsError),
 }
 
@@ -67,6 +68,7 @@ impl Engine {
                     None => rooms.push((room_id, outcomes)),
                 }
             }
+            heal::synced(turn)?;
             Ok(SyncOutcome { to_device, rooms })
         })
     }
@@ -95,9 +97,17 @@ fn to_device(turn: &Turn<'_>, json: &str) -> Result<ToDeviceOutcome, MlsError> {
         _ => return Ok(ToDeviceOutcome::Ignored),
     }
     let content: WelcomeContent = parse(event.content.get(), "the Welcome")?;
-    let joined = welcome::join(turn, &event.sender, &content)?;
-    Ok(match joined {
-        Some(epoch) => ToDeviceOutcome::Joined { room_id: content.room_id, epoch },
-        None => ToDeviceOutcome::Ignored,
-    })
+    match turn.part(|| welcome::join(turn, &event.sender, &content)) {
+        Ok(Some(epoch)) => Ok(ToDeviceOutcome::Joined { room_id: content.room_id, epoch }),
+        Ok(None) => Ok(ToDeviceOutcome::Ignored),
+        Err(error) if error.stops_everything() => Err(error),
+        Err(error) if media::is_awaited(&error) => {
+            welcome::keep(turn, &event.sender, &content)?;
+            Ok(ToDeviceOutcome::Waiting(error))
+        }
+        Err(error) => {
+            welcome::failed(turn, &content, &error)?;
+            Ok(ToDeviceOutcome::Failed(error))
+        }
+    }
 }

@@ -4,14 +4,14 @@ use openmls::group::MlsGroup;
 use ruma::RoomId;
 
 use super::{
-    EpochRecord, Status, Turn,
-    commit::{STAGED, StagedCommit, queue_commit},
-    graph, rooms,
+    EpochRecord, Status, Turn, graph,
+    publish::{self, Base, Draft},
+    rooms,
     turn::{create_config, group_id},
 };
 use crate::{
     error::MlsError,
-    protocol::{CommitContent, Payload, identifiers},
+    protocol::{CommitContent, identifiers},
 };
 
 /// Creates the group of a room and queues its announcement. The epoch is staged until the
@@ -59,20 +59,11 @@ pub(crate) fn create(
     let epoch = EpochRecord::of(&group, namespace, own.clone(), None, Status::Staged, turn.now_ms)?;
     turn.keep_export(room_id, &epoch, &group, &provider)?;
     graph::put(turn.tx, room_id, &epoch)?;
-    let staged = StagedCommit::announcement();
-    STAGED.put(turn.tx, room_id.as_bytes(), epoch.id.as_bytes(), &staged)?;
-
-    let info = group.export_group_info(turn.crypto, turn.identity.signer(), true)?;
-    let content = CommitContent {
-        algorithm: algorithm.clone(),
-        ciphertext: Payload::Inline(String::new()),
-        epoch_creator: own.clone(),
-        sender: own,
-        resolves: Vec::new(),
+    let base = Base {
+        creator: own,
         commit_event: room.create_event.as_ref().map(ToString::to_string).unwrap_or_default(),
-        public_group_state: Payload::inline(&info.to_bytes()?),
     };
-    queue_commit(turn, room_id, epoch.id, &content)?;
+    publish::publish(turn, room_id, &epoch, &group, base, Draft::default())?;
 
     room.settings = settings;
     room.algorithm.get_or_insert(algorithm);

@@ -7,7 +7,8 @@ use openmls::{
     error::LibraryError,
     framing::errors::MlsMessageError,
     group::{
-        CommitBuilderStageError, CreateCommitError, ExportGroupInfoError, MergeCommitError,
+        CommitBuilderStageError, CreateCommitError, ExportGroupInfoError,
+        ExternalCommitBuilderError, ExternalCommitBuilderFinalizeError, MergeCommitError,
         MergePendingCommitError, NewGroupError, ProcessMessageError, WelcomeError,
     },
 };
@@ -32,10 +33,12 @@ meaning! { internal:
     "merge_commit" => MergeCommitError<StoreError>,
     "group_info" => ExportGroupInfoError,
     "mls_message" => MlsMessageError,
+    "external_commit" => ExternalCommitBuilderFinalizeError<StoreError>,
     "openmls" => LibraryError,
 }
 
 meaning! { rejected:
     "bad_commit" => ProcessMessageError<StoreError>,
     "bad_welcome" => WelcomeError<StoreError>,
+    "bad_group_state" => ExternalCommitBuilderError<StoreError>,
 }

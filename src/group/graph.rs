@@ -1,10 +1,11 @@
-//! The epoch graph of a room: which epochs are known, how they hang together, which one to send on.
+//! The epoch graph of a room: which epochs are known, and how they hang together.
 //!
 //! Each epoch is an OpenMLS group state in a storage namespace of its own, so a commit on any kept
 //! epoch makes a child without disturbing its siblings. An epoch is *full* while it can process
 //! commits and send, and *decrypt-only* after its OpenMLS state was dropped; its export (see
-//! `history`) stays either way. The head is a pure function of the set of known epochs, never of
-//! the order in which they arrived: the highest epoch number, and between equals the smallest id.
+//! `history`) stays either way. Which of them to send on is `head`'s business.
+
+use std::cmp::Reverse;
 
 use openmls::{group::MlsGroup, prelude::GroupContext};
 use ruma::{EventId, OwnedEventId, RoomId};
@@ -12,16 +13,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tls_codec::Serialize as _;
 
+use super::policy::Doubt;
 use crate::{
     error::MlsError,
     history::archive,
     protocol::DeviceName,
     store::{Collection, Namespace, StoreError, Tx},
 };
-
-/// How many ancestors of the head keep their full state. They cost forward secrecy (whoever takes
-/// the device can process commits on them), and buy that a late commit on one is not lost.
-pub(crate) const KEPT_ANCESTORS: usize = 2;
 
 /// Names one epoch of one branch: SHA-256 of its GroupContext, which holds the group id, the epoch
 /// number, the tree hash and the confirmed transcript hash. Every member can compute it, also one
@@ -80,6 +78,25 @@ pub(crate) struct EpochRecord {
     pub(crate) has_child: bool,
     /// When this device learned of it, in milliseconds since 1970.
     pub(crate) since_ms: u64,
+    /// Since when it is neither the head nor a tip, or no longer both, in milliseconds since 1970.
+    #[serde(default)]
+    pub(crate) superseded_ms: Option<u64>,
+    /// Its first member joined by an external commit.
+    #[serde(default)]
+    pub(crate) external: bool,
+    /// The tips that its commit says it supersedes, as far as they are known. For pictures only: a
+    /// commit can claim what it likes.
+    #[serde(default)]
+    pub(crate) resolves: Vec<EpochId>,
+    /// What in its commit does not fit the Matrix room.
+    #[serde(default)]
+    pub(crate) doubts: Vec<Doubt>,
+    /// How many other members have not been seen on an epoch that comes before this one.
+    #[serde(default)]
+    pub(crate) behind: u32,
+    /// How many devices are in it.
+    #[serde(default)]
+    pub(crate) members: u32,
 }
 
 impl EpochRecord {
@@ -103,17 +120,41 @@ impl EpochRecord {
             full: true,
             has_child: false,
             since_ms: now_ms,
+            superseded_ms: None,
+            external: false,
+            resolves: Vec::new(),
+            doubts: Vec::new(),
+            behind: 0,
+            members: u32::try_from(group.members().count()).unwrap_or(u32::MAX),
         })
     }
 
-    /// Whether this epoch comes before the other as the one to send on.
-    pub(crate) fn precedes(&self, other: &Self) -> bool {
-        (std::cmp::Reverse(self.number), self.id) < (std::cmp::Reverse(other.number), other.id)
+    /// Where this epoch stands among others as the one to send on.
+    pub(crate) fn rank(&self) -> Rank {
+        Rank::of(self.number, self.id, self.commit_event.as_deref())
+    }
+}
+
+/// The order of epochs by which the head is chosen; the smallest comes first: the highest number, and
+/// between equals the smallest id. It depends on nothing but the epoch.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Rank(Reverse<u64>, [u8; 32]);
+
+impl Rank {
+    /// The rank of an epoch, whether or not this device has it.
+    pub(crate) fn of(number: u64, id: EpochId, _event: Option<&EventId>) -> Self {
+        #[cfg(feature = "test-hooks")]
+        if let (true, Some(event)) = (crate::store::hooks::ranks_by_event(), _event) {
+            return Self(Reverse(number), Sha256::digest(event.as_bytes()).into());
+        }
+        Self(Reverse(number), id.0)
     }
 }
 
 const EPOCHS: Collection<EpochRecord> = Collection::new("epoch");
 const BY_EVENT: Collection<EpochId> = Collection::new("epoch_by_event");
+/// The best epoch on which each device has been seen, by credential.
+pub(super) const SEEN: Collection<Rank> = Collection::new("seen_device");
 const BY_NAME: Collection<Vec<EpochId>> = Collection::new("epoch_by_name");
 
 fn name_key(number: u64, creator: &DeviceName) -> Vec<u8> {
@@ -235,25 +276,6 @@ pub(crate) fn make_decrypt_only(
         tx.delete_namespace(epoch.namespace)?;
         epoch.full = false;
         put(tx, room, epoch)?;
-    }
-    Ok(())
-}
-
-/// Drops the full state of what lies more than [`KEPT_ANCESTORS`] behind the head.
-pub(crate) fn prune(tx: &Tx<'_>, room: &RoomId, head: EpochId) -> Result<(), StoreError> {
-    let mut next = get(tx, room, head)?.parent;
-    let mut distance = 0;
-    while let Some(id) = next {
-        // A joiner does not know the ancestors of its first epoch.
-        let Some(mut epoch) = find(tx, room, id)? else { break };
-        distance += 1;
-        if distance > KEPT_ANCESTORS {
-            if !epoch.full {
-                break;
-            }
-            make_decrypt_only(tx, room, &mut epoch)?;
-        }
-        next = epoch.parent;
     }
     Ok(())
 }

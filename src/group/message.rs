@@ -15,7 +15,7 @@ use openmls_rust_crypto::RustCrypto;
 use ruma::{EventId, OwnedEventId, RoomId, UserId};
 use serde_json::value::RawValue;
 
-use super::{EpochId, EpochRecord, Status, commit::to_content, graph, rooms};
+use super::{EpochId, EpochRecord, Status, graph, publish::to_content, rooms};
 use crate::{
     devices::{self, Trust},
     error::MlsError,
@@ -142,6 +142,12 @@ pub(crate) struct Message {
     pub(crate) event_type: String,
     pub(crate) content: String,
     pub(crate) epoch: u64,
+    pub(crate) epoch_id: EpochId,
+    /// Which of the sender's messages in that epoch it is.
+    pub(crate) generation: u32,
+    /// The sender's leaf, and this device's.
+    pub(crate) leaf: u32,
+    pub(crate) own_leaf: u32,
 }
 
 /// Readers of recently used epochs, so that reading on costs no derivation from the epoch's root.
@@ -242,6 +248,10 @@ fn open(
         event_type: plaintext.event_type,
         content: plaintext.content.get().to_owned(),
         epoch: epoch.number,
+        epoch_id: epoch.id,
+        generation: opened.generation,
+        leaf: opened.leaf,
+        own_leaf: reader.own_leaf(),
     })
 }
 

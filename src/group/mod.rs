@@ -8,19 +8,34 @@
 //! |---|---|
 //! | make a group | `create` |
 //! | add, remove, rotate | `plan` decides, `commit` stages, `outcome` takes the homeserver's answer |
-//! | take in others' commits | `process` |
+//! | bring a commit to the homeserver, in events or by its media repository | `publish` |
+//! | take in others' commits | `process`; `checks` and `policy` say what they may do |
+//! | know the epochs; choose the head, and what to keep | `graph`; `head` |
 //! | join by Welcome | `welcome` |
+//! | join by external commit | `external`, onto a `foreign` epoch |
+//! | repair a device that cannot go on | `heal` |
+//! | fetch commits and large values that are missing | `fetch`, `media` |
 //! | seal and open messages | `message` |
-//! | know which epoch is the head | `graph` |
+//! | leave | `leave` |
 
-pub(crate) mod commit;
+mod checks;
+mod commit;
 pub(crate) mod create;
 mod errors;
+mod external;
+pub(crate) mod fetch;
+mod foreign;
 pub(crate) mod graph;
+mod head;
+pub(crate) mod heal;
+pub(crate) mod leave;
+pub(crate) mod media;
 pub(crate) mod message;
 pub(crate) mod outcome;
 pub(crate) mod plan;
+mod policy;
 pub(crate) mod process;
+pub(crate) mod publish;
 pub(crate) mod rooms;
 #[cfg(test)]
 mod tests;
@@ -30,5 +45,6 @@ pub(crate) mod waiting;
 pub(crate) mod welcome;
 
 pub(crate) use graph::{EpochId, EpochRecord, Status};
+pub(crate) use publish::Part;
 pub(crate) use rooms::RoomRecord;
 pub(crate) use turn::Turn;

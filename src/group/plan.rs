@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     EpochRecord, Turn,
     commit::{self, Change},
-    graph,
+    graph, head, heal,
     rooms::{self, RoomRecord},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     error::MlsError,
     history::archive,
     identity,
-    protocol::{CONTENT_LIMIT, DeviceName, credential},
+    protocol::{DeviceName, credential},
     requests::{self, DEVICE_SCOPE, Purpose, REQUESTS},
     store::Collection,
     updates::Update,
@@ -30,8 +30,8 @@ use crate::{
 /// How long a device without a usable key package is left alone, in milliseconds.
 const RETRY_UNREACHABLE_MS: u64 = 10 * 60 * 1000;
 
-/// The least a leaf takes in a ratchet tree, in bytes: keys, signature, lifetime, capabilities.
-const LEAST_LEAF: usize = 200;
+/// How many devices one commit adds at the most.
+const MOST_ADDS: usize = 500;
 
 /// A key package that was claimed for a room and not yet used.
 #[derive(Clone, Serialize, Deserialize)]
@@ -57,9 +57,20 @@ pub(crate) fn next_step(turn: &Turn<'_>, room_id: &RoomId) -> Result<Step, MlsEr
     if room.staged.is_some() {
         return Ok(Step::Waiting(room_requests(turn, room_id)?));
     }
-    let Some(head) = room.head.filter(|_| !room.gone) else {
+    if room.gone || !room.uses_mls() {
         return Err(MlsError::not_in_group(room_id));
-    };
+    }
+    if room.head.is_none() && room.healing.is_none() {
+        heal::need(turn, room_id, heal::Reason::NoGroup)?;
+        room = rooms::get(turn.tx, room_id)?;
+    }
+    if room.healing.is_some() {
+        return heal::step(turn, room);
+    }
+    // What was doubtful, or not, may look different by now.
+    head::reselect(turn, room_id, None)?;
+    room = rooms::get(turn.tx, room_id)?;
+    let Some(head) = room.head else { return Err(MlsError::not_in_group(room_id)) };
     let head = graph::get(turn.tx, room_id, head)?;
     let rotate = room.rotate || is_due(turn, &room, &head)?;
     let recheck = room.recheck_ms.is_some_and(|due| due <= turn.now_ms);
@@ -77,10 +88,9 @@ pub(crate) fn next_step(turn: &Turn<'_>, room_id: &RoomId) -> Result<Step, MlsEr
     if !waiting.is_empty() {
         return Ok(Step::Waiting(waiting));
     }
-    let difference = difference(turn, &room, &head, &users)?;
-    if rotate || !difference.add.is_empty() || !difference.remove.is_empty() {
-        check_size(difference.target)?;
-    }
+    let mut difference = difference(turn, &room, &head, &users)?;
+    // A commit with many adds costs more than several with some: the rest come next.
+    difference.add.truncate(MOST_ADDS);
     let claim = missing_key_packages(turn, room_id, &difference.add)?;
     if !claim.is_empty() {
         return Ok(Step::Waiting(vec![queue_claim(turn, room_id, claim)?]));
@@ -123,7 +133,9 @@ pub(crate) fn block(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
 
 /// When the next commit may be made, if that is not now.
 pub(crate) fn blocked_until(turn: &Turn<'_>, room_id: &RoomId) -> Result<Option<u64>, MlsError> {
-    Ok(rooms::get(turn.tx, room_id)?.blocked_until_ms.filter(|until| *until > turn.now_ms))
+    let room = rooms::get(turn.tx, room_id)?;
+    let healing = heal::waits_until(turn, &room);
+    Ok(room.blocked_until_ms.filter(|until| *until > turn.now_ms).max(healing))
 }
 
 /// Whether the room's settings want a new epoch.
@@ -133,12 +145,15 @@ fn is_due(turn: &Turn<'_>, room: &RoomRecord, head: &EpochRecord) -> Result<bool
     Ok(sent >= room.settings.rotate_after_messages || age >= room.settings.rotate_after_ms)
 }
 
-fn room_requests(turn: &Turn<'_>, room_id: &RoomId) -> Result<Vec<i64>, MlsError> {
+pub(crate) fn room_requests(turn: &Turn<'_>, room_id: &RoomId) -> Result<Vec<i64>, MlsError> {
     Ok(REQUESTS.in_scope(turn.tx, room_id.as_bytes())?.into_iter().map(|(id, _)| id).collect())
 }
 
 /// The requests that ask for the device lists of these users, as far as they are out of date.
-fn query_outdated(turn: &Turn<'_>, users: &BTreeSet<OwnedUserId>) -> Result<Vec<i64>, MlsError> {
+pub(crate) fn query_outdated(
+    turn: &Turn<'_>,
+    users: &BTreeSet<OwnedUserId>,
+) -> Result<Vec<i64>, MlsError> {
     let outdated: BTreeSet<_> = devices::outdated(turn.tx, turn.now_ms)?
         .into_iter()
         .filter(|u| users.contains(u))
@@ -172,23 +187,7 @@ pub(crate) fn queue_key_queries(
     Ok(ids)
 }
 
-/// Refuses a group that no event can describe, before a key package is claimed for it. What just
-/// passes here is measured when the commit is made.
-fn check_size(devices: usize) -> Result<(), MlsError> {
-    let least = devices.saturating_mul(LEAST_LEAF) / 3 * 4;
-    if least > CONTENT_LIMIT {
-        return Err(MlsError::too_large(
-            &format!("the public group state of {devices} devices"),
-            least,
-            CONTENT_LIMIT,
-        ));
-    }
-    Ok(())
-}
-
 struct Difference {
-    /// How many devices the group will have.
-    target: usize,
     add: Vec<Device>,
     remove: Vec<(DeviceName, u32)>,
 }
@@ -209,7 +208,6 @@ fn difference(
             }
         }
     }
-    let devices = target.len() + 1;
     let mut remove = Vec::new();
     for (index, leaf) in archive::leaves(turn.tx, &room.room_id, head.id)? {
         let name = credential::parse(leaf.credential()?.serialized_content())?;
@@ -223,7 +221,7 @@ fn difference(
             _ => remove.push((name, index)),
         }
     }
-    Ok(Difference { target: devices, add: target.into_values().collect(), remove })
+    Ok(Difference { add: target.into_values().collect(), remove })
 }
 
 fn device_key(device: &Device) -> Vec<u8> {

@@ -6,29 +6,32 @@
 
 use std::collections::BTreeSet;
 
-use openmls::{
-    framing::{MlsMessageBodyIn, ProcessedMessageContent, ProtocolMessage, Sender},
-    group::{MlsGroup, StagedCommit},
-    messages::proposals::Proposal,
-    prelude::Member,
-};
+use openmls::framing::{MlsMessageBodyIn, ProcessedMessageContent, ProtocolMessage, Sender};
 use ruma::{EventId, OwnedEventId, RoomId, UserId};
 use sha2::{Digest, Sha256};
 
 use super::{
-    EpochRecord, Status, Turn,
-    commit::STAGED,
-    create, graph, message, outcome, plan, rooms,
+    EpochId, EpochRecord, Status, Turn,
+    checks::{check, check_external, refuse_conflicting_adds},
+    create, fetch,
+    foreign::{self, ForeignEpoch},
+    graph, head, heal,
+    leave::evicted,
+    media, message, outcome, policy,
+    publish::{self, STAGED},
+    rooms,
     rooms::RoomRecord,
     turn::{load_group, parse_mls},
 };
 use crate::{
-    devices::{self, Trust},
+    devices,
     error::MlsError,
-    protocol::{CommitContent, DeviceName, credential, identifiers},
-    requests::REQUESTS,
-    updates::Update,
+    protocol::{CommitContent, DeviceName, Payload, credential, identifiers},
+    requests,
 };
+
+/// The code of the error for a commit that OpenMLS refuses.
+pub(super) const BAD_COMMIT: &str = "bad_commit";
 
 /// What a commit's event turned out to be.
 pub(crate) enum Processed {
@@ -38,6 +41,10 @@ pub(crate) enum Processed {
     Known,
     /// Somebody made a group for the room; this device is not in it.
     Announced,
+    /// The group moved on where this device cannot follow.
+    NotFollowed(MlsError),
+    /// This device has no group yet, and may get to the epoch by a Welcome.
+    TooEarly(MlsError),
 }
 
 /// Processes one commit event.
@@ -67,22 +74,80 @@ pub(crate) fn process(
         return own(turn, &room, event, content);
     }
     if create::is_announcement(content) {
-        return announced(turn, room);
+        return announced(turn, room, event, content);
     }
-    others(turn, &room, event, sender, content)
+    if room.head.is_none() || room.gone {
+        if room.gone {
+            return Err(MlsError::not_in_group(room_id));
+        }
+        ahead(turn, &room, event, content)?;
+        return Ok(Processed::TooEarly(MlsError::awaited(
+            "no_group_yet",
+            "this device is not in the room's group yet",
+        )));
+    }
+    match turn.part(|| others(turn, &room, event, sender, content)) {
+        Err(error) if error.code() == BAD_COMMIT => {
+            // Others may have been able to apply it, if its committer has wronged this device alone.
+            not_followed(turn, &room, event, content, error.reason())
+        }
+        result => result,
+    }
 }
 
 /// Somebody's announcement of a group. In the room's own past it is no news: whoever joined later finds
-/// it in the timeline. Beside a group of our own making it is a second group.
-fn announced(turn: &Turn<'_>, mut room: RoomRecord) -> Result<Processed, MlsError> {
-    if room.staged.is_some() || graph::first_number(turn.tx, &room.room_id)? == Some(0) {
-        return Err(MlsError::forked(0));
-    }
+/// it in the timeline. Beside a group of our own making it is a second group, which ranks like any branch.
+fn announced(
+    turn: &Turn<'_>,
+    mut room: RoomRecord,
+    event: &EventId,
+    content: &CommitContent,
+) -> Result<Processed, MlsError> {
     if room.head.is_none() && !room.others_group {
         room.others_group = true;
         rooms::put(turn.tx, &room)?;
     }
+    ahead(turn, &room, event, content)?;
     Ok(Processed::Announced)
+}
+
+/// Notes the epoch of a commit that is not followed. If it comes before the head, everybody who could
+/// follow goes on there, and this device has to join it.
+fn ahead(
+    turn: &Turn<'_>,
+    room: &RoomRecord,
+    event: &EventId,
+    content: &CommitContent,
+) -> Result<bool, MlsError> {
+    let epoch = match ForeignEpoch::read(turn, &room.room_id, event, content) {
+        Ok(epoch) => epoch,
+        Err(error) => {
+            tracing::info!(room = %room.room_id, %error, "no public group state to join by");
+            return Ok(false);
+        }
+    };
+    let head = heal::head_rank(turn, room)?;
+    let ahead = foreign::note(turn, &room.room_id, epoch, head.as_ref())?;
+    if ahead && room.head.is_some() {
+        heal::need(turn, &room.room_id, heal::Reason::Outrun)?;
+    }
+    Ok(ahead)
+}
+
+/// A commit that cannot be followed, and what that means.
+fn not_followed(
+    turn: &Turn<'_>,
+    room: &RoomRecord,
+    event: &EventId,
+    content: &CommitContent,
+    reason: &str,
+) -> Result<Processed, MlsError> {
+    fetch::give_up(turn, &room.room_id, event.as_str())?;
+    let what = match ahead(turn, room, event, content)? {
+        true => "it comes before the room's head: this device joins it",
+        false => "the room goes on without it",
+    };
+    Ok(Processed::NotFollowed(MlsError::forked(format!("{reason}; {what}"))))
 }
 
 /// One of our own, back from the homeserver: as good as the answer to its request.
@@ -92,30 +157,39 @@ fn own(
     event: &EventId,
     content: &CommitContent,
 ) -> Result<Processed, MlsError> {
-    let Some(id) = room.staged else { return Err(unknown_own()) };
-    let staged = STAGED
-        .get(turn.tx, room.room_id.as_bytes(), id.as_bytes())?
-        .ok_or_else(|| MlsError::damaged("a staged epoch has lost what belongs to its commit"))?;
-    let hash = if create::is_announcement(content) {
-        None
-    } else {
-        Some(Sha256::digest(content.ciphertext.bytes()?).into())
-    };
-    if staged.commit_hash != hash {
-        return Err(unknown_own());
+    let room_id = &*room.room_id;
+    if let Some(id) = room.staged {
+        let staged = STAGED.get(turn.tx, room_id.as_bytes(), id.as_bytes())?.ok_or_else(|| {
+            MlsError::damaged("a staged epoch has lost what belongs to its commit")
+        })?;
+        let hash = match &content.ciphertext {
+            _ if create::is_announcement(content) => None,
+            Payload::Media(reference) => reference.hash(),
+            Payload::Inline(_) => Some(Sha256::digest(content.ciphertext.bytes()?).into()),
+        };
+        if staged.commit_hash == hash {
+            for request in publish::staged_requests(turn, room_id, id)?.0 {
+                requests::remove(turn.tx, request)?;
+            }
+            outcome::accepted(turn, room_id, id, event.to_owned())?;
+            return Ok(Processed::Known);
+        }
     }
-    if let Some((request, _)) = outcome::staged_request(turn, &room.room_id, id)? {
-        REQUESTS.remove(turn.tx, request)?;
+    // Signed by this device, so it did make it; and if it is in no epoch, then this device has forgotten
+    // that, and what else it sent since.
+    let epoch = ForeignEpoch::read(turn, room_id, event, content)?;
+    if graph::find(turn.tx, room_id, epoch.id)?.is_some() {
+        return Ok(Processed::Known);
     }
-    outcome::accepted(turn, &room.room_id, id, event.to_owned())?;
-    Ok(Processed::Known)
-}
-
-fn unknown_own() -> MlsError {
-    MlsError::rejected(
+    fetch::give_up(turn, room_id, event.as_str())?;
+    let ahead = foreign::note(turn, room_id, epoch, heal::head_rank(turn, room)?.as_ref())?;
+    if ahead && room.head.is_some() {
+        heal::need(turn, room_id, heal::Reason::OldCopy)?;
+    }
+    Ok(Processed::NotFollowed(MlsError::rejected(
         "unknown_own_commit",
-        "the event claims to be a commit of this device, which has no memory of it",
-    )
+        "it is a commit of this device, which has no memory of it",
+    )))
 }
 
 fn others(
@@ -126,7 +200,7 @@ fn others(
     content: &CommitContent,
 ) -> Result<Processed, MlsError> {
     let room_id = &*room.room_id;
-    let message = match parse_mls(&content.ciphertext.bytes()?)? {
+    let message = match parse_mls(&media::bytes(turn, room_id, &content.ciphertext)?)? {
         MlsMessageBodyIn::PrivateMessage(message) => ProtocolMessage::from(message),
         MlsMessageBodyIn::PublicMessage(message) => ProtocolMessage::from(message),
         _ => {
@@ -139,13 +213,10 @@ fn others(
     if message.group_id().as_slice() != room_id.as_bytes() {
         return Err(MlsError::rejected("other_group", "the commit belongs to another group"));
     }
-    if message.is_external() {
-        return Err(MlsError::unsupported(
-            "external_commit",
-            "joining by external commit is not supported by this version",
-        ));
-    }
-    let base = base_of(turn, room, content, message.epoch().as_u64())?;
+    let base = match base_of(turn, room, content, message.epoch().as_u64())? {
+        Base::Kept(base) => *base,
+        Base::Unreachable(reason) => return not_followed(turn, room, event, content, reason),
+    };
 
     let namespace = turn.tx.new_namespace()?;
     let provider = turn.child_provider(base.namespace, namespace);
@@ -159,153 +230,117 @@ fn others(
         ));
     }
     let committer = match processed.sender() {
-        Sender::Member(index) => group.member_at(*index),
-        _ => None,
+        Sender::Member(index) => Some(group.member_at(*index).ok_or_else(|| {
+            MlsError::rejected("not_a_member", "the commit was not made by a member")
+        })?),
+        Sender::NewMemberCommit => None,
+        _ => {
+            return Err(MlsError::rejected("not_a_member", "the commit was not made by a member"));
+        }
     };
-    let committer = committer
-        .ok_or_else(|| MlsError::rejected("not_a_member", "the commit was not made by a member"))?;
     let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else {
         return Err(MlsError::rejected("not_a_commit", "the commit is another kind of message"));
     };
-    let removed = check(&group, &staged, &committer)?;
-    let added = added(turn, &staged)?;
+    let mut removed = match &committer {
+        Some(committer) => check(&group, &staged, committer)?,
+        None => check_external(turn, &group, &staged, &device)?,
+    };
+    let mut added = refuse_conflicting_adds(turn, &staged)?;
+    let external = committer.is_none();
+    let doubts = policy::doubts(turn.tx, room, &device, external, &added, &removed)?;
     let number = staged.epoch().as_u64();
 
     if staged.self_removed() {
         turn.tx.delete_namespace(namespace)?;
+        fetch::give_up(turn, room_id, event.as_str())?;
+        if !ahead(turn, room, event, content)? {
+            let reason = "it removes this device, on a branch that the room goes on without";
+            return Ok(Processed::NotFollowed(MlsError::forked(reason)));
+        }
         evicted(turn, room_id)?;
         return Ok(Processed::Entered { number, added, removed });
     }
     group.merge_staged_commit(&provider, *staged)?;
+    let creator = device.clone();
     let mut epoch =
-        EpochRecord::of(&group, namespace, device, Some(base.id), Status::Accepted, turn.now_ms)?;
+        EpochRecord::of(&group, namespace, creator, Some(base.id), Status::Accepted, turn.now_ms)?;
+    if graph::find(turn.tx, room_id, epoch.id)?.is_some() {
+        // The same commit in another event.
+        turn.tx.delete_namespace(namespace)?;
+        return Ok(Processed::Known);
+    }
     epoch.commit_event = Some(event.to_owned());
+    epoch.external = external;
+    epoch.resolves = resolved(turn, room, content)?;
+    epoch.doubts = doubts;
     turn.keep_export(room_id, &epoch, &group, &provider)?;
     turn.tx.detach_namespace(namespace, base.namespace)?;
+    media::used_payload(turn, room_id, &content.ciphertext)?;
     let users: BTreeSet<_> = added.iter().map(|device| &*device.0).collect();
     devices::track(turn.tx, users)?;
-    outcome::enter(turn, room_id, epoch, &added, &removed)?;
+    policy::tell(turn, room_id, &device, &epoch.doubts);
+    if external && !removed.contains(&device) {
+        added.push(device.clone());
+    } else if external {
+        // It takes its own place again: nobody has come or gone.
+        removed.retain(|other| *other != device);
+    }
+    let (id, leaf) = (epoch.id, committer.map(|committer| committer.index.u32()));
+    head::enter(turn, room_id, epoch, &added, &removed)?;
+    if let Some(leaf) = leaf {
+        head::seen(turn, room_id, &device, leaf, id)?;
+    }
     Ok(Processed::Entered { number, added, removed })
 }
 
-/// The epoch a commit is based on, if it can still process commits.
+/// Where a commit comes from.
+enum Base {
+    Kept(Box<EpochRecord>),
+    /// It will never be processed, for this reason.
+    Unreachable(&'static str),
+}
+
+/// The epoch a commit is based on.
 fn base_of(
     turn: &Turn<'_>,
     room: &RoomRecord,
     content: &CommitContent,
     number: u64,
-) -> Result<EpochRecord, MlsError> {
+) -> Result<Base, MlsError> {
     let room_id = &*room.room_id;
-    let mut candidates =
+    let candidates =
         graph::named(turn.tx, room_id, &content.commit_event, number, &content.epoch_creator)?;
-    let Some(base) = candidates.pop() else {
-        return Err(message::unknown_epoch(turn.tx, room_id, number)?);
-    };
-    if base.status == Status::Staged {
-        return Err(message::unknown_epoch(turn.tx, room_id, number)?);
+    let known = !candidates.is_empty();
+    let accepted = candidates.into_iter().find(|e| e.full && e.status == Status::Accepted);
+    if let Some(base) = accepted {
+        return Ok(Base::Kept(Box::new(base)));
     }
-    // A commit of our own that is staged may have reached the homeserver: theirs waits for the answer to
-    // it, and is tried again if that is a refusal.
-    if base.has_child || !base.full || room.staged.is_some() {
-        if room.gone {
-            return Err(MlsError::not_in_group(room_id));
-        }
-        return Err(MlsError::forked(number));
+    if known {
+        return Ok(Base::Unreachable("the epoch it is based on is no longer kept in full"));
     }
-    Ok(base)
+    let unknown = message::unknown_epoch(turn.tx, room_id, number)?;
+    let is_late = matches!(unknown, MlsError::UnknownEpoch { .. });
+    if is_late && fetch::is_hopeless(turn, room_id, &content.commit_event)? {
+        return Ok(Base::Unreachable("the epoch it is based on cannot be reached"));
+    }
+    Err(unknown)
 }
 
-/// Refuses what no honest client of ours commits, and tells who is removed. MLS itself lets a member
-/// take any credential with a commit (RFC 9420, section 5.3.1 leaves that to the application); here a
-/// leaf stays its device's.
-fn check(
-    group: &MlsGroup,
-    staged: &StagedCommit,
-    committer: &Member,
-) -> Result<Vec<DeviceName>, MlsError> {
-    let mut removed = Vec::new();
-    for proposal in staged.queued_proposals() {
-        match proposal.proposal() {
-            Proposal::Add(_) => {}
-            Proposal::Remove(remove) => {
-                let leaf = group.member(remove.removed()).ok_or_else(|| {
-                    MlsError::rejected("no_such_leaf", "the commit removes a leaf that is blank")
-                })?;
-                removed.push(credential::parse(leaf.serialized_content())?);
-            }
-            _ => {
-                return Err(MlsError::rejected(
-                    "unexpected_proposal",
-                    "the commit holds a proposal that Matrix rooms do not use",
-                ));
-            }
-        }
-    }
-    if let Some(leaf) = staged.update_path_leaf_node()
-        && (*leaf.credential() != committer.credential
-            || leaf.signature_key().as_slice() != committer.signature_key)
-    {
-        return Err(MlsError::rejected(
-            "credential_change",
-            "the committer's new leaf has another credential or signature key",
-        ));
-    }
-    Ok(removed)
-}
-
-fn added(turn: &Turn<'_>, staged: &StagedCommit) -> Result<Vec<DeviceName>, MlsError> {
-    let mut added = Vec::new();
-    for add in staged.add_proposals() {
-        let leaf = add.add_proposal().key_package().leaf_node();
-        let device = credential::parse(leaf.credential().serialized_content())?;
-        refuse_conflicting(turn, &device, leaf.signature_key().as_slice())?;
-        added.push(device);
-    }
-    Ok(added)
-}
-
-/// A leaf whose key is not the one its device publishes is an impostor's.
-pub(crate) fn refuse_conflicting(
+/// The tips that a commit says it supersedes, as far as they are known.
+fn resolved(
     turn: &Turn<'_>,
-    device: &DeviceName,
-    key: &[u8],
-) -> Result<(), MlsError> {
-    match devices::trust(turn.tx, &device.0, &device.1, key)? {
-        Trust::Conflicting => Err(MlsError::rejected(
-            "conflicting_credential",
-            format!("{device} is added with a key that it does not publish"),
-        )),
-        Trust::Unknown | Trust::Signed => Ok(()),
-    }
-}
-
-/// This device was removed: it keeps what it could read, and can do nothing else.
-pub(crate) fn evicted(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
-    give_up_membership(turn, room_id)?;
-    turn.tell(Update::Removed { room_id: room_id.to_string() });
-    Ok(())
-}
-
-/// Drops every state that could send or process, and what was still to be sent for the room.
-pub(crate) fn give_up_membership(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
-    let mut room = rooms::get(turn.tx, room_id)?;
-    for (request, _) in REQUESTS.in_scope(turn.tx, room_id.as_bytes())? {
-        REQUESTS.remove(turn.tx, request)?;
-    }
-    if let Some(id) = room.staged.take() {
-        rooms::put(turn.tx, &room)?;
-        outcome::dropped(turn, room_id, id)?;
-    }
-    for mut epoch in graph::all(turn.tx, room_id)? {
-        graph::make_decrypt_only(turn.tx, room_id, &mut epoch)?;
-    }
-    plan::forget_candidates(turn, room_id)?;
-    room.head = None;
-    room.settled = None;
-    room.rotate = false;
-    room.gone = true;
-    rooms::put(turn.tx, &room)?;
-    Ok(())
+    room: &RoomRecord,
+    content: &CommitContent,
+) -> Result<Vec<EpochId>, MlsError> {
+    Ok(head::kept(turn.tx, room)?
+        .into_iter()
+        .filter(|epoch| {
+            content.resolves.iter().any(|(number, creator)| {
+                *creator == epoch.creator && *number == epoch.number.to_string()
+            })
+        })
+        .map(|epoch| epoch.id)
+        .collect())
 }
 
 /// Whether an algorithm is one of ours.

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde::{Deserialize, Serialize};
 
-use super::EpochId;
+use super::{EpochId, graph::Rank, heal::Healing};
 use crate::{
     devices,
     protocol::identifiers,
@@ -19,10 +19,15 @@ use crate::{
 
 /// A room's settings, as the store keeps them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Settings {
     pub(crate) rotate_after_messages: u32,
     pub(crate) rotate_after_ms: u64,
     pub(crate) include_invited: bool,
+    pub(crate) kept_epochs: u32,
+    pub(crate) kept_for_ms: u64,
+    pub(crate) allow_external_joins: bool,
+    pub(crate) refuse_unfit_commits: bool,
 }
 
 impl Default for Settings {
@@ -31,6 +36,10 @@ impl Default for Settings {
             rotate_after_messages: 100,
             rotate_after_ms: 7 * 24 * 60 * 60 * 1000,
             include_invited: false,
+            kept_epochs: 16,
+            kept_for_ms: 7 * 24 * 60 * 60 * 1000,
+            allow_external_joins: true,
+            refuse_unfit_commits: false,
         }
     }
 }
@@ -48,6 +57,9 @@ pub(crate) struct RoomRecord {
     pub(crate) others_group: bool,
     /// The epoch to send on.
     pub(crate) head: Option<EpochId>,
+    /// The accepted epochs whose full state is kept, the head among them.
+    #[serde(default)]
+    pub(crate) kept: Vec<EpochId>,
     /// An epoch of our own that the homeserver has not accepted yet.
     pub(crate) staged: Option<EpochId>,
     /// The epoch whose members are known to be the room's.
@@ -60,6 +72,22 @@ pub(crate) struct RoomRecord {
     pub(crate) blocked_until_ms: Option<u64>,
     /// The app asked for fresh keys.
     pub(crate) rotate: bool,
+    /// The epoch in which this device last renewed its keys because the app had asked for it. If that
+    /// branch loses, they are renewed again.
+    #[serde(default)]
+    pub(crate) rotated: Option<EpochId>,
+    /// What is being done because this device cannot go on by itself.
+    #[serde(default)]
+    pub(crate) healing: Option<Healing>,
+    /// The epoch by which this device joined anew after its store had turned out to be an older copy.
+    #[serde(default)]
+    pub(crate) trusted_from: Option<Rank>,
+    /// When this device joined externally of late, in milliseconds since 1970.
+    #[serde(default)]
+    pub(crate) external_joins: Vec<u64>,
+    /// How many commits in a row were asked for by event id without one that could be processed.
+    #[serde(default)]
+    pub(crate) fetched: u32,
     /// The last that was heard of this device's user is that they left the Matrix room.
     pub(crate) own_user_left: bool,
     /// This device left the group, or was removed from it.
@@ -75,12 +103,18 @@ impl RoomRecord {
             algorithm: None,
             others_group: false,
             head: None,
+            kept: Vec::new(),
             staged: None,
             settled: None,
             recheck_ms: None,
             refusals: 0,
             blocked_until_ms: None,
             rotate: false,
+            rotated: None,
+            healing: None,
+            trusted_from: None,
+            external_joins: Vec::new(),
+            fetched: 0,
             own_user_left: false,
             gone: false,
         }
@@ -129,6 +163,22 @@ pub(crate) fn put(tx: &Tx<'_>, room: &RoomRecord) -> Result<(), StoreError> {
 /// All rooms that have ever been heard of.
 pub(crate) fn all(tx: &Tx<'_>) -> Result<Vec<RoomRecord>, StoreError> {
     ROOMS.list(tx, b"")
+}
+
+/// Whether a user is or was just invited to be in the room.
+pub(crate) fn is_known(tx: &Tx<'_>, room: &RoomId, user: &UserId) -> Result<bool, StoreError> {
+    Ok(MEMBERS.get(tx, room.as_bytes(), user.as_bytes())?.is_some())
+}
+
+/// Whether anybody is known to be in the room.
+pub(crate) fn has_members(tx: &Tx<'_>, room: &RoomRecord) -> Result<bool, StoreError> {
+    Ok(MEMBERS.count(tx, room.room_id.as_bytes())? > 0)
+}
+
+/// Whether a user is in the room.
+pub(crate) fn is_joined(tx: &Tx<'_>, room: &RoomId, user: &UserId) -> Result<bool, StoreError> {
+    let member = MEMBERS.get(tx, room.as_bytes(), user.as_bytes())?;
+    Ok(member.is_some_and(|member| member.membership == Membership::Joined))
 }
 
 /// The users whose devices belong into the group.

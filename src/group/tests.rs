@@ -1,14 +1,13 @@
 //! The epoch graph by itself: the head rule, lookups, and what is dropped when.
 
+use openmls_rust_crypto::RustCrypto;
 use proptest::prelude::*;
 use ruma::{RoomId, owned_event_id, owned_user_id, room_id};
 use tempfile::TempDir;
 
-use super::{
-    EpochId, EpochRecord, Status,
-    graph::{self, KEPT_ANCESTORS},
-};
+use super::{EpochId, EpochRecord, Status, Turn, graph, head, policy::Doubt, rooms};
 use crate::{
+    identity::{Identity, Publishing},
     protocol::DeviceName,
     store::{Store, StoreError, StoreKeyMaterial, Tx},
 };
@@ -39,7 +38,35 @@ fn epoch(tx: &Tx<'_>, id: u8, number: u64, parent: Option<u8>) -> EpochRecord {
         full: true,
         has_child: false,
         since_ms: 0,
+        superseded_ms: None,
+        external: false,
+        resolves: Vec::new(),
+        doubts: Vec::new(),
+        behind: 1,
+        members: 2,
     }
+}
+
+/// Runs work as a turn of one device, at a time.
+fn turn<T>(tx: &Tx<'_>, now_ms: u64, work: impl FnOnce(&Turn<'_>) -> T) -> T {
+    let crypto = RustCrypto::default();
+    let user = owned_user_id!("@me:b");
+    let publishing = Publishing::Alone;
+    let identity = Identity::load_or_create(tx, &crypto, &user, &"ME".into(), publishing).unwrap();
+    work(&Turn::new(tx, &identity, &crypto, now_ms))
+}
+
+/// Puts an epoch into the graph as if its commit had just been taken in.
+fn keep(tx: &Tx<'_>, record: &EpochRecord) {
+    graph::put(tx, room(), record).unwrap();
+    let mut room = rooms::get(tx, room()).unwrap();
+    room.kept.push(record.id);
+    rooms::put(tx, &room).unwrap();
+}
+
+fn full(tx: &Tx<'_>) -> Vec<u64> {
+    let epochs = graph::all(tx, room()).unwrap();
+    epochs.iter().filter(|epoch| epoch.full).map(|epoch| epoch.number).collect()
 }
 
 fn write<T>(store: &Store, work: impl FnOnce(&Tx<'_>) -> T) -> T {
@@ -61,7 +88,7 @@ proptest! {
         let head = |records: &[EpochRecord]| {
             let mut head: Option<EpochRecord> = None;
             for record in records {
-                if head.as_ref().is_none_or(|head| record.precedes(head)) {
+                if head.as_ref().is_none_or(|head| record.rank() < head.rank()) {
                     head = Some(record.clone());
                 }
             }
@@ -73,9 +100,6 @@ proptest! {
         prop_assert_eq!(head(&records), head(&other));
         let highest = records.iter().map(|record| record.number).max();
         prop_assert_eq!(head(&records).map(|(number, _)| number), highest);
-        for record in &records {
-            prop_assert!(!record.precedes(record));
-        }
     }
 }
 
@@ -120,17 +144,55 @@ fn names_that_share_letters_are_not_one_name() {
 }
 
 #[test]
-fn full_states_far_behind_the_head_are_dropped_and_stay_dropped() {
+fn what_is_kept_is_bounded_by_number_by_age_and_by_who_is_still_there() {
     let (_directory, store) = store();
     write(&store, |tx| {
-        let full = |tx| graph::all(tx, room()).unwrap().iter().filter(|epoch| epoch.full).count();
+        let mut record = rooms::get(tx, room()).unwrap();
+        record.settings.kept_epochs = 3;
+        record.settings.kept_for_ms = 1_000;
+        rooms::put(tx, &record).unwrap();
         for id in 0..10_u8 {
-            let record = epoch(tx, id, u64::from(id), id.checked_sub(1));
-            graph::put(tx, room(), &record).unwrap();
-            graph::prune(tx, room(), record.id).unwrap();
-            assert_eq!(full(tx), usize::from(id).min(KEPT_ANCESTORS) + 1);
+            keep(tx, &epoch(tx, id, u64::from(id), id.checked_sub(1)));
+            turn(tx, 10, |turn| head::reselect(turn, room(), None)).unwrap();
         }
+        assert_eq!(full(tx), [6, 7, 8, 9], "the head and the best three beside it");
         assert_eq!(graph::all(tx, room()).unwrap().len(), 10, "all of them still decrypt");
         assert_eq!(graph::first_number(tx, room()).unwrap(), Some(0));
+
+        // Everybody has been seen beyond one of them.
+        let mut left = graph::get(tx, room(), EpochId::from_bytes([7; 32])).unwrap();
+        left.behind = 0;
+        graph::put(tx, room(), &left).unwrap();
+        turn(tx, 20, |turn| head::reselect(turn, room(), None)).unwrap();
+        assert_eq!(full(tx), [6, 8, 9]);
+
+        turn(tx, 2_000, |turn| head::reselect(turn, room(), None)).unwrap();
+        assert_eq!(full(tx), [9], "the head stays however old it is");
+    });
+}
+
+#[test]
+fn the_head_passes_over_unfit_commits_and_what_follows_them_where_the_room_says_so() {
+    let (_directory, store) = store();
+    write(&store, |tx| {
+        let stranger = DeviceName(owned_user_id!("@stranger:b"), "D".into());
+        keep(tx, &epoch(tx, 1, 1, None));
+        let mut unfit = epoch(tx, 2, 2, Some(1));
+        unfit.doubts = vec![Doubt::StrangerAdded(stranger.clone())];
+        keep(tx, &unfit);
+        keep(tx, &epoch(tx, 3, 3, Some(2)));
+        let head = |now_ms| {
+            turn(tx, now_ms, |turn| head::reselect(turn, room(), None)).unwrap();
+            rooms::get(tx, room()).unwrap().head.map(|head| head.as_bytes()[0])
+        };
+        assert_eq!(head(1), Some(3), "it is only told");
+        let mut record = rooms::get(tx, room()).unwrap();
+        record.settings.refuse_unfit_commits = true;
+        rooms::put(tx, &record).unwrap();
+        assert_eq!(head(2), Some(1));
+        // The news that explains it comes later.
+        let joined = Some(rooms::Membership::Joined);
+        rooms::set_membership(tx, room(), &stranger.0, joined).unwrap();
+        assert_eq!(head(3), Some(3));
     });
 }

@@ -1,28 +1,27 @@
 //! A room's events, one by one: state that this library follows, commits, messages.
 //!
 //! Every event is a part of its own inside the turn: what it changed is undone if it fails, and its
-//! failure costs none of the others. What came too early waits in the store, and is tried again
-//! once the room has got a new epoch.
+//! failure costs none of the others. What came too early waits in the store, what it needs is asked
+//! for, and it is tried again once that is there.
 
 use ruma::{OwnedRoomId, RoomId};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::{
-    Turn, message,
+    Turn, fetch, graph, head, heal, leave, media, message,
     message::{Message, Readers},
     process::{self, Processed, is_ours},
     rooms::{self, Membership},
-    waiting,
+    waiting, welcome,
 };
 use crate::{
     error::MlsError,
     protocol::{
-        AlgorithmOnly, CommitContent, CommitMark, CreateContent, DeviceName, MemberContent,
-        MessageContent, RoomEvent,
+        AlgorithmOnly, BaseOnly, CommitContent, CommitMark, CreateContent, DeviceName,
+        MemberContent, MessageContent, RoomEvent,
     },
     store::Collection,
-    updates::Update,
 };
 
 /// What an event turned out to be.
@@ -62,17 +61,51 @@ pub(crate) fn receive(
     let mut outcomes = Vec::with_capacity(events.len());
     for json in events {
         let outcome = receive_one(turn, readers, room_id, json)?;
-        if let (id, Outcome::Waiting(error)) = &outcome {
-            waiting::keep(turn, room_id, id.as_deref(), json)?;
-            if let MlsError::Forked { .. } = error {
-                turn.tell(Update::Forked { room_id: room_id.to_string() });
-            }
+        if let (id, Outcome::Waiting(_)) = &outcome {
+            waiting::keep(turn, room_id, id.as_deref(), json, false)?;
         }
         outcomes.push(outcome);
     }
     leave_with_the_room(turn, room_id)?;
     retry(turn, readers, room_id, &mut outcomes)?;
+    fetch::plan(turn, room_id)?;
     Ok(outcomes)
+}
+
+/// Goes on with the commits that wait in stirred rooms, when what they need has come otherwise than by
+/// sync. Messages, and the results of events that the app has fed, are left for the next sync.
+pub(crate) fn go_on(turn: &Turn<'_>, readers: &Readers) -> Result<(), MlsError> {
+    for room_id in stirred(turn)? {
+        welcome::retry(turn, &room_id)?;
+        // One that moves may let others move, the longest chain being all of them.
+        loop {
+            let mut moved = false;
+            for (id, event) in waiting::list(turn, &room_id)? {
+                if !is_commit(&event.json) {
+                    continue;
+                }
+                let outcome = receive_one(turn, readers, &room_id, &event.json)?;
+                if matches!(outcome.1, Outcome::Waiting(_)) {
+                    continue;
+                }
+                moved |= matches!(outcome.1, Outcome::Commit { .. });
+                if event.fetched {
+                    waiting::remove(turn, &room_id, id, &event)?;
+                }
+            }
+            if !moved {
+                break;
+            }
+        }
+        fetch::plan(turn, &room_id)?;
+    }
+    Ok(())
+}
+
+fn is_commit(json: &str) -> bool {
+    parse::<RoomEvent>(json, "the event")
+        .and_then(|event| parse::<CommitMark>(event.content.get(), "the content"))
+        .is_ok_and(|mark| mark.public_group_state.is_some())
 }
 
 /// Whoever is out of the Matrix room is out of its group. Looked at when all events are in: somebody who
@@ -80,7 +113,7 @@ pub(crate) fn receive(
 fn leave_with_the_room(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
     if rooms::find(turn.tx, room_id)?.is_some_and(|room| room.own_user_left && room.head.is_some())
     {
-        process::evicted(turn, room_id)?;
+        leave::evicted(turn, room_id)?;
     }
     Ok(())
 }
@@ -97,7 +130,9 @@ fn retry(
             let outcome = receive_one(turn, readers, room_id, &event.json)?;
             if !matches!(outcome.1, Outcome::Waiting(_)) {
                 waiting::remove(turn, room_id, id, &event)?;
-                outcomes.push(outcome);
+                if !event.fetched {
+                    outcomes.push(outcome);
+                }
             }
         }
     }
@@ -123,15 +158,36 @@ fn receive_one(
         Err(
             error @ (MlsError::UnknownEpoch { .. }
             | MlsError::StoreDamaged { .. }
-            | MlsError::Forked { .. }
             | MlsError::Unsupported { .. }),
-        ) => Outcome::Waiting(error),
+        ) => waits_for_something(turn, room_id, &event, error)?,
         Err(error) => Outcome::Failed(error),
     };
+    if let (Outcome::Failed(_), Some(id)) = (&outcome, &id)
+        && is_commit(json)
+    {
+        fetch::give_up(turn, room_id, id)?;
+    }
     if let Outcome::Failed(error) | Outcome::Waiting(error) = &outcome {
         tracing::info!(room = %room_id, event = id.as_deref(), code = error.code(), "event not read");
     }
     Ok((id, outcome))
+}
+
+/// An event that cannot be read yet waits, unless what it needs will never come.
+fn waits_for_something(
+    turn: &Turn<'_>,
+    room_id: &RoomId,
+    event: &RoomEvent,
+    error: MlsError,
+) -> Result<Outcome, MlsError> {
+    let base: Option<BaseOnly> = parse(event.content.get(), "the content").ok();
+    let hopeless = match (&error, base) {
+        (MlsError::UnknownEpoch { .. }, Some(base)) if !media::is_awaited(&error) => {
+            fetch::is_hopeless(turn, room_id, &base.commit_event)?
+        }
+        _ => false,
+    };
+    Ok(if hopeless { Outcome::Failed(error) } else { Outcome::Waiting(error) })
 }
 
 fn classify(
@@ -181,6 +237,7 @@ fn encrypted(
             &event.sender,
             &content,
         )?;
+        noticed(turn, room_id, &message)?;
         return Ok(Outcome::Message(message));
     }
     let content: CommitContent = parse(content, "the commit")?;
@@ -191,7 +248,24 @@ fn encrypted(
         }
         Processed::Known => Outcome::Duplicate,
         Processed::Announced => Outcome::State,
+        Processed::NotFollowed(error) => Outcome::Failed(error),
+        Processed::TooEarly(error) => Outcome::Waiting(error),
     })
+}
+
+/// What a message says beside its text: where its sender is; and if it is one of ours that we know
+/// nothing of, that this store is an older copy of itself.
+fn noticed(turn: &Turn<'_>, room_id: &RoomId, message: &Message) -> Result<(), MlsError> {
+    head::seen(turn, room_id, &message.sender, message.leaf, message.epoch_id)?;
+    let epoch = graph::get(turn.tx, room_id, message.epoch_id)?;
+    if message.sender == turn.identity.name()
+        && epoch.full
+        && message.leaf == message.own_leaf
+        && message.generation >= turn.tx.generation(epoch.namespace)?
+    {
+        heal::forgotten_message(turn, room_id, &epoch.rank())?;
+    }
+    Ok(())
 }
 
 fn member(
@@ -213,6 +287,8 @@ fn member(
         let mut room = rooms::get(turn.tx, room_id)?;
         if room.own_user_left == membership.is_some() {
             room.own_user_left = membership.is_none();
+            // Whoever comes back to the room belongs in its group again.
+            room.gone &= room.own_user_left;
             rooms::put(turn.tx, &room)?;
         }
     }

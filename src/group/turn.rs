@@ -11,13 +11,14 @@ use openmls::{
 };
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::OpenMlsProvider;
-use ruma::RoomId;
+use ruma::{OwnedRoomId, RoomId};
 
 use super::EpochRecord;
 use crate::{
     error::MlsError,
     history::{self, archive},
     identity::{Identity, Provider},
+    protocol::MediaReference,
     store::{MlsStorage, Namespace, Tx},
     updates::Update,
 };
@@ -29,6 +30,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) crypto: &'a RustCrypto,
     pub(crate) now_ms: u64,
     updates: RefCell<Vec<Update>>,
+    /// What has to be fetched from the media repository. Kept when the part that asked is undone.
+    wanted: RefCell<Vec<(OwnedRoomId, MediaReference)>>,
 }
 
 impl<'a> Turn<'a> {
@@ -39,12 +42,29 @@ impl<'a> Turn<'a> {
         crypto: &'a RustCrypto,
         now_ms: u64,
     ) -> Self {
-        Self { tx, identity, crypto, now_ms, updates: RefCell::default() }
+        Self {
+            tx,
+            identity,
+            crypto,
+            now_ms,
+            updates: RefCell::default(),
+            wanted: RefCell::default(),
+        }
     }
 
     /// Tells an update, once the transaction is committed.
     pub(crate) fn tell(&self, update: Update) {
         self.updates.borrow_mut().push(update);
+    }
+
+    /// Has a value fetched from the media repository.
+    pub(crate) fn want(&self, room: &RoomId, reference: &MediaReference) {
+        self.wanted.borrow_mut().push((room.to_owned(), reference.clone()));
+    }
+
+    /// What has to be fetched.
+    pub(crate) fn take_wanted(&self) -> Vec<(OwnedRoomId, MediaReference)> {
+        self.wanted.take()
     }
 
     /// Does a part of the work that is undone as a whole if it fails, its updates included.

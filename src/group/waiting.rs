@@ -1,26 +1,40 @@
 //! Events that came too early: kept in the store until what they need arrives.
 //!
-//! A commit or a message of an epoch this device does not know yet, and a commit that forks, are
-//! kept as they came, a bounded number a room; what falls out is told.
+//! A commit or a message of an epoch this device does not know yet is kept as it came; bounded in
+//! number, size and age a room. What falls out is told. What is missing is asked for (see `fetch`).
 
 use ruma::RoomId;
 use serde::{Deserialize, Serialize};
 
-use super::Turn;
+use super::{Turn, timeline::parse};
 use crate::{
     error::MlsError,
+    protocol::{BaseOnly, RoomEvent},
     store::{Collection, Queue, StoreError},
     updates::Update,
 };
 
 /// How many events wait in one room at the most.
 const MAX_WAITING: u64 = 1_000;
+/// How much they take together, in bytes.
+const MAX_BYTES: usize = 16_000_000;
+/// How long one waits, in milliseconds.
+const MAX_AGE_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
 /// An event that waits.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct WaitingEvent {
     pub(crate) event_id: Option<String>,
     pub(crate) json: String,
+    /// The event id of the commit it waits for, if it says one.
+    #[serde(default)]
+    pub(crate) needs: String,
+    /// When it came, in milliseconds since 1970.
+    #[serde(default)]
+    since_ms: u64,
+    /// This library asked for it: the app has not seen it and expects nothing.
+    #[serde(default)]
+    pub(crate) fetched: bool,
 }
 
 const WAITING: Queue<WaitingEvent> = Queue::new("waiting_event");
@@ -33,22 +47,52 @@ pub(crate) fn keep(
     room_id: &RoomId,
     event_id: Option<&str>,
     json: &str,
+    fetched: bool,
 ) -> Result<(), MlsError> {
     let scope = room_id.as_bytes();
     if let Some(id) = event_id {
-        if KNOWN.get(turn.tx, scope, id.as_bytes())?.is_some() {
+        if is_known(turn, room_id, id)? {
             return Ok(());
         }
         KNOWN.put(turn.tx, scope, id.as_bytes(), &())?;
     }
-    let event = WaitingEvent { event_id: event_id.map(ToOwned::to_owned), json: json.to_owned() };
+    let event = WaitingEvent {
+        event_id: event_id.map(ToOwned::to_owned),
+        json: json.to_owned(),
+        needs: base_of(json),
+        since_ms: turn.now_ms,
+        fetched,
+    };
     WAITING.push(turn.tx, scope, 0, &event)?;
-    let surplus = WAITING.count_scope(turn.tx, scope)?.saturating_sub(MAX_WAITING);
-    if surplus > 0 {
-        for (id, event) in list(turn, room_id)?.into_iter().take(surplus as usize) {
+    drop_surplus(turn, room_id)
+}
+
+/// Whether an event waits.
+pub(crate) fn is_known(turn: &Turn<'_>, room_id: &RoomId, event: &str) -> Result<bool, StoreError> {
+    Ok(KNOWN.get(turn.tx, room_id.as_bytes(), event.as_bytes())?.is_some())
+}
+
+/// The event id of the commit that an event is based on.
+fn base_of(json: &str) -> String {
+    let base = parse::<RoomEvent>(json, "the event")
+        .and_then(|event| parse::<BaseOnly>(event.content.get(), "the content"));
+    base.map(|base| base.commit_event).unwrap_or_default()
+}
+
+/// Lets go of what has waited too long, and of the oldest where there is too much.
+fn drop_surplus(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
+    let (mut number, mut bytes, mut dropped) = (0, 0, 0);
+    for (id, event) in list(turn, room_id)?.into_iter().rev() {
+        number += 1;
+        bytes += event.json.len();
+        let old = turn.now_ms.saturating_sub(event.since_ms) >= MAX_AGE_MS;
+        if number > MAX_WAITING || bytes > MAX_BYTES || old {
             remove(turn, room_id, id, &event)?;
+            dropped += 1;
         }
-        turn.tell(Update::EventsDropped { room_id: room_id.to_string(), count: surplus });
+    }
+    if dropped > 0 {
+        turn.tell(Update::EventsDropped { room_id: room_id.to_string(), count: dropped });
     }
     Ok(())
 }

@@ -96,6 +96,20 @@ pub fn leaves(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Vec<(u32, Le
     Ok(members)
 }
 
+/// The member of an epoch at one leaf.
+pub fn leaf(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epoch: EpochId,
+    index: u32,
+) -> Result<Option<Leaf>, StoreError> {
+    let (number, offset) = locate(index);
+    match load(tx, room, epoch)?.chunks.get(number) {
+        Some(id) => Ok(chunk(tx, room, *id)?.leaf(offset).cloned()),
+        None => Ok(None),
+    }
+}
+
 fn chunk(tx: &Tx<'_>, room: &RoomId, id: ChunkId) -> Result<LeafChunk, StoreError> {
     CHUNKS
         .get(tx, room.as_bytes(), &id.0)?
@@ -117,6 +131,11 @@ impl Reader {
             ratchets: RatchetCache::default(),
             leaves: HashMap::new(),
         })
+    }
+
+    /// The leaf of this device in the epoch.
+    pub fn own_leaf(&self) -> u32 {
+        self.export.keys.own_leaf()
     }
 
     /// Opens one message.

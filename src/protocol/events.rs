@@ -9,7 +9,7 @@ use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
-use super::Payload;
+use super::{MediaReference, Payload};
 
 /// The largest content this library puts into an event, in bytes of JSON. The limit of 65,535
 /// bytes is for the whole federated event (Matrix spec, "Size limits"); the rest is for its
@@ -39,6 +39,9 @@ pub(crate) struct CommitContent {
     pub(crate) commit_event: String,
     /// The MLSMessage of the new epoch's GroupInfo.
     pub(crate) public_group_state: Payload,
+    /// The new epoch's ratchet tree, where the GroupInfo is without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ratchet_tree: Option<MediaReference>,
 }
 
 /// The content of an encrypted message's event.
@@ -74,6 +77,9 @@ pub(crate) struct WelcomeContent {
     pub(crate) resolves: Vec<(String, DeviceName)>,
     /// The event id of the commit that added the device.
     pub(crate) commit_event: OwnedEventId,
+    /// The ratchet tree, where the Welcome is without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ratchet_tree: Option<MediaReference>,
 }
 
 /// What a message's ciphertext holds.
@@ -121,6 +127,23 @@ pub(crate) struct ToDeviceEvent {
 pub(crate) struct AlgorithmOnly {
     /// The algorithm.
     pub(crate) algorithm: String,
+}
+
+/// What an event that waits is waiting for.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct BaseOnly {
+    /// The event id of a commit.
+    #[serde(default)]
+    pub(crate) commit_event: String,
+}
+
+/// A page of `/rooms/{room}/messages`, as far as this library reads it.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct MessagesPage {
+    #[serde(default)]
+    pub(crate) chunk: Vec<Box<RawValue>>,
+    /// Where the next page starts; absent on the last.
+    pub(crate) end: Option<String>,
 }
 
 /// Tells a commit from a message: only commits carry a public group state.

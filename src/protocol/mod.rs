@@ -10,4 +10,4 @@ mod payload;
 
 pub(crate) use credential::CredentialError;
 pub(crate) use events::*;
-pub(crate) use payload::{Payload, PayloadError, decode_base64, encode_base64};
+pub(crate) use payload::{MediaReference, Payload, PayloadError, decode_base64, encode_base64};

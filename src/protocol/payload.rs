@@ -1,8 +1,8 @@
 //! A value inside an event: the bytes themselves, or where they stand.
 //!
 //! MLS messages travel as unpadded standard base64. A value that an event cannot hold stands in
-//! the media repository instead and the field names it by URL, size and hash. This version reads
-//! and writes the first form only; the second is recognised, so that it can be told from garbage.
+//! the media repository instead and the field names it by URL, size and hash; what was fetched from
+//! there counts only when size and hash fit.
 
 use base64::{
     Engine,
@@ -10,6 +10,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Writes no padding, reads both: other clients pad.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -57,8 +58,26 @@ pub(crate) enum PayloadError {
     #[error("the value is not base64")]
     NotBase64,
     /// The value is in the media repository.
-    #[error("the value is in the media repository, which this version does not read")]
+    #[error("the value is in the media repository, where nobody looked for it")]
     InMedia,
+}
+
+impl MediaReference {
+    /// A reference to bytes that are about to be uploaded: the URL comes later.
+    pub(crate) fn to(bytes: &[u8]) -> Self {
+        let sha256 = encode_base64(&Sha256::digest(bytes));
+        Self { url: String::new(), size: bytes.len() as u64, sha256 }
+    }
+
+    /// The hash, if it is one.
+    pub(crate) fn hash(&self) -> Option<[u8; 32]> {
+        decode_base64(&self.sha256)?.try_into().ok()
+    }
+
+    /// Whether these are the bytes it stands for.
+    pub(crate) fn fits(&self, bytes: &[u8]) -> bool {
+        self.size == bytes.len() as u64 && self.hash() == Some(Sha256::digest(bytes).into())
+    }
 }
 
 impl Payload {
@@ -92,6 +111,17 @@ mod tests {
             assert_eq!(Payload::Inline(text.to_owned()).bytes(), Ok(b"a".to_vec()));
         }
         assert_eq!(Payload::Inline("*".to_owned()).bytes(), Err(PayloadError::NotBase64));
+    }
+
+    #[test]
+    fn a_media_reference_fits_its_bytes_and_no_others() {
+        let reference = MediaReference::to(b"abc");
+        assert!(reference.fits(b"abc"));
+        for other in [&b"abd"[..], b"ab", b"abcd", b""] {
+            assert!(!reference.fits(other));
+        }
+        assert!(!MediaReference { sha256: "YQ".into(), ..reference.clone() }.fits(b"abc"));
+        assert!(!MediaReference { size: 4, ..reference }.fits(b"abc"));
     }
 
     #[test]

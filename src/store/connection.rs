@@ -11,7 +11,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, config::DbConfig};
@@ -111,6 +111,39 @@ pub(super) fn save_cipher(
     )?;
     statement.execute(("key_mode", mode.as_bytes()))?;
     statement.execute(("cipher", sealed))?;
+    Ok(())
+}
+
+/// What tells a file from a copy of it: its inode and when that was made. Both stay when a file is moved
+/// or its system restarts; a backup that is brought back has others. Nothing where the system has neither.
+pub(super) fn file_mark(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    let metadata = fs::metadata(path)?;
+    #[cfg(unix)]
+    let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
+    #[cfg(not(unix))]
+    let inode = 0_u64;
+    let made = metadata
+        .created()
+        .ok()
+        .and_then(|made| made.duration_since(UNIX_EPOCH).ok())
+        .map_or(0, |made| made.as_nanos());
+    let mark = [&inode.to_be_bytes()[..], &made.to_be_bytes()].concat();
+    Ok(mark.iter().any(|byte| *byte != 0).then_some(mark))
+}
+
+/// The mark that the file had when it was last opened.
+pub(super) fn saved_file_mark(connection: &Connection) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut statement = connection.prepare("SELECT value FROM meta WHERE name = 'file'")?;
+    Ok(statement.query_row([], |row| row.get(0)).optional()?)
+}
+
+/// Writes it, inside the caller's transaction.
+pub(super) fn save_file_mark(connection: &Connection, mark: &[u8]) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO meta (name, value) VALUES ('file', ?1)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    )?;
+    statement.execute([mark])?;
     Ok(())
 }
 

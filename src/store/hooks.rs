@@ -9,7 +9,7 @@ use std::{
     process::{self, Command},
     sync::{
         Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -63,6 +63,20 @@ pub fn set_clock_ms(now_ms: u64) {
 /// What [`set_clock_ms`] said.
 pub(crate) fn clock_ms() -> Option<u64> {
     Some(CLOCK_MS.load(Ordering::SeqCst)).filter(|now_ms| *now_ms > 0)
+}
+
+/// Whether epochs of one number rank by their commit's event id.
+static BY_EVENT: AtomicBool = AtomicBool::new(false);
+
+/// Has epochs of one number rank by the hash of their commit's event id, not by their own id: a
+/// simulator chooses event ids, and cannot choose keys.
+pub fn rank_epochs_by_event(by_event: bool) {
+    BY_EVENT.store(by_event, Ordering::SeqCst);
+}
+
+/// What [`rank_epochs_by_event`] said.
+pub(crate) fn ranks_by_event() -> bool {
+    BY_EVENT.load(Ordering::SeqCst)
 }
 
 /// Which messages this process has opened: the epoch's id in hex, the sender's leaf, the generation.

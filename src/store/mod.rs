@@ -72,6 +72,8 @@ impl StoreReader {
 pub struct Store {
     writer: Mutex<Connection>,
     reader: StoreReader,
+    /// What tells its file from a copy of it.
+    file_mark: Option<Vec<u8>>,
     // Last: fields are dropped in this order, and the lock outlives the connections.
     _lock: DirLock,
 }
@@ -88,7 +90,13 @@ impl Store {
         let (writer, cipher) = connection::open_writer(&path, key)?;
         let reader = Mutex::new(connection::open_reader(&path)?);
         let reader = StoreReader { connection: reader, cipher };
-        Ok(Self { writer: Mutex::new(writer), reader, _lock: lock })
+        let file_mark = connection::file_mark(&path)?;
+        Ok(Self { writer: Mutex::new(writer), reader, file_mark, _lock: lock })
+    }
+
+    /// What tells the store's file from a copy of it, where the system has such a thing.
+    pub fn file_mark(&self) -> Option<&[u8]> {
+        self.file_mark.as_deref()
     }
 
     /// Seals the store under another key, or another kind of key, from now on.

@@ -91,6 +91,18 @@ impl<'a> Tx<'a> {
         connection::save_cipher(self.connection, mode, sealed)
     }
 
+    /// Whether the file is a copy of the one that was opened last, or cannot be told from one.
+    pub fn is_copy(&self, mark: &[u8]) -> Result<bool, StoreError> {
+        self.check_open()?;
+        Ok(connection::saved_file_mark(self.connection)?.is_some_and(|saved| saved != mark))
+    }
+
+    /// From now on this file is the one that was opened last.
+    pub fn adopt_file(&self, mark: &[u8]) -> Result<(), StoreError> {
+        self.check_open()?;
+        connection::save_file_mark(self.connection, mark)
+    }
+
     pub(super) fn run(&self, sql: &str) -> Result<(), StoreError> {
         self.execute(sql, []).map(|_| ())
     }

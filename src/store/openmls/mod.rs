@@ -47,4 +47,16 @@ impl<'a> MlsStorage<'a> {
         let row = self.read_row(Kind::MessageSecrets, group_id)?;
         Ok(row.map(|opened| opened.payload().to_vec()))
     }
+
+    /// Gives the parent the message secrets that the child has of it, with the ratchets moved on. Made
+    /// for a commit that a child sealed with the parent's keys: the next one that is sealed from the same
+    /// parent must not use the same.
+    pub fn hand_up_message_secrets(&self, group_id: &impl Serialize) -> Result<(), StoreError> {
+        let (Some(parent), Some(secrets)) =
+            (self.parent, self.read_row(Kind::MessageSecrets, group_id)?)
+        else {
+            return Ok(());
+        };
+        rows::put_payload(self.tx, parent, Kind::MessageSecrets, group_id, secrets.payload())
+    }
 }

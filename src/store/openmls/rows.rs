@@ -173,6 +173,20 @@ pub(in crate::store) fn copy_inherited(
     Ok(())
 }
 
+/// Writes a row whose CBOR is there already.
+pub(super) fn put_payload(
+    tx: &Tx<'_>,
+    namespace: Namespace,
+    kind: Kind,
+    key: &impl Serialize,
+    payload: &[u8],
+) -> Result<(), StoreError> {
+    let key = row_key(tx, kind, key)?;
+    let mut copy = Plaintext::new(&place(tx, namespace, &key));
+    copy.extend(payload);
+    store(tx, namespace, &key, Some(&tx.cipher.seal_plaintext(copy)?))
+}
+
 fn load(tx: &Tx<'_>, namespace: Namespace, key: &Hash) -> Result<Row, StoreError> {
     let mut statement =
         tx.statement("SELECT value FROM mls_row WHERE namespace = ?1 AND key = ?2")?;

@@ -2,7 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use reqwest::{Client as HttpClient, Method, header::CONTENT_TYPE};
+use reqwest::{
+    Client as HttpClient, Method,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
 use serde_json::Value;
 
 use crate::KitError;
@@ -62,7 +65,7 @@ impl Http {
         self
     }
 
-    /// Sends a request once. `path` begins with `/_matrix`.
+    /// Sends a request once; a `GET` without a body. `path` begins with `/_matrix`.
     pub async fn send(
         &self,
         method: &str,
@@ -78,7 +81,11 @@ impl Http {
             request = request.bearer_auth(token);
         }
         if method != "GET" {
-            request = request.header(CONTENT_TYPE, content_type).body(body);
+            // The length is not sent of itself where it is zero, and an upload must say it.
+            request = request
+                .header(CONTENT_TYPE, content_type)
+                .header(CONTENT_LENGTH, body.len())
+                .body(body);
         }
         let lost = |error: reqwest::Error| KitError::NoAnswer {
             device: self.device.clone(),

@@ -12,6 +12,7 @@ mod client;
 mod embedded;
 mod error;
 pub mod giant;
+pub mod graph;
 mod homeserver;
 mod http;
 pub mod languages;
@@ -21,7 +22,7 @@ pub mod sim;
 pub mod story;
 mod synapse;
 
-pub use client::{Client, ClientOptions, Driven, ReadEvent, Synced};
+pub use client::{Client, ClientOptions, Driven, ReadEvent, Snapshot, Synced};
 pub use embedded::{Controls, EmbeddedServer, Fault, RateLimit, RequestRecord, Target};
 pub use error::KitError;
 pub use homeserver::{Homeserver, HomeserverKind};

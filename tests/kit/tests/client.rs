@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use matrix_mls::RoomSettings;
+use matrix_mls::{OutgoingRequest, RoomSettings};
 use matrix_mls_kit::{Client, ClientOptions, Homeserver, KitError, Target};
 use serde_json::json;
 
@@ -138,5 +138,47 @@ async fn a_store_directory_can_be_continued_or_wiped() -> TestResult {
     let synced = alice.sync().await?;
     assert!(synced.response["rooms"]["join"].get(&room_id).is_some(), "and now it is gone");
     assert!(own("alice").join("since").exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_is_sent_as_the_engine_says_and_answered_to_the_byte() -> TestResult {
+    let server = Homeserver::embedded()?;
+    let controls = server.controls().ok_or("no controls")?;
+    let alice = Client::register(&server, "alice", "PHONE").await?;
+    let request = |method: &str, path: &str, content_type: &str, body: &[u8]| OutgoingRequest {
+        id: "of no engine".to_owned(),
+        method: method.to_owned(),
+        path: path.to_owned(),
+        content_type: content_type.to_owned(),
+        body: body.to_vec(),
+    };
+    let blob: Vec<u8> = (0..=255).cycle().take(3_000_000).collect();
+    controls.clear_requests();
+    let path = "/_matrix/media/v3/upload";
+    let upload = request("POST", path, "application/octet-stream", &blob);
+    let uri = alice.transmit(&upload).await?.json()["content_uri"].clone();
+    let name = uri.as_str().and_then(|uri| uri.strip_prefix("mxc://")).ok_or("no URI")?;
+    let path = format!("/_matrix/client/v1/media/download/{name}");
+    let download = request("GET", &path, "application/json", &[]);
+    let answer = alice.transmit(&download).await?;
+    assert_eq!(answer.status, 200);
+    assert!(answer.body == blob);
+
+    let seen: Vec<(String, Option<String>, u64)> = controls
+        .requests()
+        .into_iter()
+        .map(|request| (request.method, request.content_type, request.request_bytes))
+        .collect();
+    let octets = Some("application/octet-stream".to_owned());
+    let expected = [("POST".to_owned(), octets, 3_000_000), ("GET".to_owned(), None, 0)];
+    assert_eq!(seen, expected);
+
+    alice.forget_answers("/media/download/", 1);
+    let forgotten = alice.transmit(&download).await?;
+    assert_eq!((forgotten.status, forgotten.body.len()), (0, 0));
+    controls.drop_requests(Target::path("/media/download/"), 1);
+    assert_eq!(alice.transmit(&download).await?.status, 0);
+    assert_eq!(alice.transmit(&download).await?.status, 200);
     Ok(())
 }

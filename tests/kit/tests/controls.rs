@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use matrix_mls_kit::{Controls, Homeserver, Http, KitError, RateLimit, Target};
+use matrix_mls_kit::{Client, Controls, Homeserver, Http, KitError, RateLimit, Target};
 use serde_json::{Value, json};
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
@@ -264,5 +264,50 @@ async fn requests_are_recorded() -> TestResult {
             && request.method == "PUT"
             && request.request_bytes == r#"{"txn":"kept"}"#.len() as u64
     }));
+    Ok(())
+}
+
+#[tokio::test]
+async fn media_is_lost_changed_and_refused() -> TestResult {
+    let server = Homeserver::embedded()?;
+    let controls = controls(&server)?;
+    let alice = Client::register(&server, "alice", "PHONE").await?;
+    let blob: Vec<u8> = (0..=255).cycle().take(200_000).collect();
+    let uri = alice.upload_media(blob.clone()).await?;
+    assert_eq!(controls.media_uris(), [uri.as_str()]);
+    assert_eq!(controls.media(&uri), Some(blob.clone()));
+
+    // On the way: the next answer only, and not what is stored.
+    let lie = controls.tamper_bytes(Target::path("/media/download/"), |bytes| {
+        bytes[1000] ^= 1;
+        bytes.truncate(150_000);
+    });
+    let mut changed = blob[..150_000].to_vec();
+    changed[1000] ^= 1;
+    assert!(alice.download_media(&uri).await? == changed);
+    lie.stop();
+    assert!(alice.download_media(&uri).await? == blob);
+    controls.fail(Target::path("/media/download/"), 1, 404);
+    let refused = alice.download_media(&uri).await.err();
+    assert!(refused.is_some_and(|error| error.to_string().contains("M_NOT_FOUND")));
+    controls.drop_answers(Target::path("/media/download/"), 1);
+    assert!(matches!(alice.download_media(&uri).await, Err(KitError::NoAnswer { .. })));
+    assert!(alice.download_media(&uri).await? == blob);
+
+    // In the repository.
+    assert!(controls.replace_media(&uri, b"something else".to_vec()));
+    assert_eq!(alice.download_media(&uri).await?, b"something else");
+    assert!(controls.delete_media(&uri));
+    let lost = alice.download_media(&uri).await.err().and_then(|error| error.status());
+    assert_eq!(lost, Some(404));
+    assert_eq!((controls.media(&uri), controls.media_uris().len()), (None, 0));
+    for gone in [uri.as_str(), "mxc://elsewhere.test/x", "no URI"] {
+        assert!(!controls.delete_media(gone) && !controls.replace_media(gone, Vec::new()));
+    }
+
+    controls.set_upload_limit(1000);
+    let refused = alice.upload_media(vec![0; 1001]).await.err().and_then(|error| error.status());
+    assert_eq!(refused, Some(413));
+    alice.upload_media(vec![0; 1000]).await?;
     Ok(())
 }

@@ -20,8 +20,10 @@ public struct HttpTransport: Transport {
         self.session = session
     }
 
+    /// A `GET` goes without a body and without a type for one: `URLSession` and some proxies refuse it with them.
     public func send(_ request: OutgoingRequest) async throws -> Answer {
-        try await exchange(request.method, request.path, request.body, contentType: request.contentType)
+        let body = request.method == "GET" ? nil : request.body
+        return try await exchange(request.method, request.path, body, contentType: request.contentType)
     }
 
     /// Sends any request of the client-server API. Cancelling the task ends the waiting.

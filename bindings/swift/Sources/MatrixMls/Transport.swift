@@ -21,6 +21,9 @@ public struct Answer: Sendable, Equatable {
 public protocol Transport: Sendable {
     /// Sends one request and gives the answer, errors of the homeserver included.
     ///
+    /// The method is `GET`, `PUT` or `POST`; send a `GET` without a body. Bodies and answers are bytes and not always
+    /// text, and may be megabytes.
+    ///
     /// Throw when there was no answer: no network, a timeout, a connection cut. Any error counts as that, and
     /// the request is sent again later; only `CancellationError`, and any error in a task that was cancelled, ends
     /// the call that wanted the request sent.

@@ -69,7 +69,7 @@ func open(_ directory: URL, _ storeKey: StoreKey = testKey) async throws -> MlsM
     try await MlsMachine.open(config: config(directory, storeKey))
 }
 
-/// A homeserver that takes everything.
+/// A homeserver that takes everything and has nothing.
 struct Accepting: Transport {
     func send(_ request: OutgoingRequest) async throws -> Answer {
         let body =
@@ -77,10 +77,16 @@ struct Accepting: Transport {
                 #"{"one_time_key_counts":{}}"#
             } else if request.path.contains("/keys/query") {
                 #"{"device_keys":{}}"#
+            } else if request.path.contains("/media/v3/upload") {
+                #"{"content_uri":"mxc://example.org/\#(UUID().uuidString)"}"#
+            } else if request.path.contains("/messages") {
+                #"{"chunk":[],"start":"s1"}"#
+            } else if request.method == "GET" {
+                #"{"errcode":"M_NOT_FOUND","error":"Not found"}"#
             } else {
                 #"{"event_id":"$\#(UUID().uuidString)"}"#
             }
-        return Answer(status: 200, body: Data(body.utf8))
+        return Answer(status: body.contains("errcode") ? 404 : 200, body: Data(body.utf8))
     }
 }
 

@@ -1,20 +1,26 @@
-//! The story, told to a person: `demo [--homeserver embedded|synapse]`.
+//! The story, told to a person: `demo [--homeserver embedded|synapse] [--graph FILE.svg]`.
 
 use std::process::ExitCode;
 
 use matrix_mls_kit::{
     Homeserver, HomeserverKind,
+    graph::svg,
     story::{Printer, tell},
 };
 
-const USAGE: &str = "usage: demo [--homeserver embedded|synapse]";
+const USAGE: &str = "usage: demo [--homeserver embedded|synapse] [--graph FILE.svg]";
 
 fn main() -> ExitCode {
     let mut kind = HomeserverKind::Embedded;
+    let mut graph = None;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let value = match argument.as_str() {
             "--homeserver" => arguments.next().unwrap_or_default(),
+            "--graph" => {
+                graph = arguments.next();
+                continue;
+            }
             "-h" | "--help" => {
                 println!("{USAGE}");
                 return ExitCode::SUCCESS;
@@ -39,7 +45,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(kind)) {
+    match runtime.block_on(run(kind, graph.as_deref())) {
         Ok(()) => {
             println!("\nEvery step was as told.");
             ExitCode::SUCCESS
@@ -51,9 +57,14 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(kind: HomeserverKind) -> Result<(), Box<dyn std::error::Error>> {
+async fn run(kind: HomeserverKind, graph: Option<&str>) -> Result<(), Box<dyn std::error::Error>> {
     let homeserver = Homeserver::start(kind).await?;
     println!("An MLS room between devices, on {} ({kind:?}).", homeserver.base_url());
-    tell(&homeserver, "", &mut Printer::default()).await?;
+    let epochs = tell(&homeserver, "", &mut Printer::default()).await?;
+    if let Some(path) = graph {
+        let title = "The epochs of the demo's room, as Alice's phone knows them";
+        std::fs::write(path, svg(title, &epochs))?;
+        println!("\nThe room's epochs are drawn in {path}.");
+    }
     Ok(())
 }

@@ -6,7 +6,9 @@
 //! crash between the two brings the same sync again.
 
 mod account;
+mod media;
 mod rooms;
+mod snapshot;
 mod transport;
 
 use std::{
@@ -27,6 +29,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub use rooms::ReadEvent;
+pub use snapshot::Snapshot;
 pub use transport::Driven;
 
 use crate::{Http, KitError, http::segment};

@@ -187,7 +187,12 @@ impl Client {
         Ok(texts)
     }
 
-    fn text_field(&self, path: &str, answer: &Value, field: &str) -> Result<String, KitError> {
+    pub(super) fn text_field(
+        &self,
+        path: &str,
+        answer: &Value,
+        field: &str,
+    ) -> Result<String, KitError> {
         answer[field].as_str().map(str::to_owned).ok_or_else(|| KitError::BadAnswer {
             device: self.name(),
             what: path.to_owned(),

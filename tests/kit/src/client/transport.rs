@@ -8,7 +8,7 @@ use std::{
 use matrix_mls::{OutgoingRequest, RequestOutcome, SendPlan};
 
 use super::Client;
-use crate::KitError;
+use crate::{Answer, KitError};
 
 /// The shortest pause before a request is offered again, so that no loop spins.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
@@ -41,21 +41,21 @@ impl Client {
         &self,
         request: &OutgoingRequest,
     ) -> Result<RequestOutcome, KitError> {
-        let sent = self.http.send(
-            &request.method,
-            &request.path,
-            &request.content_type,
-            request.body.clone(),
-        );
-        let (status, body) = match sent.await {
-            Ok(_) if self.forgets(&request.path) => (0, Vec::new()),
-            Ok(answer) => (answer.status, answer.body),
-            Err(KitError::NoAnswer { .. }) => (0, Vec::new()),
-            Err(error) => return Err(error),
-        };
+        let Answer { status, body } = self.transmit(request).await?;
         let what = format!("{} {} answered {status}", request.method, request.path);
         let outcome = self.machine()?.mark_request_as_sent(request.id.clone(), status, body).await;
         outcome.map_err(self.engine(what))
+    }
+
+    /// Sends one request as the engine wants it sent: a `GET` without a body, anything else with its
+    /// content type. The answer's bytes come as they are; the status is 0 where there was none.
+    pub async fn transmit(&self, request: &OutgoingRequest) -> Result<Answer, KitError> {
+        let OutgoingRequest { method, path, content_type, body, .. } = request;
+        match self.http.send(method, path, content_type, body.clone()).await {
+            Ok(_) if self.forgets(path) => Ok(Answer { status: 0, body: Vec::new() }),
+            Err(KitError::NoAnswer { .. }) => Ok(Answer { status: 0, body: Vec::new() }),
+            sent => sent,
+        }
     }
 
     /// Sends what the engine wants sent until nothing is due. Waits where it is told to, within

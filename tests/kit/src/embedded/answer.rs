@@ -83,7 +83,7 @@ fn parse(bytes: &[u8]) -> Result<Body, Refusal> {
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(object)) => Ok(Body(object)),
         Ok(_) => Err(Refusal::bad_json("Content must be a JSON object.")),
-        Err(_) => Err(Refusal::new(StatusCode::BAD_REQUEST, "M_NOT_JSON", "Content not JSON.")),
+        Err(_) => Err(Refusal::not_json("Content not JSON.")),
     }
 }
 

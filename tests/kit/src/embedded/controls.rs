@@ -2,9 +2,9 @@
 //!
 //! A fault applies to the requests that its [`Target`] names, so many times or until stopped.
 //! Faults never touch what the server stores: a request is executed wholly or not at all, and
-//! what a fault changes is whether, when and with what the client is answered. The only other
-//! powers are over delivery: an inbox can be held and released in another order, and a user can
-//! be shown timelines backwards, as federation may do.
+//! what a fault changes is whether, when and with what the client is answered. The other powers
+//! are over delivery (an inbox can be held and released in another order, and a user can be shown
+//! timelines backwards, as federation may do) and over media, which a server can lose or change.
 
 use std::{
     collections::HashMap,
@@ -80,6 +80,8 @@ pub struct RequestRecord {
     pub method: String,
     /// The path with its query.
     pub path: String,
+    /// What the request said its body is; nothing where it said nothing.
+    pub content_type: Option<String>,
     /// The length of the request body in bytes.
     pub request_bytes: u64,
     /// The status of the answer; nothing where the answer or the request was dropped.
@@ -87,6 +89,7 @@ pub struct RequestRecord {
 }
 
 pub(super) type Tamper = dyn Fn(&mut Value) + Send + Sync;
+pub(super) type TamperBytes = dyn Fn(&mut Vec<u8>) + Send + Sync;
 
 #[derive(Clone)]
 pub(super) enum Effect {
@@ -96,6 +99,7 @@ pub(super) enum Effect {
     Fail(u16),
     Hold(Arc<Notify>),
     Tamper(Arc<Tamper>),
+    TamperBytes(Arc<TamperBytes>),
 }
 
 struct Rule {
@@ -209,6 +213,15 @@ impl Controls {
         self.add(target, Effect::Tamper(Arc::new(change)), None)
     }
 
+    /// The bytes of successful answers pass through `change`: media that comes damaged or cut short.
+    pub fn tamper_bytes(
+        &self,
+        target: Target,
+        change: impl Fn(&mut Vec<u8>) + Send + Sync + 'static,
+    ) -> Fault {
+        self.add(target, Effect::TamperBytes(Arc::new(change)), None)
+    }
+
     /// Ends every fault and the rate limit, and releases every held inbox in order.
     pub fn heal(&self) {
         let faults = {
@@ -275,6 +288,43 @@ impl Controls {
     /// The timeline length of a sync whose filter does not say one; 10 as in Synapse.
     pub fn set_default_timeline_limit(&self, limit: usize) {
         self.shared.change(|world| world.default_timeline_limit = limit);
+    }
+
+    /// The largest upload from now on, in bytes; 50 MiB as in Synapse.
+    pub fn set_upload_limit(&self, bytes: usize) {
+        self.shared.change(|world| world.upload_limit = bytes);
+    }
+
+    /// The media that was uploaded and is still there, as `mxc://` URIs.
+    pub fn media_uris(&self) -> Vec<String> {
+        let world = self.shared.world();
+        let mut uris: Vec<String> =
+            world.media.keys().map(|id| format!("mxc://{}/{id}", world.server_name)).collect();
+        uris.sort();
+        uris
+    }
+
+    /// The bytes of a blob; nothing where there is none of that URI.
+    pub fn media(&self, uri: &str) -> Option<Vec<u8>> {
+        let world = self.shared.world();
+        Some(world.media.get(world.media_id(uri)?)?.bytes.to_vec())
+    }
+
+    /// A blob has other bytes from now on. Says whether there was one of that URI.
+    pub fn replace_media(&self, uri: &str, bytes: Vec<u8>) -> bool {
+        self.shared.change(|world| {
+            let media = world.media_id(uri).map(str::to_owned);
+            let media = media.and_then(|id| world.media.get_mut(&id));
+            media.map(|media| media.bytes = bytes.into()).is_some()
+        })
+    }
+
+    /// A blob is gone from now on. Says whether there was one of that URI.
+    pub fn delete_media(&self, uri: &str) -> bool {
+        self.shared.change(|world| {
+            let media = world.media_id(uri).map(str::to_owned);
+            media.and_then(|id| world.media.remove(&id)).is_some()
+        })
     }
 
     /// The requests so far, in the order they were answered or dropped.

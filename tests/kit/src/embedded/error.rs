@@ -27,6 +27,10 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "M_BAD_JSON", error)
     }
 
+    pub fn not_json(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "M_NOT_JSON", error)
+    }
+
     pub fn invalid(error: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "M_INVALID_PARAM", error)
     }

@@ -10,7 +10,7 @@ use axum::{
     body::{Body, to_bytes},
     http::{
         Request, Response, StatusCode,
-        header::{CONTENT_LENGTH, RETRY_AFTER},
+        header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
     },
     response::IntoResponse,
 };
@@ -22,7 +22,7 @@ use tower::ServiceExt;
 
 use super::{
     answer::access_token,
-    controls::{Controls, Effect, Fault, RequestRecord, Tamper},
+    controls::{Controls, Effect, Fault, RequestRecord, Tamper, TamperBytes},
     error::Refusal,
 };
 
@@ -71,12 +71,14 @@ async fn answer(
 ) -> Result<Response<Body>, Dropped> {
     let sender = access_token(request.headers()).and_then(|token| controls.sender_of(token));
     let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
-    let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let length = header(CONTENT_LENGTH);
     let mut record = RequestRecord {
         user_id: sender.as_ref().map(|(user_id, _)| user_id.clone()),
         device_id: sender.as_ref().map(|(_, device_id)| device_id.clone()),
         method: request.method().to_string(),
         path: path.clone(),
+        content_type: header(CONTENT_TYPE).map(str::to_owned),
         request_bytes: length.and_then(|length| length.parse().ok()).unwrap_or(0),
         status: None,
     };
@@ -96,6 +98,7 @@ async fn execute(
 ) -> Result<Response<Body>, Dropped> {
     let mut drop_answer = false;
     let mut tampers: Vec<&Tamper> = Vec::new();
+    let mut byte_tampers: Vec<&TamperBytes> = Vec::new();
     for fault in faults {
         match fault.effect() {
             Effect::Delay(delay) => tokio::time::sleep(*delay).await,
@@ -111,6 +114,7 @@ async fn execute(
                 released.await;
             },
             Effect::Tamper(change) => tampers.push(change.as_ref()),
+            Effect::TamperBytes(change) => byte_tampers.push(change.as_ref()),
         }
     }
     if let Some(user_id) = &record.user_id
@@ -128,7 +132,8 @@ async fn execute(
     if drop_answer {
         return Err(Dropped);
     }
-    tamper(response, &tampers).await
+    let response = tamper(response, &tampers).await?;
+    tamper_bytes(response, &byte_tampers).await
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -143,6 +148,7 @@ fn failure(status: u16) -> Response<Body> {
         StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
             (status, "<html><body>the proxy cannot reach the server</body></html>").into_response()
         }
+        StatusCode::NOT_FOUND => Refusal::not_found("refused on purpose").into_response(),
         StatusCode::FORBIDDEN => Refusal::forbidden("refused on purpose").into_response(),
         StatusCode::PAYLOAD_TOO_LARGE => Refusal::too_large("refused on purpose").into_response(),
         StatusCode::UNAUTHORIZED => Refusal::unknown_token().into_response(),
@@ -162,4 +168,18 @@ async fn tamper(response: Response<Body>, tampers: &[&Tamper]) -> Result<Respons
     tampers.iter().for_each(|change| change(&mut json));
     parts.headers.remove(CONTENT_LENGTH);
     Ok(Response::from_parts(parts, Body::from(json.to_string())))
+}
+
+async fn tamper_bytes(
+    response: Response<Body>,
+    tampers: &[&TamperBytes],
+) -> Result<Response<Body>, Dropped> {
+    if tampers.is_empty() || !response.status().is_success() {
+        return Ok(response);
+    }
+    let (mut parts, body) = response.into_parts();
+    let mut bytes = to_bytes(body, usize::MAX).await.map_err(|_| Dropped)?.to_vec();
+    tampers.iter().for_each(|change| change(&mut bytes));
+    parts.headers.remove(CONTENT_LENGTH);
+    Ok(Response::from_parts(parts, Body::from(bytes)))
 }

@@ -14,6 +14,7 @@ use super::{
     answer::{Answer, Sender},
     error::Refusal,
     events::now_ms,
+    filter::EventFilter,
     state::{Event, Room, World},
 };
 
@@ -53,7 +54,10 @@ fn readable<'a>(
     sender: &Sender,
 ) -> Result<(&'a Room, u64), Refusal> {
     let room = world.rooms.get(room_id);
-    let until = room.and_then(|room| Some((room, room.readable_until(&sender.user_id)?)));
+    let until = room.and_then(|room| match room.readable_until(&sender.user_id) {
+        Some(until) => Some((room, until)),
+        None => room.is_world_readable().then_some((room, u64::MAX)),
+    });
     until
         .ok_or_else(|| Refusal::forbidden(format!("User {} not in room {room_id}", sender.user_id)))
 }
@@ -66,9 +70,12 @@ pub(super) async fn event(
     let world = shared.world();
     // Whoever may not see the event is told the same as where it does not exist.
     let not_found = || Refusal::not_found("Event not found.");
-    let (room, until) = readable(&world, &room_id, &sender).map_err(|_| not_found())?;
-    let event = room.events.iter().find(|event| event.event_id == event_id);
-    let event = event.filter(|event| event.position <= until).ok_or_else(not_found)?;
+    let room = world.rooms.get(&room_id).ok_or_else(not_found)?;
+    let peeking = room.membership(&sender.user_id) != Some("join");
+    let visible = room.visible_events(&sender.user_id, peeking);
+    let mut events = room.events.iter().zip(visible);
+    let event = events.find(|(event, visible)| event.event_id == event_id && *visible);
+    let (event, _) = event.ok_or_else(not_found)?;
     Ok(Json(show(room, event, &sender, false)))
 }
 
@@ -94,8 +101,8 @@ pub(super) async fn messages(
     let (room, until) = readable(&world, &room_id, &sender)?;
     let backwards = match query.get("dir").map(String::as_str) {
         Some("b") => true,
-        Some("f") => false,
-        _ => return Err(Refusal::invalid("dir must be b or f")),
+        Some("f") | None => false,
+        Some(_) => return Err(Refusal::invalid("dir must be b or f")),
     };
     let limit = match query.get("limit") {
         None => 10,
@@ -110,24 +117,30 @@ pub(super) async fn messages(
         None => 0,
     };
     let end = query.get("to").map(|to| position_of(to)).transpose()?;
-    let readable = room.events.iter().filter(|event| event.position <= until);
-    let page: Vec<&Event> = match backwards {
-        true => {
-            let after = end.unwrap_or(0);
-            let before = readable.filter(|event| event.position <= start && event.position > after);
-            let mut page: Vec<_> = before.collect();
-            page.reverse();
-            page
-        }
-        false => {
-            let last = end.unwrap_or(u64::MAX);
-            readable.filter(|event| event.position > start && event.position <= last).collect()
-        }
+    let filter = EventFilter::read(query.get("filter"))?;
+    let (after, up_to) = match backwards {
+        true => (end.unwrap_or(0), start.min(until)),
+        false => (start, end.unwrap_or(u64::MAX).min(until)),
     };
-    let page: Vec<&Event> = page.into_iter().take(limit).collect();
-    let chunk: Vec<Value> = page.iter().map(|event| show(room, event, &sender, false)).collect();
+    let peeking = room.readable_until(&sender.user_id).is_none();
+    let visible = room.visible_events(&sender.user_id, peeking);
+    let mut page: Vec<(&Event, bool)> = room
+        .events
+        .iter()
+        .zip(visible)
+        .filter(|(event, _)| event.position > after && event.position <= up_to)
+        .filter(|(event, _)| filter.passes(event))
+        .collect();
+    if backwards {
+        page.reverse();
+    }
+    // A page is cut before what may not be seen is taken out of it, so it may come shorter than asked
+    // for, even empty, and not be the last.
+    page.truncate(limit);
+    let seen = page.iter().filter(|(_, visible)| *visible);
+    let chunk: Vec<Value> = seen.map(|(event, _)| show(room, event, &sender, false)).collect();
     let mut answer = json!({ "chunk": chunk, "start": token(start) });
-    if let Some(last) = page.last() {
+    if let Some((last, _)) = page.last() {
         let position = if backwards { last.position - 1 } else { last.position };
         answer["end"] = json!(token(position));
     }

@@ -10,14 +10,17 @@ mod answer;
 mod controls;
 mod error;
 mod events;
+mod filter;
 mod gate;
 mod keys;
+mod media;
 mod membership;
 mod messages;
 mod room_creation;
 mod state;
 mod sync;
 mod to_device;
+mod visibility;
 
 use std::{
     io,
@@ -150,7 +153,17 @@ fn routes() -> Router<Arc<Shared>> {
         .route("/keys/claim", post(keys::claim))
         .route("/keys/device_signing/upload", post(keys::upload_cross_signing))
         .route("/sendToDevice/{event_type}/{txn_id}", put(to_device::send));
+    // Media has a version of its own in its paths.
+    let client_media = Router::new()
+        .route("/config", get(media::config))
+        .route("/download/{server}/{media_id}", get(media::download))
+        .route("/download/{server}/{media_id}/{file_name}", get(media::download_as));
+    let upload = Router::new().route("/upload", post(media::upload));
     Router::new()
+        .nest("/_matrix/client/v1/media", client_media)
+        .nest("/_matrix/media/v3", upload.clone())
+        .nest("/_matrix/media/v1", upload.clone())
+        .nest("/_matrix/media/r0", upload)
         .route("/_matrix/client/versions", get(accounts::versions))
         .nest("/_matrix/client/v3", v3.clone())
         .nest("/_matrix/client/r0", v3)

@@ -9,7 +9,10 @@ use std::{
     time::Instant,
 };
 
+use axum::body::Bytes;
 use serde_json::{Value, json};
+
+use super::media::DEFAULT_LIMIT;
 
 /// All that the server remembers.
 pub(super) struct World {
@@ -20,6 +23,10 @@ pub(super) struct World {
     /// Access token to (user, device).
     pub tokens: HashMap<String, (String, String)>,
     pub rooms: BTreeMap<String, Room>,
+    /// By media id.
+    pub media: HashMap<String, Media>,
+    /// The largest upload, in bytes.
+    pub upload_limit: usize,
     /// Whose device list changed, and when.
     pub device_changes: Vec<(u64, String)>,
     /// Answers by (user, device, request path), so that a transaction id has effect once.
@@ -97,6 +104,12 @@ pub(super) struct Event {
     pub transaction: Option<(String, String, String)>,
 }
 
+/// A blob of the media repository.
+pub(super) struct Media {
+    pub content_type: String,
+    pub bytes: Bytes,
+}
+
 /// A sync answer that a repeated request gets again.
 pub(super) struct RecentSync {
     /// The request's query.
@@ -113,6 +126,8 @@ impl World {
             users: BTreeMap::new(),
             tokens: HashMap::new(),
             rooms: BTreeMap::new(),
+            media: HashMap::new(),
+            upload_limit: DEFAULT_LIMIT,
             device_changes: Vec::new(),
             answers: HashMap::new(),
             recent_syncs: HashMap::new(),

@@ -290,8 +290,13 @@ impl Request {
             .map(|event| show(room, event, &self.sender, true))
             .collect();
         let events = room.events.get(start..end).unwrap_or_default();
-        let mut timeline: Vec<Value> =
-            events.iter().map(|event| show(room, event, &self.sender, true)).collect();
+        let visible = room.visible_events(&self.sender.user_id, false);
+        let current: BTreeSet<usize> = room.state.values().copied().collect();
+        let mut timeline: Vec<Value> = (start..end)
+            .zip(events)
+            .filter(|(index, _)| visible.get(*index) == Some(&true) || current.contains(index))
+            .map(|(_, event)| show(room, event, &self.sender, true))
+            .collect();
         if world.reversed_timelines.contains(&self.sender.user_id) {
             timeline.reverse();
         }

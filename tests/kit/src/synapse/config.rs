@@ -29,6 +29,10 @@ const NESTED_RATE_LIMITS: [(&str, &[&str]); 4] = [
     ("rc_presence", &["per_user"]),
 ];
 
+/// Writes `homeserver.yaml` and what it names into `directory`. Uploads are limited to less than the 13 MB that
+/// any request may have: an upload beyond both has its connection reset, and beyond its own limit alone it is
+/// answered.
+///
 /// Writes `homeserver.yaml` and what it names into `directory`.
 pub(super) fn write(directory: &Path, port: u16) -> io::Result<()> {
     // JSON strings are YAML strings, so a path with any letters in it is safe.
@@ -50,6 +54,7 @@ database:
     database: {database}
 log_config: {log_config}
 media_store_path: {media}
+max_upload_size: 12M
 signing_key_path: {signing_key}
 macaroon_secret_key: "{macaroon}"
 form_secret: "{form}"

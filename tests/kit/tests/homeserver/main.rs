@@ -2,7 +2,9 @@
 //! rely on must hold on both. Where they disagree, the embedded one is wrong.
 
 mod device;
+mod history;
 mod keys;
+mod media;
 mod rooms;
 mod sync;
 mod to_device;
@@ -36,6 +38,15 @@ on_both!(
     rooms::state_is_sent_once_and_needs_power,
     rooms::membership_decides_who_may_do_what,
     rooms::a_creation_content_and_initial_state_are_kept,
+    history::visibility_and_membership_decide,
+    history::a_sync_shows_no_more_than_may_be_seen,
+    history::an_event_is_found_by_its_room_and_id_alone,
+    history::pages_can_be_filtered,
+    history::bodies_and_answers_may_be_megabytes,
+    media::media_comes_back_to_the_byte,
+    media::media_needs_a_login,
+    media::unknown_media_is_not_found,
+    media::media_is_limited_in_size,
     sync::a_long_timeline_is_cut_and_can_be_paged,
     sync::who_left_reads_up_to_then,
     sync::an_invite_is_seen_before_joining,

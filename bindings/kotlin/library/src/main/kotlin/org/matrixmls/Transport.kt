@@ -20,6 +20,9 @@ public fun interface Transport {
     /**
      * Sends one request and gives the answer, errors of the homeserver included. Throws [IOException]
      * when there was none: no network, a timeout, a connection cut.
+     *
+     * The method is `GET`, `PUT` or `POST`; a `GET` is sent without a body. Bodies and answers are bytes and not
+     * always text, and may be megabytes.
      */
     @Throws(IOException::class)
     public suspend fun send(request: OutgoingRequest): Answer

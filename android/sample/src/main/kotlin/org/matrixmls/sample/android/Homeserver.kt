@@ -19,8 +19,11 @@ class MatrixError(val status: Int, val code: String, message: String) : IOExcept
 
 /** One homeserver, with an access token once there is one. */
 class Homeserver(private val baseUrl: String, private val accessToken: String? = null) : Transport {
-    override suspend fun send(request: OutgoingRequest): Answer =
-        exchange(request.method, request.path, request.body, request.contentType)
+    /** A `GET` goes without a body: with one, even an empty one, `HttpURLConnection` would make it a `POST`. */
+    override suspend fun send(request: OutgoingRequest): Answer {
+        val body = request.body.takeUnless { request.method == "GET" }
+        return exchange(request.method, request.path, body, request.contentType)
+    }
 
     /** A call of the app's own: JSON in, JSON out, an exception for an error. */
     suspend fun call(method: String, path: String, body: JSONObject? = null): JSONObject {

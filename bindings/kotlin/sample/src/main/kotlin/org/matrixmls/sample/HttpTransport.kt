@@ -19,8 +19,11 @@ import org.matrixmls.Transport
 class HttpTransport(private val baseUrl: String, private val accessToken: String? = null) : Transport {
     private val client = HttpClient.newBuilder().connectTimeout(Duration.ofSeconds(10)).build()
 
-    override suspend fun send(request: OutgoingRequest): Answer =
-        exchange(request.method, request.path, request.body, request.contentType)
+    /** A `GET` goes without a body and without a type for one: there are proxies that refuse an empty one. */
+    override suspend fun send(request: OutgoingRequest): Answer {
+        val body = request.body.takeUnless { request.method == "GET" }
+        return exchange(request.method, request.path, body, request.contentType)
+    }
 
     /** Sends any request of the client-server API. Cancelling the coroutine cancels the exchange. */
     suspend fun exchange(

@@ -53,14 +53,17 @@ fun config(
 suspend fun open(directory: Path, storeKey: StoreKey = KEY): MlsMachine =
     MlsMachine.open(config(directory, storeKey))
 
-/** A homeserver that takes everything. */
+/** A homeserver that takes everything and has nothing. */
 val accepting = Transport { request ->
     val answer = when {
         request.path.contains("/keys/upload") -> """{"one_time_key_counts":{}}"""
         request.path.contains("/keys/query") -> """{"device_keys":{}}"""
+        request.path.contains("/media/v3/upload") -> """{"content_uri":"mxc://example.org/${UUID.randomUUID()}"}"""
+        request.path.contains("/messages") -> """{"chunk":[],"start":"s1"}"""
+        request.method == "GET" -> """{"errcode":"M_NOT_FOUND","error":"Not found"}"""
         else -> """{"event_id":"$${UUID.randomUUID()}"}"""
     }
-    Answer(200, answer.toByteArray())
+    Answer(if (answer.contains("errcode")) 404 else 200, answer.toByteArray())
 }
 
 /** Makes a room's group without a homeserver: the device is alone in it. */

@@ -1,11 +1,14 @@
-//! The story that the demo tells and the tests check: three users, five devices, one MLS room.
+//! The story that the demo tells and the tests check: some people, their devices, one MLS room.
 //!
 //! Every sentence that is printed was checked just before: a step that does not go as told ends the
 //! story with an error that says which step and what was seen instead.
 
+mod forks;
+mod lost;
+
 use std::time::Instant;
 
-use matrix_mls::RoomSettings;
+use matrix_mls::{EpochInfo, RoomSettings};
 
 use crate::{Client, Homeserver, KitError};
 
@@ -68,9 +71,19 @@ struct Cast {
     bob_phone: Client,
     bob_tablet: Client,
     carol_phone: Client,
+    /// Comes later.
+    dave_phone: Option<Client>,
 }
 
 impl Cast {
+    /// Who is left when Bob's tablet has gone and Dave has come.
+    fn inside(&self) -> Vec<&Client> {
+        [&self.alice_phone, &self.alice_laptop, &self.bob_phone, &self.carol_phone]
+            .into_iter()
+            .chain(&self.dave_phone)
+            .collect()
+    }
+
     fn everyone(&self) -> [&Client; 5] {
         [
             &self.alice_phone,
@@ -82,19 +95,24 @@ impl Cast {
     }
 }
 
-/// Tells the whole story on a homeserver. `tag` keeps the user names of several tellings apart.
+/// Tells the whole story on a homeserver; gives the room's epochs as Alice's phone knows them at the end.
+/// `tag` keeps the user names of several tellings apart.
 pub async fn tell(
     homeserver: &Homeserver,
     tag: &str,
     listener: &mut dyn Listener,
-) -> Result<(), StoryError> {
+) -> Result<Vec<EpochInfo>, StoryError> {
     let mut cast = enter(homeserver, tag, listener).await?;
     let room = create(&cast, listener).await?;
     add(&cast, &room, listener).await?;
     rotate(&cast, &room, listener).await?;
     remove(&cast, &room, listener).await?;
     restart(&mut cast, &room, listener).await?;
-    Ok(())
+    forks::at_once(&cast, &room, listener).await?;
+    forks::cut_off(homeserver, tag, &mut cast, &room, listener).await?;
+    lost::restored(&mut cast, &room, listener).await?;
+    lost::everything(homeserver, tag, &mut cast, &room, listener).await?;
+    epochs(&cast.alice_phone, &room).await
 }
 
 async fn enter(
@@ -110,6 +128,7 @@ async fn enter(
         bob_phone: Client::register(homeserver, &name("bob"), "PHONE").await?,
         bob_tablet: Client::log_in(homeserver, &name("bob"), "TABLET").await?,
         carol_phone: Client::register(homeserver, &name("carol"), "PHONE").await?,
+        dave_phone: None,
     };
     for client in cast.everyone() {
         client.settle().await?;
@@ -155,7 +174,7 @@ async fn add(cast: &Cast, room: &str, listener: &mut dyn Listener) -> Result<(),
 
 async fn rotate(cast: &Cast, room: &str, listener: &mut dyn Listener) -> Result<(), StoryError> {
     listener.chapter("Bob renews his keys");
-    let before = epoch(&cast.bob_phone, room).await?;
+    let before = head(&cast.bob_phone, room).await?.epoch;
     cast.bob_phone
         .room(room)
         .await?
@@ -163,7 +182,7 @@ async fn rotate(cast: &Cast, room: &str, listener: &mut dyn Listener) -> Result<
         .await
         .map_err(|error| engine(&cast.bob_phone, "rotating keys", error))?;
     cast.bob_phone.prepare(room).await?;
-    let after = epoch(&cast.bob_phone, room).await?;
+    let after = head(&cast.bob_phone, room).await?.epoch;
     expect("the epoch after a rotation", &(before + 1), &after)?;
     listener
         .line(&format!("the room goes from epoch {before} to {after}; old keys open nothing new"));
@@ -257,6 +276,43 @@ async fn talk(
     Ok(())
 }
 
+/// Has all of these see what there is to see.
+async fn settle(clients: &[&Client]) -> Result<(), StoryError> {
+    for _ in 0..3 {
+        for client in clients {
+            client.settle().await?;
+        }
+    }
+    Ok(())
+}
+
+/// All of these have the same head; gives it.
+async fn agree(clients: &[&Client], room: &str) -> Result<EpochInfo, StoryError> {
+    let Some((first, others)) = clients.split_first() else {
+        return Err(StoryError::NotAsTold {
+            step: "agreeing".into(),
+            expected: "devices".into(),
+            seen: "none".into(),
+        });
+    };
+    let first = head(first, room).await?;
+    for other in others {
+        expect(&format!("the head of {}", short(other)), &first.id, &head(other, room).await?.id)?;
+    }
+    Ok(first)
+}
+
+/// This device reads all of these texts from the room's history.
+async fn reads(client: &Client, room: &str, texts: &[&str]) -> Result<(), StoryError> {
+    let read = client.read(room).await?;
+    let read: Vec<String> = read.iter().filter_map(crate::ReadEvent::text).collect();
+    for text in texts {
+        let seen = read.iter().any(|seen| seen == text);
+        expect(&format!("whether {} reads “{text}”", short(client)), &true, &seen)?;
+    }
+    Ok(())
+}
+
 fn body(message: &matrix_mls::DecryptedMessage) -> String {
     serde_json::from_str::<serde_json::Value>(&message.content)
         .ok()
@@ -275,10 +331,13 @@ async fn members(client: &Client, room: &str) -> Result<Vec<String>, StoryError>
     Ok(members.iter().map(|m| nickname(&m.user_id, &m.device_id)).collect())
 }
 
-async fn epoch(client: &Client, room: &str) -> Result<u64, StoryError> {
+async fn epochs(client: &Client, room: &str) -> Result<Vec<EpochInfo>, StoryError> {
     let epochs = client.room(room).await?.epochs().await;
-    let epochs = epochs.map_err(|error| engine(client, "listing epochs", error))?;
-    let head = epochs.iter().find(|epoch| epoch.is_head).map(|epoch| epoch.epoch);
+    epochs.map_err(|error| engine(client, "listing epochs", error))
+}
+
+async fn head(client: &Client, room: &str) -> Result<EpochInfo, StoryError> {
+    let head = epochs(client, room).await?.into_iter().find(|epoch| epoch.is_head);
     head.ok_or_else(|| StoryError::NotAsTold {
         step: format!("the epochs of {}", short(client)),
         expected: "a head".into(),

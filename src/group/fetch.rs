@@ -1,0 +1,113 @@
+//! Commits that are missing: asked for by event id, and the ones before them, until what is known is
+//! reached.
+//!
+//! A sync may leave events out, and another homeserver's events may come late. So whatever waits names
+//! the commit it is based on, and that is fetched. The chain is followed a bounded way; where it ends in
+//! nothing (the homeserver does not have it, or it leads to no epoch that is kept) the commit is remembered
+//! as hopeless, and what is based on it waits no longer.
+
+use ruma::{EventId, OwnedEventId, RoomId, api::client::room::get_room_event};
+
+use super::{Turn, graph, process::is_ours, rooms, timeline, waiting};
+use crate::{
+    error::MlsError,
+    protocol::{AlgorithmOnly, RoomEvent},
+    requests::{self, Purpose, REQUESTS},
+    store::Collection,
+};
+
+/// How many commits of one room are asked for at once.
+const MOST_AT_ONCE: usize = 8;
+/// How many are asked for in a row without one that could be processed.
+const LONGEST_CHAIN: u32 = 100;
+/// How many hopeless commits of one room are remembered.
+const MOST_HOPELESS: u64 = 1_000;
+
+const HOPELESS: Collection<()> = Collection::new("hopeless_commit");
+
+/// Whether a commit is known to lead nowhere.
+pub(crate) fn is_hopeless(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<bool, MlsError> {
+    Ok(HOPELESS.get(turn.tx, room.as_bytes(), event.as_bytes())?.is_some())
+}
+
+/// A commit leads nowhere: nothing has to wait for it.
+pub(crate) fn give_up(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<(), MlsError> {
+    if is_hopeless(turn, room, event)? {
+        return Ok(());
+    }
+    if HOPELESS.count(turn.tx, room.as_bytes())? >= MOST_HOPELESS {
+        HOPELESS.delete_scope(turn.tx, room.as_bytes())?;
+    }
+    HOPELESS.put(turn.tx, room.as_bytes(), event.as_bytes(), &())?;
+    timeline::stir(turn, room)
+}
+
+/// It leads somewhere after all.
+pub(crate) fn take_back(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<(), MlsError> {
+    Ok(HOPELESS.delete(turn.tx, room.as_bytes(), event.as_bytes()).map(drop)?)
+}
+
+/// Asks for the commits that the room's waiting events need.
+pub(crate) fn plan(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
+    let waiting = waiting::list(turn, room_id)?;
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let mut room = rooms::get(turn.tx, room_id)?;
+    if room.head.is_none() || room.gone {
+        return Ok(());
+    }
+    let mut asked: Vec<OwnedEventId> = Vec::new();
+    for (_, queued) in REQUESTS.in_scope(turn.tx, room_id.as_bytes())? {
+        if let Purpose::FetchEvent { event_id, .. } = queued.purpose {
+            asked.push(event_id);
+        }
+    }
+    for (_, event) in waiting {
+        let Ok(needs) = OwnedEventId::try_from(event.needs.as_str()) else { continue };
+        if asked.contains(&needs)
+            || graph::by_event(turn.tx, room_id, &needs)?.is_some()
+            || waiting::is_known(turn, room_id, needs.as_str())?
+            || is_hopeless(turn, room_id, needs.as_str())?
+        {
+            continue;
+        }
+        if room.fetched >= LONGEST_CHAIN {
+            give_up(turn, room_id, needs.as_str())?;
+            continue;
+        }
+        if asked.len() >= MOST_AT_ONCE {
+            break;
+        }
+        room.fetched += 1;
+        let request = get_room_event::v3::Request::new(room_id.to_owned(), needs.clone());
+        let purpose = Purpose::FetchEvent { room_id: room_id.to_owned(), event_id: needs.clone() };
+        requests::enqueue(turn.tx, room_id.as_bytes(), turn.now_ms, purpose, request)?;
+        asked.push(needs);
+    }
+    Ok(rooms::put(turn.tx, &room)?)
+}
+
+/// The homeserver has answered: the event waits like any other that came too early.
+pub(crate) fn fetched(
+    turn: &Turn<'_>,
+    room_id: &RoomId,
+    event_id: &EventId,
+    body: &[u8],
+) -> Result<(), MlsError> {
+    let is_it = |event: &RoomEvent| {
+        event.event_id.as_deref() == Some(event_id)
+            && event.event_type == "m.room.encrypted"
+            && timeline::parse::<AlgorithmOnly>(event.content.get(), "the content")
+                .is_ok_and(|content| is_ours(&content.algorithm))
+    };
+    let json = std::str::from_utf8(body).unwrap_or_default();
+    match timeline::parse::<RoomEvent>(json, "the event") {
+        Ok(event) if is_it(&event) => {
+            waiting::keep(turn, room_id, Some(event_id.as_str()), json, true)?;
+            timeline::stir(turn, room_id)
+        }
+        // Redacted, or not what was asked for.
+        _ => give_up(turn, room_id, event_id.as_str()),
+    }
+}
