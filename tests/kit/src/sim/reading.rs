@@ -7,6 +7,7 @@ use super::{
     ledger::message_of,
     run::{Run, Stop},
     violation::{Invariant, Violation},
+    world::Name,
 };
 
 impl Run {
@@ -121,12 +122,17 @@ impl Run {
         let room = self.room(app).await?;
         let epochs = room.epochs().await;
         let Ok(epochs) = self.fine(app, "epochs", epochs)? else { return Ok(()) };
+        let Name { device: own_device, .. } = self.apps[app].name.clone();
+        let own_user = self.apps[app].name.user_id();
         let kept = &mut self.apps[app].kept;
-        for epoch in epochs.iter().filter(|epoch| epoch.parent.is_none()) {
-            if let Some(event) = &epoch.commit_event
+        for epoch in epochs {
+            let own = (&*epoch.creator_user_id, &*epoch.creator_device_id);
+            let joined = epoch.is_external && own == (&*own_user, &*own_device);
+            if let Some(event) = epoch.commit_event
+                && (joined || epoch.parent.is_none())
                 && kept.all_entries.insert(event.clone())
             {
-                kept.entries.insert(event.clone());
+                kept.entries.insert(event);
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 //! All links are mended and everything on its way arrives. Then the devices take turns until nothing
 //! moves: each syncs, sends what it has to, and does one `prepare_to_send`. Where they race, all of them
 //! do so before any hears of the others. When nothing moved the clock jumps, so that what waits for a
-//! time comes up, and only when nothing moves after several jumps is it quiet.
+//! time comes up (a search that is made again and again is no move), and only when nothing moves after several jumps is it quiet.
 
 use super::{
     run::{Run, Stop},
@@ -38,7 +38,7 @@ impl Run {
     async fn rounds(&mut self, racing: bool, commits: u64) -> Result<(), Violation> {
         let mut quiet = 0;
         for round in 0..MOST_ROUNDS {
-            let before = (self.world.position(), self.world.traffic.requests);
+            let before = (self.world.position(), self.world.traffic.writes);
             self.round(racing).await?;
             self.world.pass(1_000, &mut self.dice);
             let made = self.world.traffic.commits - commits;
@@ -46,7 +46,7 @@ impl Run {
                 let detail = format!("{made} commits after {} rounds, and no end", round + 1);
                 return Err(Violation::new(Invariant::Settles, detail));
             }
-            let after = (self.world.position(), self.world.traffic.requests);
+            let after = (self.world.position(), self.world.traffic.writes);
             if before != after || self.world.is_busy() {
                 self.figures.rounds = round + 1;
                 quiet = 0;

@@ -75,6 +75,7 @@ impl World {
         dice: &mut Dice,
     ) -> Reply {
         self.traffic.requests += 1;
+        self.traffic.writes += u64::from(request.method != "GET");
         self.traffic.bytes += request.body.len() as u64;
         if !self.servers[from.server()].devices.contains_key(from) {
             return Reply::logged_out();
@@ -185,8 +186,15 @@ impl World {
         if parameter("dir").as_deref() != Some("b") {
             return Reply::bad("M_INVALID_PARAM");
         }
-        let page: Vec<_> =
-            events.iter().rev().filter(|(position, _)| *position <= start).take(limit).collect();
+        // The one filter that machines use.
+        let only = parameter("filter").filter(|filter| filter.contains("m.room.encrypted"));
+        let page: Vec<_> = events
+            .iter()
+            .rev()
+            .filter(|(position, _)| *position <= start)
+            .filter(|(_, event)| only.is_none() || event.kind == "m.room.encrypted")
+            .take(limit)
+            .collect();
         let chunk: Vec<&str> = page.iter().map(|(_, event)| &*event.json).collect();
         let end = page.last().map(|(position, _)| position - 1).filter(|_| page.len() == limit);
         let end = end.map_or(String::new(), |end| format!(r#","end":"{end}""#));

@@ -126,6 +126,8 @@ pub(super) struct World {
 pub(super) struct Traffic {
     pub(super) commits: u64,
     pub(super) requests: u64,
+    /// Those among them that are no `GET`.
+    pub(super) writes: u64,
     pub(super) bytes: u64,
 }
 
