@@ -88,6 +88,9 @@ pub(crate) struct EpochRecord {
     /// commit can claim what it likes.
     #[serde(default)]
     pub(crate) resolves: Vec<EpochId>,
+    /// The commit of another epoch says that it supersedes this one.
+    #[serde(default)]
+    pub(crate) resolved: bool,
     /// What in its commit does not fit the Matrix room.
     #[serde(default)]
     pub(crate) doubts: Vec<Doubt>,
@@ -123,6 +126,7 @@ impl EpochRecord {
             superseded_ms: None,
             external: false,
             resolves: Vec::new(),
+            resolved: false,
             doubts: Vec::new(),
             behind: 0,
             members: u32::try_from(group.members().count()).unwrap_or(u32::MAX),

@@ -39,8 +39,7 @@ pub(crate) fn kept(tx: &Tx<'_>, room: &RoomRecord) -> Result<Vec<EpochRecord>, S
 /// The tips beside the head that no commit has superseded yet.
 pub(crate) fn other_tips(tx: &Tx<'_>, room: &RoomRecord) -> Result<Vec<EpochRecord>, StoreError> {
     let mut tips = kept(tx, room)?;
-    let resolved: BTreeSet<EpochId> = tips.iter().flat_map(|e| e.resolves.clone()).collect();
-    tips.retain(|e| !e.has_child && Some(e.id) != room.head && !resolved.contains(&e.id));
+    tips.retain(|epoch| !epoch.has_child && !epoch.resolved && Some(epoch.id) != room.head);
     Ok(tips)
 }
 
@@ -56,6 +55,12 @@ pub(crate) fn enter(
     epoch.since_ms = turn.now_ms;
     epoch.behind = epoch.members.saturating_sub(1);
     graph::put(turn.tx, room_id, &epoch)?;
+    for resolved in &epoch.resolves {
+        if let Some(mut resolved) = graph::find(turn.tx, room_id, *resolved)? {
+            resolved.resolved = true;
+            graph::put(turn.tx, room_id, &resolved)?;
+        }
+    }
     let mut forked = false;
     if let Some(parent) = epoch.parent
         && let Some(mut parent) = graph::find(turn.tx, room_id, parent)?

@@ -42,7 +42,11 @@ const REMOVED_WAIT_MS: u64 = 5_000;
 /// How far the room's history is walked back for a public group state, in pages of [`PAGE`] events.
 const MOST_PAGES: u32 = 30;
 const PAGE: u32 = 100;
-/// After how long a search that found nothing is made again.
+/// How long is waited for a ratchet tree that cannot be had, in milliseconds, doubling with each time; and
+/// how often.
+const FIRST_MEDIA_WAIT_MS: u64 = 30_000;
+const MOST_MEDIA_TRIES: u32 = 5;
+/// After how long a search that found nothing is made again, in milliseconds.
 const SEARCH_AGAIN_MS: u64 = 10 * 60 * 1000;
 
 /// Why a device joins anew.
@@ -85,6 +89,9 @@ pub(crate) struct Healing {
     /// Until when nothing is done unless something is to be sent, after it has failed.
     #[serde(default)]
     resting_until_ms: u64,
+    /// How often the best epoch's ratchet tree could not be had.
+    #[serde(default)]
+    media_tries: u32,
     search: Search,
 }
 
@@ -117,6 +124,7 @@ pub(crate) fn need(turn: &Turn<'_>, room_id: &RoomId, reason: Reason) -> Result<
         not_before_ms: turn.now_ms.saturating_add(wait),
         after_sync: false,
         resting_until_ms: 0,
+        media_tries: 0,
         search: Search::NotYet,
     });
     if reason == Reason::OldCopy {
@@ -152,6 +160,18 @@ pub(crate) fn distrust_store(turn: &Turn<'_>) -> Result<(), MlsError> {
                 rooms::put(turn.tx, &room)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// An epoch has become known that would be the best to join: what did not work with another may with it.
+pub(crate) fn news(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
+    let mut room = rooms::get(turn.tx, room_id)?;
+    let wait = jitter(turn, &room);
+    if let Some(healing) = room.healing.as_mut().filter(|healing| healing.media_tries > 0) {
+        healing.media_tries = 0;
+        healing.not_before_ms = turn.now_ms.saturating_add(wait);
+        rooms::put(turn.tx, &room)?;
     }
     Ok(())
 }
@@ -262,7 +282,7 @@ pub(crate) fn see_to_rooms(turn: &Turn<'_>) -> Result<(), MlsError> {
 /// Does the next step towards joining anew.
 pub(crate) fn step(turn: &Turn<'_>, mut room: RoomRecord) -> Result<Step, MlsError> {
     let room_id = room.room_id.clone();
-    let Some(healing) = room.healing.clone() else {
+    let Some(mut healing) = room.healing.clone() else {
         return Err(MlsError::not_in_group(&room_id));
     };
     if healing.after_sync || healing.not_before_ms > turn.now_ms {
@@ -301,8 +321,18 @@ pub(crate) fn step(turn: &Turn<'_>, mut room: RoomRecord) -> Result<Step, MlsErr
                     media::queue_wanted(turn)?;
                     return Ok(Step::Waiting(plan::room_requests(turn, &room_id)?));
                 }
-                Err(error) => {
-                    tracing::warn!(room = %room_id, %error, "a ratchet tree cannot be had");
+                // An older epoch would be a branch that nobody follows: better to wait for this one.
+                Err(error) if healing.media_tries < MOST_MEDIA_TRIES => {
+                    tracing::warn!(room = %room_id, %error, "a ratchet tree cannot be had for now");
+                    media::try_again(turn, &room_id, reference)?;
+                    let wait = FIRST_MEDIA_WAIT_MS << healing.media_tries;
+                    healing.media_tries += 1;
+                    healing.not_before_ms = turn.now_ms.saturating_add(wait);
+                    room.healing = Some(healing);
+                    rooms::put(turn.tx, &room)?;
+                    return Ok(Step::Waiting(Vec::new()));
+                }
+                Err(_) => {
                     foreign::forget(turn, &room_id, onto.id)?;
                     continue;
                 }

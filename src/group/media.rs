@@ -31,6 +31,8 @@ const LOST: Collection<()> = Collection::new("media_lost");
 
 /// The code of the error for a value that has to be fetched first.
 const AWAITED: &str = "value_in_media";
+/// The code of the error for a value that cannot be had, or is not what was named.
+pub(super) const BAD_MEDIA: &str = "bad_media";
 
 /// A payload's bytes.
 pub(crate) fn bytes(
@@ -50,7 +52,7 @@ pub(crate) fn blob(
     room: &RoomId,
     reference: &MediaReference,
 ) -> Result<Vec<u8>, MlsError> {
-    let lost = |reason| Err(MlsError::rejected("bad_media", reason));
+    let lost = |reason| Err(MlsError::rejected(BAD_MEDIA, reason));
     let Some(hash) = reference.hash() else { return lost("the hash of a value is none") };
     if reference.size > MOST_BYTES {
         return lost("a value is larger than any room needs");
@@ -142,6 +144,18 @@ pub(crate) fn downloaded(
     ORDER.put(turn.tx, b"", room.as_bytes(), &order)?;
     BLOBS.put(turn.tx, room.as_bytes(), &hash, &ByteBuf::from(body.to_vec()))?;
     timeline::stir(turn, room)
+}
+
+/// A value that is lost may have come by now.
+pub(crate) fn try_again(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    reference: &MediaReference,
+) -> Result<(), MlsError> {
+    if let Some(hash) = reference.hash() {
+        LOST.delete(turn.tx, room.as_bytes(), &hash)?;
+    }
+    Ok(())
 }
 
 /// A value cannot be had, or is not what was named.

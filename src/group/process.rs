@@ -87,8 +87,9 @@ pub(crate) fn process(
         )));
     }
     match turn.part(|| others(turn, &room, event, sender, content)) {
-        Err(error) if error.code() == BAD_COMMIT => {
-            // Others may have been able to apply it, if its committer has wronged this device alone.
+        Err(error) if [BAD_COMMIT, media::BAD_MEDIA].contains(&error.code()) => {
+            // Others may have been able to apply it: its committer, or a server, may have wronged this
+            // device alone.
             not_followed(turn, &room, event, content, error.reason())
         }
         result => result,
@@ -130,6 +131,9 @@ fn ahead(
     let ahead = foreign::note(turn, &room.room_id, epoch, head.as_ref())?;
     if ahead && room.head.is_some() {
         heal::need(turn, &room.room_id, heal::Reason::Outrun)?;
+    }
+    if ahead {
+        heal::news(turn, &room.room_id)?;
     }
     Ok(ahead)
 }

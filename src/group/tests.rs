@@ -41,6 +41,7 @@ fn epoch(tx: &Tx<'_>, id: u8, number: u64, parent: Option<u8>) -> EpochRecord {
         superseded_ms: None,
         external: false,
         resolves: Vec::new(),
+        resolved: false,
         doubts: Vec::new(),
         behind: 1,
         members: 2,

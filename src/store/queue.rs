@@ -115,6 +115,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         self.collect(tx, statement, (self.name,))
     }
 
+    #[cfg(test)]
     /// How many entries a scope has.
     pub fn count_scope(&self, tx: &Tx<'_>, scope: &[u8]) -> Result<u64, StoreError> {
         let count: i64 = tx

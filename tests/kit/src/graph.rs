@@ -56,17 +56,21 @@ fn places(epochs: &[EpochInfo]) -> HashMap<&str, Place> {
     // The branch of the head first, so that it runs straight.
     let main = ancestors(epochs);
     order.sort_by_key(|epoch| (epoch.epoch, !main.contains(&epoch.id.as_str()), &epoch.id));
-    let mut lanes: Vec<Option<&str>> = Vec::new();
+    // The last epoch of each lane, and its number.
+    let mut lanes: Vec<(&str, u64)> = Vec::new();
     let mut lane_of: HashMap<&str, usize> = HashMap::new();
     for epoch in order {
         let parent = epoch.parent.as_deref();
-        let free = lanes.iter().position(|tip| tip.is_some() && *tip == parent);
-        let lane = free.unwrap_or(lanes.len());
-        if lane == lanes.len() {
-            lanes.push(None);
-        }
-        if let Some(tip) = lanes.get_mut(lane) {
-            *tip = Some(&epoch.id);
+        let parents = lanes.iter().position(|(tip, _)| Some(*tip) == parent);
+        // A branch that ended before this one began left its lane free.
+        let free = || {
+            let childless = |tip| epochs.iter().all(|e| e.parent.as_deref() != Some(tip));
+            lanes.iter().position(|(tip, at)| *at < epoch.epoch && childless(*tip))
+        };
+        let lane = parents.or_else(free).unwrap_or(lanes.len());
+        match lanes.get_mut(lane) {
+            Some(last) => *last = (&epoch.id, epoch.epoch),
+            None => lanes.push((&epoch.id, epoch.epoch)),
         }
         lane_of.insert(&epoch.id, lane);
     }
@@ -157,14 +161,18 @@ fn mark(out: &mut String, epoch: &EpochInfo, places: &HashMap<&str, Place>) {
         out,
         "<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\" fill=\"{ink}\" font-weight=\"600\">{}\
          </text>\n<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{} {}</text>\n\
-         <text x=\"{x}\" y=\"{}\" text-anchor=\"middle\" fill=\"#667\">{} devices</text></g>",
+         <text x=\"{x}\" y=\"{}\" text-anchor=\"middle\" fill=\"#667\">{}</text></g>",
         y + 4,
         epoch.epoch,
         y + RADIUS + 22,
         escaped(&creator),
         escaped(&device),
         y + RADIUS + 37,
-        epoch.members,
+        if epoch.members == 1 {
+            "1 device".to_owned()
+        } else {
+            format!("{} devices", epoch.members)
+        },
     );
 }
 

@@ -9,6 +9,7 @@
 #![deny(missing_docs, unsafe_code)]
 
 mod client;
+pub mod crowd;
 mod embedded;
 mod error;
 pub mod giant;
