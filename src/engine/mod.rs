@@ -96,8 +96,12 @@ impl Engine {
     /// A copy of the store may be older than what this device has sent since: then its keys were used.
     fn check_copy(&self) -> Result<(), MlsError> {
         let Some(mark) = self.store.file_mark() else { return Ok(()) };
+        #[cfg(feature = "test-hooks")]
+        let trusted = crate::store::hooks::trusts_copies();
+        #[cfg(not(feature = "test-hooks"))]
+        let trusted = false;
         self.turn(|turn| {
-            if turn.tx.is_copy(mark)? {
+            if turn.tx.is_copy(mark)? && !trusted {
                 tracing::warn!("the store's file is a copy");
                 heal::distrust_store(turn)?;
             }

@@ -79,6 +79,20 @@ pub(crate) fn ranks_by_event() -> bool {
     BY_EVENT.load(Ordering::SeqCst)
 }
 
+/// Whether copies of a store's file pass for the file.
+static TRUSTS_COPIES: AtomicBool = AtomicBool::new(false);
+
+/// Has copies of a store's file pass for the file when they are opened: a simulator makes a store once and
+/// copies it for each history.
+pub fn trust_copies(trust: bool) {
+    TRUSTS_COPIES.store(trust, Ordering::SeqCst);
+}
+
+/// What [`trust_copies`] said.
+pub(crate) fn trusts_copies() -> bool {
+    TRUSTS_COPIES.load(Ordering::SeqCst)
+}
+
 /// Which messages this process has opened: the epoch's id in hex, the sender's leaf, the generation.
 pub fn opened_messages() -> Vec<(String, u32, u32)> {
     OPENED.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -161,10 +161,10 @@ impl Run {
                     self.apps[app].copy(tick)?;
                 }
             }
-            Action::Restore { device } => {
+            Action::Restore { device, in_place } => {
                 if let Some(app) = self.device(device) {
                     let tick = self.world.tick();
-                    let done = self.apps[app].restore(tick)?;
+                    let done = self.apps[app].restore(in_place, tick)?;
                     self.note(format!("{} is restored: {done}", self.apps[app].name));
                     if done {
                         // An app that starts syncs before it does anything else.

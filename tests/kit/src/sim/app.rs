@@ -11,6 +11,7 @@ use std::{
 
 use matrix_mls::{
     MachineConfig, MlsError, MlsMachine, MlsRoom, OutgoingRequest, Publishing, StoreKey,
+    test_hooks::trust_copies,
 };
 
 use super::{
@@ -65,6 +66,8 @@ pub(super) struct App {
     pub(super) copy: Option<Copy>,
     /// Spans of ticks from which nothing is remembered, as an older copy was put in their place.
     pub(super) forgotten: Vec<(u64, u64)>,
+    /// Whether its directory is a copy that must pass for no copy.
+    pub(super) is_image: bool,
     /// Whether it is logged in.
     pub(super) alive: bool,
 }
@@ -81,6 +84,7 @@ impl App {
             held: Vec::new(),
             copy: None,
             forgotten: Vec::new(),
+            is_image: true,
             alive: true,
         }
     }
@@ -90,6 +94,7 @@ impl App {
         if let Some(machine) = &self.machine {
             return Ok(machine.clone());
         }
+        trust_copies(self.is_image);
         let machine = MlsMachine::open(MachineConfig {
             user_id: self.name.user_id(),
             device_id: self.name.device.clone(),
@@ -97,7 +102,10 @@ impl App {
             store_key: StoreKey::Unprotected,
             publishing: Publishing::Alone,
         })
-        .await?;
+        .await;
+        trust_copies(false);
+        let machine = machine?;
+        self.is_image = false;
         self.machine = Some(machine.clone());
         Ok(machine)
     }
@@ -122,11 +130,16 @@ impl App {
         Ok(())
     }
 
-    /// Puts the copy in the directory's place; tells whether there was one.
-    pub(super) fn restore(&mut self, tick: u64) -> Result<bool, Violation> {
+    /// Puts the copy in the directory's place, or its content into the same files; tells whether there was
+    /// a copy.
+    pub(super) fn restore(&mut self, in_place: bool, tick: u64) -> Result<bool, Violation> {
         let Some(copy) = self.copy.clone() else { return Ok(false) };
         self.die();
-        copies::remove(&self.directory)?;
+        if in_place {
+            copies::remove_log(&self.directory)?;
+        } else {
+            copies::remove(&self.directory)?;
+        }
         copies::copy(&copy.directory, &self.directory)?;
         self.kept = copy.kept;
         self.forgotten.push((copy.tick, tick));

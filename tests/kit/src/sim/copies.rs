@@ -24,3 +24,15 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<(), Violation> {
 pub(super) fn remove(directory: &Path) -> Result<(), Violation> {
     fs::remove_dir_all(directory).map_err(Violation::simulator)
 }
+
+/// Deletes what belongs to a database's present content, but not the database.
+pub(super) fn remove_log(directory: &Path) -> Result<(), Violation> {
+    for entry in fs::read_dir(directory).map_err(Violation::simulator)? {
+        let path = entry.map_err(Violation::simulator)?.path();
+        let name = path.to_string_lossy();
+        if name.ends_with("-wal") || name.ends_with("-shm") {
+            fs::remove_file(&path).map_err(Violation::simulator)?;
+        }
+    }
+    Ok(())
+}

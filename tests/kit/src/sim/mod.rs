@@ -15,6 +15,7 @@ mod dice;
 pub mod farm;
 mod images;
 mod ledger;
+pub mod loud;
 mod reading;
 mod report;
 mod run;

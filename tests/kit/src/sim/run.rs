@@ -14,6 +14,7 @@ use super::{
     dice::Dice,
     images::Images,
     ledger::Ledger,
+    loud,
     report::Figures,
     schedule::{Schedule, Trouble},
     violation::{Invariant, Violation},
@@ -126,7 +127,9 @@ impl Run {
 
     /// Adds a line to the trace.
     pub(super) fn note(&mut self, line: impl fmt::Display) {
-        self.trace.push(format!("{:>9} {line}", self.world.now_ms - self.began_ms));
+        let line = format!("{:>9} {line}", self.world.now_ms - self.began_ms);
+        loud::say(&line);
+        self.trace.push(line);
     }
 
     /// Counts something worth a look.

@@ -46,8 +46,8 @@ pub enum Action {
     LosePlace { device: u8, begins_anew: bool },
     /// A device's directory is copied.
     Copy { device: u8 },
-    /// The copy is put back in its place.
-    Restore { device: u8 },
+    /// The copy is put back: as other files, or into the same ones, as when a whole system is set back.
+    Restore { device: u8, in_place: bool },
     /// A device's directory is lost: its user logs in as a new device and logs the old one out.
     LoseStore { device: u8 },
     /// What waits for a device in its inbox, and the next Welcome for it, are lost.
@@ -301,10 +301,12 @@ impl Profile {
         if losses {
             let lose_place = (device(), any::<bool>())
                 .prop_map(|(device, begins_anew)| LosePlace { device, begins_anew });
+            let restore = (device(), any::<bool>())
+                .prop_map(|(device, in_place)| Restore { device, in_place });
             actions.extend([
                 (2, lose_place.boxed()),
                 (2, device().prop_map(|device| Copy { device }).boxed()),
-                (2, device().prop_map(|device| Restore { device }).boxed()),
+                (2, restore.boxed()),
                 (1, device().prop_map(|device| LoseStore { device }).boxed()),
                 (2, device().prop_map(|device| LoseWelcomes { device }).boxed()),
             ]);
