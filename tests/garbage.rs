@@ -191,7 +191,10 @@ async fn a_value_that_the_media_repository_does_not_have_holds_up_nothing() {
     let homeserver = Homeserver::embedded().unwrap();
     let recorded = recorded(&homeserver).await;
     let handle = recorded.alice.room(&recorded.room).await.unwrap();
-    for event in recorded.events.iter().filter(|event| event["type"] == "m.room.encrypted") {
+    let commits = recorded.events.iter().filter(|event| event["content"]["resolves"].is_array());
+    let mut seen = 0;
+    for event in commits {
+        seen += 1;
         let mut large = event.clone();
         large["event_id"] = json!("$large:example.org");
         large["content"]["ciphertext"] =
@@ -207,6 +210,7 @@ async fn a_value_that_the_media_repository_does_not_have_holds_up_nothing() {
         let download = "/_matrix/client/v1/media/download/example.org/abc";
         assert!(requests.iter().any(|request| request.path == download), "{requests:?}");
     }
+    assert!(seen > 0);
     works(&recorded).await;
 }
 

@@ -4,80 +4,11 @@
 use matrix_mls::{DeviceTrust, EventOutcome, MlsError, RoomSettings, Update, UpdateObserver};
 use matrix_mls_kit::{
     Client, Homeserver, Http,
-    peer::{ALGORITHM, Peer, base64, from_base64},
+    other::{Other, join_path},
+    peer::{Peer, from_base64},
 };
 use openmls::prelude::Capabilities;
 use serde_json::{Value, json};
-
-/// A plain-OpenMLS device with an account.
-struct Other {
-    peer: Peer,
-    http: Http,
-}
-
-impl Other {
-    /// Registers, publishes device keys and one key package.
-    async fn register(homeserver: &Homeserver, username: &str) -> Self {
-        let http = Http::new(homeserver.base_url(), username).unwrap();
-        let request = json!({
-            "username": username, "password": "p", "device_id": "OTHER",
-            "auth": { "type": "m.login.dummy" },
-        });
-        let answer = http.post("/_matrix/client/v3/register", request).await.unwrap();
-        let http = http.with_token(answer["access_token"].as_str().unwrap());
-        let peer = Peer::new(answer["user_id"].as_str().unwrap(), "OTHER");
-        let (id, package) = peer.published_key_package();
-        let upload = json!({ "device_keys": peer.device_keys(), "one_time_keys": { id: package } });
-        http.post("/_matrix/client/v3/keys/upload", upload).await.unwrap();
-        Self { peer, http }
-    }
-
-    /// Joins the group by the Welcome that its sync brings; the commit's event id.
-    async fn join_by_welcome(&mut self) -> String {
-        let sync = self.http.get("/_matrix/client/v3/sync?timeout=0").await.unwrap();
-        let content = &sync["to_device"]["events"][0]["content"];
-        self.peer.join(&from_base64(content["ciphertext"].as_str().unwrap()));
-        content["commit_event"].as_str().unwrap().to_owned()
-    }
-
-    async fn send(&self, room: &str, content: Value) -> String {
-        let number = rand_number();
-        let path =
-            format!("/_matrix/client/v3/rooms/{}/send/m.room.encrypted/{number}", escape(room));
-        let answer = self.http.put(&path, content).await.unwrap();
-        answer["event_id"].as_str().unwrap().to_owned()
-    }
-
-    fn name(&self) -> Value {
-        json!([self.peer.user, self.peer.device])
-    }
-
-    /// The content of a message that says this, in an epoch that somebody made.
-    fn message(&mut self, plaintext: &[u8], creator: &Value, commit_event: &str) -> Value {
-        json!({
-            "algorithm": ALGORITHM, "ciphertext": base64(&self.peer.seal(plaintext)),
-            "epoch_creator": creator, "commit_event": commit_event,
-        })
-    }
-
-    /// The content of a commit on an epoch that somebody made.
-    fn commit(&self, commit: &[u8], creator: &Value, commit_event: &str) -> Value {
-        json!({
-            "algorithm": ALGORITHM, "ciphertext": base64(commit), "epoch_creator": creator,
-            "sender": self.name(), "resolves": [], "commit_event": commit_event,
-            "public_group_state": "AAAA",
-        })
-    }
-}
-
-fn rand_number() -> u64 {
-    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
-}
-
-fn escape(id: &str) -> String {
-    id.replace('!', "%21").replace(':', "%3A").replace('$', "%24")
-}
 
 /// Alice with the library and the other without, in one group that Alice made.
 async fn group(homeserver: &Homeserver) -> (Client, Other, String, String) {
@@ -86,8 +17,7 @@ async fn group(homeserver: &Homeserver) -> (Client, Other, String, String) {
     let mut other = Other::register(homeserver, "other").await;
     let request = json!({ "preset": "private_chat", "invite": [other.peer.user] });
     let room = alice.create_room_from(request).await.unwrap();
-    let join = format!("/_matrix/client/v3/rooms/{}/join", escape(&room));
-    other.http.post(&join, json!({})).await.unwrap();
+    other.http.post(&join_path(&room), json!({})).await.unwrap();
     alice.settle().await.unwrap();
     alice.room(&room).await.unwrap().enable(RoomSettings::default()).await.unwrap();
     alice.settle().await.unwrap();
@@ -298,9 +228,7 @@ async fn devices_that_cannot_take_part_are_reported_and_do_not_hold_up_the_room(
         }
         http.post("/_matrix/client/v3/keys/upload", json!({ "device_keys": keys })).await.unwrap();
         alice.invite(&room, &user).await.unwrap();
-        http.post(&format!("/_matrix/client/v3/rooms/{}/join", escape(&room)), json!({}))
-            .await
-            .unwrap();
+        http.post(&join_path(&room), json!({})).await.unwrap();
         people.push(user);
     }
     alice.settle().await.unwrap();

@@ -8,14 +8,15 @@
 //! such a branch ranks among one's own epochs by the same rule.
 //!
 //! What stands here is a claim of whoever sent it. It is verified when it is joined by (`external`), and
-//! forgotten when that fails.
+//! forgotten when that fails. A commit that did not apply here is most likely one that applies nowhere,
+//! whatever its public group state says; it counts only once another user has been seen to go on with it.
 
 use openmls::{
     framing::MlsMessageBodyIn,
     messages::group_info::VerifiableGroupInfo,
     prelude::{OpenMlsSignaturePublicKey, Verifiable as _},
 };
-use ruma::{EventId, OwnedEventId, RoomId};
+use ruma::{EventId, OwnedEventId, RoomId, UserId};
 use serde::{Deserialize, Serialize};
 
 use super::{EpochId, Turn, graph::Rank, turn::parse_mls};
@@ -39,6 +40,9 @@ pub(crate) struct ForeignEpoch {
     pub(crate) commit_event: OwnedEventId,
     pub(crate) creator: DeviceName,
     info: Payload,
+    /// Nobody but its maker has been seen to go on with it.
+    #[serde(default)]
+    unconfirmed: bool,
     pub(crate) tree: Option<MediaReference>,
 }
 
@@ -84,6 +88,7 @@ impl ForeignEpoch {
             commit_event: event.to_owned(),
             creator: content.sender.clone(),
             info: content.public_group_state.clone(),
+            unconfirmed: false,
             tree: content.ratchet_tree.clone(),
         })
     }
@@ -119,8 +124,44 @@ pub(crate) fn best(
     room: &RoomId,
     head: Option<&Rank>,
 ) -> Result<Option<ForeignEpoch>, MlsError> {
-    let best = list(turn.tx, room)?.into_iter().next();
+    let best = list(turn.tx, room)?.into_iter().find(|epoch| !epoch.unconfirmed);
     Ok(best.filter(|best| head.is_none_or(|head| best.rank() < *head)))
+}
+
+impl ForeignEpoch {
+    /// It does not count until somebody confirms it.
+    pub(crate) fn unconfirmed(self) -> Self {
+        Self { unconfirmed: true, ..self }
+    }
+}
+
+/// The maker of the unconfirmed epoch that a commit's event leads to.
+pub(crate) fn unconfirmed_maker(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    commit_event: &str,
+) -> Result<Option<DeviceName>, MlsError> {
+    Ok(list(turn.tx, room)?
+        .into_iter()
+        .find(|epoch| epoch.unconfirmed && epoch.commit_event == commit_event)
+        .map(|epoch| epoch.creator))
+}
+
+/// A user was seen to go on with a commit; tells whether that makes it count now.
+pub(crate) fn confirm(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    commit_event: &str,
+    user: &UserId,
+) -> Result<bool, MlsError> {
+    for mut epoch in list(turn.tx, room)? {
+        if epoch.unconfirmed && epoch.commit_event == commit_event && epoch.creator.0 != user {
+            epoch.unconfirmed = false;
+            FOREIGN.put(turn.tx, room.as_bytes(), epoch.id.as_bytes(), &epoch)?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Keeps one, if it comes before the head and is among the best; tells whether it does the former.
@@ -133,7 +174,10 @@ pub(crate) fn note(
     if head.is_some_and(|head| *head <= epoch.rank()) {
         return Ok(false);
     }
-    FOREIGN.put(turn.tx, room.as_bytes(), epoch.id.as_bytes(), &epoch)?;
+    let known = FOREIGN.get(turn.tx, room.as_bytes(), epoch.id.as_bytes())?;
+    if known.is_none_or(|known| known.unconfirmed) {
+        FOREIGN.put(turn.tx, room.as_bytes(), epoch.id.as_bytes(), &epoch)?;
+    }
     for surplus in list(turn.tx, room)?.into_iter().skip(MOST) {
         FOREIGN.delete(turn.tx, room.as_bytes(), surplus.id.as_bytes())?;
     }

@@ -8,7 +8,7 @@
 //! ever.
 
 use ruma::{
-    OwnedRoomId, RoomId, UInt,
+    OwnedRoomId, RoomId, UInt, UserId,
     api::client::{filter::RoomEventFilter, message::get_message_events},
 };
 use serde::{Deserialize, Serialize};
@@ -172,6 +172,19 @@ pub(crate) fn news(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
         healing.media_tries = 0;
         healing.not_before_ms = turn.now_ms.saturating_add(wait);
         rooms::put(turn.tx, &room)?;
+    }
+    Ok(())
+}
+
+/// A user was seen to go on with a commit that did not apply here.
+pub(crate) fn confirmed(
+    turn: &Turn<'_>,
+    room_id: &RoomId,
+    commit_event: &str,
+    user: &UserId,
+) -> Result<(), MlsError> {
+    if foreign::confirm(turn, room_id, commit_event, user)? {
+        head_changed(turn, room_id)?;
     }
     Ok(())
 }

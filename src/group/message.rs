@@ -255,6 +255,9 @@ fn open(
     })
 }
 
+/// The code of the error for an epoch from before this device was in the group.
+pub(super) const BEFORE_JOINING: &str = "before_joining";
+
 /// The error for a message whose epoch is not known.
 pub(crate) fn unknown_epoch(
     tx: &Tx<'_>,
@@ -264,7 +267,7 @@ pub(crate) fn unknown_epoch(
     let first = graph::first_number(tx, room_id)?;
     Ok(match first {
         Some(first) if number < first => MlsError::rejected(
-            "before_joining",
+            BEFORE_JOINING,
             format!("epoch {number} is from before this device was in the group"),
         ),
         _ => MlsError::unknown_epoch(number),

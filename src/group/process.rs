@@ -80,7 +80,7 @@ pub(crate) fn process(
         if room.gone {
             return Err(MlsError::not_in_group(room_id));
         }
-        ahead(turn, &room, event, content)?;
+        ahead(turn, &room, event, content, Trust::Whole)?;
         return Ok(Processed::TooEarly(MlsError::awaited(
             "no_group_yet",
             "this device is not in the room's group yet",
@@ -88,12 +88,28 @@ pub(crate) fn process(
     }
     match turn.part(|| others(turn, &room, event, sender, content)) {
         Err(error) if [BAD_COMMIT, media::BAD_MEDIA].contains(&error.code()) => {
-            // Others may have been able to apply it: its committer, or a server, may have wronged this
-            // device alone.
-            not_followed(turn, &room, event, content, error.reason())
+            // Most likely it applies nowhere. If others go on with it, its committer or a server has
+            // wronged this device alone. Where there are no others, that cannot be told.
+            let alone = rooms::users(turn.tx, &room)?.len() <= 2;
+            let trust = if alone { Trust::Whole } else { Trust::UntilConfirmed };
+            not_followed(turn, &room, event, content, error.reason(), trust)
+        }
+        Err(error) if error.code() == message::BEFORE_JOINING => {
+            // In the past that is no news; on a branch that began before and won, it is.
+            match ahead(turn, &room, event, content, Trust::Whole)? {
+                true => not_followed(turn, &room, event, content, error.reason(), Trust::Whole),
+                false => Err(error),
+            }
         }
         result => result,
     }
+}
+
+/// How far the public group state of a commit that is not followed is believed to be where others are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    Whole,
+    UntilConfirmed,
 }
 
 /// Somebody's announcement of a group. In the room's own past it is no news: whoever joined later finds
@@ -108,7 +124,7 @@ fn announced(
         room.others_group = true;
         rooms::put(turn.tx, &room)?;
     }
-    ahead(turn, &room, event, content)?;
+    ahead(turn, &room, event, content, Trust::Whole)?;
     Ok(Processed::Announced)
 }
 
@@ -119,8 +135,10 @@ fn ahead(
     room: &RoomRecord,
     event: &EventId,
     content: &CommitContent,
+    trust: Trust,
 ) -> Result<bool, MlsError> {
     let epoch = match ForeignEpoch::read(turn, &room.room_id, event, content) {
+        Ok(epoch) if trust == Trust::UntilConfirmed => epoch.unconfirmed(),
         Ok(epoch) => epoch,
         Err(error) => {
             tracing::info!(room = %room.room_id, %error, "no public group state to join by");
@@ -129,6 +147,9 @@ fn ahead(
     };
     let head = heal::head_rank(turn, room)?;
     let ahead = foreign::note(turn, &room.room_id, epoch, head.as_ref())?;
+    if trust == Trust::UntilConfirmed {
+        return Ok(ahead);
+    }
     if ahead && room.head.is_some() {
         heal::need(turn, &room.room_id, heal::Reason::Outrun)?;
     }
@@ -145,11 +166,13 @@ fn not_followed(
     event: &EventId,
     content: &CommitContent,
     reason: &str,
+    trust: Trust,
 ) -> Result<Processed, MlsError> {
     fetch::give_up(turn, &room.room_id, event.as_str())?;
-    let what = match ahead(turn, room, event, content)? {
-        true => "it comes before the room's head: this device joins it",
-        false => "the room goes on without it",
+    let what = match (ahead(turn, room, event, content, trust)?, trust) {
+        (true, Trust::Whole) => "it comes before the room's head: this device joins it",
+        (true, Trust::UntilConfirmed) => "if others go on with it, this device joins it",
+        (false, _) => "the room goes on without it",
     };
     Ok(Processed::NotFollowed(MlsError::forked(format!("{reason}; {what}"))))
 }
@@ -219,7 +242,13 @@ fn others(
     }
     let base = match base_of(turn, room, content, message.epoch().as_u64())? {
         Base::Kept(base) => *base,
-        Base::Unreachable(reason) => return not_followed(turn, room, event, content, reason),
+        Base::Unreachable(reason) => {
+            // Whoever goes on with what nobody else took is as alone as before.
+            let maker = foreign::unconfirmed_maker(turn, room_id, &content.commit_event)?;
+            let same = maker.is_some_and(|maker| maker.0 == sender);
+            let trust = if same { Trust::UntilConfirmed } else { Trust::Whole };
+            return not_followed(turn, room, event, content, reason, trust);
+        }
     };
 
     let namespace = turn.tx.new_namespace()?;
@@ -257,7 +286,7 @@ fn others(
     if staged.self_removed() {
         turn.tx.delete_namespace(namespace)?;
         fetch::give_up(turn, room_id, event.as_str())?;
-        if !ahead(turn, room, event, content)? {
+        if !ahead(turn, room, event, content, Trust::Whole)? {
             let reason = "it removes this device, on a branch that the room goes on without";
             return Ok(Processed::NotFollowed(MlsError::forked(reason)));
         }

@@ -183,6 +183,7 @@ fn waits_for_something(
     let base: Option<BaseOnly> = parse(event.content.get(), "the content").ok();
     let hopeless = match (&error, base) {
         (MlsError::UnknownEpoch { .. }, Some(base)) if !media::is_awaited(&error) => {
+            heal::confirmed(turn, room_id, &base.commit_event, &event.sender)?;
             fetch::is_hopeless(turn, room_id, &base.commit_event)?
         }
         _ => false,

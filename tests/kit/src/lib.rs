@@ -17,6 +17,7 @@ pub mod graph;
 mod homeserver;
 mod http;
 pub mod languages;
+pub mod other;
 pub mod peer;
 pub mod process;
 pub mod sim;
