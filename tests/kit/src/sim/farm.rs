@@ -27,12 +27,14 @@ pub struct Job {
     pub schedules: u64,
     /// Every how-manieth of them, for a worker.
     pub stride: u64,
+    /// How long each failing schedule is made shorter for, in seconds.
+    pub patience_s: u64,
+    /// After so many failures a worker stops looking for more.
+    pub most_findings: u64,
 }
 
 /// What starts a line of a worker's.
 const MARK: &str = "@sim ";
-/// After so many failures a worker stops looking for more.
-const MOST_FINDINGS: usize = 3;
 
 /// How often a line of progress is written.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -60,10 +62,16 @@ pub struct Harvest {
     pub took: Duration,
 }
 
-/// Runs a job on all cores. `worker` makes the command that starts this program as a worker.
-pub fn run(job: &Job, progress: bool, worker: impl Fn() -> Command) -> io::Result<Harvest> {
+/// Runs a job in so many processes, or one for each core. `worker` makes the command that starts this program as a worker.
+pub fn run(
+    job: &Job,
+    jobs: Option<u64>,
+    progress: bool,
+    worker: impl Fn() -> Command,
+) -> io::Result<Harvest> {
     let began = Instant::now();
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let cores = jobs.unwrap_or(cores);
     let (sender, lines) = mpsc::channel();
     let mut workers = Vec::new();
     for number in 0..cores.min(job.schedules) {
@@ -92,7 +100,11 @@ pub fn run(job: &Job, progress: bool, worker: impl Fn() -> Command) -> io::Resul
     for line in lines {
         match serde_json::from_str(&line) {
             Ok(Line::Done { figures, counts }) => harvest.report.add(figures, &counts),
-            Ok(Line::Found(finding)) => harvest.findings.push(*finding),
+            Ok(Line::Found(finding)) => {
+                // Now, and not only at the end of the night.
+                eprintln!("{finding}");
+                harvest.findings.push(*finding);
+            }
             Ok(Line::Broken(reason)) => harvest.broken.push(reason),
             Err(error) => harvest.broken.push(format!("a worker says `{line}`: {error}")),
         }
@@ -131,14 +143,16 @@ fn work_on(job: &str) -> Result<(), String> {
     let mut findings = 0;
     for number in 0..job.schedules {
         let seed = job.seed + number * job.stride;
-        let Some(profile) = job.profile(seed) else { return Ok(()) };
+        let profile = job.profile(seed);
         let outcome = search.seed(profile, seed);
         if outcome.violation.is_none() {
             say(&Line::Done { figures: outcome.figures, counts: outcome.counts });
-        } else if let Some(finding) = search.shrink(profile, seed, outcome) {
+        } else if let Some(finding) =
+            search.shrink(profile, seed, outcome, Duration::from_secs(job.patience_s))
+        {
             say(&Line::Found(Box::new(finding)));
             findings += 1;
-            if findings == MOST_FINDINGS {
+            if findings >= job.most_findings {
                 break;
             }
         }
@@ -147,11 +161,31 @@ fn work_on(job: &str) -> Result<(), String> {
 }
 
 impl Job {
+    /// So many schedules of all kinds.
+    pub fn new(schedules: u64) -> Self {
+        Self {
+            profiles: Profile::ALL.to_vec(),
+            seed: 1,
+            schedules,
+            stride: 1,
+            patience_s: 90,
+            most_findings: 3,
+        }
+    }
+
     /// What the schedule of a seed is drawn from.
-    fn profile(&self, seed: u64) -> Option<Profile> {
+    pub fn profile(&self, seed: u64) -> Profile {
         // Not by the lowest bit, which tells the workers apart.
         let number = super::dice::mix(seed) as usize;
-        self.profiles.get(number % self.profiles.len().max(1)).copied()
+        let chosen = self.profiles.get(number % self.profiles.len().max(1));
+        chosen.copied().unwrap_or(Profile::Calm)
+    }
+}
+
+impl Harvest {
+    /// Whether all schedules hold, and all were run.
+    pub fn holds(&self) -> bool {
+        self.findings.is_empty() && self.broken.is_empty()
     }
 }
 

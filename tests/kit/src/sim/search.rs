@@ -13,9 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Outcome, Profile, Schedule, Step, Violation, dice::mix, images::Images, run::run};
 
-/// How long a failing schedule is made shorter for.
-const PATIENCE: Duration = Duration::from_secs(90);
-
 /// A schedule that breaks an invariant.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Finding {
@@ -35,14 +32,11 @@ impl fmt::Display for Finding {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { profile, seed, violation, schedule, trace } = self;
         writeln!(formatter, "seed {seed} ({profile:?}) breaks {violation}")?;
-        writeln!(
-            formatter,
-            "again: MATRIX_MLS_SEED={profile:?}:{seed} cargo test --test simulator -- --nocapture"
-        )?;
+        writeln!(formatter, "again: cargo xtask simulate --only {profile:?} --again {seed}")?;
         for line in trace {
             writeln!(formatter, "  {line}")?;
         }
-        writeln!(formatter, "the schedule, for tests/simulator.jsonl:")?;
+        writeln!(formatter, "the schedule:")?;
         writeln!(formatter, "{}", serde_json::to_string(schedule).unwrap_or_default())
     }
 }
@@ -75,11 +69,17 @@ impl Search {
     }
 
     /// Makes the failing schedule of a seed as short as patience allows.
-    pub fn shrink(&mut self, profile: Profile, seed: u64, first: Outcome) -> Option<Finding> {
+    pub fn shrink(
+        &mut self,
+        profile: Profile,
+        seed: u64,
+        first: Outcome,
+        patience: Duration,
+    ) -> Option<Finding> {
         let violation = first.violation?;
         let (schedule, trace) = (draw(profile, seed), first.trace);
         let mut finding = Finding { profile, seed, violation, schedule, trace };
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + patience;
         let mut chunk = finding.schedule.steps.len().div_ceil(2);
         while chunk > 0 && Instant::now() < until {
             let removed = self.without(&mut finding, chunk, until);
