@@ -2,7 +2,10 @@
 //! said on any is read. And what comes in another order than it was sent.
 
 use matrix_mls::{EventOutcome, MlsError, RoomSettings, SendPlan};
-use matrix_mls_kit::{Client, Homeserver};
+use matrix_mls_kit::{
+    Client, Homeserver,
+    together::{head, quiet},
+};
 
 async fn group(homeserver: &Homeserver) -> (Client, Client, String) {
     let alice = Client::register(homeserver, "alice", "PHONE").await.unwrap();
@@ -21,11 +24,6 @@ async fn group(homeserver: &Homeserver) -> (Client, Client, String) {
     (alice, bob, room)
 }
 
-async fn head(client: &Client, room: &str) -> String {
-    let epochs = client.room(room).await.unwrap().epochs().await.unwrap();
-    epochs.into_iter().find(|epoch| epoch.is_head).unwrap().id
-}
-
 /// What became of the events of a sync, those that count.
 async fn outcomes(client: &Client) -> Vec<EventOutcome> {
     let summary = client.sync().await.unwrap().summary;
@@ -35,15 +33,6 @@ async fn outcomes(client: &Client) -> Vec<EventOutcome> {
 
 async fn commits(client: &Client, room: &str) -> usize {
     client.room(room).await.unwrap().epochs().await.unwrap().len()
-}
-
-/// Has everybody see everything.
-async fn quiet(clients: &[&Client]) {
-    for _ in 0..3 {
-        for client in clients {
-            client.settle().await.unwrap();
-        }
-    }
 }
 
 #[tokio::test]

@@ -2,53 +2,10 @@
 //! nobody else took, or with an older copy of their own store. All end in a working room.
 
 use matrix_mls::{MlsError, RoomSettings, Update, UpdateObserver};
-use matrix_mls_kit::{Client, Homeserver, ReadEvent};
-
-/// Has everybody see everything.
-async fn quiet(clients: &[&Client]) {
-    for _ in 0..4 {
-        for client in clients {
-            client.settle().await.unwrap();
-        }
-    }
-}
-
-async fn head(client: &Client, room: &str) -> String {
-    let epochs = client.room(room).await.unwrap().epochs().await.unwrap();
-    epochs.into_iter().find(|epoch| epoch.is_head).unwrap().id
-}
-
-async fn texts(client: &Client, room: &str) -> Vec<String> {
-    client.read(room).await.unwrap().iter().filter_map(ReadEvent::text).collect()
-}
-
-async fn pair(homeserver: &Homeserver) -> (Client, Client, String) {
-    let alice = Client::register(homeserver, "alice", "PHONE").await.unwrap();
-    let bob = Client::register(homeserver, "bob", "PHONE").await.unwrap();
-    quiet(&[&alice, &bob]).await;
-    let room = alice.create_group(&[&bob], RoomSettings::default()).await.unwrap();
-    alice.send_text(&room, "first").await.unwrap();
-    quiet(&[&alice, &bob]).await;
-    (alice, bob, room)
-}
-
-/// Everybody says something, and everybody reads it.
-async fn works(clients: &[&Client], room: &str) {
-    for client in clients {
-        let text = format!("{} is here", client.name());
-        client.send_text(room, &text).await.unwrap();
-        quiet(clients).await;
-        for other in clients {
-            let read = texts(other, room).await;
-            assert!(read.contains(&text), "{} does not read {text}: {read:?}", other.name());
-        }
-    }
-    let mut heads = Vec::new();
-    for client in clients {
-        heads.push(head(client, room).await);
-    }
-    assert!(heads.windows(2).all(|two| two[0] == two[1]), "{heads:?}");
-}
+use matrix_mls_kit::{
+    Client, Homeserver,
+    together::{all_talk, head, pair, quiet, texts},
+};
 
 #[tokio::test]
 async fn a_new_device_joins_with_nobody_online() {
@@ -71,7 +28,7 @@ async fn a_new_device_joins_with_nobody_online() {
         assert_eq!((head.members, &*head.creator_device_id), (3, "LAPTOP"));
     }
     assert!(!texts(&laptop, &room).await.contains(&"first".to_owned()));
-    works(&[&alice, &bob, &laptop], &room).await;
+    all_talk(&[&alice, &bob, &laptop], &room).await;
 }
 
 #[tokio::test]
@@ -90,7 +47,7 @@ async fn whoever_wants_to_send_before_anybody_has_added_it_joins_by_itself() {
     for client in [&alice, &bob] {
         assert!(texts(client, &room).await.contains(&"hello".to_owned()));
     }
-    works(&[&alice, &bob, &carol], &room).await;
+    all_talk(&[&alice, &bob, &carol], &room).await;
 }
 
 #[tokio::test]
@@ -177,7 +134,7 @@ async fn restored(commits: bool) {
     assert!(matches!(error, MlsError::NotReady { .. }), "{error}");
     bob.send_text(&room, "restored").await.unwrap();
     quiet(&[&alice, &bob]).await;
-    works(&[&alice, &bob], &room).await;
+    all_talk(&[&alice, &bob], &room).await;
     let restored = texts(&alice, &room).await;
     assert_eq!(restored.iter().filter(|text| text.starts_with("after the backup")).count(), 40);
     let heard = heard.0.lock().unwrap().clone();
@@ -219,6 +176,6 @@ async fn a_branch_that_nobody_else_took_is_left_for_that_of_the_others() {
         alice.send_text(&room, &format!("alice's branch {number}")).await.unwrap();
     }
     quiet(&[&bob, &alice, &carol]).await;
-    works(&[&alice, &bob, &carol], &room).await;
+    all_talk(&[&alice, &bob, &carol], &room).await;
     assert!(texts(&bob, &room).await.contains(&"carol's branch".to_owned()));
 }

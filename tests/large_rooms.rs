@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use matrix_mls::{EventOutcome, MlsError, RoomSettings};
-use matrix_mls_kit::{Client, Homeserver, ReadEvent, Target, crowd};
+use matrix_mls_kit::{Client, Homeserver, Target, crowd, together::texts};
 use serde_json::Value;
 
 /// A room of Alice's in which many devices are, and Bob's phone.
@@ -31,10 +31,6 @@ async fn large(
 async fn commits(client: &Client, room: &str) -> Vec<Value> {
     let events = client.history(room).await.unwrap();
     events.into_iter().filter(|e| e["content"].get("public_group_state").is_some()).collect()
-}
-
-async fn texts(client: &Client, room: &str) -> Vec<String> {
-    client.read(room).await.unwrap().iter().filter_map(ReadEvent::text).collect()
 }
 
 async fn whole_life(homeserver: &Homeserver, devices: usize) {

@@ -81,7 +81,7 @@ pub(crate) fn go_on(turn: &Turn<'_>, readers: &Readers) -> Result<(), MlsError> 
         loop {
             let mut moved = false;
             for (id, event) in waiting::list(turn, &room_id)? {
-                if !is_commit(&event.json) {
+                if !is_commit_json(&event.json) {
                     continue;
                 }
                 let outcome = receive_one(turn, readers, &room_id, &event.json)?;
@@ -102,10 +102,14 @@ pub(crate) fn go_on(turn: &Turn<'_>, readers: &Readers) -> Result<(), MlsError> 
     Ok(())
 }
 
-fn is_commit(json: &str) -> bool {
-    parse::<RoomEvent>(json, "the event")
-        .and_then(|event| parse::<CommitMark>(event.content.get(), "the content"))
+/// Whether an event is a commit, and no message.
+pub(crate) fn is_commit(event: &RoomEvent) -> bool {
+    parse::<CommitMark>(event.content.get(), "the content")
         .is_ok_and(|mark| mark.public_group_state.is_some())
+}
+
+fn is_commit_json(json: &str) -> bool {
+    parse::<RoomEvent>(json, "the event").is_ok_and(|event| is_commit(&event))
 }
 
 /// Whoever is out of the Matrix room is out of its group. Looked at when all events are in: somebody who
@@ -163,7 +167,7 @@ fn receive_one(
         Err(error) => Outcome::Failed(error),
     };
     if let (Outcome::Failed(_), Some(id)) = (&outcome, &id)
-        && is_commit(json)
+        && is_commit_json(json)
     {
         fetch::give_up(turn, room_id, id)?;
     }

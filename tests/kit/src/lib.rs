@@ -23,6 +23,7 @@ pub mod process;
 pub mod sim;
 pub mod story;
 mod synapse;
+pub mod together;
 
 pub use client::{Client, ClientOptions, Driven, ReadEvent, Snapshot, Synced};
 pub use embedded::{Controls, EmbeddedServer, Fault, RateLimit, RequestRecord, Target};

@@ -1,0 +1,168 @@
+//! What a sync leaves out: commits are asked for by their event id, one after the other, and where the
+//! homeserver does not have one, or answers with something else, the device gets on by another way.
+
+use matrix_mls::{EventOutcome, MlsError, OutgoingRequest, RequestOutcome};
+use matrix_mls_kit::{
+    Client, Homeserver,
+    together::{all_talk, head, pair, quiet, texts},
+};
+use serde_json::{Value, json};
+
+/// Alice makes commits and says something after each, none of which Bob's sync brings; all her room's
+/// events, oldest first.
+async fn unseen(alice: &Client, room: &str, commits: usize) -> Vec<Value> {
+    for number in 0..commits {
+        alice.room(room).await.unwrap().rotate_keys().await.unwrap();
+        alice.send_text(room, &format!("after commit {number}")).await.unwrap();
+    }
+    alice.history(room).await.unwrap()
+}
+
+async fn outcome(client: &Client, room: &str, event: &Value) -> EventOutcome {
+    let handle = client.room(room).await.unwrap();
+    handle.receive_events(vec![event.to_string()]).await.unwrap().remove(0).outcome
+}
+
+/// The requests for single events.
+async fn fetches(client: &Client) -> Vec<OutgoingRequest> {
+    let requests = client.machine().unwrap().outgoing_requests().await.unwrap();
+    requests.into_iter().filter(|request| request.path.contains("/event/")).collect()
+}
+
+fn read(outcomes: impl IntoIterator<Item = EventOutcome>) -> Vec<String> {
+    outcomes
+        .into_iter()
+        .filter_map(|outcome| match outcome {
+            EventOutcome::Message { message } => Some(message.content),
+            _ => None,
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn commits_that_the_sync_left_out_are_fetched_one_by_one() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let (alice, bob, room) = pair(&homeserver).await;
+    let events = unseen(&alice, &room, 20).await;
+    let last = events.last().unwrap();
+    assert!(matches!(outcome(&bob, &room, last).await, EventOutcome::Waiting { .. }));
+    let mut asked = 0;
+    while let [fetch] = &*fetches(&bob).await {
+        asked += 1;
+        let id = fetch.id.clone();
+        bob.send_request(fetch).await.unwrap();
+        assert!(fetches(&bob).await.iter().all(|fetch| fetch.id != id), "answered once");
+    }
+    assert_eq!(asked, 20, "each commit once, and nothing that is known");
+    // What the app fed is told to it when it next feeds something.
+    let handle = bob.room(&room).await.unwrap();
+    let results = handle.receive_events(Vec::new()).await.unwrap();
+    let texts = read(results.into_iter().map(|result| result.outcome));
+    assert!(texts.len() == 1 && texts[0].contains("after commit 19"), "{texts:?}");
+    assert_eq!(head(&alice, &room).await, head(&bob, &room).await);
+    all_talk(&[&alice, &bob], &room).await;
+    assert_eq!(self::texts(&bob, &room).await.len(), 23);
+}
+
+#[tokio::test]
+async fn a_gap_is_closed_over_a_restart() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let (alice, mut bob, room) = pair(&homeserver).await;
+    let events = unseen(&alice, &room, 4).await;
+    assert!(matches!(
+        outcome(&bob, &room, events.last().unwrap()).await,
+        EventOutcome::Waiting { .. }
+    ));
+    for _ in 0..4 {
+        let [fetch] = &*fetches(&bob).await else { panic!("one at a time") };
+        bob.send_request(fetch).await.unwrap();
+        bob.crash().await.unwrap();
+    }
+    let handle = bob.room(&room).await.unwrap();
+    let results = handle.receive_events(Vec::new()).await.unwrap();
+    assert_eq!(read(results.into_iter().map(|result| result.outcome)).len(), 1);
+    assert_eq!(head(&alice, &room).await, head(&bob, &room).await);
+}
+
+#[tokio::test]
+async fn a_longer_gap_than_can_be_followed_is_jumped_over() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let (alice, bob, room) = pair(&homeserver).await;
+    let events = unseen(&alice, &room, 120).await;
+    outcome(&bob, &room, events.last().unwrap()).await;
+    let mut asked = 0;
+    while let Some(fetch) = fetches(&bob).await.first() {
+        asked += 1;
+        bob.send_request(fetch).await.unwrap();
+    }
+    assert!((90..=110).contains(&asked), "{asked}");
+    quiet(&[&alice, &bob]).await;
+    all_talk(&[&alice, &bob], &room).await;
+}
+
+/// What the homeserver answers instead of the commit that Bob lacks; he gets there by another way.
+async fn answered_with(status: u16, make: impl FnOnce(&Value, &[Value]) -> Value) {
+    let homeserver = Homeserver::embedded().unwrap();
+    let (alice, bob, room) = pair(&homeserver).await;
+    let events = unseen(&alice, &room, 2).await;
+    let is_commit = |event: &&Value| event["content"].get("public_group_state").is_some();
+    let commits: Vec<_> = events.iter().filter(is_commit).collect();
+    let [.., missing, newest] = &*commits else { panic!("two commits") };
+    assert!(matches!(outcome(&bob, &room, newest).await, EventOutcome::Waiting { .. }));
+    let [fetch] = &*fetches(&bob).await else { panic!("one request") };
+    let answer = make(missing, &events).to_string().into_bytes();
+    let machine = bob.machine().unwrap();
+    let done = machine.mark_request_as_sent(fetch.id.clone(), status, answer).await.unwrap();
+    assert!(!matches!(done, RequestOutcome::RetryLater { .. }), "{done:?}");
+    assert!(fetches(&bob).await.is_empty(), "it is not asked again");
+    let handle = bob.room(&room).await.unwrap();
+    let results = handle.receive_events(Vec::new()).await.unwrap();
+    let [EventOutcome::Failed { error }] =
+        &*results.into_iter().map(|result| result.outcome).collect::<Vec<_>>()
+    else {
+        panic!("the newest commit cannot be followed")
+    };
+    assert!(matches!(error, MlsError::Forked { .. }), "{error}");
+    // He looks for it in the room's history before he speaks, and joins anew if it is not there either.
+    bob.send_text(&room, "by another way").await.unwrap();
+    quiet(&[&alice, &bob]).await;
+    assert!(texts(&alice, &room).await.contains(&"by another way".to_owned()));
+    all_talk(&[&alice, &bob], &room).await;
+}
+
+#[tokio::test]
+async fn an_event_that_is_not_there_is_done_without() {
+    answered_with(404, |_, _| json!({ "errcode": "M_NOT_FOUND", "error": "Event not found." }))
+        .await;
+}
+
+#[tokio::test]
+async fn an_event_that_was_redacted_is_done_without() {
+    answered_with(200, |missing, _| {
+        let mut redacted = missing.clone();
+        redacted["content"] = json!({});
+        redacted
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn another_event_than_was_asked_for_does_not_count() {
+    answered_with(200, |_, events| events[0].clone()).await;
+}
+
+#[tokio::test]
+async fn an_event_with_another_ones_content_does_not_count() {
+    answered_with(200, |missing, events| {
+        let message = events.last().unwrap();
+        let mut swapped = missing.clone();
+        swapped["content"] = message["content"].clone();
+        swapped
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_event_does_not_count() {
+    answered_with(200, |_, _| json!(["what", "is", "this"])).await;
+}
