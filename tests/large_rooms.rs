@@ -19,10 +19,7 @@ async fn large(
     let crowd = crowd::register(homeserver, "crowd", devices - 2).await.unwrap();
     let room = alice.create_room(&[&bob]).await.unwrap();
     bob.join(&room).await.unwrap();
-    for device in crowd.iter().filter(|device| device.is_first_of_its_user()) {
-        alice.invite(&room, &device.peer.user).await.unwrap();
-        device.join_room(&room).await.unwrap();
-    }
+    crowd::enter_room(&alice, &room, &crowd).await.unwrap();
     alice.settle().await.unwrap();
     alice.room(&room).await.unwrap().enable(RoomSettings::default()).await.unwrap();
     (alice, bob, crowd, room)

@@ -6,7 +6,7 @@ use matrix_mls::{
     LogLevel, LogSink, MachineConfig, MlsError, MlsMachine, MlsReader, Publishing, RoomSettings,
     SendPlan, StoreKey, SyncChanges, Update, UpdateObserver, set_log_sink,
 };
-use matrix_mls_kit::{Client, Homeserver, giant::Giant};
+use matrix_mls_kit::{Client, Homeserver};
 use serde_json::{Value, json};
 
 fn config(directory: &Path, store_key: StoreKey) -> MachineConfig {
@@ -229,21 +229,6 @@ async fn a_call_that_is_given_up_leaves_the_store_sound() {
 async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> bool {
     std::future::poll_fn(|context| std::task::Poll::Ready(future.as_mut().poll(context).is_ready()))
         .await
-}
-
-#[tokio::test]
-async fn a_room_that_no_event_can_describe_is_refused_before_anything_is_sent() {
-    let directory = tempfile::tempdir().unwrap();
-    let giant = Giant::new(400, directory.path()).await;
-    // It can be talked in: others, whose clients can do more, have made it.
-    giant.room.encrypt("m.room.message".into(), "{}".into()).await.unwrap();
-    giant.room.rotate_keys().await.unwrap();
-    let error = giant.room.prepare_to_send().await.unwrap_err();
-    assert!(matches!(error, MlsError::TooLarge { .. }), "{error}");
-    // But for a key package in place of the one that joining took.
-    let requests = giant.machine.outgoing_requests().await.unwrap();
-    assert!(requests.iter().all(|request| request.path.ends_with("/keys/upload")));
-    assert_eq!(giant.room.members().await.unwrap().len(), 400);
 }
 
 #[tokio::test]

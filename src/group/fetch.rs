@@ -100,7 +100,7 @@ pub(crate) fn fetched(
             && event.event_type == "m.room.encrypted"
             && timeline::parse::<AlgorithmOnly>(event.content.get(), "the content")
                 .is_ok_and(|content| is_ours(&content.algorithm))
-            && timeline::is_commit(&event)
+            && timeline::is_commit(event)
     };
     let json = std::str::from_utf8(body).unwrap_or_default();
     match timeline::parse::<RoomEvent>(json, "the event") {

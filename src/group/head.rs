@@ -116,8 +116,8 @@ pub(crate) fn reselect(
     room.settled = None;
     // Keys that the app wanted renewed are renewed again where the branch on which they were has lost.
     if let Some(rotated) = room.rotated
-        && kept.iter().any(|epoch| epoch.id == rotated)
-        && !descends(best, rotated, &kept)
+        && let Some(rotated) = kept.iter().find(|epoch| epoch.id == rotated)
+        && is_beside(turn, room_id, best, rotated)?
     {
         room.rotated = None;
         room.rotate = true;
@@ -139,16 +139,21 @@ pub(crate) fn reselect(
     prune(turn, rooms::get(turn.tx, room_id)?)
 }
 
-/// Whether an epoch descends from another, or is it, as far as kept epochs tell.
-fn descends(epoch: &EpochRecord, ancestor: EpochId, kept: &[EpochRecord]) -> bool {
-    let mut next = Some(epoch.id);
-    while let Some(id) = next {
-        if id == ancestor {
-            return true;
-        }
-        next = kept.iter().find(|epoch| epoch.id == id).and_then(|epoch| epoch.parent);
+/// Whether an epoch is on another branch than one before it. Where the way back ends, because this device
+/// joined anew, its keys are fresh as well, and nothing is lost.
+fn is_beside(
+    turn: &Turn<'_>,
+    room_id: &RoomId,
+    epoch: &EpochRecord,
+    earlier: &EpochRecord,
+) -> Result<bool, MlsError> {
+    let mut on = epoch.clone();
+    while on.number > earlier.number {
+        let Some(parent) = on.parent else { return Ok(false) };
+        let Some(parent) = graph::find(turn.tx, room_id, parent)? else { return Ok(false) };
+        on = parent;
     }
-    false
+    Ok(on.id != earlier.id)
 }
 
 fn tell(

@@ -27,6 +27,7 @@ usage: cargo xtask <command>
 
   test                                    everything: lints, and the tests of Rust, Kotlin and Swift
   demo [--homeserver embedded|synapse]    three people, five devices, one MLS room, told step by step
+       [--graph FILE.svg]                 and a picture of the room's epochs, forks and all
        [--clients kotlin,swift]           or: devices in these languages and Rust in one room
   bindings                                the Kotlin, the Swift, and the listing of the exported API
   android                                 the native libraries of the AAR (needs the NDK)
@@ -39,13 +40,13 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments.as_slice() {
         ["test"] => test::run(),
-        ["demo"] => demo("embedded"),
-        ["demo", "--homeserver", kind @ ("embedded" | "synapse")] => demo(kind),
         ["demo", "--clients", languages] => clients::demo(languages, "embedded"),
         ["demo", "--clients", languages, "--homeserver", kind @ ("embedded" | "synapse")]
         | ["demo", "--homeserver", kind @ ("embedded" | "synapse"), "--clients", languages] => {
             clients::demo(languages, kind)
         }
+        // The demo itself says what is wrong with the others.
+        ["demo", options @ ..] => demo(options),
         ["bindings"] => bindings::run(),
         ["android"] => android::run(),
         ["ios"] => ios::run(),
@@ -71,14 +72,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn demo(homeserver: &str) -> Result<(), Failure> {
+fn demo(options: &[&str]) -> Result<(), Failure> {
     let mut plan = Plan::new(2);
     let package = ["--release", "--locked", "-p", "matrix-mls-kit", "--bin", "demo"];
     plan.cargo(
         "building the demo (the first time: several minutes)",
         &[&["build"][..], &package].concat(),
     )?;
-    let run = [&["run", "--quiet"][..], &package, &["--", "--homeserver", homeserver]].concat();
+    let run = [&["run", "--quiet"][..], &package, &["--"], options].concat();
     plan.cargo("running the demo", &run)?;
     plan.finish("demo");
     Ok(())

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tls_codec::Deserialize as _;
 
 use crate::{
-    Homeserver, Http, KitError,
+    Client, Homeserver, Http, KitError,
     http::segment,
     peer::{ALGORITHM, Peer, from_base64},
 };
@@ -37,6 +37,15 @@ pub async fn register(
         crowd.push(enter(homeserver, &user, &device, first).await?);
     }
     Ok(crowd)
+}
+
+/// Has somebody invite all these devices' users to a room, and them join it.
+pub async fn enter_room(host: &Client, room_id: &str, crowd: &[Offline]) -> Result<(), KitError> {
+    for device in crowd.iter().filter(|device| device.is_first_of_its_user()) {
+        host.invite(room_id, &device.peer.user).await?;
+        device.join_room(room_id).await?;
+    }
+    Ok(())
 }
 
 async fn enter(

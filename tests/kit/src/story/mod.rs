@@ -4,6 +4,7 @@
 //! story with an error that says which step and what was seen instead.
 
 mod forks;
+mod large;
 mod lost;
 
 use std::time::Instant;
@@ -112,6 +113,7 @@ pub async fn tell(
     forks::cut_off(homeserver, tag, &mut cast, &room, listener).await?;
     lost::restored(&mut cast, &room, listener).await?;
     lost::everything(homeserver, tag, &mut cast, &room, listener).await?;
+    large::room(homeserver, tag, &cast, listener).await?;
     epochs(&cast.alice_phone, &room).await
 }
 
