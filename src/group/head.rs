@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use ruma::RoomId;
 
 use super::{
-    EpochId, EpochRecord, Status, Turn, graph, heal, outcome, policy,
+    EpochId, EpochRecord, Status, Turn, fetch, graph, heal, outcome, policy,
     rooms::{self, RoomRecord},
     timeline,
 };
@@ -55,6 +55,9 @@ pub(crate) fn enter(
     epoch.since_ms = turn.now_ms;
     epoch.behind = epoch.members.saturating_sub(1);
     graph::put(turn.tx, room_id, &epoch)?;
+    if let Some(event) = &epoch.commit_event {
+        fetch::take_back(turn, room_id, event.as_str())?;
+    }
     for resolved in &epoch.resolves {
         if let Some(mut resolved) = graph::find(turn.tx, room_id, *resolved)? {
             resolved.resolved = true;

@@ -228,6 +228,13 @@ pub(crate) fn track_members(tx: &Tx<'_>, room: &RoomRecord) -> Result<(), StoreE
     devices::track(tx, members.iter().map(|member| &*member.user_id))
 }
 
+/// The app's sync has begun anew: what changed in between was not told.
+pub(crate) fn doubt_members(tx: &Tx<'_>, room: &RoomId) -> Result<(), StoreError> {
+    let members = MEMBERS.list(tx, room.as_bytes())?;
+    devices::doubt(tx, members.iter().map(|member| &*member.user_id))?;
+    unsettle(tx, room)
+}
+
 /// Replaces the joined members of a room by these.
 pub(crate) fn set_members(
     tx: &Tx<'_>,

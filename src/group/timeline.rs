@@ -115,11 +115,12 @@ fn is_commit_json(json: &str) -> bool {
 /// Whoever is out of the Matrix room is out of its group. Looked at when all events are in: somebody who
 /// comes back finds the old leave in the timeline, behind the Welcome that let them in again.
 fn leave_with_the_room(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
-    if rooms::find(turn.tx, room_id)?.is_some_and(|room| room.own_user_left && room.head.is_some())
-    {
-        leave::evicted(turn, room_id)?;
+    match rooms::find(turn.tx, room_id)? {
+        Some(room) if room.own_user_left && room.head.is_some() => leave::evicted(turn, room_id),
+        // It was in no group, and must not join one either.
+        Some(room) if room.own_user_left && !room.gone => leave::give_up_membership(turn, room_id),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Tries what waits in a room, as long as that brings new epochs.
@@ -207,6 +208,11 @@ fn classify(
         ("m.room.create", Some("")) => {
             let content: CreateContent = parse(event.content.get(), "m.room.create")?;
             let mut room = rooms::get(turn.tx, room_id)?;
+            if room.create_event.is_some() && room.create_event == event.event_id {
+                // Only a sync that begins anew shows it again, and none of those says whose devices changed.
+                rooms::doubt_members(turn.tx, room_id)?;
+                room = rooms::get(turn.tx, room_id)?;
+            }
             room.create_event = event.event_id.clone();
             rooms::put(turn.tx, &room)?;
             set_algorithm(turn, room_id, content.encryption)
