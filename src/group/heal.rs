@@ -40,6 +40,8 @@ pub(crate) enum Reason {
     NoGroup,
     /// It was removed, and its user is in the room.
     Removed,
+    /// All that is known of the group came from one who has no place in the room.
+    Doubtful,
     /// The others went on with a branch that cannot be followed.
     Outrun,
     /// The store is older than what this device has sent: keys could be used twice.
@@ -51,6 +53,7 @@ impl Reason {
     pub(crate) fn describe(self) -> &'static str {
         match self {
             Self::NoGroup => "this device had no group",
+            Self::Doubtful => "this device was invited into the group by a stranger",
             Self::Removed => "this device had been removed from the group",
             Self::Outrun => "the others went on with a branch that this device could not follow",
             Self::OldCopy => "the store was an older copy of itself",
@@ -109,7 +112,7 @@ pub(crate) fn need(turn: &Turn<'_>, room_id: &RoomId, reason: Reason) -> Result<
         strangers: Strangers::NoneSeen,
         search: Search::NotYet,
     });
-    if reason == Reason::OldCopy {
+    if matches!(reason, Reason::OldCopy | Reason::Doubtful) {
         room.settled = None;
     }
     rooms::put(turn.tx, &room)?;
@@ -220,8 +223,13 @@ pub(crate) fn head_changed(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsE
     if foreign::best(turn, room_id, Some(&head))?.is_some() {
         return need(turn, room_id, Reason::Outrun);
     }
+    stop(turn, room_id, Reason::Outrun)
+}
+
+/// There is no longer this reason to join anew.
+pub(crate) fn stop(turn: &Turn<'_>, room_id: &RoomId, reason: Reason) -> Result<(), MlsError> {
     let mut room = rooms::get(turn.tx, room_id)?;
-    if room.healing.as_ref().is_some_and(|healing| healing.reason == Reason::Outrun) {
+    if room.healing.as_ref().is_some_and(|healing| healing.reason == reason) {
         room.healing = None;
         rooms::put(turn.tx, &room)?;
         ROOMS.delete(turn.tx, b"", room_id.as_bytes())?;
@@ -304,7 +312,7 @@ pub(crate) fn step(turn: &Turn<'_>, mut room: RoomRecord) -> Result<Step, MlsErr
     }
     // Its store is not to be trusted: its own head is as foreign as any.
     let head = match healing.reason {
-        Reason::OldCopy | Reason::NoGroup => None,
+        Reason::OldCopy | Reason::NoGroup | Reason::Doubtful => None,
         Reason::Removed | Reason::Outrun => head_rank(turn, &room)?,
     };
     while let Some(onto) = foreign::best(turn, &room_id, head.as_ref())? {

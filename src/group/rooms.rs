@@ -191,16 +191,16 @@ pub(crate) fn users(tx: &Tx<'_>, room: &RoomRecord) -> Result<BTreeSet<OwnedUser
         .collect())
 }
 
-/// Notes what a user is to a room; nothing means that the user left.
+/// Notes what a user is to a room, nothing meaning that the user left; tells whether that is news.
 pub(crate) fn set_membership(
     tx: &Tx<'_>,
     room: &RoomId,
     user: &UserId,
     membership: Option<Membership>,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let before = MEMBERS.get(tx, room.as_bytes(), user.as_bytes())?;
     if before.map(|member| member.membership) == membership {
-        return Ok(());
+        return Ok(false);
     }
     match membership {
         Some(membership) => {
@@ -219,7 +219,8 @@ pub(crate) fn set_membership(
             }
         }
     }
-    unsettle(tx, room)
+    unsettle(tx, room)?;
+    Ok(true)
 }
 
 /// The room has turned out to use MLS: its members' devices matter from now on.

@@ -293,7 +293,9 @@ fn member(
         "invite" => Some(Membership::Invited),
         _ => None,
     };
-    rooms::set_membership(turn.tx, room_id, &user, membership)?;
+    if rooms::set_membership(turn.tx, room_id, &user, membership)? && membership.is_some() {
+        head::explained(turn, room_id)?;
+    }
     if user == turn.identity.name().0 {
         let mut room = rooms::get(turn.tx, room_id)?;
         if room.own_user_left == membership.is_some() {

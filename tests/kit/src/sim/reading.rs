@@ -22,6 +22,9 @@ impl Run {
         let (changes, next) = self.world.sync(&name, since);
         let to_device = changes.to_device.clone();
         let is_news = !changes.rooms.is_empty() || !to_device.is_empty();
+        if since.is_none() && changes.rooms.is_empty() {
+            self.not_in_the_room(app).await?;
+        }
         for room in &changes.rooms {
             self.follow_members(app, room.state.iter().chain(&room.timeline));
         }
@@ -41,6 +44,19 @@ impl Run {
             self.answer_held(app).await?;
         }
         self.drive(app).await
+    }
+
+    /// A sync that begins anew does not have a room that its app knows: it was left meanwhile.
+    async fn not_in_the_room(&mut self, app: usize) -> Result<(), Stop> {
+        if std::mem::take(&mut self.apps[app].kept.joined).is_empty() {
+            return Ok(());
+        }
+        self.apps[app].kept.entries.clear();
+        let room = self.room(app).await?;
+        let left = room.leave().await;
+        drop(room);
+        drop(self.fine(app, "leave", left)?);
+        Ok(())
     }
 
     /// The app's own view of who is joined.
