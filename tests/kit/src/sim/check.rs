@@ -168,6 +168,13 @@ impl Run {
                     (number, owed, member, event.id.clone(), event.json.to_string())
                 })
                 .collect();
+            let unread = of_app
+                .iter()
+                .filter(|(number, owed, ..)| *owed && !self.apps[app].kept.read.contains(number));
+            let unread: Vec<String> = unread.map(|(.., json)| json.clone()).collect();
+            if !unread.is_empty() {
+                self.scroll_back(app, unread).await?;
+            }
             for (number, owed, member, event_id, json) in of_app {
                 let room = self.room(app).await?;
                 let message = room.decrypt(json).await;
@@ -189,6 +196,30 @@ impl Run {
         Ok(())
     }
 
+    /// A person looks at old messages that no sync brought: the app feeds them, and what they need is
+    /// fetched.
+    async fn scroll_back(&mut self, app: usize, events: Vec<String>) -> Result<(), Violation> {
+        self.feed(app, events).await?;
+        match self.guarded(app, async |run: &mut Self| run.drive(app).await).await {
+            Ok(()) | Err(Stop::Crashed) => {}
+            Err(Stop::Violated(violation)) => return Err(violation),
+        }
+        self.feed(app, Vec::new()).await
+    }
+
+    /// An app feeds events otherwise than by a sync.
+    async fn feed(&mut self, app: usize, events: Vec<String>) -> Result<(), Violation> {
+        let room = self.room(app).await?;
+        let events = room.receive_events(events).await;
+        let events = self.fine(app, "receive_events", events)?.map_err(Violation::simulator)?;
+        let summary = matrix_mls::SyncSummary {
+            rooms: vec![matrix_mls::RoomSummary { room_id: room.room_id(), events }],
+            to_device: Vec::new(),
+        };
+        // Reading what was not meant for it is found here.
+        self.take(app, &summary)
+    }
+
     /// Whoever is out, by leaving or by logging out, and then gets hold of the whole room, still reads
     /// only what was meant for it.
     async fn secret(&mut self) -> Result<(), Violation> {
@@ -201,16 +232,7 @@ impl Run {
             })
             .collect();
         for app in out {
-            let room = self.room(app).await?;
-            let results = room.receive_events(timeline.clone()).await;
-            let results = self.fine(app, "receive_events", results)?;
-            let results = results.map_err(Violation::simulator)?;
-            let summary = matrix_mls::SyncSummary {
-                rooms: vec![matrix_mls::RoomSummary { room_id: room.room_id(), events: results }],
-                to_device: Vec::new(),
-            };
-            // Reading what was not meant for it is found here.
-            self.take(app, &summary)?;
+            self.feed(app, timeline.clone()).await?;
         }
         Ok(())
     }
