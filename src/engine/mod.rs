@@ -247,7 +247,8 @@ impl Engine {
     pub(crate) fn leave(&self, room: &RoomId) -> Result<(), MlsError> {
         self.turn(|turn| {
             let record = rooms::get(turn.tx, room)?;
-            if record.head.is_none() && record.staged.is_none() {
+            let joins = record.staged.is_some() || record.healing.is_some();
+            if record.head.is_none() && !joins {
                 return Err(MlsError::not_in_group(room));
             }
             leave::give_up_membership(turn, room)

@@ -259,7 +259,12 @@ pub(crate) fn see_to_rooms(turn: &Turn<'_>) -> Result<(), MlsError> {
             ROOMS.delete(turn.tx, b"", room_id.as_bytes())?;
             continue;
         };
-        let waits = healing.reason == Reason::Removed || healing.resting_until_ms > turn.now_ms;
+        let own = turn.identity.name().0;
+        // Nothing is wanted of whoever is not in the room; and if that is not known, only on demand.
+        let out = !rooms::is_joined(turn.tx, &room_id, &own)?
+            && (healing.reason == Reason::NoGroup || rooms::has_members(turn.tx, &room)?);
+        let waits =
+            out || healing.reason == Reason::Removed || healing.resting_until_ms > turn.now_ms;
         if waits || room.staged.is_some() || room.gone {
             continue;
         }

@@ -95,11 +95,13 @@ pub(crate) fn process(
             not_followed(turn, &room, event, content, error.reason(), trust)
         }
         Err(error) if error.code() == message::BEFORE_JOINING => {
-            // In the past that is no news; on a branch that began before and won, it is.
-            match ahead(turn, &room, event, content, Trust::Whole)? {
-                true => not_followed(turn, &room, event, content, error.reason(), Trust::Whole),
-                false => Err(error),
+            // In the past that is no news; on a branch that began before and won, it is. This device joins
+            // that branch, and a Welcome may yet let it in further back.
+            if !ahead(turn, &room, event, content, Trust::Whole)? {
+                return Err(error);
             }
+            fetch::miss(turn, room_id, event)?;
+            Ok(Processed::TooEarly(MlsError::awaited("no_group_yet", error.reason())))
         }
         result => result,
     }

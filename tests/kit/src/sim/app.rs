@@ -17,7 +17,7 @@ use matrix_mls::{
 use super::{
     copies,
     violation::Violation,
-    world::{Name, ROOM, Reply},
+    world::{Event, Name, ROOM, Reply, World},
 };
 
 /// What an app has on disk beside the store, and what the simulation knows of it.
@@ -70,6 +70,8 @@ pub(super) struct App {
     pub(super) is_image: bool,
     /// Whether it is logged in.
     pub(super) alive: bool,
+    /// When its syncs first showed each event, by the clock.
+    pub(super) seen_ms: BTreeMap<String, u64>,
 }
 
 impl App {
@@ -86,6 +88,7 @@ impl App {
             forgotten: Vec::new(),
             is_image: true,
             alive: true,
+            seen_ms: BTreeMap::new(),
         }
     }
 
@@ -108,6 +111,12 @@ impl App {
         self.is_image = false;
         self.machine = Some(machine.clone());
         Ok(machine)
+    }
+
+    /// How long an event took to this device, in milliseconds; until now, if it has not come by sync.
+    pub(super) fn took_ms(&self, world: &World, event: &Event) -> u64 {
+        let at_ms = self.seen_ms.get(&event.id).copied().unwrap_or(world.now_ms);
+        at_ms.saturating_sub(event.at_ms)
     }
 
     /// The room, with the machine open.

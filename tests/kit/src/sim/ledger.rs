@@ -69,7 +69,8 @@ impl Ledger {
     ///   could follow. It cannot follow a commit of its own that it made and forgot as an older copy of
     ///   its store was restored, nor one whose Welcome for it was lost;
     /// - its server hides the message or one of those commits;
-    /// - one of them came so late that epochs are no longer kept for it.
+    /// - one of them came so late that epochs are no longer kept for it, or was made on an epoch that others
+    ///   had gone on from so long before.
     pub(super) fn owes(&self, world: &World, app: &App, message: &Sealed, event: &Event) -> bool {
         let server = app.name.server();
         let is_here = app.alive && world.is_joined(app.name.user);
@@ -79,7 +80,7 @@ impl Ledger {
             return false;
         }
         let in_time =
-            |event: &Event| world.took_ms(server, event).is_some_and(|took| took < OWED_MS);
+            |event: &Event| world.is_shown(server, event) && app.took_ms(world, event) < OWED_MS;
         if !in_time(event) {
             return false;
         }
@@ -96,6 +97,7 @@ impl Ledger {
             if (own && app.forgotten.iter().any(is_forgotten))
                 || world.lost.contains(&(app.name.clone(), step.id.clone()))
                 || !in_time(&step)
+                || world.late_ms(server, &step, app.took_ms(world, &step)) >= OWED_MS
                 || commits_after(step.tick) > OWED_COMMITS
             {
                 return false;

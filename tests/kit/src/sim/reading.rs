@@ -83,6 +83,8 @@ impl Run {
         let mut seen = Vec::new();
         for event in summary.rooms.iter().flat_map(|room| &room.events) {
             let id = event.event_id.as_deref().unwrap_or_default();
+            let now_ms = self.world.now_ms;
+            self.apps[app].seen_ms.entry(id.to_owned()).or_insert(now_ms);
             match &event.outcome {
                 EventOutcome::Message { message } => {
                     let number = self.read(app, id, message)?;

@@ -171,10 +171,23 @@ impl World {
         }
     }
 
-    /// How long an event took to a server, in milliseconds; nothing where clients do not see it.
-    pub(in crate::sim) fn took_ms(&self, server: usize, event: &Event) -> Option<u64> {
-        let known = self.servers[server].known.get(&event.id)?;
-        known.shown.then(|| known.at_ms.saturating_sub(event.at_ms))
+    /// Whether clients of a server see an event.
+    pub(in crate::sim) fn is_shown(&self, server: usize, event: &Event) -> bool {
+        self.servers[server].known.get(&event.id).is_some_and(|known| known.shown)
+    }
+
+    /// How long after another commit a commit came to a device of a server, that other one being newer than
+    /// their base.
+    pub(in crate::sim) fn late_ms(&self, server: usize, commit: &Event, took_ms: u64) -> u64 {
+        let here = &self.servers[server];
+        let base = commit.base.as_ref().and_then(|base| self.events.get(base));
+        let since = base.map_or(0, |base| base.tick);
+        let others = self
+            .events
+            .values()
+            .filter(|event| event.is_commit() && event.tick > since && event.id != commit.id);
+        let first = others.filter_map(|event| Some(here.known.get(&event.id)?.at_ms)).min();
+        first.map_or(0, |first| (commit.at_ms + took_ms).saturating_sub(first))
     }
 
     /// Every event there is, on whichever server.
