@@ -65,13 +65,30 @@ pub(crate) fn is_missing(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<
 pub(crate) fn miss(turn: &Turn<'_>, room: &RoomId, event: &EventId) -> Result<bool, MlsError> {
     let before = MISSING.get(turn.tx, room.as_bytes(), event.as_bytes())?;
     if before.is_none() {
-        if MISSING.count(turn.tx, room.as_bytes())? >= MOST_REMEMBERED {
-            MISSING.delete_scope(turn.tx, room.as_bytes())?;
-        }
+        bound(turn, room)?;
         MISSING.put(turn.tx, room.as_bytes(), event.as_bytes(), &Missing::default())?;
         timeline::stir(turn, room)?;
     }
     Ok(before.is_none())
+}
+
+/// A commit is from before this device was in the group. A Welcome that is late may lead to it; to ask for it
+/// again does not.
+pub(crate) fn is_before(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<(), MlsError> {
+    if MISSING.get(turn.tx, room.as_bytes(), event.as_bytes())?.is_none() {
+        bound(turn, room)?;
+        let missing = Missing { tries: 0, again_ms: u64::MAX };
+        MISSING.put(turn.tx, room.as_bytes(), event.as_bytes(), &missing)?;
+        timeline::stir(turn, room)?;
+    }
+    Ok(())
+}
+
+fn bound(turn: &Turn<'_>, room: &RoomId) -> Result<(), MlsError> {
+    if MISSING.count(turn.tx, room.as_bytes())? >= MOST_REMEMBERED {
+        MISSING.delete_scope(turn.tx, room.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// The homeserver has not given the commit it was asked for.

@@ -167,10 +167,13 @@ fn receive_one(
         ) => waits_for_something(turn, room_id, &event, error)?,
         Err(error) => Outcome::Failed(error),
     };
-    if let (Outcome::Failed(_), Some(id)) = (&outcome, &id)
+    if let (Outcome::Failed(error), Some(id)) = (&outcome, &id)
         && is_commit_json(json)
     {
-        fetch::give_up(turn, room_id, id)?;
+        match error.code() {
+            message::BEFORE_JOINING => fetch::is_before(turn, room_id, id)?,
+            _ => fetch::give_up(turn, room_id, id)?,
+        }
     }
     if let Outcome::Failed(error) | Outcome::Waiting(error) = &outcome {
         tracing::info!(room = %room_id, event = id.as_deref(), code = error.code(), "event not read");
