@@ -164,11 +164,16 @@ async fn a_branch_that_nobody_else_took_is_left_for_that_of_the_others() {
     quiet(&[&alice]).await;
     alice.send_text(&room, "all three").await.unwrap();
     quiet(&[&alice, &bob, &carol]).await;
-    // Carol keeps nothing but the head, and commits beside what the others do meanwhile.
+    // Carol keeps nothing but the head and its parent, and commits twice beside what the others do meanwhile.
     let short = RoomSettings { kept_epochs: 0, ..RoomSettings::default() };
+    let heard = std::sync::Arc::new(Heard::default());
+    let _watching = carol.machine().unwrap().subscribe(heard.clone()).await.unwrap();
     let handle = carol.room(&room).await.unwrap();
     handle.set_settings(short).await.unwrap();
-    handle.rotate_keys().await.unwrap();
+    for _ in 0..2 {
+        handle.rotate_keys().await.unwrap();
+        carol.prepare(&room).await.unwrap();
+    }
     carol.send_text(&room, "carol's branch").await.unwrap();
     for number in 0..3 {
         alice.room(&room).await.unwrap().rotate_keys().await.unwrap();
@@ -176,6 +181,14 @@ async fn a_branch_that_nobody_else_took_is_left_for_that_of_the_others() {
         alice.send_text(&room, &format!("alice's branch {number}")).await.unwrap();
     }
     quiet(&[&bob, &alice, &carol]).await;
+    // What is said until then is lost to her.
+    carol.prepare(&room).await.unwrap();
+    quiet(&[&bob, &alice, &carol]).await;
     all_talk(&[&alice, &bob, &carol], &room).await;
+    let heard = heard.0.lock().unwrap().clone();
+    let at = |of: fn(&Update) -> bool| heard.iter().position(of);
+    let healing = at(|update| matches!(update, Update::Healing { .. }));
+    let healed = at(|update| matches!(update, Update::Healed { .. }));
+    assert!(healing.is_some() && healing < healed, "{heard:?}");
     assert!(texts(&bob, &room).await.contains(&"carol's branch".to_owned()));
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use openmls_rust_crypto::RustCrypto;
+use crate::identity::Crypto;
 use ruma::RoomId;
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 /// What opening a message needs beside the store.
 #[derive(Default)]
 pub(crate) struct Opener {
-    pub(super) crypto: RustCrypto,
+    pub(super) crypto: Crypto,
     pub(super) readers: Readers,
 }
 

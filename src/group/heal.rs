@@ -62,7 +62,7 @@ impl Reason {
 
     /// Whether it is seen to without anything to be sent.
     fn is_urgent(self) -> bool {
-        matches!(self, Self::Outrun | Self::OldCopy)
+        matches!(self, Self::Outrun | Self::OldCopy | Self::Doubtful)
     }
 }
 
@@ -202,18 +202,23 @@ pub(crate) fn synced(turn: &Turn<'_>) -> Result<(), MlsError> {
 /// This device has joined anew, by its own commit or a Welcome.
 pub(crate) fn joined(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
     let mut room = rooms::get(turn.tx, room_id)?;
-    if let Some(healing) = room.healing.take() {
-        if healing.reason == Reason::OldCopy {
-            room.trusted_from = head_rank(turn, &room)?;
-        }
-        rooms::put(turn.tx, &room)?;
-        ROOMS.delete(turn.tx, b"", room_id.as_bytes())?;
-        if healing.reason != Reason::NoGroup {
-            let reason = healing.reason.describe().to_owned();
-            turn.tell(Update::Healed { room_id: room_id.to_string(), reason });
-        }
+    if room.healing.as_ref().is_some_and(|healing| healing.reason == Reason::OldCopy) {
+        room.trusted_from = head_rank(turn, &room)?;
     }
+    done(turn, room)?;
     head_changed(turn, room_id)
+}
+
+/// Nothing is left to do, and whoever heard that there was hears of it.
+pub(super) fn done(turn: &Turn<'_>, mut room: RoomRecord) -> Result<(), MlsError> {
+    let Some(healing) = room.healing.take() else { return Ok(()) };
+    rooms::put(turn.tx, &room)?;
+    ROOMS.delete(turn.tx, b"", room.room_id.as_bytes())?;
+    if healing.reason != Reason::NoGroup {
+        let reason = healing.reason.describe().to_owned();
+        turn.tell(Update::Healed { room_id: room.room_id.to_string(), reason });
+    }
+    Ok(())
 }
 
 /// There is another head: it may have made a foreign branch irrelevant, or not.
@@ -228,13 +233,11 @@ pub(crate) fn head_changed(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsE
 
 /// There is no longer this reason to join anew.
 pub(crate) fn stop(turn: &Turn<'_>, room_id: &RoomId, reason: Reason) -> Result<(), MlsError> {
-    let mut room = rooms::get(turn.tx, room_id)?;
-    if room.healing.as_ref().is_some_and(|healing| healing.reason == reason) {
-        room.healing = None;
-        rooms::put(turn.tx, &room)?;
-        ROOMS.delete(turn.tx, b"", room_id.as_bytes())?;
+    let room = rooms::get(turn.tx, room_id)?;
+    match &room.healing {
+        Some(healing) if healing.reason == reason => done(turn, room),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// The rank of the head, if there is one.

@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use openmls_rust_crypto::RustCrypto;
+use crate::identity::Crypto;
 use ruma::{EventId, OwnedEventId, RoomId, UserId};
 use serde_json::value::RawValue;
 
@@ -79,7 +79,7 @@ impl Sealer {
     pub(crate) fn seal(
         &mut self,
         store: &Store,
-        crypto: &RustCrypto,
+        crypto: &Crypto,
         identity: &Identity,
         room_id: &RoomId,
         event_type: &str,
@@ -182,7 +182,7 @@ impl Readers {
 /// Opens a message in whichever known epoch it belongs to. Writes nothing.
 pub(crate) fn read(
     tx: &Tx<'_>,
-    crypto: &RustCrypto,
+    crypto: &Crypto,
     readers: &Readers,
     room_id: &RoomId,
     event: Option<&EventId>,
@@ -218,7 +218,7 @@ pub(crate) fn read(
 /// Opens a message of this epoch and checks who sent it and where.
 fn open(
     tx: &Tx<'_>,
-    crypto: &RustCrypto,
+    crypto: &Crypto,
     reader: &mut Reader,
     room_id: &RoomId,
     sender: &UserId,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Turn, foreign,
-    heal::{Healing, Reason},
+    heal::{self, Healing, Reason},
     plan::Step,
     process,
     rooms::{self, RoomRecord},
@@ -57,8 +57,7 @@ pub(super) fn search(
     let room_id = room.room_id.clone();
     if healing.reason == Reason::Outrun {
         // What was ahead turned out to be nothing that could be joined.
-        room.healing = None;
-        rooms::put(turn.tx, &room)?;
+        heal::done(turn, room)?;
         return Ok(Step::Waiting(Vec::new()));
     }
     for (id, queued) in REQUESTS.in_scope(turn.tx, room_id.as_bytes())? {

@@ -1,6 +1,6 @@
 //! The epoch graph by itself: the head rule, lookups, and what is dropped when.
 
-use openmls_rust_crypto::RustCrypto;
+use crate::identity::Crypto;
 use proptest::prelude::*;
 use ruma::{RoomId, owned_event_id, owned_user_id, room_id};
 use tempfile::TempDir;
@@ -51,7 +51,7 @@ fn epoch(tx: &Tx<'_>, id: u8, number: u64, parent: Option<u8>) -> EpochRecord {
 
 /// Runs work as a turn of one device, at a time.
 fn turn<T>(tx: &Tx<'_>, now_ms: u64, work: impl FnOnce(&Turn<'_>) -> T) -> T {
-    let crypto = RustCrypto::default();
+    let crypto = Crypto::default();
     let user = owned_user_id!("@me:b");
     let publishing = Publishing::Alone;
     let identity = Identity::load_or_create(tx, &crypto, &user, &"ME".into(), publishing).unwrap();

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use crate::identity::Crypto;
 use openmls::{
     framing::{MlsMessageBodyIn, MlsMessageIn},
     group::{
@@ -9,7 +10,6 @@ use openmls::{
     },
     prelude::{GroupId, tls_codec::Deserialize as _},
 };
-use openmls_rust_crypto::RustCrypto;
 use openmls_traits::OpenMlsProvider;
 use ruma::{OwnedRoomId, RoomId};
 
@@ -27,7 +27,7 @@ use crate::{
 pub(crate) struct Turn<'a> {
     pub(crate) tx: &'a Tx<'a>,
     pub(crate) identity: &'a Identity,
-    pub(crate) crypto: &'a RustCrypto,
+    pub(crate) crypto: &'a Crypto,
     pub(crate) now_ms: u64,
     updates: RefCell<Vec<Update>>,
     /// What has to be fetched from the media repository. Kept when the part that asked is undone.
@@ -39,7 +39,7 @@ impl<'a> Turn<'a> {
     pub(crate) fn new(
         tx: &'a Tx<'a>,
         identity: &'a Identity,
-        crypto: &'a RustCrypto,
+        crypto: &'a Crypto,
         now_ms: u64,
     ) -> Self {
         Self {

@@ -6,10 +6,10 @@
 //! was used (in the joining transaction), when it has expired, when far too many newer ones were
 //! made, or, for a replaced last-resort one, after a time of grace.
 
+use super::Crypto;
 use openmls::prelude::{
     KeyPackage, KeyPackageBundle, KeyPackageRef, Lifetime, tls_codec::Serialize as _,
 };
-use openmls_rust_crypto::RustCrypto;
 use openmls_traits::{OpenMlsProvider, storage::StorageProvider};
 use ruma::{OwnedOneTimeKeyId, encryption::OneTimeKey, serde::Raw};
 use serde::{Deserialize, Serialize};
@@ -151,7 +151,7 @@ pub(super) fn mark_published(
 /// the last-resort one stays, as others may have claimed it too. Tells whether one was forgotten.
 pub(crate) fn mark_used(
     tx: &Tx<'_>,
-    crypto: &RustCrypto,
+    crypto: &Crypto,
     reference: &KeyPackageRef,
 ) -> Result<bool, IdentityError> {
     match PACKAGES.get(tx, b"", reference.as_slice())? {
@@ -166,10 +166,7 @@ pub(crate) fn mark_used(
 
 /// Forgets the one-time packages whose private keys OpenMLS deleted when it joined with them, for
 /// callers that cannot tell which one a Welcome was for.
-pub(crate) fn forget_used_key_packages(
-    tx: &Tx<'_>,
-    crypto: &RustCrypto,
-) -> Result<(), IdentityError> {
+pub(crate) fn forget_used_key_packages(tx: &Tx<'_>, crypto: &Crypto) -> Result<(), IdentityError> {
     let provider = Provider::new(crypto, MlsStorage::new(tx, Namespace::GLOBAL));
     for package in list(tx)? {
         let kept: Option<KeyPackageBundle> = provider.storage().key_package(&package.reference)?;

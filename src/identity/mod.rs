@@ -4,6 +4,7 @@
 //! device signs in MLS, and signs `device_keys` as well, which is how others know that the
 //! credential is the device's.
 
+mod crypto;
 mod device_keys;
 mod key_packages;
 mod provider;
@@ -19,13 +20,13 @@ use openmls::prelude::{
     KeyPackageNewError,
 };
 use openmls_basic_credential::SignatureKeyPair;
-use openmls_rust_crypto::RustCrypto;
 use openmls_traits::{crypto::OpenMlsCrypto, types::CryptoError};
 use ruma::{OwnedDeviceId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub(crate) use self::{
+    crypto::{Crypto, SUITE},
     key_packages::forget_used_key_packages,
     provider::Provider,
     upload::{UploadPlan, mark_uploaded, note_counts, plan_upload},
@@ -35,9 +36,6 @@ use crate::{
     protocol::{DeviceName, credential},
     store::{Collection, StoreError, Tx},
 };
-
-/// The suite of every device made by this version.
-const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
 
 /// Who uploads this device's `device_keys`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +100,7 @@ impl Identity {
     /// The device of this store, made where there is none yet.
     pub(crate) fn load_or_create(
         tx: &Tx<'_>,
-        crypto: &RustCrypto,
+        crypto: &Crypto,
         user_id: &OwnedUserId,
         device_id: &OwnedDeviceId,
         publishing: Publishing,

@@ -7,8 +7,8 @@ mod validation;
 
 use std::collections::HashMap;
 
+use super::Crypto;
 use openmls::prelude::{KeyPackageIn, ProtocolVersion, tls_codec::Deserialize as _};
-use openmls_rust_crypto::RustCrypto;
 use openmls_traits::{OpenMlsProvider, storage::StorageProvider};
 use ruma::{
     CanonicalJsonObject, SigningKeyAlgorithm, api::client::keys::upload_keys, device_id,
@@ -30,7 +30,7 @@ const NOW_MS: u64 = 1_800_000_000_000;
 
 struct Scene {
     store: Store,
-    crypto: RustCrypto,
+    crypto: Crypto,
     identity: Identity,
     _directory: TempDir,
 }
@@ -39,7 +39,7 @@ impl Scene {
     fn new(publishing: Publishing) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), StoreKeyMaterial::None).unwrap();
-        let crypto = RustCrypto::default();
+        let crypto = Crypto::default();
         let (user, device) = (user_id!("@a:b").to_owned(), device_id!("D").to_owned());
         let identity = store
             .write(|tx| Identity::load_or_create(tx, &crypto, &user, &device, publishing))

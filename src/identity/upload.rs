@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::Crypto;
 use openmls::prelude::{Ciphersuite, KeyPackageRef};
-use openmls_rust_crypto::RustCrypto;
 use ruma::{api::client::keys::upload_keys, serde::Raw};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::to_raw_value};
@@ -85,7 +85,7 @@ fn count<'a>(counts: impl IntoIterator<Item = (&'a String, &'a u64)>, suite: Cip
 /// nothing is missing. While an upload is not confirmed, this gives that upload again.
 pub(crate) fn plan_upload(
     tx: &Tx<'_>,
-    crypto: &RustCrypto,
+    crypto: &Crypto,
     identity: &Identity,
     now_ms: u64,
 ) -> Result<Option<(UploadPlan, upload_keys::v3::Request)>, IdentityError> {

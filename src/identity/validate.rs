@@ -1,10 +1,10 @@
 //! Whether a claimed key package may be used to add its device.
 
+use super::Crypto;
 use openmls::prelude::{
     BasicCredential, Capabilities, Ciphersuite, CredentialType, KeyPackage, KeyPackageIn,
     ProtocolVersion, VerifiableCiphersuite, tls_codec::Deserialize as _,
 };
-use openmls_rust_crypto::RustCrypto;
 
 use super::IdentityError;
 use crate::protocol::{DeviceName, credential};
@@ -14,7 +14,7 @@ use crate::protocol::{DeviceName, credential};
 /// group of ours needs, and that it is valid now. (OpenMLS compares its lifetime with the system's
 /// clock besides.)
 pub(crate) fn validate_key_package(
-    crypto: &RustCrypto,
+    crypto: &Crypto,
     bytes: &[u8],
     device: &DeviceName,
     credential_key: &[u8],

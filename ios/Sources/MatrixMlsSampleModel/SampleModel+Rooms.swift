@@ -15,7 +15,8 @@ extension SampleModel {
         }
     }
 
-    /// Joins a room, after an invitation. Whoever writes there next adds this device to the room's group.
+    /// Joins a room, after an invitation. Whoever writes there next adds this device to the room's group; if that is
+    /// this device, it joins by itself.
     public func join(_ roomId: String) async {
         await attempt { try await $0.homeserver.join(roomId) }
     }

@@ -3,6 +3,7 @@
 use openmls::prelude::{
     Credential, CredentialType, KeyPackage, Lifetime, tls_codec::Serialize as _,
 };
+use openmls_rust_crypto::OpenMlsRustCrypto;
 
 use super::*;
 use crate::protocol::credential as names;
@@ -40,12 +41,10 @@ impl Scene {
             credential: made.credential,
             signature_key: self.identity.public_key().into(),
         };
-        let bytes = self.write(|tx| {
-            let provider = Provider::new(&self.crypto, MlsStorage::new(tx, Namespace::GLOBAL));
-            let bundle =
-                builder.build(made.suite, &provider, self.identity.signer(), named).unwrap();
-            bundle.key_package().tls_serialize_detached().unwrap()
-        });
+        // A peer's crypto: it can do more than ours.
+        let provider = OpenMlsRustCrypto::default();
+        let bundle = builder.build(made.suite, &provider, self.identity.signer(), named).unwrap();
+        let bytes = bundle.key_package().tls_serialize_detached().unwrap();
         let (name, key) = (self.identity.name(), self.identity.public_key());
         validate_key_package(&self.crypto, &bytes, &name, key, SUITE, now_s * 1000)
             .map(drop)

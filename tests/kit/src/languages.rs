@@ -20,6 +20,9 @@ pub struct Language {
     pub command: String,
 }
 
+/// The device of everybody.
+const PHONE: &str = "PHONE";
+
 struct Member {
     user_id: String,
     device: DeviceProcess,
@@ -42,8 +45,8 @@ struct Room<'a> {
     tag: &'a str,
 }
 
-/// Tells it: the first makes the room, each talks, the second rotates, the last is removed, the first
-/// starts again from disk. Blocking.
+/// Tells it: the first makes the room, each talks, the second rotates, the last two commit at once, the last is
+/// removed, the first starts again from disk. Blocking.
 pub fn tell(
     homeserver: &Homeserver,
     languages: &[Language],
@@ -63,6 +66,7 @@ pub fn tell(
     let after = look(&mut room, 0)?.epoch;
     expect("whether the epoch changed", &true, &(before != after))?;
 
+    fork(&mut room, listener)?;
     if room.members.len() > 2 {
         remove(&mut room, listener)?;
     }
@@ -78,9 +82,10 @@ fn start(
     language: &Language,
     directory: &TempDir,
     tag: &str,
+    device: &str,
 ) -> Result<DeviceProcess, StoryError> {
     let (user, path) = (format!("{}{tag}", language.name), directory.path().to_string_lossy());
-    let arguments = [homeserver.base_url(), &*path, &user, "PHONE"];
+    let arguments = [homeserver.base_url(), &*path, &user, device];
     Ok(DeviceProcess::start(&language.name, &language.command, arguments)?)
 }
 
@@ -94,7 +99,7 @@ fn enter<'a>(
     let mut members = Vec::new();
     for language in languages {
         let directory = tempfile::tempdir().map_err(KitError::io("making a directory"))?;
-        let mut device = start(homeserver, language, &directory, tag)?;
+        let mut device = start(homeserver, language, &directory, tag, PHONE)?;
         let said = device.does("register")?;
         let user_id = said.iter().find_map(|line| line.strip_prefix("user "));
         let user_id = user_id.ok_or_else(|| not_said(&device, "register", &said))?.to_owned();
@@ -162,6 +167,17 @@ fn talk(room: &mut Room<'_>, words: &str, listener: &mut dyn Listener) -> Result
         member.device.does("settle")?;
         room.sent.push(format!("{}|PHONE {text}", member.user_id));
     }
+    let epoch = agree(room)?;
+    listener.line(&format!(
+        "each says “{words}”, and each reads all {} messages, in epoch {}",
+        room.sent.len(),
+        number(&epoch)
+    ));
+    Ok(())
+}
+
+/// All read everything and are in the same epoch: this one.
+fn agree(room: &mut Room<'_>) -> Result<String, StoryError> {
     let mut epochs = BTreeSet::new();
     for index in 0..room.members.len() {
         let seen = look(room, index)?;
@@ -171,12 +187,75 @@ fn talk(room: &mut Room<'_>, words: &str, listener: &mut dyn Listener) -> Result
         epochs.insert(seen.epoch);
     }
     expect("in how many epochs they are", &1, &epochs.len())?;
-    let number = epochs.iter().flat_map(|epoch| epoch.split(' ').next()).collect::<String>();
+    Ok(epochs.into_iter().collect())
+}
+
+/// The number of an epoch, which is told with its id.
+fn number(epoch: &str) -> &str {
+    epoch.split(' ').next().unwrap_or_default()
+}
+
+/// The last two commit on one epoch: one adds a device that the other has not heard of, which renews its
+/// keys. Each says something on its branch.
+fn fork(room: &mut Room<'_>, listener: &mut dyn Listener) -> Result<(), StoryError> {
+    let (adds, renews) = (room.members.len() - 2, room.members.len() - 1);
+    let names = [adds, renews].map(|index| room.members[index].name().to_owned());
+    listener.chapter(&format!("{} and {} commit at once", names[0], names[1]));
+    for member in &mut room.members {
+        member.device.does("settle")?;
+    }
+    let directory = tempfile::tempdir().map_err(KitError::io("making a directory"))?;
+    let language = room.members[0].language.clone();
+    let mut laptop = start(room.homeserver, &language, &directory, room.tag, "LAPTOP")?;
+    laptop.does("log-in")?;
+    laptop.does("settle")?;
+
+    let (id, mut heads) = (room.id.clone(), Vec::new());
+    // Only who adds it hears of the new device.
+    room.members[adds].device.does("settle")?;
+    for (index, step) in [(adds, format!("prepare {id}")), (renews, format!("rotate {id}"))] {
+        let member = &mut room.members[index];
+        member.device.does(&step)?;
+        let text = format!("on the branch of {}", member.name());
+        member.device.does(&format!("send {id} {text}"))?;
+        room.sent.push(format!("{}|PHONE {text}", member.user_id));
+        heads.push(member.device.does(&format!("head {id}"))?.concat());
+    }
+    expect("two epochs of one number", &number(&heads[0]), &number(&heads[1]))?;
+    expect("whether they are the same", &false, &(heads[0] == heads[1]))?;
     listener.line(&format!(
-        "each says “{words}”, and each reads all {} messages, in epoch {number}",
-        room.sent.len()
+        "{} adds {}'s laptop and {} renews its keys: {} is there twice",
+        names[0],
+        language.name,
+        names[1],
+        heads[0].rsplit_once(' ').map_or("it", |(epoch, _)| epoch)
     ));
-    Ok(())
+
+    for _ in 0..2 {
+        for member in &mut room.members {
+            member.device.does("settle")?;
+        }
+    }
+    let head = agree(room)?;
+    expect("whether one of the two won", &true, &heads.contains(&format!("epoch {head}")))?;
+    listener.line("all go on with the same one, and read what was said on both");
+
+    talk(room, "heard you", listener)?;
+    laptop.does("settle")?;
+    let seen = look(room, 0)?;
+    expect("how many devices are in the group", &(room.members.len() + 1), &seen.members.len())?;
+    let read = laptop.does(&format!("look {id}"))?;
+    let last = read.iter().rev().find_map(|line| line.strip_prefix("text "));
+    expect("what the laptop reads last", &room.sent.last().map(|text| &**text), &last)?;
+    listener.line("the two are merged: the laptop is in, and the keys are new");
+    laptop.does("log-out")?;
+    laptop.quit()?;
+    for member in &mut room.members {
+        member.device.does("settle")?;
+    }
+    talk(room, "without the laptop", listener)?;
+    let left = look(room, 0)?.members.len();
+    expect("how many devices are left in the group", &room.members.len(), &left)
 }
 
 fn remove(room: &mut Room<'_>, listener: &mut dyn Listener) -> Result<(), StoryError> {
@@ -209,7 +288,7 @@ fn restart(room: &mut Room<'_>, listener: &mut dyn Listener) -> Result<(), Story
     let first = room.members.remove(0);
     listener.chapter(&format!("{} is started again from disk", first.name()));
     first.device.quit()?;
-    let mut device = start(room.homeserver, &first.language, &first.directory, room.tag)?;
+    let mut device = start(room.homeserver, &first.language, &first.directory, room.tag, PHONE)?;
     device.does("log-in")?;
     room.members.insert(0, Member { device, ..first });
     talk(room, "still here", listener)

@@ -2,7 +2,7 @@
 // `Device URL DIRECTORY USER DEVICE`, then on standard input:
 //
 // `register` (prints the user's id), `log-in`, `settle`, `create-room USER_ID …`, `enable ROOM`, `join ROOM`, `kick ROOM USER_ID`, `prepare ROOM`,
-// `rotate ROOM`, `send ROOM TEXT`, `look ROOM`, `quit`. Each answers with its result lines and then `ok`, or `failed` and
+// `rotate ROOM`, `send ROOM TEXT`, `head ROOM`, `look ROOM`, `quit`. Each answers with its result lines and then `ok`, or `failed` and
 // why. Kotlin and Rust have the same program.
 
 import Foundation
@@ -74,10 +74,19 @@ actor Steps {
             try await current().prepare(words[1])
         case ("send", 3):
             try await current().send(words[2], to: words[1])
+        case ("head", 2):
+            head(try await current().machine.room(roomId: words[1]).epochs())
         case ("look", 2):
             try await look(words[1])
         default:
             throw StepError(description: "there is no step \(line)")
+        }
+    }
+
+    /// Prints the head, without looking for news.
+    private func head(_ epochs: [EpochInfo]) {
+        for head in epochs where head.isHead {
+            say("epoch \(head.epoch) \(head.id)")
         }
     }
 
@@ -86,9 +95,7 @@ actor Steps {
         let client = try current()
         try await client.settle()
         let room = try client.machine.room(roomId: roomId)
-        for head in try await room.epochs() where head.isHead {
-            say("epoch \(head.epoch) \(head.id)")
-        }
+        head(try await room.epochs())
         let members = try await room.members().map { "member \($0.userId)|\($0.deviceId)" }
         members.sorted().forEach(say)
         for entry in try await client.history(roomId) {

@@ -8,7 +8,10 @@ import Foundation
 /// How often `encrypt` prepares a room anew when it changes between preparing and encrypting.
 private let attempts = 5
 
-/// A day: longer is not waited in one piece.
+/// How long is waited at the most before the engine is asked again: a sync may have brought something to do.
+private let askAgain: UInt64 = 5_000_000_000
+
+/// A day: later than that nothing is due.
 private let longestMs: UInt64 = 86_400_000
 
 extension MlsMachine {
@@ -16,7 +19,7 @@ extension MlsMachine {
     ///
     /// A request that fails is sent again when the engine says so: after what the homeserver asked for
     /// (`retry_after_ms`), or a delay that doubles with each failure. Without a network this therefore waits; cancel
-    /// the task to stop. Refusals are in what it returns, not errors.
+    /// the task to stop. What is queued while it waits is sent soon. Refusals are in what it returns, not errors.
     ///
     /// Run it after each sync and whenever the network is back, one at a time: two at once send the same requests
     /// twice, which does no harm, as each has a transaction id, but is of no use.
@@ -31,10 +34,11 @@ extension MlsMachine {
             let requests = try await outgoingRequests()
             if requests.isEmpty {
                 guard let next = due.min(by: { $0.value < $1.value }) else { return driven }
-                // What sync has answered meanwhile does not come back; it is waited for once.
-                due[next.key] = nil
                 let now = uptime()
-                try await pause(nanoseconds: next.value > now ? next.value - now : 0)
+                let left = next.value > now ? next.value - now : 0
+                // What sync has answered meanwhile does not come back; its time is waited for once.
+                if left <= askAgain { due[next.key] = nil }
+                try await pause(nanoseconds: left)
             }
             for request in requests {
                 due[request.id] = nil
@@ -52,7 +56,10 @@ extension MlsMachine {
     }
 
     /// Makes a room ready for a message: sends what `prepareToSend` asks for until the group's members are the
-    /// room's. Waits like ``drive(_:)``.
+    /// room's. A device without a group joins it by this.
+    ///
+    /// Waits like ``drive(_:)``, and is over sooner when a sync brings what it waits for: so go on syncing beside it,
+    /// also because some things come in no other way.
     public func prepare(_ room: MlsRoom, _ transport: some Transport) async throws {
         while case .waiting(let requests, let retryAfterMs) = try await room.prepareToSend() {
             try Task.checkCancellation()
@@ -109,9 +116,9 @@ extension MlsMachine {
     }
 }
 
-/// Waits, at least a moment, so that no loop spins.
+/// Waits, at least a moment, so that no loop spins, and not too long.
 private func pause(nanoseconds: UInt64) async throws {
-    try await Task.sleep(nanoseconds: max(nanoseconds, 1_000_000))
+    try await Task.sleep(nanoseconds: min(max(nanoseconds, 1_000_000), askAgain))
 }
 
 private func uptime() -> UInt64 {

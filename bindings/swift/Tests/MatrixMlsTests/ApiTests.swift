@@ -88,6 +88,19 @@ final class ApiTests: XCTestCase {
         XCTAssertEqual(missing, [])
     }
 
+    func testEveryUpdateAndEveryResultIsExpectedInATest() throws {
+        let sources = try testSources()
+        let names = ["Update", "ToDeviceResult", "EventOutcome", "RequestOutcome", "SendPlan"]
+        let variants = try names.flatMap { name in
+            try apiListing().drop { !$0.hasPrefix("enum \(name) ") }.dropFirst().prefix { $0.hasPrefix("  ") }
+                .compactMap { $0.split(separator: " ").first }
+                .map { $0.prefix(1).lowercased() + $0.dropFirst() }
+        }
+        XCTAssertGreaterThan(variants.count, 25)
+        let missing = variants.filter { sources.range(of: #"[ (\[]\.\#($0)\b"#, options: .regularExpression) == nil }
+        XCTAssertEqual(missing, [])
+    }
+
     func testDocumentationArrives() throws {
         let file = bindings.appendingPathComponent("swift/Sources/MatrixMls/Generated/MatrixMls.swift")
         let generated = try String(contentsOf: file, encoding: .utf8)

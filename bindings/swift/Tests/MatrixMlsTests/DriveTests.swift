@@ -1,6 +1,7 @@
 // The loop between the engine and the network, against a homeserver that is made up here.
 
 import Foundation
+import MatrixClientSample
 import MatrixMls
 import XCTest
 
@@ -36,6 +37,22 @@ private let noAnswer: Script.Line = {
     throw TestError("nobody cancelled this")
 }
 
+/// A homeserver that takes everything but what is sent to one path, which is put off for an hour.
+private struct HourLong: Transport {
+    let putOff = Record<OutgoingRequest>()
+    private let part: String
+
+    init(_ part: String) {
+        self.part = part
+    }
+
+    func send(_ request: OutgoingRequest) async throws -> Answer {
+        guard request.path.contains(part) else { return try await Accepting().send(request) }
+        putOff.add(request)
+        return try await inAnHour()
+    }
+}
+
 final class DriveTests: DirectoryTestCase {
     func testWhatWasPutOffIsSentAgainWhenTheHomeserverSaidAndWhatFailsIsRepeatedToTheByte() async throws {
         let machine = try await open(directory)
@@ -48,6 +65,22 @@ final class DriveTests: DirectoryTestCase {
         XCTAssertEqual(script.seen.all[0].contentType, "application/json")
         let again = try await machine.drive(script)
         XCTAssertEqual(again, Driven())
+        try await machine.shutdown()
+    }
+
+    func testWhatBecameOfARequestIsTold() async throws {
+        let machine = try await open(directory)
+        func mark(_ answer: Answer) async throws -> RequestOutcome {
+            try await until("there is a request") { try await !machine.outgoingRequests().isEmpty }
+            let request = try await machine.outgoingRequests()[0]
+            return try await machine.markRequestAsSent(id: request.id, answer: answer)
+        }
+        let (later, taken) = (try await mark(answer(429, #"{"retry_after_ms":7}"#)), try await mark(try await uploaded()))
+        XCTAssertEqual(later, .retryLater(afterMs: 7))
+        XCTAssertEqual(taken, .accepted)
+        try await machine.room(roomId: testRoomId).enable(settings: RoomSettings())
+        let refused = try await mark(answer(403, #"{"errcode":"M_FORBIDDEN","error":"not yours"}"#))
+        XCTAssertEqual(refused, .refused(code: "M_FORBIDDEN", reason: "not yours"))
         try await machine.shutdown()
     }
 
@@ -71,10 +104,15 @@ final class DriveTests: DirectoryTestCase {
         let machine = try await open(directory)
         try await machine.drive(Script(uploaded))
         try await machine.room(roomId: testRoomId).enable(settings: RoomSettings())
+        let heard = try await Heard(machine)
         let script = Script { answer(403, #"{"errcode":"M_FORBIDDEN","error":"not yours"}"#) }
         let refused = try await machine.drive(script).refused
         XCTAssertTrue(refused.contains { $0.code == "M_FORBIDDEN" && $0.reason == "not yours" }, "\(refused)")
         XCTAssertEqual(Set(refused.map(\.path)), Set(script.seen.all.map(\.path)))
+        let told = try await heard.first {
+            if case .requestRefused(testRoomId, let code, let reason) = $0 { [code, reason] } else { nil }
+        }
+        XCTAssertEqual(told, ["M_FORBIDDEN", "not yours"])
         try await machine.shutdown()
     }
 
@@ -155,6 +193,46 @@ final class DriveTests: DirectoryTestCase {
             try await machine.drive(Accepting())
             return try await room.prepareToSend() == .ready
         }
+        try await machine.shutdown()
+    }
+
+    func testWhatPrepareWaitsForMayComeBySync() async throws {
+        let machine = try await open(directory)
+        let room = try await machine.enableAlone()
+        try await room.rotateKeys()
+        let transport = HourLong("/send/m.room.encrypted/")
+        let preparing = Task { try await machine.prepare(room, transport) }
+        try await until("the commit was put off") {
+            if case .waiting(requests: [], let wait?) = try await room.prepareToSend() { wait > 3_000_000 } else { false }
+        }
+        // The commit had reached the homeserver all the same.
+        let content = try readJson(try XCTUnwrap(transport.putOff.all.first).body)
+        let commit: Json = [
+            "type": "m.room.encrypted", "sender": ownUserId, "event_id": "$commit", "content": content,
+        ]
+        let results = try await room.receiveEvents(events: [String(decoding: try writeJson(commit), as: UTF8.self)])
+        XCTAssertEqual(results.map(\.outcome), [.duplicate])
+        try await preparing.value
+        let plan = try await room.prepareToSend()
+        XCTAssertEqual(plan, .ready)
+        XCTAssertEqual(transport.putOff.all.count, 1)
+        try await machine.shutdown()
+    }
+
+    func testWhatIsQueuedWhileDriveWaitsForSomethingElseIsSent() async throws {
+        let machine = try await open(directory)
+        let transport = HourLong("/keys/upload")
+        let driving = Task { try await machine.drive(transport) }
+        try await until("the keys were put off") { !transport.putOff.all.isEmpty }
+        let room = try machine.room(roomId: testRoomId)
+        try await room.setMembers(userIds: [ownUserId])
+        try await room.enable(settings: RoomSettings())
+        try await until("the loop that waits sends the announcement") {
+            try await room.epochs().contains { $0.commitEvent != nil }
+        }
+        driving.cancel()
+        await assertCancelled(driving)
+        XCTAssertEqual(transport.putOff.all.count, 1)
         try await machine.shutdown()
     }
 

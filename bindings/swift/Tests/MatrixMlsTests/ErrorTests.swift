@@ -26,6 +26,9 @@ final class ErrorTests: DirectoryTestCase {
         try await named("settings", "bad_settings") {
             try await room.enable(settings: RoomSettings(rotateAfterMessages: 0))
         }
+        try await named("kept_epochs", "bad_settings") {
+            try await room.setSettings(settings: RoomSettings(keptEpochs: .max))
+        }
         try await named("content", "bad_content") { try await room.encrypt(eventType: "m.test", content: "[]") }
         try await named("event", "not_encrypted") {
             try await room.decrypt(event: #"{"type":"m.room.message","sender":"@a:b","content":{}}"#)
@@ -116,26 +119,6 @@ final class ErrorTests: DirectoryTestCase {
         }
         XCTAssertTrue(error.retryable)
         try await machine.shutdown()
-    }
-
-    func testTwoCommitsOnOneEpochAreAnErrorOfThatEventAlone() async throws {
-        let (alice, bob) = (try await account("alice"), try await account("bob"))
-        let roomId = try await roomOf(alice, bob)
-        for client in [alice, bob] {
-            try await client.machine.room(roomId: roomId).rotateKeys()
-            try await client.prepare(roomId)
-        }
-        var forks: [MlsError] = []
-        for client in [alice, bob] {
-            let events = try await client.events(roomId)
-            for result in try await client.machine.room(roomId: roomId).receiveEvents(events: events) {
-                if case .waiting(let error) = result.outcome { forks.append(error) }
-            }
-        }
-        let fork = try XCTUnwrap(forks.first { variant($0) == "Forked" }, "\(forks)")
-        check(fork, "Forked", "forked")
-        XCTAssertTrue(fork.retryable)
-        try await finish(alice, bob)
     }
 
     func testABadToDeviceEventFailsAlone() async throws {

@@ -194,6 +194,52 @@ final class Record<Element: Sendable>: @unchecked Sendable {
     }
 }
 
+/// What a machine tells, from when this was made until the machine is shut down.
+final class Heard: Sendable {
+    private let updates: Record<Update>
+    private let subscription: Subscription
+
+    private final class Observer: UpdateObserver {
+        let updates = Record<Update>()
+
+        func onUpdate(update: Update) { updates.add(update) }
+
+        func onEnd() {}
+    }
+
+    init(_ machine: MlsMachine) async throws {
+        let observer = Observer()
+        updates = observer.updates
+        subscription = try await machine.subscribe(observer: observer)
+    }
+
+    /// What there is in the first update of a kind; waits for it.
+    func first<Part>(_ part: (Update) -> Part?) async throws -> Part {
+        var found: Part?
+        try await until("an update") {
+            found = updates.all.lazy.compactMap(part).first
+            return found != nil
+        }
+        return try XCTUnwrap(found)
+    }
+}
+
+/// Hands requests to another transport, and keeps them and the answers.
+struct Recording: Transport {
+    let exchanges = Record<(OutgoingRequest, Answer)>()
+    private let inner: any Transport
+
+    init(_ inner: any Transport) {
+        self.inner = inner
+    }
+
+    func send(_ request: OutgoingRequest) async throws -> Answer {
+        let answer = try await inner.send(request)
+        exchanges.add((request, answer))
+        return answer
+    }
+}
+
 /// The name of the thread that runs this.
 func threadName() -> String {
     #if os(Linux)

@@ -104,7 +104,9 @@ final class MessageTests: WatchedTestCase {
         try await alice.send("two", to: roomId)
         let events = try await alice.events(roomId)
         let room = try bob.machine.room(roomId: roomId)
-        _ = try await room.receiveEvents(events: events.reversed())
+        let early = try await room.receiveEvents(events: events.reversed()).map(\.outcome)
+        XCTAssertTrue(early.contains(.state))
+        XCTAssertTrue(early.contains(.commit(epoch: 2, added: [], removed: [])), "\(early)")
         let results = try await room.receiveEvents(events: events)
         XCTAssertEqual(results.count, events.count)
         let texts = try results.compactMap { result -> String? in

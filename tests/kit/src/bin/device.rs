@@ -3,15 +3,15 @@
 //! With a step it does that one and ends; without, it reads steps from its standard input, one a
 //! line, and answers each with its result lines and then `ok` or `failed` and why. Kotlin and Swift
 //! have the same program. Steps: `register` (prints the user's id), `log-in`, `settle`, `create-room USER_ID …`, `enable ROOM`,
-//! `join ROOM`, `kick ROOM USER_ID`, `prepare ROOM`, `rotate ROOM`, `send ROOM TEXT`, `look ROOM`, `quit`; and
-//! `encrypt ROOM TEXT …`, which only prints what would be sent.
+//! `join ROOM`, `kick ROOM USER_ID`, `prepare ROOM`, `rotate ROOM`, `send ROOM TEXT`, `head ROOM`, `look ROOM`, `quit`; and here
+//! only `encrypt ROOM TEXT …`, which prints what would be sent, and `log-out`.
 //!
 //! The crash tests run it with `MATRIX_MLS_KILL` set, so that it dies at a chosen commit of its store,
 //! and then without, as an app that is started again.
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
-use matrix_mls::{MlsError, RoomSettings};
+use matrix_mls::{EpochInfo, MlsError, RoomSettings};
 use matrix_mls_kit::{Client, ClientOptions, Homeserver};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -118,6 +118,10 @@ impl Device {
                 return Ok(client.settle().await?);
             }
             ["log-in"] => return self.log_in().await,
+            ["log-out"] => {
+                let client = self.client.take().ok_or("register or log-in comes first")?;
+                return Ok(client.log_out().await?);
+            }
             _ => {}
         }
         let client = self.client()?;
@@ -149,6 +153,7 @@ impl Device {
                     println!("{}", handle.encrypt("m.room.message".to_owned(), content).await?);
                 }
             }
+            ["head", room] => head(&client.room(room).await?.epochs().await?),
             ["look", room] => look(client, room).await?,
             _ => return Err(format!("there is no step {}", step.join(" ")).into()),
         }
@@ -171,13 +176,18 @@ async fn enable(client: &Client, room: &str) -> Outcome {
     Ok(())
 }
 
+/// Prints the head, without looking for news.
+fn head(epochs: &[EpochInfo]) {
+    for epoch in epochs.iter().filter(|epoch| epoch.is_head) {
+        println!("epoch {} {}", epoch.epoch, epoch.id);
+    }
+}
+
 /// Prints the head, the members and every text of the room that can be read.
 async fn look(client: &Client, room: &str) -> Outcome {
     client.settle().await?;
     let handle = client.room(room).await?;
-    for epoch in handle.epochs().await?.iter().filter(|epoch| epoch.is_head) {
-        println!("epoch {} {}", epoch.epoch, epoch.id);
-    }
+    head(&handle.epochs().await?);
     let mut members: Vec<String> = handle
         .members()
         .await?

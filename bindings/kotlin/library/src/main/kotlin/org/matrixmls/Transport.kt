@@ -51,7 +51,10 @@ public data class Driven(
 /** How often [encrypt] prepares a room anew when it changes between preparing and encrypting. */
 private const val ATTEMPTS = 5
 
-/** A day: longer is not waited in one piece. */
+/** How long is waited at the most before the engine is asked again: a sync may have brought something to do. */
+private const val ASK_AGAIN_MS: Long = 5_000
+
+/** A day: later than that nothing is due. */
 private const val LONGEST_MS: ULong = 86_400_000u
 
 /** The largest HTTP status there is. */
@@ -61,7 +64,7 @@ private const val LARGEST_STATUS = 999
  * Sends everything the engine has to send, oldest first, until nothing is left. A request that fails is
  * sent again when the engine says so: after what the homeserver asked for (`retry_after_ms`), or a
  * delay that doubles with each failure. Without a network it therefore waits; cancel it to stop. What
- * was not sent stays in the store and is handed out again.
+ * was not sent stays in the store and is handed out again. What is queued while it waits is sent soon.
  *
  * Run it after each sync and whenever the network is back, one at a time: two at once send the same requests twice,
  * which does no harm, as each has a transaction id, but is of no use.
@@ -75,9 +78,10 @@ public suspend fun MlsMachine.drive(transport: Transport): Driven {
         val requests = outgoingRequests()
         if (requests.isEmpty()) {
             val (id, time) = due.minByOrNull { it.value } ?: return Driven(accepted, refused)
-            // What sync has answered meanwhile does not come back; it is waited for once.
-            due.remove(id)
-            pause(((time - System.nanoTime()) / 1_000_000).coerceAtLeast(0).toULong())
+            val left = (time - System.nanoTime()) / 1_000_000
+            // What sync has answered meanwhile does not come back; its time is waited for once.
+            if (left <= ASK_AGAIN_MS) due.remove(id)
+            pause(left)
         }
         for (request in requests) {
             due.remove(request.id)
@@ -94,13 +98,14 @@ public suspend fun MlsMachine.drive(transport: Transport): Driven {
 
 /**
  * Makes a room ready for a message: sends what [MlsRoom.prepareToSend] asks for until the group's
- * members are the room's. Waits like [drive].
+ * members are the room's. A device without a group joins it by this. Waits like [drive], and is over sooner when
+ * a sync brings what it waits for: so go on syncing beside it, also because some things come in no other way.
  */
 public suspend fun MlsMachine.prepare(room: MlsRoom, transport: Transport) {
     while (true) {
         val plan = room.prepareToSend() as? SendPlan.Waiting ?: return
         for (request in plan.requests) send(request, transport)
-        if (plan.requests.isEmpty()) pause(plan.retryAfterMs ?: 0u)
+        if (plan.requests.isEmpty()) pause((plan.retryAfterMs ?: 0u).coerceAtMost(LONGEST_MS).toLong())
     }
 }
 
@@ -147,7 +152,7 @@ private suspend fun MlsMachine.send(request: OutgoingRequest, transport: Transpo
     return markRequestAsSent(request.id, answer.status, answer.body)
 }
 
-/** Waits, at least a moment, so that no loop spins. */
-private suspend fun pause(milliseconds: ULong) {
-    delay(milliseconds.coerceIn(1u, LONGEST_MS).toLong())
+/** Waits, at least a moment, so that no loop spins, and not too long. */
+private suspend fun pause(milliseconds: Long) {
+    delay(milliseconds.coerceIn(1, ASK_AGAIN_MS))
 }

@@ -8,11 +8,14 @@ import java.io.IOException
 import java.util.UUID
 import kotlinx.coroutines.CancellationException
 import kotlinx.coroutines.Dispatchers
+import kotlinx.coroutines.channels.Channel
+import kotlinx.coroutines.coroutineScope
 import kotlinx.coroutines.delay
 import kotlinx.coroutines.flow.MutableStateFlow
 import kotlinx.coroutines.flow.StateFlow
 import kotlinx.coroutines.flow.asStateFlow
 import kotlinx.coroutines.flow.update
+import kotlinx.coroutines.launch
 import kotlinx.coroutines.sync.Mutex
 import kotlinx.coroutines.sync.withLock
 import kotlinx.coroutines.withContext
@@ -51,11 +54,17 @@ class Session private constructor(
     private val syncing = Mutex()
     private val syncToken = File(directory, "next_batch")
 
-    /** Syncs for as long as it is not cancelled; what fails is tried again. */
-    suspend fun run() {
+    /**
+     * Syncs, and sends what the engine wants sent, for as long as it is not cancelled; what fails is tried again. Each at
+     * its own pace: a request that has to wait does not hold up what arrives.
+     */
+    suspend fun run(): Unit = coroutineScope {
+        val news = Channel<Unit>(Channel.CONFLATED)
+        launch { for (unit in news) machine.drive(homeserver) }
         while (true) {
             try {
-                sync(LONG_POLL_MS)
+                receive(LONG_POLL_MS)
+                news.send(Unit)
             } catch (error: CancellationException) {
                 throw error
             } catch (_: IOException) {
@@ -65,7 +74,12 @@ class Session private constructor(
     }
 
     /** One sync, and what the engine wants sent after it. */
-    suspend fun sync(timeoutMs: Int = 0) = syncing.withLock {
+    suspend fun sync() {
+        receive(timeoutMs = 0)
+        machine.drive(homeserver)
+    }
+
+    private suspend fun receive(timeoutMs: Int) = syncing.withLock {
         val filter = """{"room":{"timeline":{"limit":50}},"presence":{"not_types":["*"]}}"""
         val since = if (syncToken.exists()) "&since=${quote(syncToken.readText())}" else ""
         val body = homeserver.call("GET", "/_matrix/client/v3/sync?timeout=$timeoutMs&filter=${quote(filter)}$since")
@@ -85,7 +99,6 @@ class Session private constructor(
             }
         }
         showRooms()
-        machine.drive(homeserver)
     }
 
     private suspend fun showRooms() {

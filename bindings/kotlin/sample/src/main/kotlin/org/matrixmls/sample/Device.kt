@@ -3,7 +3,7 @@
  * languages runs. `Device URL DIRECTORY USER DEVICE`, then on standard input:
  *
  * `register` (prints the user's id), `log-in`, `settle`, `create-room USER_ID …`, `enable ROOM`, `join ROOM`, `kick ROOM USER_ID`,
- * `prepare ROOM`, `rotate ROOM`, `send ROOM TEXT`, `look ROOM`, `quit`. Each answers with its result lines and
+ * `prepare ROOM`, `rotate ROOM`, `send ROOM TEXT`, `head ROOM`, `look ROOM`, `quit`. Each answers with its result lines and
  * then `ok` or `failed` and why.
  */
 package org.matrixmls.sample
@@ -11,6 +11,7 @@ package org.matrixmls.sample
 import java.nio.file.Path
 import kotlinx.coroutines.runBlocking
 import org.json.JSONObject
+import org.matrixmls.EpochInfo
 import org.matrixmls.StoreKey
 
 fun main(arguments: Array<String>) = runBlocking {
@@ -57,16 +58,23 @@ private class Steps(private val url: String, private val user: String, private v
                 client().prepare(room)
             }
             "send" -> client().send(room, line.split(' ', limit = 3)[2])
+            "head" -> head(client().machine.room(room).epochs())
             "look" -> look(room)
             else -> error("there is no step ${words[0]}")
         }
     }
 
+    /** Prints the head, without looking for news. */
+    private fun head(epochs: List<EpochInfo>) {
+        val head = epochs.single { it.isHead }
+        println("epoch ${head.epoch} ${head.id}")
+    }
+
+    /** Prints the head, the members and every message of the room. */
     private suspend fun look(roomId: String) {
         client().settle()
         val room = client().machine.room(roomId)
-        val head = room.epochs().single { it.isHead }
-        println("epoch ${head.epoch} ${head.id}")
+        head(room.epochs())
         room.members().map { "member ${it.userId}|${it.deviceId}" }.sorted().forEach(::println)
         for (event in client().history(roomId)) {
             val message = event.message

@@ -19,7 +19,7 @@ import org.matrixmls.Transport
 class HttpTransport(private val baseUrl: String, private val accessToken: String? = null) : Transport {
     private val client = HttpClient.newBuilder().connectTimeout(Duration.ofSeconds(10)).build()
 
-    /** A `GET` goes without a body and without a type for one: there are proxies that refuse an empty one. */
+    /** A `GET` goes without a body and without a type for one. */
     override suspend fun send(request: OutgoingRequest): Answer {
         val body = request.body.takeUnless { request.method == "GET" }
         return exchange(request.method, request.path, body, request.contentType)

@@ -34,7 +34,7 @@ class ApiTest {
 
     @Test
     fun `every exported function is called in a test`() {
-        val sources = Path.of("src/test/kotlin").walk().filter { it.extension == "kt" }.map { it.readText() }.joinToString("\n")
+        val sources = sources()
         val calls = exported()
         assertTrue(calls.size > 30, "api.txt lists $calls")
         val missing = calls.filterNot { call ->
@@ -48,6 +48,20 @@ class ApiTest {
         }
         assertEquals(emptyList<Call>(), missing)
     }
+
+    @Test
+    fun `every update and every result is expected in a test`() {
+        val sources = sources()
+        val variants = listOf("Update", "ToDeviceResult", "EventOutcome", "RequestOutcome", "SendPlan").flatMap { name ->
+            val lines = apiListing.readLines().dropWhile { !it.startsWith("enum $name ") }.drop(1)
+            lines.takeWhile { it.startsWith("  ") }.map { "$name.${it.trim().substringBefore(' ')}" }
+        }
+        assertTrue(variants.size > 25, variants.toString())
+        assertEquals(emptyList<String>(), variants.filterNot { Regex("""\b${Regex.escape(it)}\b""").containsMatchIn(sources) })
+    }
+
+    private fun sources(): String =
+        Path.of("src/test/kotlin").walk().filter { it.extension == "kt" }.map { it.readText() }.joinToString("\n")
 
     @Test
     fun `documentation arrives in KDoc`() {

@@ -10,16 +10,19 @@ import kotlinx.coroutines.awaitCancellation
 import kotlinx.coroutines.cancelAndJoin
 import kotlinx.coroutines.delay
 import kotlinx.coroutines.launch
+import org.json.JSONObject
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.io.TempDir
 import org.matrixmls.Answer
+import org.matrixmls.EventOutcome
 import org.matrixmls.OutgoingRequest
 import org.matrixmls.RequestOutcome
 import org.matrixmls.RoomSettings
 import org.matrixmls.SendPlan
 import org.matrixmls.Transport
+import org.matrixmls.Update
 import org.matrixmls.drive
 import org.matrixmls.markRequestAsSent
 import org.matrixmls.prepare
@@ -60,6 +63,21 @@ class DriveTest {
     }
 
     @Test
+    fun `what became of a request is told`() = test {
+        open(directory).use { machine ->
+            suspend fun mark(status: Int, body: String): RequestOutcome {
+                while (machine.outgoingRequests().isEmpty()) delay(1)
+                return machine.markRequestAsSent(machine.outgoingRequests().first().id, status, body.toByteArray())
+            }
+            assertEquals(RequestOutcome.RetryLater(7u), mark(429, """{"retry_after_ms":7}"""))
+            assertEquals(RequestOutcome.Accepted, mark(200, ok.body.decodeToString()))
+            machine.room("!room:example.org").enable(RoomSettings())
+            val refused = mark(403, """{"errcode":"M_FORBIDDEN","error":"not yours"}""")
+            assertEquals(RequestOutcome.Refused("M_FORBIDDEN", "not yours"), refused)
+        }
+    }
+
+    @Test
     fun `of several that were put off each is sent when it is due`() = test {
         open(directory).use { machine ->
             machine.drive(Script({ ok }))
@@ -79,9 +97,13 @@ class DriveTest {
         open(directory).use { machine ->
             machine.drive(Script({ ok }))
             machine.room("!room:example.org").enable(RoomSettings())
+            val heard = Heard(machine)
             val script = Script({ Answer(403, """{"errcode":"M_FORBIDDEN","error":"not yours"}""".toByteArray()) })
             val refused = machine.drive(script).refused
             assertTrue(refused.any { it.code == "M_FORBIDDEN" && it.reason == "not yours" }, refused.toString())
+            val told = Update.RequestRefused("!room:example.org", "M_FORBIDDEN", "not yours")
+            assertEquals(told, heard.one<Update.RequestRefused>())
+            heard.close()
         }
     }
 
@@ -123,6 +145,55 @@ class DriveTest {
                 val outcome = machine.markRequestAsSent(request.id, 0, ByteArray(0))
                 assertTrue(outcome is RequestOutcome.RetryLater && outcome.afterMs >= 1_000u, outcome.toString())
             }
+        }
+    }
+
+    /** A homeserver that takes everything but what is sent to one path, which is put off for an hour. */
+    private class HourLong(val part: String) : Transport {
+        val putOff = ConcurrentLinkedQueue<OutgoingRequest>()
+
+        override suspend fun send(request: OutgoingRequest): Answer {
+            if (!request.path.contains(part)) return accepting.send(request)
+            putOff += request
+            return Answer(429, """{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":3600000}""".toByteArray())
+        }
+    }
+
+    @Test
+    fun `what prepare waits for may come by sync`() = test {
+        open(directory).use { machine ->
+            val room = machine.enableAlone("!room:example.org")
+            room.rotateKeys()
+            val transport = HourLong("/send/m.room.encrypted/")
+            val preparing = launch(start = CoroutineStart.UNDISPATCHED) { machine.prepare(room, transport) }
+            while (transport.putOff.isEmpty()) delay(1)
+            while ((room.prepareToSend() as SendPlan.Waiting).requests.isNotEmpty()) delay(1)
+            val plan = room.prepareToSend() as SendPlan.Waiting
+            assertTrue(plan.requests.isEmpty() && plan.retryAfterMs!! > 3_000_000u, plan.toString())
+            // The commit had reached the homeserver all the same.
+            val content = JSONObject(transport.putOff.single().body.decodeToString())
+            val commit = JSONObject().put("type", "m.room.encrypted").put("sender", machine.userId())
+                .put("event_id", "${'$'}commit").put("content", content)
+            assertEquals(EventOutcome.Duplicate, room.receiveEvents(listOf(commit.toString())).single().outcome)
+            preparing.join()
+            assertEquals(SendPlan.Ready, room.prepareToSend())
+            assertEquals(1, transport.putOff.size)
+        }
+    }
+
+    @Test
+    fun `what is queued while drive waits for something else is sent`() = test {
+        open(directory).use { machine ->
+            val transport = HourLong("/keys/upload")
+            val driving = launch(start = CoroutineStart.UNDISPATCHED) { machine.drive(transport) }
+            while (transport.putOff.isEmpty()) delay(1)
+            val room = machine.room("!room:example.org")
+            room.setMembers(listOf(machine.userId()))
+            room.enable(RoomSettings())
+            // The announcement is sent by the loop that waits.
+            while (room.epochs().none { it.commitEvent != null }) delay(1)
+            driving.cancelAndJoin()
+            assertEquals(1, transport.putOff.size)
         }
     }
 }

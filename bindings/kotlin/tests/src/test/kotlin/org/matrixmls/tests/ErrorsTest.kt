@@ -49,6 +49,9 @@ class ErrorsTest {
                 "settings" to fails(MlsException.InvalidInput::class, "bad_settings") {
                     room.enable(RoomSettings(rotateAfterMessages = 0u))
                 },
+                "kept_epochs" to fails(MlsException.InvalidInput::class, "bad_settings") {
+                    room.setSettings(RoomSettings(keptEpochs = UInt.MAX_VALUE))
+                },
                 "content" to fails(MlsException.InvalidInput::class, "bad_content") {
                     room.encrypt("m.room.message", "[]")
                 },
@@ -123,25 +126,6 @@ class ErrorsTest {
         fails(MlsException.Unsupported::class, "value_in_media") {
             alices.decrypt(JSONObject(event.toString()).put("content", elsewhere).toString())
         }
-        alice.close()
-        bob.close()
-    }
-
-    @Test
-    fun `two commits on one epoch are an error of that event alone`() = test {
-        val (alice, bob) = account("alice") to account("bob")
-        val roomId = roomOf(alice, bob)
-        for (client in listOf(alice, bob)) {
-            client.machine.room(roomId).rotateKeys()
-            client.prepare(roomId)
-        }
-        val changes = mutableListOf<EventOutcome>()
-        for (client in listOf(alice, bob)) {
-            val events = client.events(roomId).map { it.toString() }
-            changes += client.machine.room(roomId).receiveEvents(events).map { it.outcome }
-        }
-        val forks = changes.filterIsInstance<EventOutcome.Waiting>().map { it.error }
-        assertTrue(forks.any { it is MlsException.Forked && it.code == "forked" && it.retryable }, changes.toString())
         alice.close()
         bob.close()
     }

@@ -7,9 +7,11 @@ package org.matrixmls.tests
 import java.nio.file.Files
 import java.nio.file.Path
 import java.util.UUID
+import java.util.concurrent.ConcurrentLinkedQueue
 import kotlin.reflect.KClass
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Dispatchers
+import kotlinx.coroutines.delay
 import kotlinx.coroutines.runBlocking
 import kotlinx.coroutines.withTimeout
 import org.junit.jupiter.api.Assertions.assertEquals
@@ -21,14 +23,17 @@ import org.matrixmls.MlsRoom
 import org.matrixmls.Publishing
 import org.matrixmls.RoomSettings
 import org.matrixmls.StoreKey
+import org.matrixmls.Subscription
 import org.matrixmls.Transport
+import org.matrixmls.Update
+import org.matrixmls.UpdateObserver
 import org.matrixmls.code
 import org.matrixmls.drive
 import org.matrixmls.prepare
 import org.matrixmls.sample.MatrixClient
 
 /** Long enough for a slow machine; a test that takes this long hangs. */
-private const val PATIENCE_MS = 60_000L
+private const val PATIENCE_MS = 180_000L
 
 /** Runs a test's coroutine; one that hangs fails. */
 fun test(body: suspend CoroutineScope.() -> Unit) = runBlocking(Dispatchers.Default) {
@@ -92,6 +97,33 @@ suspend fun roomOf(alice: MatrixClient, bob: MatrixClient): String {
     alice.prepare(room)
     bob.settle()
     return room
+}
+
+/** What a machine tells, from when this was made. */
+class Heard private constructor() : UpdateObserver {
+    val updates = ConcurrentLinkedQueue<Update>()
+    private lateinit var subscription: Subscription
+
+    override fun onUpdate(update: Update) {
+        updates += update
+    }
+
+    override fun onEnd() = Unit
+
+    /** The first update of a kind; waits for it. */
+    suspend inline fun <reified U : Update> one(): U {
+        while (true) updates.filterIsInstance<U>().firstOrNull()?.let { return it } ?: delay(1)
+    }
+
+    fun close() {
+        subscription.stop()
+        subscription.close()
+    }
+
+    companion object {
+        suspend operator fun invoke(machine: MlsMachine): Heard =
+            Heard().also { it.subscription = machine.subscribe(it) }
+    }
 }
 
 /** The block must fail with this variant and this code. */

@@ -44,7 +44,8 @@ class HttpTransportTest {
         server.createContext("/") { exchange ->
             val headers = exchange.requestHeaders
             val body = exchange.requestBody.readBytes().toList()
-            val length = headers.getFirst("Content-Length") ?: headers.getFirst("Transfer-Encoding")
+            // Before JDK 19 (JDK-8283544) a request without a body says that it has one of no length.
+            val length = (headers.getFirst("Content-Length") ?: headers.getFirst("Transfer-Encoding")).takeIf { it != "0" }
             seen += listOf(exchange.requestMethod, headers.getFirst("Content-Type"), length, body)
             exchange.sendResponseHeaders(200, -1)
             exchange.close()

@@ -113,7 +113,9 @@ class MessagesTest {
         alice.send(roomId, "two")
         val events = alice.events(roomId).map { it.toString() }
         val room = bob.machine.room(roomId)
-        room.receiveEvents(events.reversed())
+        val early = room.receiveEvents(events.reversed()).map { it.outcome }
+        assertTrue(EventOutcome.State in early && EventOutcome.Ignored in early, early.toString())
+        assertTrue(EventOutcome.Commit(2u, emptyList(), emptyList()) in early, early.toString())
         val results = room.receiveEvents(events)
         assertEquals(events.size, results.size)
         val texts = results.mapNotNull { (it.outcome as? EventOutcome.Message)?.message?.content }

@@ -1,0 +1,99 @@
+// What is told of rooms and devices, but for forks and healing (see ForkTests).
+
+import Foundation
+import MatrixClientSample
+import MatrixMls
+import XCTest
+
+/// A homeserver that knows these devices, whose key packages are used up.
+private struct WithDevices: Transport {
+    let devices: Data
+
+    func send(_ request: OutgoingRequest) async throws -> Answer {
+        if request.path.contains("/keys/query") { return Answer(status: 200, body: devices) }
+        if request.path.contains("/keys/claim") { return Answer(status: 200, body: Data(#"{"one_time_keys":{}}"#.utf8)) }
+        return try await Accepting().send(request)
+    }
+}
+
+final class UpdateTests: DirectoryTestCase {
+    func testWhoComesAndGoesIsToldAlsoToWhomItConcerns() async throws {
+        let (alice, bob) = (try await account("alice"), try await account("bob"))
+        let (alicesHeard, bobsHeard) = (try await Heard(alice.machine), try await Heard(bob.machine))
+        let roomId = try await roomOf(alice, bob)
+        let bobsDevice = "\(bob.userId)|PHONE"
+        let came = try await alicesHeard.first {
+            if case .epochChanged(roomId, let epoch, let added, []) = $0 { (epoch, added) } else { nil }
+        }
+        XCTAssertEqual(came.0, 1)
+        XCTAssertEqual(came.1, [bobsDevice])
+        try await alice.kick(bob.userId, from: roomId)
+        try await alice.settle()
+        try await alice.prepare(roomId)
+        try await bob.settle()
+        let left = try await bobsHeard.first { if case .removed(let room) = $0 { room } else { nil } }
+        XCTAssertEqual(left, roomId)
+        let went = try await alicesHeard.first {
+            if case .epochChanged(roomId, _, [], let removed) = $0 { removed } else { nil }
+        }
+        XCTAssertEqual(went, [bobsDevice])
+        try await finish(alice, bob)
+    }
+
+    func testDevicesThatCannotBeInAGroupAreToldAndHoldNothingUp() async throws {
+        // Bob's device signs what it publishes and has no key package left; Carol's is none of MLS.
+        let (bobId, carolId) = ("@bob:example.org", "@carol:example.org")
+        let requests = try await MlsMachine.with(config(directory.appendingPathComponent("bob"), userId: bobId)) {
+            try await $0.outgoingRequests()
+        }
+        let bobs = try readJson(try XCTUnwrap(requests.first).body)["device_keys"] as? Json
+        let nothing: Json = [:]
+        let carols: Json = [
+            "user_id": carolId, "device_id": "OLM", "algorithms": [], "keys": nothing, "signatures": nothing,
+        ]
+        let devices: Json = [bobId: ["PHONE": try XCTUnwrap(bobs)], carolId: ["OLM": carols]]
+        let machine = try await open(directory.appendingPathComponent("alice"))
+        let heard = try await Heard(machine)
+        let room = try await machine.enableAlone()
+        try await room.setMembers(userIds: [ownUserId, bobId, carolId])
+        try await machine.prepare(room, WithDevices(devices: try writeJson(["device_keys": devices])))
+        let unreachable = try await heard.first {
+            if case .deviceUnreachable(testRoomId, let user, let device) = $0 { [user, device] } else { nil }
+        }
+        XCTAssertEqual(unreachable, [bobId, "PHONE"])
+        let rejected = try await heard.first {
+            if case .deviceRejected(let user, let device, _) = $0 { [user, device] } else { nil }
+        }
+        XCTAssertEqual(rejected, [carolId, "OLM"])
+        let members = try await room.members()
+        XCTAssertEqual(members.count, 1)
+        try await machine.shutdown()
+    }
+
+    func testWhenTooMuchWaitsThatIsTold() async throws {
+        let (alice, bob) = (try await account("alice"), try await account("bob"))
+        let roomId = try await roomOf(alice, bob)
+        try await alice.machine.room(roomId: roomId).rotateKeys()
+        try await alice.send("too early", to: roomId)
+        let sealed = try await alice.encryptedEvents(roomId).last ?? "none"
+        let heard = try await Heard(bob.machine)
+        // Together more than is kept, and none of them readable yet.
+        let padding = String(repeating: "x", count: 8_500_000)
+        let events = try (0..<2).map { number in
+            var event = try readJson(Data(sealed.utf8))
+            event["event_id"] = "$copy-\(number)"
+            event["unsigned"] = ["padding": padding]
+            return String(decoding: try writeJson(event), as: UTF8.self)
+        }
+        let results = try await bob.machine.room(roomId: roomId).receiveEvents(events: events)
+        for result in results {
+            guard case .waiting(let error) = result.outcome else { return XCTFail("\(result.outcome)") }
+            check(error, "UnknownEpoch", "unknown_epoch")
+        }
+        let dropped = try await heard.first {
+            if case .eventsDropped(roomId, let count) = $0 { count } else { nil }
+        }
+        XCTAssertEqual(dropped, 1)
+        try await finish(alice, bob)
+    }
+}
