@@ -64,7 +64,7 @@ pub(crate) fn look_for(turn: &Turn<'_>, room_id: &RoomId, event: &EventId) -> Re
         (walk.hour_began_ms, walk.spent) = (turn.now_ms, 0);
     }
     if walk.spent >= MOST_PAGES_AN_HOUR || walk.missing.len() + walk.late.len() >= MOST_MISSING {
-        return fetch::give_up(turn, room_id, event.as_str());
+        return fetch::not_had(turn, room_id, event);
     }
     if walk.pages > 0 {
         walk.late.insert(event.to_owned());
@@ -157,7 +157,7 @@ fn is_needed(turn: &Turn<'_>, room_id: &RoomId, event: &EventId) -> Result<bool,
 /// of its own.
 fn finish(turn: &Turn<'_>, room_id: &RoomId, walk: &mut Walk) -> Result<(), MlsError> {
     for event in std::mem::take(&mut walk.missing) {
-        fetch::give_up(turn, room_id, event.as_str())?;
+        fetch::not_had(turn, room_id, &event)?;
     }
     (walk.from, walk.pages) = (None, 0);
     walk.missing = std::mem::take(&mut walk.late);

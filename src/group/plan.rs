@@ -302,7 +302,11 @@ pub(crate) fn claimed(
                 UNREACHABLE.delete(turn.tx, room_id.as_bytes(), &key)?;
                 CLAIMED.put(turn.tx, room_id.as_bytes(), &key, &ClaimedKeyPackage { bytes })?;
             }
-            None => unreachable(turn, room_id, &name, &key)?,
+            None => {
+                // It may be gone by now.
+                devices::doubt(turn.tx, [&*name.0])?;
+                unreachable(turn, room_id, &name, &key)?;
+            }
         }
     }
     Ok(())

@@ -211,16 +211,16 @@ pub(crate) fn users(tx: &Tx<'_>, room: &RoomRecord) -> Result<BTreeSet<OwnedUser
         .collect())
 }
 
-/// Notes what a user is to a room; nothing means that the user left.
+/// Notes what a user is to a room, nothing meaning that the user left; tells whether that is news.
 pub(crate) fn set_membership(
     tx: &Tx<'_>,
     room: &RoomId,
     user: &UserId,
     membership: Option<Membership>,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let before = MEMBERS.get(tx, room.as_bytes(), user.as_bytes())?;
     if before.map(|member| member.membership) == membership {
-        return Ok(());
+        return Ok(false);
     }
     match membership {
         Some(membership) => {
@@ -239,13 +239,21 @@ pub(crate) fn set_membership(
             }
         }
     }
-    unsettle(tx, room)
+    unsettle(tx, room)?;
+    Ok(true)
 }
 
 /// The room has turned out to use MLS: its members' devices matter from now on.
 pub(crate) fn track_members(tx: &Tx<'_>, room: &RoomRecord) -> Result<(), StoreError> {
     let members = MEMBERS.list(tx, room.room_id.as_bytes())?;
     devices::track(tx, members.iter().map(|member| &*member.user_id))
+}
+
+/// The app's sync has begun anew: what changed in between was not told.
+pub(crate) fn doubt_members(tx: &Tx<'_>, room: &RoomId) -> Result<(), StoreError> {
+    let members = MEMBERS.list(tx, room.as_bytes())?;
+    devices::doubt(tx, members.iter().map(|member| &*member.user_id))?;
+    unsettle(tx, room)
 }
 
 /// Replaces the joined members of a room by these.

@@ -115,11 +115,12 @@ fn is_commit_json(json: &str) -> bool {
 /// Whoever is out of the Matrix room is out of its group. Looked at when all events are in: somebody who
 /// comes back finds the old leave in the timeline, behind the Welcome that let them in again.
 fn leave_with_the_room(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
-    if rooms::find(turn.tx, room_id)?.is_some_and(|room| room.own_user_left && room.head.is_some())
-    {
-        leave::evicted(turn, room_id)?;
+    match rooms::find(turn.tx, room_id)? {
+        Some(room) if room.own_user_left && room.head.is_some() => leave::evicted(turn, room_id),
+        // It was in no group, and must not join one either.
+        Some(room) if room.own_user_left && !room.gone => leave::give_up_membership(turn, room_id),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Tries what waits in a room, as long as that brings new epochs.
@@ -166,10 +167,13 @@ fn receive_one(
         ) => waits_for_something(turn, room_id, &event, error)?,
         Err(error) => Outcome::Failed(error),
     };
-    if let (Outcome::Failed(_), Some(id)) = (&outcome, &id)
+    if let (Outcome::Failed(error), Some(id)) = (&outcome, &id)
         && is_commit_json(json)
     {
-        fetch::give_up(turn, room_id, id)?;
+        match error.code() {
+            message::BEFORE_JOINING => fetch::is_before(turn, room_id, id)?,
+            _ => fetch::give_up(turn, room_id, id)?,
+        }
     }
     if let Outcome::Failed(error) | Outcome::Waiting(error) = &outcome {
         tracing::info!(room = %room_id, event = id.as_deref(), code = error.code(), "event not read");
@@ -207,6 +211,11 @@ fn classify(
         ("m.room.create", Some("")) => {
             let content: CreateContent = parse(event.content.get(), "m.room.create")?;
             let mut room = rooms::get(turn.tx, room_id)?;
+            if room.create_event.is_some() && room.create_event == event.event_id {
+                // Only a sync that begins anew shows it again, and none of those says whose devices changed.
+                rooms::doubt_members(turn.tx, room_id)?;
+                room = rooms::get(turn.tx, room_id)?;
+            }
             room.create_event = event.event_id.clone();
             rooms::put(turn.tx, &room)?;
             set_algorithm(turn, room_id, content.encryption)
@@ -283,7 +292,9 @@ fn member(
         .map_err(|_| MlsError::rejected("malformed_event", "the state key is no user id"))?;
     let content: MemberContent = parse(content.get(), "m.room.member")?;
     let membership = Membership::of(&content);
-    rooms::set_membership(turn.tx, room_id, &user, membership)?;
+    if rooms::set_membership(turn.tx, room_id, &user, membership)? && membership.is_some() {
+        head::explained(turn, room_id)?;
+    }
     members::changed(turn, room_id)?;
     if user == turn.identity.name().0 {
         let mut room = rooms::get(turn.tx, room_id)?;

@@ -112,9 +112,28 @@ pub(crate) fn most_adds() -> Option<usize> {
     Some(MOST_ADDS.load(Ordering::SeqCst)).filter(|devices| *devices > 0)
 }
 
+/// Whether copies of a store's file pass for the file.
+static TRUSTS_COPIES: AtomicBool = AtomicBool::new(false);
+
+/// Has copies of a store's file pass for the file when they are opened: a simulator makes a store once and
+/// copies it for each history.
+pub fn trust_copies(trust: bool) {
+    TRUSTS_COPIES.store(trust, Ordering::SeqCst);
+}
+
+/// What [`trust_copies`] said.
+pub(crate) fn trusts_copies() -> bool {
+    TRUSTS_COPIES.load(Ordering::SeqCst)
+}
+
 /// Which messages this process has opened: the epoch's id in hex, the sender's leaf, the generation.
 pub fn opened_messages() -> Vec<(String, u32, u32)> {
     OPENED.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// What [`opened_messages`] gives, which is forgotten then.
+pub fn take_opened_messages() -> Vec<(String, u32, u32)> {
+    std::mem::take(&mut *OPENED.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// A message was opened.

@@ -34,6 +34,8 @@ usage: cargo xtask <command>
   android                                 the native libraries of the AAR (needs the NDK)
   ios                                     the XCFramework (needs a Mac with Xcode)
   bench [devices …]                       what a message costs in rooms of these sizes, beside others
+  simulate [--schedules N] [--seed S] [--jobs N] …
+                                          histories of a room in which everything goes wrong (docs/simulator.md)
   deny                                    licences, advisories and sources of all dependencies";
 
 fn main() -> ExitCode {
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         ["bench", sizes @ ..] if sizes.iter().all(|size| size.parse::<u32>().is_ok()) => {
             bench::run(sizes)
         }
+        ["simulate", options @ ..] => simulate(options),
         ["deny"] => deny::check(),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

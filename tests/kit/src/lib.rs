@@ -22,6 +22,7 @@ pub mod other;
 pub mod parted;
 pub mod peer;
 pub mod process;
+pub mod sim;
 pub mod story;
 mod synapse;
 pub mod together;
