@@ -53,7 +53,8 @@ impl Default for ClientOptions {
             directory: None,
             store_key: StoreKey::Raw { key: vec![7; 32] },
             publishing: Publishing::Alone,
-            patience: Duration::from_secs(20),
+            // On a loaded machine a commit that adds hundreds of devices takes its time.
+            patience: Duration::from_secs(180),
         }
     }
 }
