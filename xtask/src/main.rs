@@ -104,3 +104,15 @@ fn demo(options: &[&str]) -> Result<(), Failure> {
     plan.finish("demo");
     Ok(())
 }
+
+fn simulate(options: &[&str]) -> Result<(), Failure> {
+    let mut plan = Plan::new(2);
+    let package = ["--release", "--locked", "-p", "matrix-mls-kit", "--bin", "simulate"];
+    plan.cargo(
+        "building the simulator (the first time: several minutes)",
+        &[&["build"][..], &package].concat(),
+    )?;
+    plan.cargo("simulating", &[&["run", "--quiet"][..], &package, &["--"], options].concat())?;
+    plan.finish("simulate");
+    Ok(())
+}

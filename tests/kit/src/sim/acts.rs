@@ -138,10 +138,10 @@ impl Run {
             }
             Action::Cut { link } => self.world.set_link(usize::from(link), false),
             Action::Mend { link } => self.world.set_link(usize::from(link), true),
-            Action::Wait { how_long } => {
-                if self.world.now_ms - self.began_ms + how_long.ms() < LONGEST_MS {
-                    self.world.pass(how_long.ms(), &mut self.dice);
-                }
+            Action::Wait { how_long }
+                if self.world.now_ms - self.began_ms + how_long.ms() < LONGEST_MS =>
+            {
+                self.world.pass(how_long.ms(), &mut self.dice);
             }
             Action::Crash { device } => {
                 if let Some(app) = self.device(device) {

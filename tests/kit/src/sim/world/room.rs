@@ -163,8 +163,7 @@ impl World {
 
     /// Invited users join as soon as their server shows the invitation.
     pub(super) fn accept_invitations(&mut self, dice: &mut Dice) {
-        for user in 0..USERS.len() {
-            let server = USERS[user].1;
+        for (user, (_, server)) in USERS.into_iter().enumerate() {
             if self.servers[server].membership(&user_id(user)) == Some("invite") {
                 self.set_membership(server, &user_id(user), user, "join", dice);
             }
