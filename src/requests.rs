@@ -109,6 +109,10 @@ pub(crate) enum Purpose {
     TellHistory { room_id: OwnedRoomId },
     /// `GET /room_keys/keys…`: what a restore brings back.
     RestoreKeys { restore: u64 },
+    /// The same: where commits are that the homeserver does not have by their event id.
+    FindCommits { room_id: OwnedRoomId },
+    /// `GET /rooms/…/members`: who is in the room.
+    FetchMembers { room_id: OwnedRoomId },
 }
 
 /// A request in the store.

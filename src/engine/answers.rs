@@ -12,7 +12,7 @@ use super::{Engine, keys};
 use crate::{
     backup::{self, Verdict},
     error::MlsError,
-    group::{Turn, fetch, heal, media, outcome, plan, publish, share, timeline},
+    group::{Turn, fetch, gap, media, members, outcome, plan, publish, search, share, timeline},
     identity,
     requests::{self, Purpose, QueuedRequest, REQUESTS, RequestOutcome},
     updates::Update,
@@ -121,7 +121,6 @@ fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Result<(), MlsEr
             media::downloaded(turn, room_id, reference, body)
         }
         Purpose::FetchEvent { room_id, event_id } => fetch::fetched(turn, room_id, event_id, body),
-        Purpose::WalkBack { room_id } => heal::walked_back(turn, room_id, body),
         Purpose::OfferHistory(bundle) => {
             let uploaded: Uploaded = serde_json::from_slice(body)
                 .map_err(|_| MlsError::rejected("malformed_answer", "the answer names no URL"))?;
@@ -134,6 +133,9 @@ fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Result<(), MlsEr
         Purpose::BackUp(batch) => backup::uploaded(turn, batch, body),
         Purpose::Unback { .. } => Ok(()),
         Purpose::RestoreKeys { restore } => backup::fetched(turn, *restore, body),
+        Purpose::WalkBack { room_id } => search::walked_back(turn, room_id, body),
+        Purpose::FindCommits { room_id } => gap::paged(turn, room_id, body),
+        Purpose::FetchMembers { room_id } => members::fetched(turn, room_id, body),
     }
 }
 
@@ -192,11 +194,22 @@ fn refused(
             room_id
         }
         Purpose::FetchEvent { room_id, event_id } => {
-            fetch::give_up(turn, room_id, event_id.as_str())?;
+            match status {
+                404 => gap::look_for(turn, room_id, event_id)?,
+                _ => fetch::not_had(turn, room_id, event_id)?,
+            }
             room_id
         }
         Purpose::WalkBack { room_id } => {
-            heal::walk_refused(turn, room_id)?;
+            search::walk_refused(turn, room_id)?;
+            room_id
+        }
+        Purpose::FetchMembers { room_id } => {
+            members::settled(turn, room_id)?;
+            room_id
+        }
+        Purpose::FindCommits { room_id } => {
+            gap::refused(turn, room_id)?;
             room_id
         }
         Purpose::OfferHistory(bundle) => &bundle.room_id,

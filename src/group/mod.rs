@@ -13,12 +13,13 @@
 //! | know the epochs; choose the head, and what to keep | `graph`; `head` |
 //! | join by Welcome | `welcome` |
 //! | join by external commit | `external`, onto a `foreign` epoch |
-//! | repair a device that cannot go on | `heal` |
-//! | fetch commits and large values that are missing | `fetch`, `media` |
+//! | repair a device that cannot go on | `heal`, with `search` for a group to join in the room's history |
+//! | fetch commits and large values that are missing | `fetch`, `gap`, `media` |
 //! | seal and open messages | `message` |
 //! | seal and open messages that are read once | `read_once` |
 //! | give those who come later what they may read | `share` |
 //! | delete what makes old epochs readable | `retention` |
+//! | know who is in the Matrix room | `rooms`; `members` asks where a sync leaves it in doubt |
 //! | leave | `leave` |
 
 mod checks;
@@ -28,11 +29,13 @@ mod errors;
 mod external;
 pub(crate) mod fetch;
 mod foreign;
+pub(crate) mod gap;
 pub(crate) mod graph;
 mod head;
 pub(crate) mod heal;
 pub(crate) mod leave;
 pub(crate) mod media;
+pub(crate) mod members;
 pub(crate) mod message;
 pub(crate) mod outcome;
 pub(crate) mod plan;
@@ -42,6 +45,7 @@ pub(crate) mod publish;
 pub(crate) mod read_once;
 pub(crate) mod retention;
 pub(crate) mod rooms;
+pub(crate) mod search;
 pub(crate) mod share;
 #[cfg(test)]
 mod tests;

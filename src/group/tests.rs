@@ -45,6 +45,7 @@ fn epoch(tx: &Tx<'_>, id: u8, number: u64, parent: Option<u8>) -> EpochRecord {
         doubts: Vec::new(),
         shared: false,
         behind: 1,
+        left_ms: None,
         members: 2,
     }
 }
@@ -163,12 +164,17 @@ fn what_is_kept_is_bounded_by_number_by_age_and_by_who_is_still_there() {
 
         // Everybody has been seen beyond one of them.
         let mut left = graph::get(tx, room(), EpochId::from_bytes([7; 32])).unwrap();
-        left.behind = 0;
+        (left.behind, left.left_ms) = (0, Some(15));
         graph::put(tx, room(), &left).unwrap();
+        let mut record = rooms::get(tx, room()).unwrap();
+        record.settings.kept_for_ms = 86_400_000;
+        rooms::put(tx, &record).unwrap();
         turn(tx, 20, |turn| head::reselect(turn, room(), None)).unwrap();
+        assert_eq!(full(tx), [6, 7, 8, 9], "what was sent on it may be late");
+        turn(tx, 3_600_015, |turn| head::reselect(turn, room(), None)).unwrap();
         assert_eq!(full(tx), [6, 8, 9]);
 
-        turn(tx, 2_000, |turn| head::reselect(turn, room(), None)).unwrap();
+        turn(tx, 86_400_020, |turn| head::reselect(turn, room(), None)).unwrap();
         assert_eq!(full(tx), [9], "the head stays however old it is");
     });
 }
