@@ -186,8 +186,8 @@ pub struct RestoreStatus {
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
 pub struct HistoryFailure {
     /// Stable across releases: `wrong_key`, `damaged_session`, `malformed_session`, `other_room`, `other_epoch`,
-    /// `missing_leaves`, `bad_leaves`, `bad_export`, `unsupported_session`, `not_in_backup`, `no_backup`, or the
-    /// homeserver's own.
+    /// `missing_leaves`, `bad_leaves`, `bad_export`, `unsupported_session`; for all that was asked for
+    /// `not_in_backup`, `no_backup`, `unsupported_backup`, `cancelled`, or the homeserver's own.
     pub code: String,
     /// How many.
     pub count: u32,
@@ -230,7 +230,8 @@ const OWN_SECRET: &str = "org.matrix.msc4038.v0";
 /// `Update::BackupChanged`, `BackupFailed`, `BackupProgress`, `RestoreProgress` and `RestoreFinished`.
 ///
 /// What it costs: whoever has the recovery key and the homeserver's data can read all messages of the epochs
-/// that are backed up, as long as the backup exists. See `RoomSettings::history` for rooms to leave out.
+/// that are backed up, as long as the backup exists. `RoomSettings::keep_history_ms` bounds that for a room, and
+/// with `RoomSettings::read_once` a room has no backup.
 #[derive(uniffi::Object)]
 pub struct MlsBackup {
     engine: Arc<EngineSlot>,
@@ -336,7 +337,8 @@ impl MlsBackup {
         self.engine.run(move |engine| engine.restore(key.map(|key| key.key.clone()), scope)).await
     }
 
-    /// Stops a restore. What it has brought back stays. Tells whether it was under way.
+    /// Stops a restore. What it has brought back stays. Tells whether it was under way; observers hear
+    /// `RestoreFinished` with the failure `cancelled`.
     pub async fn cancel_restore(&self, id: u64) -> Result<bool, MlsError> {
         self.engine.run(move |engine| engine.cancel_restore(id)).await
     }

@@ -127,15 +127,24 @@ pub(crate) fn under_way(tx: &Tx<'_>) -> Result<Vec<Restore>, StoreError> {
     RESTORES.list(tx, b"")
 }
 
-/// Stops a restore. What it has brought back stays. Tells whether there was one.
+/// Stops a restore. What it has brought back stays. Tells whether there was one; whoever waits for its end
+/// hears of that.
 pub(crate) fn cancel(turn: &Turn<'_>, id: u64) -> Result<bool, MlsError> {
+    let Some(restore) = RESTORES.get(turn.tx, b"", &id.to_be_bytes())? else { return Ok(false) };
+    fail(turn, &restore, "cancelled")?;
+    Ok(true)
+}
+
+/// Takes a restore away, with what was fetched for it.
+fn remove(turn: &Turn<'_>, id: u64) -> Result<(), MlsError> {
     for (request, queued) in REQUESTS.in_scope(turn.tx, BACKUP_SCOPE)? {
         if matches!(queued.purpose, Purpose::RestoreKeys { restore } if restore == id) {
             requests::remove(turn.tx, request)?;
         }
     }
     PORTIONS.delete_scope(turn.tx, &id.to_be_bytes())?;
-    Ok(RESTORES.delete(turn.tx, b"", &id.to_be_bytes())?)
+    RESTORES.delete(turn.tx, b"", &id.to_be_bytes())?;
+    Ok(())
 }
 
 fn put(tx: &Tx<'_>, restore: &Restore) -> Result<(), StoreError> {
@@ -167,7 +176,7 @@ pub(super) fn looked(turn: &Turn<'_>) -> Result<(), MlsError> {
 /// Asks for the sessions, if the key is right.
 fn fetch(turn: &Turn<'_>, restore: &mut Restore) -> Result<(), MlsError> {
     let Some((version, _)) = unlock(turn, restore)? else {
-        return fail(turn, restore, "wrong_key");
+        return fail(turn, restore, state::why_locked(turn.tx)?);
     };
     restore.version = Some(version.clone());
     put(turn.tx, restore)?;
@@ -354,7 +363,7 @@ fn take(
 }
 
 fn finish(turn: &Turn<'_>, restore: &Restore) -> Result<(), MlsError> {
-    cancel(turn, restore.id)?;
+    remove(turn, restore.id)?;
     turn.tell(Update::RestoreFinished {
         restore: restore.id,
         epochs: restore.epochs,

@@ -349,6 +349,17 @@ pub(super) fn unlock(
     Ok(prove(turn, &version, key)?.map(|(_, session_key)| (version.version, session_key)))
 }
 
+/// Why no key opens the backup that the homeserver has told of; if one could, it is another.
+pub(super) fn why_locked(tx: &Tx<'_>) -> Result<&'static str, StoreError> {
+    Ok(match load(tx)?.version {
+        None => "no_backup",
+        Some(version) if !is_own(&version.algorithm) && version.algorithm != MEGOLM => {
+            "unsupported_backup"
+        }
+        Some(_) => "wrong_key",
+    })
+}
+
 fn activate(
     turn: &Turn<'_>,
     version: String,

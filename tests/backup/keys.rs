@@ -14,6 +14,7 @@ async fn a_key_is_proved_before_it_is_used() {
     alice.drive().await.unwrap();
     assert_eq!(heard.failed().await, "no_backup");
     assert_eq!(state(&alice).await, BackupState::Absent);
+    assert_eq!(restore_all(&alice, &wrong).await, (0, vec![("no_backup".to_owned(), 1)]));
 
     let key = create(&alice).await;
     assert_eq!(backup(&alice).recovery_key().await.unwrap().unwrap().text(), key.text());
@@ -64,6 +65,27 @@ async fn a_passphrase_brings_the_backup_back() {
     assert_eq!(format!("{again:?}"), "RecoveryKey(..)");
     let huge = RecoveryKey::from_passphrase("a".to_owned(), "salt".to_owned(), u32::MAX).await;
     assert_eq!(huge.unwrap_err().code(), "bad_rounds");
+}
+
+#[tokio::test]
+async fn a_backup_of_another_kind_is_told_and_left_alone() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let (alice, _bob, _room) = pair(&homeserver).await;
+    let newer = json!({ "algorithm": "m.backup.of.tomorrow", "auth_data": { "key": 1 } });
+    alice.http().post("/_matrix/client/v3/room_keys/version", newer.clone()).await.unwrap();
+    let (heard, _subscription) = Heard::of(&alice).await;
+    let key = RecoveryKey::generate().unwrap();
+    backup(&alice).enable(key.clone()).await.unwrap();
+    alice.drive().await.unwrap();
+    assert_eq!(heard.failed().await, "unsupported_backup");
+    let algorithm = "m.backup.of.tomorrow".to_owned();
+    assert_eq!(
+        state(&alice).await,
+        BackupState::Unsupported { version: "1".to_owned(), algorithm }
+    );
+    assert_eq!(restore_all(&alice, &key).await, (0, vec![("unsupported_backup".to_owned(), 1)]));
+    let (version, keys) = sessions(&alice).await;
+    assert_eq!((version.as_str(), &keys["rooms"]), ("1", &json!({})));
 }
 
 #[tokio::test]

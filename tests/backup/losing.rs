@@ -175,8 +175,10 @@ async fn a_restore_can_be_stopped() {
     phone.send_request(&requests[0]).await.unwrap();
     let requests = phone.machine().unwrap().outgoing_requests().await.unwrap();
     assert!(requests[0].path.contains("/room_keys/keys"));
+    let (heard, _subscription) = Heard::of(&phone).await;
     assert!(backup(&phone).cancel_restore(id).await.unwrap());
     assert!(!backup(&phone).cancel_restore(id).await.unwrap());
+    assert_eq!(heard.restored().await, (0, vec![("cancelled".to_owned(), 1)]));
     // The answer comes all the same.
     phone.send_request(&requests[0]).await.unwrap();
     assert!(phone.machine().unwrap().outgoing_requests().await.unwrap().is_empty());
