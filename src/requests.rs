@@ -188,7 +188,7 @@ where
             Cow::Owned(versions),
         )
         .map_err(|error| MlsError::internal("request", error))?;
-    let path = http.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+    let path = http.uri().path_and_query().map(|path| strict(path.as_str())).unwrap_or_default();
     let content_type = http.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let mut queued = QueuedRequest {
         purpose,
@@ -206,6 +206,20 @@ where
         BODIES.put(tx, b"", &id.to_be_bytes(), &body.into())?;
     }
     Ok(id)
+}
+
+/// A path in which only those characters stand that RFC 3986 lets stand there: what parses URLs in an app may
+/// take no others, as Java's does, and session ids have a `|`.
+fn strict(path: &str) -> String {
+    let mut strict = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte) {
+            strict.push(char::from(byte));
+        } else {
+            strict.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    strict
 }
 
 /// Takes a request out of the queue; tells whether it was there.
@@ -252,6 +266,13 @@ pub(crate) fn hand_out(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_one_that_every_parser_of_urls_takes() {
+        let path = "/keys/!r:x/1|QGE/%2F?version=1&at={\"ü\"}";
+        assert_eq!(strict(path), "/keys/!r:x/1%7CQGE/%2F?version=1&at=%7B%22%C3%BC%22%7D");
+        assert_eq!(strict(&strict(path)), strict(path));
+    }
 
     #[test]
     fn delays_double_and_end() {

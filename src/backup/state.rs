@@ -437,7 +437,9 @@ pub(crate) fn created(turn: &Turn<'_>, body: &[u8]) -> Result<(), MlsError> {
         // Something else is wanted by now: it finds the version when it looks.
         return look(turn);
     };
-    activate(turn, version, Mode::Own, key.clone(), key, passphrase, Some(0))
+    activate(turn, version, Mode::Own, key.clone(), key, passphrase, Some(0))?;
+    // What there is on the homeserver is known by what it says.
+    look(turn)
 }
 
 /// What a refusal of the homeserver comes to.

@@ -17,6 +17,11 @@ async fn a_key_is_proved_before_it_is_used() {
     assert_eq!(restore_all(&alice, &wrong).await, (0, vec![("no_backup".to_owned(), 1)]));
 
     let key = create(&alice).await;
+    backup(&alice).disable().await.unwrap();
+    let locked = BackupState::Locked { version: "1".to_owned(), megolm: false, passphrase: None };
+    assert_eq!(state(&alice).await, locked);
+    backup(&alice).enable(key.clone()).await.unwrap();
+    alice.drive().await.unwrap();
     assert_eq!(backup(&alice).recovery_key().await.unwrap().unwrap().text(), key.text());
     let phone = Client::log_in(&homeserver, "alice", "NEW").await.unwrap();
     let (heard, _subscription) = Heard::of(&phone).await;
@@ -24,7 +29,6 @@ async fn a_key_is_proved_before_it_is_used() {
     backup(&phone).enable(wrong.clone()).await.unwrap();
     phone.drive().await.unwrap();
     assert_eq!(heard.failed().await, "wrong_key");
-    let locked = BackupState::Locked { version: "1".to_owned(), megolm: false, passphrase: None };
     assert_eq!(state(&phone).await, locked);
     assert_eq!(restore_all(&phone, &wrong).await, (0, vec![("wrong_key".to_owned(), 1)]));
     assert!(texts(&phone, &room).await.is_empty());

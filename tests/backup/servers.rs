@@ -140,6 +140,14 @@ async fn a_server_that_is_slow_or_deaf_gets_all_in_the_end() {
         talk(&alice, &room, 1).await;
         alice.drive().await.unwrap();
     }
+    // What failed waits a second before it is sent again.
+    for _ in 0..100 {
+        if counts(&alice).await.backed_up == 5 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        alice.drive().await.unwrap();
+    }
     let BackupCounts { backed_up, total, .. } = counts(&alice).await;
     assert_eq!((backed_up, total), (5, 5));
     let phone = Client::log_in(&homeserver, "alice", "NEW").await.unwrap();
