@@ -249,33 +249,3 @@ async fn a_device_that_logs_out_is_removed_and_one_that_leaves_can_come_back() {
     }
     assert!(!texts.iter().any(|seen| seen == "behind his back"), "{texts:?}");
 }
-
-#[tokio::test]
-async fn fresh_keys_are_made_once_where_epochs_after_them_were_let_go() {
-    let homeserver = Homeserver::embedded().unwrap();
-    let (alice, bob, room) = group(&homeserver).await;
-    let carol = Client::register(&homeserver, "carol", "PHONE").await.unwrap();
-    carol.settle().await.unwrap();
-    alice.invite(&room, carol.user_id()).await.unwrap();
-    carol.join(&room).await.unwrap();
-    quiet(&[&alice, &bob, &carol]).await;
-    alice.room(&room).await.unwrap().rotate_keys().await.unwrap();
-    alice.send_text(&room, "fresh keys").await.unwrap();
-    // Carol is not seen again, so the epoch with her is kept; the one without her is soon let go.
-    alice.kick(&room, carol.user_id()).await.unwrap();
-    quiet(&[&alice, &bob]).await;
-    for round in 0..3 {
-        if round > 0 {
-            bob.room(&room).await.unwrap().rotate_keys().await.unwrap();
-        }
-        for client in [&bob, &alice] {
-            client.send_text(&room, &format!("round {round}")).await.unwrap();
-            quiet(&[&alice, &bob]).await;
-        }
-    }
-    let epochs = alice.room(&room).await.unwrap().epochs().await.unwrap();
-    assert!(epochs.windows(2).any(|two| two[0].is_full && !two[1].is_full), "{epochs:?}");
-    let by_alice = epochs.iter().rev().take_while(|e| e.members == 2);
-    let by_alice = by_alice.filter(|e| e.creator_user_id == alice.user_id()).count();
-    assert_eq!(by_alice, 0, "nothing of hers was lost: {epochs:?}");
-}

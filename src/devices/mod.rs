@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::{
     claim::{claim_request, parse_claim_response},
     query::{KeyQuery, handle_query_response, query_request},
-    tracking::{note_device_lists, outdated, track, untrack},
+    tracking::{doubt, note_device_lists, outdated, track, untrack},
     verify::Rejection,
 };
 use crate::store::{Collection, StoreError, Tx};

@@ -112,6 +112,20 @@ pub(crate) fn note_device_lists(
     Ok(())
 }
 
+/// These users' lists may have changed without a word: they are asked for again, where they are followed.
+pub(crate) fn doubt<'a>(
+    tx: &Tx<'_>,
+    users: impl IntoIterator<Item = &'a UserId>,
+) -> Result<(), StoreError> {
+    for user in users {
+        if let Some(mut user) = get(tx, user)? {
+            user.change = next_number(tx)?;
+            put(tx, &user)?;
+        }
+    }
+    Ok(())
+}
+
 /// The users whose lists are out of date and may be asked for now.
 pub(crate) fn outdated(tx: &Tx<'_>, now_ms: u64) -> Result<Vec<OwnedUserId>, StoreError> {
     let mut users = Vec::new();

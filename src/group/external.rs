@@ -3,7 +3,7 @@
 //!
 //! Before it is made, the claims in the public group state are checked: its signature by a leaf of its own
 //! tree, the tree's hashes and signatures (all by OpenMLS), that the leaf is the device that the event
-//! says, of a user in the room, and that no leaf has a key that its device does not publish. Members who do
+//! says (of a user in the room, where there is such a one: see `heal`), and that no leaf has a key that its device does not publish. Members who do
 //! not belong in the room are removed before the first message, as always. An older leaf of this device is
 //! replaced in the same commit.
 
@@ -32,12 +32,6 @@ pub(crate) fn stage(
     tree: Option<Vec<u8>>,
 ) -> Result<(), MlsError> {
     let room_id = room.room_id.clone();
-    if !rooms::is_joined(turn.tx, &room_id, &onto.creator.0)? {
-        return Err(MlsError::rejected(
-            "stranger_state",
-            "the public group state comes from a user who is not in the room",
-        ));
-    }
     let info = onto.info()?;
     // What was ranked is what is joined.
     if EpochId::of(info.group_context())? != onto.id {

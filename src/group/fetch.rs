@@ -2,13 +2,15 @@
 //! reached.
 //!
 //! A sync may leave events out, and another homeserver's events may come late. So whatever waits names
-//! the commit it is based on, and that is fetched. The chain is followed a bounded way; where it ends in
-//! nothing (the homeserver does not have it, or it leads to no epoch that is kept) the commit is remembered
-//! as hopeless, and what is based on it waits no longer.
+//! the commit it is based on, and that is fetched. The chain is followed a bounded way. A commit that the
+//! homeserver does not have is *missing*: the room goes on without it, but what is based on it waits, as
+//! it may still come from another homeserver, and it is asked for again, more and more rarely. A commit
+//! that leads to no epoch that is kept is *hopeless*: what is based on it waits no longer.
 
 use ruma::{EventId, OwnedEventId, RoomId, api::client::room::get_room_event};
+use serde::{Deserialize, Serialize};
 
-use super::{Turn, graph, process::is_ours, rooms, timeline, waiting};
+use super::{Turn, gap, graph, process::is_ours, rooms, timeline, waiting};
 use crate::{
     error::MlsError,
     protocol::{AlgorithmOnly, RoomEvent},
@@ -20,10 +22,21 @@ use crate::{
 const MOST_AT_ONCE: usize = 8;
 /// How many are asked for in a row without one that could be processed.
 const LONGEST_CHAIN: u32 = 100;
-/// How many hopeless commits of one room are remembered.
-const MOST_HOPELESS: u64 = 1_000;
+/// How many hopeless commits of one room are remembered, and how many missing ones.
+const MOST_REMEMBERED: u64 = 1_000;
+/// After how long a missing commit is asked for again, in milliseconds, doubling with each time.
+const FIRST_RETRY_MS: u64 = 10 * 60 * 1000;
+const LAST_RETRY_MS: u64 = 24 * 60 * 60 * 1000;
 
 const HOPELESS: Collection<()> = Collection::new("hopeless_commit");
+const MISSING: Collection<Missing> = Collection::new("missing_commit");
+
+/// How a missing commit is asked for.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+struct Missing {
+    tries: u32,
+    again_ms: u64,
+}
 
 /// Whether a commit is known to lead nowhere.
 pub(crate) fn is_hopeless(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<bool, MlsError> {
@@ -35,16 +48,63 @@ pub(crate) fn give_up(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<(),
     if is_hopeless(turn, room, event)? {
         return Ok(());
     }
-    if HOPELESS.count(turn.tx, room.as_bytes())? >= MOST_HOPELESS {
+    if HOPELESS.count(turn.tx, room.as_bytes())? >= MOST_REMEMBERED {
         HOPELESS.delete_scope(turn.tx, room.as_bytes())?;
     }
     HOPELESS.put(turn.tx, room.as_bytes(), event.as_bytes(), &())?;
+    MISSING.delete(turn.tx, room.as_bytes(), event.as_bytes())?;
     timeline::stir(turn, room)
+}
+
+/// Whether a commit cannot be had for now.
+pub(crate) fn is_missing(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<bool, MlsError> {
+    Ok(MISSING.get(turn.tx, room.as_bytes(), event.as_bytes())?.is_some())
+}
+
+/// A commit cannot be had, or what leads to it cannot, for now; tells whether that is news.
+pub(crate) fn miss(turn: &Turn<'_>, room: &RoomId, event: &EventId) -> Result<bool, MlsError> {
+    let before = MISSING.get(turn.tx, room.as_bytes(), event.as_bytes())?;
+    if before.is_none() {
+        bound(turn, room)?;
+        MISSING.put(turn.tx, room.as_bytes(), event.as_bytes(), &Missing::default())?;
+        timeline::stir(turn, room)?;
+    }
+    Ok(before.is_none())
+}
+
+/// A commit is from before this device was in the group. A Welcome that is late may lead to it; to ask for it
+/// again does not.
+pub(crate) fn is_before(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<(), MlsError> {
+    if MISSING.get(turn.tx, room.as_bytes(), event.as_bytes())?.is_none() {
+        bound(turn, room)?;
+        let missing = Missing { tries: 0, again_ms: u64::MAX };
+        MISSING.put(turn.tx, room.as_bytes(), event.as_bytes(), &missing)?;
+        timeline::stir(turn, room)?;
+    }
+    Ok(())
+}
+
+fn bound(turn: &Turn<'_>, room: &RoomId) -> Result<(), MlsError> {
+    if MISSING.count(turn.tx, room.as_bytes())? >= MOST_REMEMBERED {
+        MISSING.delete_scope(turn.tx, room.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The homeserver has not given the commit it was asked for.
+pub(crate) fn not_had(turn: &Turn<'_>, room: &RoomId, event: &EventId) -> Result<(), MlsError> {
+    miss(turn, room, event)?;
+    let mut missing = MISSING.get(turn.tx, room.as_bytes(), event.as_bytes())?.unwrap_or_default();
+    let wait = FIRST_RETRY_MS.saturating_mul(1 << missing.tries.min(16)).min(LAST_RETRY_MS);
+    missing.tries = missing.tries.saturating_add(1);
+    missing.again_ms = turn.now_ms.saturating_add(wait);
+    Ok(MISSING.put(turn.tx, room.as_bytes(), event.as_bytes(), &missing)?)
 }
 
 /// It leads somewhere after all.
 pub(crate) fn take_back(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<(), MlsError> {
-    Ok(HOPELESS.delete(turn.tx, room.as_bytes(), event.as_bytes()).map(drop)?)
+    HOPELESS.delete(turn.tx, room.as_bytes(), event.as_bytes())?;
+    Ok(MISSING.delete(turn.tx, room.as_bytes(), event.as_bytes()).map(drop)?)
 }
 
 /// Asks for the commits that the room's waiting events need.
@@ -69,7 +129,12 @@ pub(crate) fn plan(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
             || graph::by_event(turn.tx, room_id, &needs)?.is_some()
             || waiting::is_known(turn, room_id, needs.as_str())?
             || is_hopeless(turn, room_id, needs.as_str())?
+            || gap::is_missing(turn, room_id, &needs)?
         {
+            continue;
+        }
+        let missing = MISSING.get(turn.tx, room_id.as_bytes(), needs.as_bytes())?;
+        if missing.is_some_and(|missing| missing.again_ms > turn.now_ms) {
             continue;
         }
         if room.fetched >= LONGEST_CHAIN {
@@ -109,6 +174,6 @@ pub(crate) fn fetched(
             timeline::stir(turn, room_id)
         }
         // Redacted, or not what was asked for.
-        _ => give_up(turn, room_id, event_id.as_str()),
+        _ => not_had(turn, room_id, event_id),
     }
 }

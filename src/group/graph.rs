@@ -97,6 +97,9 @@ pub(crate) struct EpochRecord {
     /// How many other members have not been seen on an epoch that comes before this one.
     #[serde(default)]
     pub(crate) behind: u32,
+    /// Since when there are none, in milliseconds since 1970.
+    #[serde(default)]
+    pub(crate) left_ms: Option<u64>,
     /// How many devices are in it.
     #[serde(default)]
     pub(crate) members: u32,
@@ -129,6 +132,7 @@ impl EpochRecord {
             resolved: false,
             doubts: Vec::new(),
             behind: 0,
+            left_ms: None,
             members: u32::try_from(group.members().count()).unwrap_or(u32::MAX),
         })
     }

@@ -6,15 +6,16 @@
 //! which of them is sent on.
 //!
 //! Keeping an epoch costs space, and lets whoever takes the device process what is committed on it. So
-//! the number and the age of kept epochs are bounded by the room's settings, and one goes as soon as all
-//! its members have been seen on better ones: nobody honest commits on it any more.
+//! the number and the age of kept epochs are bounded by the room's settings, and one goes soon after all
+//! its members have been seen on better ones: nobody honest commits on it any more, but what was committed
+//! before may still be on its way, overtaken by what came after.
 
 use std::collections::BTreeSet;
 
 use ruma::RoomId;
 
 use super::{
-    EpochId, EpochRecord, Status, Turn, graph, heal, outcome, policy,
+    EpochId, EpochRecord, Status, Turn, fetch, graph, heal, outcome, policy,
     rooms::{self, RoomRecord},
     timeline,
 };
@@ -25,6 +26,9 @@ use crate::{
     store::{StoreError, Tx},
     updates::Update,
 };
+
+/// How long what a device sent may be overtaken by what it sent later, in milliseconds.
+const LATE_MS: u64 = 60 * 60 * 1000;
 
 /// The kept epochs of a room, best first.
 pub(crate) fn kept(tx: &Tx<'_>, room: &RoomRecord) -> Result<Vec<EpochRecord>, StoreError> {
@@ -55,6 +59,9 @@ pub(crate) fn enter(
     epoch.since_ms = turn.now_ms;
     epoch.behind = epoch.members.saturating_sub(1);
     graph::put(turn.tx, room_id, &epoch)?;
+    if let Some(event) = &epoch.commit_event {
+        fetch::take_back(turn, room_id, event.as_str())?;
+    }
     for resolved in &epoch.resolves {
         if let Some(mut resolved) = graph::find(turn.tx, room_id, *resolved)? {
             resolved.resolved = true;
@@ -108,9 +115,17 @@ pub(crate) fn reselect(
             break;
         }
     }
-    let Some(best) = best else { return Ok(()) };
+    let Some(best) = best else {
+        // Nothing to go on with: what would be committed would be passed over as well.
+        return if room.head.is_some() {
+            heal::need(turn, room_id, heal::Reason::Doubtful)
+        } else {
+            Ok(())
+        };
+    };
     if room.head == Some(best.id) {
-        return prune(turn, room);
+        heal::stop(turn, room_id, heal::Reason::Doubtful)?;
+        return prune(turn, rooms::get(turn.tx, room_id)?);
     }
     let before = room.head.replace(best.id);
     room.settled = None;
@@ -137,6 +152,16 @@ pub(crate) fn reselect(
         heal::head_changed(turn, room_id)?;
     }
     prune(turn, rooms::get(turn.tx, room_id)?)
+}
+
+/// Somebody has come into the Matrix room: that may explain a commit that was doubtful, and it does so for
+/// good even if they are gone by the end of the same sync.
+pub(crate) fn explained(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
+    let room = rooms::get(turn.tx, room_id)?;
+    if kept(turn.tx, &room)?.iter().any(|epoch| !epoch.doubts.is_empty()) {
+        reselect(turn, room_id, None)?;
+    }
+    Ok(())
 }
 
 /// Whether an epoch is on another branch than one before it. Where the way back ends, because this device
@@ -210,7 +235,8 @@ pub(crate) fn prune(turn: &Turn<'_>, mut room: RoomRecord) -> Result<(), MlsErro
         let is_head = room.head == Some(epoch.id);
         let since = epoch.superseded_ms.unwrap_or(turn.now_ms);
         let old = turn.now_ms.saturating_sub(since) >= room.settings.kept_for_ms;
-        let left = epoch.behind == 0 && epoch.superseded_ms.is_some();
+        let left = epoch.superseded_ms.is_some()
+            && epoch.left_ms.is_some_and(|at| turn.now_ms.saturating_sub(at) >= LATE_MS);
         if is_head || (stay < most && !old && !left) {
             stay += usize::from(!is_head);
             continue;
@@ -237,7 +263,6 @@ pub(crate) fn seen(
     }
     graph::SEEN.put(turn.tx, room_id.as_bytes(), &key, &on)?;
     let room = rooms::get(turn.tx, room_id)?;
-    let mut left = false;
     for mut kept in kept(turn.tx, &room)? {
         let rank = kept.rank();
         if on >= rank || before.as_ref().is_some_and(|before| *before < rank) {
@@ -249,9 +274,11 @@ pub(crate) fn seen(
             && member.credential()?.serialized_content() == key
         {
             kept.behind = kept.behind.saturating_sub(1);
-            left |= kept.behind == 0;
+            if kept.behind == 0 {
+                kept.left_ms = Some(turn.now_ms);
+            }
             graph::put(turn.tx, room_id, &kept)?;
         }
     }
-    if left { prune(turn, room) } else { Ok(()) }
+    Ok(())
 }

@@ -7,10 +7,7 @@
 //! with each time, and there is a limit for an hour: no member and no homeserver can have a device join for
 //! ever.
 
-use ruma::{
-    OwnedRoomId, RoomId, UInt, UserId,
-    api::client::{filter::RoomEventFilter, message::get_message_events},
-};
+use ruma::{OwnedRoomId, RoomId, UserId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -19,18 +16,10 @@ use super::{
     graph::{self, Rank},
     media,
     plan::{self, Step},
-    process,
     rooms::{self, RoomRecord},
-    timeline,
+    search::{self, SEARCH_AGAIN_MS, Search, Strangers},
 };
-use crate::{
-    devices,
-    error::MlsError,
-    protocol::{CommitContent, CommitMark, MessagesPage, RoomEvent, credential},
-    requests::{self, Purpose, REQUESTS},
-    store::Collection,
-    updates::Update,
-};
+use crate::{devices, error::MlsError, protocol::credential, store::Collection, updates::Update};
 
 /// How often a device joins externally within an hour, in one room.
 const MOST_JOINS: usize = 10;
@@ -39,15 +28,10 @@ const HOUR_MS: u64 = 60 * 60 * 1000;
 const FIRST_WAIT_MS: u64 = 500;
 /// How long a device that was removed waits to be added again before it joins by itself.
 const REMOVED_WAIT_MS: u64 = 5_000;
-/// How far the room's history is walked back for a public group state, in pages of [`PAGE`] events.
-const MOST_PAGES: u32 = 30;
-const PAGE: u32 = 100;
 /// How long is waited for a ratchet tree that cannot be had, in milliseconds, doubling with each time; and
 /// how often.
 const FIRST_MEDIA_WAIT_MS: u64 = 30_000;
 const MOST_MEDIA_TRIES: u32 = 5;
-/// After how long a search that found nothing is made again, in milliseconds.
-const SEARCH_AGAIN_MS: u64 = 10 * 60 * 1000;
 
 /// Why a device joins anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +40,8 @@ pub(crate) enum Reason {
     NoGroup,
     /// It was removed, and its user is in the room.
     Removed,
+    /// All that is known of the group came from one who has no place in the room.
+    Doubtful,
     /// The others went on with a branch that cannot be followed.
     Outrun,
     /// The store is older than what this device has sent: keys could be used twice.
@@ -67,6 +53,7 @@ impl Reason {
     pub(crate) fn describe(self) -> &'static str {
         match self {
             Self::NoGroup => "this device had no group",
+            Self::Doubtful => "this device was invited into the group by a stranger",
             Self::Removed => "this device had been removed from the group",
             Self::Outrun => "the others went on with a branch that this device could not follow",
             Self::OldCopy => "the store was an older copy of itself",
@@ -75,7 +62,7 @@ impl Reason {
 
     /// Whether it is seen to without anything to be sent.
     fn is_urgent(self) -> bool {
-        matches!(self, Self::Outrun | Self::OldCopy)
+        matches!(self, Self::Outrun | Self::OldCopy | Self::Doubtful)
     }
 }
 
@@ -92,14 +79,11 @@ pub(crate) struct Healing {
     /// How often the best epoch's ratchet tree could not be had.
     #[serde(default)]
     media_tries: u32,
-    search: Search,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-enum Search {
-    NotYet,
-    At { from: String, pages: u32 },
-    FoundNothing { at_ms: u64 },
+    /// Whether a public group state was passed over as its maker's user is not in the room, and whether
+    /// such a one will do: where all who made one have left, it is that or no group.
+    #[serde(default)]
+    pub(super) strangers: Strangers,
+    pub(super) search: Search,
 }
 
 /// The rooms that have something to see to.
@@ -125,9 +109,10 @@ pub(crate) fn need(turn: &Turn<'_>, room_id: &RoomId, reason: Reason) -> Result<
         after_sync: false,
         resting_until_ms: 0,
         media_tries: 0,
+        strangers: Strangers::NoneSeen,
         search: Search::NotYet,
     });
-    if reason == Reason::OldCopy {
+    if matches!(reason, Reason::OldCopy | Reason::Doubtful) {
         room.settled = None;
     }
     rooms::put(turn.tx, &room)?;
@@ -225,7 +210,7 @@ pub(crate) fn joined(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> 
 }
 
 /// Nothing is left to do, and whoever heard that there was hears of it.
-fn done(turn: &Turn<'_>, mut room: RoomRecord) -> Result<(), MlsError> {
+pub(super) fn done(turn: &Turn<'_>, mut room: RoomRecord) -> Result<(), MlsError> {
     let Some(healing) = room.healing.take() else { return Ok(()) };
     rooms::put(turn.tx, &room)?;
     ROOMS.delete(turn.tx, b"", room.room_id.as_bytes())?;
@@ -243,9 +228,14 @@ pub(crate) fn head_changed(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsE
     if foreign::best(turn, room_id, Some(&head))?.is_some() {
         return need(turn, room_id, Reason::Outrun);
     }
+    stop(turn, room_id, Reason::Outrun)
+}
+
+/// There is no longer this reason to join anew.
+pub(crate) fn stop(turn: &Turn<'_>, room_id: &RoomId, reason: Reason) -> Result<(), MlsError> {
     let room = rooms::get(turn.tx, room_id)?;
     match &room.healing {
-        Some(healing) if healing.reason == Reason::Outrun => done(turn, room),
+        Some(healing) if healing.reason == reason => done(turn, room),
         _ => Ok(()),
     }
 }
@@ -272,7 +262,12 @@ pub(crate) fn see_to_rooms(turn: &Turn<'_>) -> Result<(), MlsError> {
             ROOMS.delete(turn.tx, b"", room_id.as_bytes())?;
             continue;
         };
-        let waits = healing.reason == Reason::Removed || healing.resting_until_ms > turn.now_ms;
+        let own = turn.identity.name().0;
+        // Nothing is wanted of whoever is not in the room; and if that is not known, only on demand.
+        let out = !rooms::is_joined(turn.tx, &room_id, &own)?
+            && (healing.reason == Reason::NoGroup || rooms::has_members(turn.tx, &room)?);
+        let waits =
+            out || healing.reason == Reason::Removed || healing.resting_until_ms > turn.now_ms;
         if waits || room.staged.is_some() || room.gone {
             continue;
         }
@@ -325,7 +320,7 @@ pub(crate) fn step(turn: &Turn<'_>, mut room: RoomRecord) -> Result<Step, MlsErr
     }
     // Its store is not to be trusted: its own head is as foreign as any.
     let head = match healing.reason {
-        Reason::OldCopy | Reason::NoGroup => None,
+        Reason::OldCopy | Reason::NoGroup | Reason::Doubtful => None,
         Reason::Removed | Reason::Outrun => head_rank(turn, &room)?,
     };
     while let Some(onto) = foreign::best(turn, &room_id, head.as_ref())? {
@@ -354,6 +349,13 @@ pub(crate) fn step(turn: &Turn<'_>, mut room: RoomRecord) -> Result<Step, MlsErr
                 }
             },
         };
+        if !rooms::is_joined(turn.tx, &room_id, &onto.creator.0)?
+            && healing.strangers != Strangers::Accepted
+        {
+            healing.strangers = Strangers::Seen;
+            foreign::forget(turn, &room_id, onto.id)?;
+            continue;
+        }
         room.external_joins.push(turn.now_ms);
         match turn.part(|| external::stage(turn, &mut room, &onto, tree)) {
             Ok(()) => return Ok(Step::Waiting(plan::room_requests(turn, &room_id)?)),
@@ -365,102 +367,7 @@ pub(crate) fn step(turn: &Turn<'_>, mut room: RoomRecord) -> Result<Step, MlsErr
             }
         }
     }
-    search(turn, room, healing)
-}
-
-/// Looks for a public group state in the room's history.
-fn search(turn: &Turn<'_>, mut room: RoomRecord, mut healing: Healing) -> Result<Step, MlsError> {
-    let room_id = room.room_id.clone();
-    if healing.reason == Reason::Outrun {
-        // What was ahead turned out to be nothing that could be joined.
-        done(turn, room)?;
-        return Ok(Step::Waiting(Vec::new()));
-    }
-    for (id, queued) in REQUESTS.in_scope(turn.tx, room_id.as_bytes())? {
-        if matches!(queued.purpose, Purpose::WalkBack { .. }) {
-            return Ok(Step::Waiting(vec![id]));
-        }
-    }
-    let (from, pages) = match &healing.search {
-        Search::NotYet => (None, 0),
-        Search::At { from, pages } => (Some(from.clone()), *pages),
-        Search::FoundNothing { at_ms } if turn.now_ms.saturating_sub(*at_ms) >= SEARCH_AGAIN_MS => {
-            (None, 0)
-        }
-        Search::FoundNothing { .. } => {
-            return Err(MlsError::cannot_heal(
-                "the room's history has no public group state to join by",
-            ));
-        }
-    };
-    if pages >= MOST_PAGES {
-        healing.search = Search::FoundNothing { at_ms: turn.now_ms };
-        room.healing = Some(healing);
-        rooms::put(turn.tx, &room)?;
-        return Ok(Step::Waiting(Vec::new()));
-    }
-    let mut request = get_message_events::v3::Request::backward(room_id.clone());
-    request.from = from;
-    request.limit = UInt::from(PAGE);
-    let mut filter = RoomEventFilter::default();
-    filter.types = Some(vec!["m.room.encrypted".to_owned()]);
-    request.filter = filter;
-    let purpose = Purpose::WalkBack { room_id: room_id.clone() };
-    let id = requests::enqueue(turn.tx, room_id.as_bytes(), turn.now_ms, purpose, request)?;
-    Ok(Step::Waiting(vec![id]))
-}
-
-/// A page of the room's history has come.
-pub(crate) fn walked_back(turn: &Turn<'_>, room_id: &RoomId, body: &[u8]) -> Result<(), MlsError> {
-    let page: MessagesPage = serde_json::from_slice(body)
-        .map_err(|_| MlsError::rejected("malformed_answer", "the answer is no page of events"))?;
-    let mut found = false;
-    for json in page.chunk.iter().take(PAGE as usize) {
-        let noted = timeline::parse::<RoomEvent>(json.get(), "the event")
-            .and_then(|event| note(turn, room_id, &event));
-        match noted {
-            Ok(noted) => found |= noted,
-            Err(error) if error.stops_everything() => return Err(error),
-            Err(_) => {}
-        }
-    }
-    let mut room = rooms::get(turn.tx, room_id)?;
-    let Some(healing) = &mut room.healing else { return Ok(()) };
-    let pages = match &healing.search {
-        Search::At { pages, .. } => pages + 1,
-        _ => 1,
-    };
-    healing.search = match page.end.filter(|_| !page.chunk.is_empty()) {
-        _ if found => Search::NotYet,
-        Some(from) => Search::At { from, pages },
-        None => Search::FoundNothing { at_ms: turn.now_ms },
-    };
-    Ok(rooms::put(turn.tx, &room)?)
-}
-
-/// The homeserver does not show the room's history.
-pub(crate) fn walk_refused(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
-    let mut room = rooms::get(turn.tx, room_id)?;
-    if let Some(healing) = &mut room.healing {
-        healing.search = Search::FoundNothing { at_ms: turn.now_ms };
-        rooms::put(turn.tx, &room)?;
-    }
-    Ok(())
-}
-
-/// Notes the public group state of an event of the past, if it is a commit's.
-fn note(turn: &Turn<'_>, room_id: &RoomId, event: &RoomEvent) -> Result<bool, MlsError> {
-    let content = event.content.get();
-    if timeline::parse::<CommitMark>(content, "the content")?.public_group_state.is_none() {
-        return Ok(false);
-    }
-    let content: CommitContent = timeline::parse(content, "the commit")?;
-    if !process::is_ours(&content.algorithm) || content.sender.0 != event.sender {
-        return Ok(false);
-    }
-    let id = process::required_event_id(event.event_id.as_ref())?;
-    let epoch = foreign::ForeignEpoch::read(turn, room_id, id, &content)?;
-    foreign::note(turn, room_id, epoch, None)
+    search::search(turn, room, healing)
 }
 
 /// A time that differs from device to device, and grows with each external join of late.

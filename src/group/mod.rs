@@ -13,9 +13,10 @@
 //! | know the epochs; choose the head, and what to keep | `graph`; `head` |
 //! | join by Welcome | `welcome` |
 //! | join by external commit | `external`, onto a `foreign` epoch |
-//! | repair a device that cannot go on | `heal` |
-//! | fetch commits and large values that are missing | `fetch`, `media` |
+//! | repair a device that cannot go on | `heal`, with `search` for a group to join in the room's history |
+//! | fetch commits and large values that are missing | `fetch`, `gap`, `media` |
 //! | seal and open messages | `message` |
+//! | know who is in the Matrix room | `rooms`; `members` asks where a sync leaves it in doubt |
 //! | leave | `leave` |
 
 mod checks;
@@ -25,11 +26,13 @@ mod errors;
 mod external;
 pub(crate) mod fetch;
 mod foreign;
+pub(crate) mod gap;
 pub(crate) mod graph;
 mod head;
 pub(crate) mod heal;
 pub(crate) mod leave;
 pub(crate) mod media;
+pub(crate) mod members;
 pub(crate) mod message;
 pub(crate) mod outcome;
 pub(crate) mod plan;
@@ -37,6 +40,7 @@ mod policy;
 pub(crate) mod process;
 pub(crate) mod publish;
 pub(crate) mod rooms;
+pub(crate) mod search;
 #[cfg(test)]
 mod tests;
 pub(crate) mod timeline;

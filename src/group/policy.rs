@@ -133,6 +133,10 @@ pub(crate) fn is_refused(
                 return Ok(true);
             }
         }
+        if epoch.external && epoch.creator == turn.identity.name() {
+            // This device has chosen to join there.
+            break;
+        }
         next = epoch.parent.and_then(|parent| kept.iter().find(|epoch| epoch.id == parent));
     }
     Ok(false)

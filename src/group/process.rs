@@ -95,11 +95,13 @@ pub(crate) fn process(
             not_followed(turn, &room, event, content, error.reason(), trust)
         }
         Err(error) if error.code() == message::BEFORE_JOINING => {
-            // In the past that is no news; on a branch that began before and won, it is.
-            match ahead(turn, &room, event, content, Trust::Whole)? {
-                true => not_followed(turn, &room, event, content, error.reason(), Trust::Whole),
-                false => Err(error),
+            // In the past that is no news; on a branch that began before and won, it is. This device joins
+            // that branch, and a Welcome may yet let it in further back.
+            if !ahead(turn, &room, event, content, Trust::Whole)? {
+                return Err(error);
             }
+            fetch::miss(turn, room_id, event)?;
+            Ok(Processed::TooEarly(MlsError::awaited("no_group_yet", error.reason())))
         }
         result => result,
     }
@@ -242,12 +244,20 @@ fn others(
     }
     let base = match base_of(turn, room, content, message.epoch().as_u64())? {
         Base::Kept(base) => *base,
-        Base::Unreachable(reason) => {
+        unreached => {
             // Whoever goes on with what nobody else took is as alone as before.
             let maker = foreign::unconfirmed_maker(turn, room_id, &content.commit_event)?;
             let same = maker.is_some_and(|maker| maker.0 == sender);
             let trust = if same { Trust::UntilConfirmed } else { Trust::Whole };
-            return not_followed(turn, room, event, content, reason, trust);
+            if let Base::Unreachable(reason) = unreached {
+                return not_followed(turn, room, event, content, reason, trust);
+            }
+            // What comes after it is as far away.
+            if fetch::miss(turn, room_id, event)? {
+                ahead(turn, room, event, content, trust)?;
+            }
+            let error = message::unknown_epoch(turn.tx, room_id, message.epoch().as_u64())?;
+            return Ok(Processed::TooEarly(error));
         }
     };
 
@@ -311,6 +321,16 @@ fn others(
     media::used_payload(turn, room_id, &content.ciphertext)?;
     let users: BTreeSet<_> = added.iter().map(|device| &*device.0).collect();
     devices::track(turn.tx, users)?;
+    // Its committer knows more than this device, or less: better to ask than to undo it.
+    for (device, comes) in added
+        .iter()
+        .map(|device| (device, true))
+        .chain(removed.iter().map(|device| (device, false)))
+    {
+        if devices::device(turn.tx, &device.0, &device.1)?.is_some() != comes {
+            devices::doubt(turn.tx, [&*device.0])?;
+        }
+    }
     policy::tell(turn, room_id, &device, &epoch.doubts);
     if external && !removed.contains(&device) {
         added.push(device.clone());
@@ -329,6 +349,8 @@ fn others(
 /// Where a commit comes from.
 enum Base {
     Kept(Box<EpochRecord>),
+    /// The homeserver does not have what leads to it; it may come late. The room does not wait for it.
+    Missing,
     /// It will never be processed, for this reason.
     Unreachable(&'static str),
 }
@@ -355,6 +377,9 @@ fn base_of(
     let is_late = matches!(unknown, MlsError::UnknownEpoch { .. });
     if is_late && fetch::is_hopeless(turn, room_id, &content.commit_event)? {
         return Ok(Base::Unreachable("the epoch it is based on cannot be reached"));
+    }
+    if is_late && fetch::is_missing(turn, room_id, &content.commit_event)? {
+        return Ok(Base::Missing);
     }
     Err(unknown)
 }

@@ -44,6 +44,7 @@ fn epoch(tx: &Tx<'_>, id: u8, number: u64, parent: Option<u8>) -> EpochRecord {
         resolved: false,
         doubts: Vec::new(),
         behind: 1,
+        left_ms: None,
         members: 2,
     }
 }
@@ -162,12 +163,17 @@ fn what_is_kept_is_bounded_by_number_by_age_and_by_who_is_still_there() {
 
         // Everybody has been seen beyond one of them.
         let mut left = graph::get(tx, room(), EpochId::from_bytes([7; 32])).unwrap();
-        left.behind = 0;
+        (left.behind, left.left_ms) = (0, Some(15));
         graph::put(tx, room(), &left).unwrap();
+        let mut record = rooms::get(tx, room()).unwrap();
+        record.settings.kept_for_ms = 86_400_000;
+        rooms::put(tx, &record).unwrap();
         turn(tx, 20, |turn| head::reselect(turn, room(), None)).unwrap();
+        assert_eq!(full(tx), [6, 7, 8, 9], "what was sent on it may be late");
+        turn(tx, 3_600_015, |turn| head::reselect(turn, room(), None)).unwrap();
         assert_eq!(full(tx), [6, 8, 9]);
 
-        turn(tx, 2_000, |turn| head::reselect(turn, room(), None)).unwrap();
+        turn(tx, 86_400_020, |turn| head::reselect(turn, room(), None)).unwrap();
         assert_eq!(full(tx), [9], "the head stays however old it is");
     });
 }
@@ -195,5 +201,30 @@ fn the_head_passes_over_unfit_commits_and_what_follows_them_where_the_room_says_
         let joined = Some(rooms::Membership::Joined);
         rooms::set_membership(tx, room(), &stranger.0, joined).unwrap();
         assert_eq!(head(3), Some(3));
+    });
+}
+
+#[test]
+fn keys_are_renewed_again_only_where_their_branch_has_lost() {
+    let (_directory, store) = store();
+    write(&store, |tx| {
+        let rotated = epoch(tx, 2, 2, None);
+        let mut between = epoch(tx, 3, 3, Some(2));
+        between.full = false;
+        graph::put(tx, room(), &between).unwrap();
+        let mut beside = epoch(tx, 7, 2, None);
+        beside.full = false;
+        graph::put(tx, room(), &beside).unwrap();
+        keep(tx, &rotated);
+        let mut record = rooms::get(tx, room()).unwrap();
+        (record.head, record.rotated) = (Some(rotated.id), Some(rotated.id));
+        rooms::put(tx, &record).unwrap();
+        // On the way to the next head an epoch was let go: that is no other branch.
+        keep(tx, &epoch(tx, 4, 4, Some(3)));
+        turn(tx, 1, |turn| head::reselect(turn, room(), None).unwrap());
+        assert!(!rooms::get(tx, room()).unwrap().rotate);
+        keep(tx, &epoch(tx, 5, 5, Some(7)));
+        turn(tx, 1, |turn| head::reselect(turn, room(), None).unwrap());
+        assert!(rooms::get(tx, room()).unwrap().rotate);
     });
 }

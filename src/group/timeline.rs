@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::{
-    Turn, fetch, graph, head, heal, leave, media, message,
+    Turn, fetch, graph, head, heal, leave, media, members, message,
     message::{Message, Readers},
     process::{self, Processed, is_ours},
     rooms::{self, Membership},
@@ -59,12 +59,17 @@ pub(crate) fn receive(
     events: &[String],
 ) -> Result<Vec<EventOutcome>, MlsError> {
     let mut outcomes = Vec::with_capacity(events.len());
+    let mut kept = false;
     for json in events {
         let outcome = receive_one(turn, readers, room_id, json)?;
         if let (id, Outcome::Waiting(_)) = &outcome {
             waiting::keep(turn, room_id, id.as_deref(), json, false)?;
+            kept = true;
         }
         outcomes.push(outcome);
+    }
+    if kept {
+        waiting::bound(turn, room_id)?;
     }
     leave_with_the_room(turn, room_id)?;
     retry(turn, readers, room_id, &mut outcomes)?;
@@ -76,6 +81,7 @@ pub(crate) fn receive(
 /// sync. Messages, and the results of events that the app has fed, are left for the next sync.
 pub(crate) fn go_on(turn: &Turn<'_>, readers: &Readers) -> Result<(), MlsError> {
     for room_id in stirred(turn)? {
+        waiting::bound(turn, &room_id)?;
         welcome::retry(turn, &room_id)?;
         // One that moves may let others move, the longest chain being all of them.
         loop {
@@ -115,11 +121,12 @@ fn is_commit_json(json: &str) -> bool {
 /// Whoever is out of the Matrix room is out of its group. Looked at when all events are in: somebody who
 /// comes back finds the old leave in the timeline, behind the Welcome that let them in again.
 fn leave_with_the_room(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
-    if rooms::find(turn.tx, room_id)?.is_some_and(|room| room.own_user_left && room.head.is_some())
-    {
-        leave::evicted(turn, room_id)?;
+    match rooms::find(turn.tx, room_id)? {
+        Some(room) if room.own_user_left && room.head.is_some() => leave::evicted(turn, room_id),
+        // It was in no group, and must not join one either.
+        Some(room) if room.own_user_left && !room.gone => leave::give_up_membership(turn, room_id),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Tries what waits in a room, as long as that brings new epochs.
@@ -166,10 +173,13 @@ fn receive_one(
         ) => waits_for_something(turn, room_id, &event, error)?,
         Err(error) => Outcome::Failed(error),
     };
-    if let (Outcome::Failed(_), Some(id)) = (&outcome, &id)
+    if let (Outcome::Failed(error), Some(id)) = (&outcome, &id)
         && is_commit_json(json)
     {
-        fetch::give_up(turn, room_id, id)?;
+        match error.code() {
+            message::BEFORE_JOINING => fetch::is_before(turn, room_id, id)?,
+            _ => fetch::give_up(turn, room_id, id)?,
+        }
     }
     if let Outcome::Failed(error) | Outcome::Waiting(error) = &outcome {
         tracing::info!(room = %room_id, event = id.as_deref(), code = error.code(), "event not read");
@@ -207,6 +217,11 @@ fn classify(
         ("m.room.create", Some("")) => {
             let content: CreateContent = parse(event.content.get(), "m.room.create")?;
             let mut room = rooms::get(turn.tx, room_id)?;
+            if room.create_event.is_some() && room.create_event == event.event_id {
+                // Only a sync that begins anew shows it again, and none of those says whose devices changed.
+                rooms::doubt_members(turn.tx, room_id)?;
+                room = rooms::get(turn.tx, room_id)?;
+            }
             room.create_event = event.event_id.clone();
             rooms::put(turn.tx, &room)?;
             set_algorithm(turn, room_id, content.encryption)
@@ -282,12 +297,11 @@ fn member(
     let user = ruma::UserId::parse(user)
         .map_err(|_| MlsError::rejected("malformed_event", "the state key is no user id"))?;
     let content: MemberContent = parse(content.get(), "m.room.member")?;
-    let membership = match &*content.membership {
-        "join" => Some(Membership::Joined),
-        "invite" => Some(Membership::Invited),
-        _ => None,
-    };
-    rooms::set_membership(turn.tx, room_id, &user, membership)?;
+    let membership = Membership::of(&content);
+    if rooms::set_membership(turn.tx, room_id, &user, membership)? && membership.is_some() {
+        head::explained(turn, room_id)?;
+    }
+    members::changed(turn, room_id)?;
     if user == turn.identity.name().0 {
         let mut room = rooms::get(turn.tx, room_id)?;
         if room.own_user_left == membership.is_some() {

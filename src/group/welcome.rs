@@ -17,7 +17,7 @@ use tls_codec::{
 use super::{
     EpochId, EpochRecord, Status, Turn,
     checks::refuse_conflicting,
-    fetch, graph, head, heal, media,
+    graph, head, heal, media,
     policy::Doubt,
     rooms,
     turn::{join_config, parse_mls},
@@ -119,7 +119,6 @@ pub(crate) fn join(
     heal::joined(turn, room_id)?;
     let tree = content.ratchet_tree.as_ref();
     media::used(turn, room_id, tree.and_then(MediaReference::hash))?;
-    fetch::take_back(turn, room_id, content.commit_event.as_str())?;
     Ok(Some(number))
 }
 

@@ -6,12 +6,16 @@
 //! all stores of the process. Compiled only with the feature `test-hooks`.
 
 use std::{
+    cell::Cell,
     process::{self, Command},
     sync::{
         Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
+
+/// The store itself, which the bench of epochs drives without a machine.
+pub use super::{MlsStorage, Namespace, Store, StoreError, StoreKeyMaterial, Tx};
 
 /// The changes of a write are made; the commit has not begun.
 pub const BEFORE_COMMIT: &str = "before-commit";
@@ -79,9 +83,57 @@ pub(crate) fn ranks_by_event() -> bool {
     BY_EVENT.load(Ordering::SeqCst)
 }
 
+thread_local! {
+    /// Whether OpenMLS's rows are all written whole.
+    static WHOLE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Has this thread write OpenMLS's large values whole into their rows, as it was before epochs shared
+/// pieces of them: what the bench of epochs compares with, and what migrated stores hold.
+pub fn keep_values_whole(whole: bool) {
+    WHOLE.set(whole);
+}
+
+/// What [`keep_values_whole`] said.
+pub(super) fn keeps_whole() -> bool {
+    WHOLE.get()
+}
+
+/// How many devices one commit adds at the most; 0 for what the library has chosen.
+static MOST_ADDS: AtomicUsize = AtomicUsize::new(0);
+
+/// Has one commit add so many devices at the most; 0 leaves it to the library again.
+pub fn set_most_adds(devices: usize) {
+    MOST_ADDS.store(devices, Ordering::SeqCst);
+}
+
+/// What [`set_most_adds`] said.
+pub(crate) fn most_adds() -> Option<usize> {
+    Some(MOST_ADDS.load(Ordering::SeqCst)).filter(|devices| *devices > 0)
+}
+
+/// Whether copies of a store's file pass for the file.
+static TRUSTS_COPIES: AtomicBool = AtomicBool::new(false);
+
+/// Has copies of a store's file pass for the file when they are opened: a simulator makes a store once and
+/// copies it for each history.
+pub fn trust_copies(trust: bool) {
+    TRUSTS_COPIES.store(trust, Ordering::SeqCst);
+}
+
+/// What [`trust_copies`] said.
+pub(crate) fn trusts_copies() -> bool {
+    TRUSTS_COPIES.load(Ordering::SeqCst)
+}
+
 /// Which messages this process has opened: the epoch's id in hex, the sender's leaf, the generation.
 pub fn opened_messages() -> Vec<(String, u32, u32)> {
     OPENED.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// What [`opened_messages`] gives, which is forgotten then.
+pub fn take_opened_messages() -> Vec<(String, u32, u32)> {
+    std::mem::take(&mut *OPENED.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// A message was opened.

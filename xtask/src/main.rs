@@ -29,10 +29,13 @@ usage: cargo xtask <command>
   demo [--homeserver embedded|synapse]    three people, five devices, one MLS room, told step by step
        [--graph FILE.svg]                 and a picture of the room's epochs, forks and all
        [--clients kotlin,swift]           or: devices in these languages and Rust in one room
+  federation                              a room on two Synapses, their link cut and healed
   bindings                                the Kotlin, the Swift, and the listing of the exported API
   android                                 the native libraries of the AAR (needs the NDK)
   ios                                     the XCFramework (needs a Mac with Xcode)
   bench [devices …]                       what a message costs in rooms of these sizes, beside others
+  simulate [--schedules N] [--seed S] [--jobs N] …
+                                          histories of a room in which everything goes wrong (docs/simulator.md)
   deny                                    licences, advisories and sources of all dependencies";
 
 fn main() -> ExitCode {
@@ -47,12 +50,14 @@ fn main() -> ExitCode {
         }
         // The demo itself says what is wrong with the others.
         ["demo", options @ ..] => demo(options),
+        ["federation"] => federation(),
         ["bindings"] => bindings::run(),
         ["android"] => android::run(),
         ["ios"] => ios::run(),
         ["bench", sizes @ ..] if sizes.iter().all(|size| size.parse::<u32>().is_ok()) => {
             bench::run(sizes)
         }
+        ["simulate", options @ ..] => simulate(options),
         ["deny"] => deny::check(),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
@@ -72,6 +77,21 @@ fn main() -> ExitCode {
     }
 }
 
+fn federation() -> Result<(), Failure> {
+    let mut plan = Plan::new(2);
+    let test = ["test", "--locked", "-p", "matrix-mls-kit", "--test", "federation"];
+    plan.cargo(
+        "building the test (the first time: several minutes)",
+        &[&test[..], &["--no-run"]].concat(),
+    )?;
+    plan.cargo(
+        "cutting and healing (the first time this installs Synapse: about a minute)",
+        &[&test[..], &["an_mls_room_gets_over_cuts", "--", "--nocapture"]].concat(),
+    )?;
+    plan.finish("federation");
+    Ok(())
+}
+
 fn demo(options: &[&str]) -> Result<(), Failure> {
     let mut plan = Plan::new(2);
     let package = ["--release", "--locked", "-p", "matrix-mls-kit", "--bin", "demo"];
@@ -82,5 +102,17 @@ fn demo(options: &[&str]) -> Result<(), Failure> {
     let run = [&["run", "--quiet"][..], &package, &["--"], options].concat();
     plan.cargo("running the demo", &run)?;
     plan.finish("demo");
+    Ok(())
+}
+
+fn simulate(options: &[&str]) -> Result<(), Failure> {
+    let mut plan = Plan::new(2);
+    let package = ["--release", "--locked", "-p", "matrix-mls-kit", "--bin", "simulate"];
+    plan.cargo(
+        "building the simulator (the first time: several minutes)",
+        &[&["build"][..], &package].concat(),
+    )?;
+    plan.cargo("simulating", &[&["run", "--quiet"][..], &package, &["--"], options].concat())?;
+    plan.finish("simulate");
     Ok(())
 }

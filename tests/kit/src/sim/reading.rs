@@ -1,0 +1,188 @@
+//! Syncing, and looking at what it made readable.
+
+use matrix_mls::{DecryptedMessage, EventOutcome, SyncSummary, ToDeviceResult};
+use serde_json::Value;
+
+use super::{
+    ledger::message_of,
+    run::{Run, Stop},
+    violation::{Invariant, Violation},
+    world::Name,
+};
+
+impl Run {
+    /// Syncs, and sends what that brings up.
+    pub(super) async fn sync(&mut self, app: usize, forgets: bool) -> Result<(), Stop> {
+        let name = self.apps[app].name.clone();
+        let late = self.dice.percent(50);
+        if !late {
+            self.answer_held(app).await?;
+        }
+        let since = self.apps[app].kept.since;
+        let (changes, next) = self.world.sync(&name, since);
+        let to_device = changes.to_device.clone();
+        let is_news = !changes.rooms.is_empty() || !to_device.is_empty();
+        if since.is_none() && changes.rooms.is_empty() {
+            self.not_in_the_room(app).await?;
+        }
+        for room in &changes.rooms {
+            self.follow_members(app, room.state.iter().chain(&room.timeline));
+        }
+        let machine = self.open(app).await?;
+        let summary = machine.receive_sync(changes).await;
+        drop(machine);
+        let summary = self.fine(app, "receive_sync", summary)?.map_err(Violation::simulator)?;
+        self.take(app, &summary)?;
+        self.note_welcomes(app, &to_device, &summary);
+        if is_news {
+            self.note_entries(app).await?;
+        }
+        if !forgets {
+            self.apps[app].keep_place(next);
+        }
+        if late {
+            self.answer_held(app).await?;
+        }
+        self.drive(app).await
+    }
+
+    /// A sync that begins anew does not have a room that its app knows: it was left meanwhile.
+    async fn not_in_the_room(&mut self, app: usize) -> Result<(), Stop> {
+        if std::mem::take(&mut self.apps[app].kept.joined).is_empty() {
+            return Ok(());
+        }
+        self.apps[app].kept.entries.clear();
+        let room = self.room(app).await?;
+        let left = room.leave().await;
+        drop(room);
+        drop(self.fine(app, "leave", left)?);
+        Ok(())
+    }
+
+    /// The app's own view of who is joined.
+    fn follow_members<'a>(&mut self, app: usize, events: impl Iterator<Item = &'a String>) {
+        let own = self.apps[app].name.user_id();
+        for json in events.filter(|json| json.contains(r#""m.room.member""#)) {
+            let event: Value = serde_json::from_str(json).unwrap_or_default();
+            let user = event["state_key"].as_str().unwrap_or_default().to_owned();
+            let kept = &mut self.apps[app].kept;
+            if event["content"]["membership"] == "join" {
+                let id = event["event_id"].as_str().unwrap_or_default().to_owned();
+                kept.joined.insert(user, id);
+            } else {
+                kept.joined.remove(&user);
+                if user == own {
+                    kept.entries.clear();
+                }
+            }
+        }
+    }
+
+    /// Looks at what a sync made readable, and at what it could not use.
+    pub(super) fn take(&mut self, app: usize, summary: &SyncSummary) -> Result<(), Violation> {
+        let mut seen = Vec::new();
+        for event in summary.rooms.iter().flat_map(|room| &room.events) {
+            let id = event.event_id.as_deref().unwrap_or_default();
+            let now_ms = self.world.now_ms;
+            self.apps[app].seen_ms.entry(id.to_owned()).or_insert(now_ms);
+            match &event.outcome {
+                EventOutcome::Message { message } => {
+                    let number = self.read(app, id, message)?;
+                    seen.push(format!("m{number}"));
+                }
+                EventOutcome::Commit { epoch, .. } => seen.push(format!("commit {id} to {epoch}")),
+                EventOutcome::Waiting { error } => {
+                    self.no_defect(app, "an event", error)?;
+                    self.count(format!("waiting: {}", error.code()));
+                    seen.push(format!("{id} waits, {}", error.code()));
+                }
+                EventOutcome::Failed { error } => {
+                    self.no_defect(app, "an event", error)?;
+                    self.count(format!("failed: {}", error.code()));
+                    seen.push(format!("{id} fails, {}", error.code()));
+                }
+                _ => {}
+            }
+        }
+        for result in &summary.to_device {
+            match result {
+                ToDeviceResult::Joined { epoch, .. } => seen.push(format!("joined at {epoch}")),
+                ToDeviceResult::Failed { error } => {
+                    self.no_defect(app, "a Welcome", error)?;
+                    self.count(format!("Welcome failed: {}", error.code()));
+                    seen.push(format!("a Welcome fails, {}", error.code()));
+                }
+                _ => {}
+            }
+        }
+        if !seen.is_empty() {
+            self.note(format!("{}: {}", self.apps[app].name, seen.join("; ")));
+        }
+        Ok(())
+    }
+
+    /// A Welcome whose key package went with an older store is as good as lost.
+    fn note_welcomes(&mut self, app: usize, events: &[String], summary: &SyncSummary) {
+        if self.apps[app].forgotten.is_empty() {
+            return;
+        }
+        for (json, result) in events.iter().zip(&summary.to_device) {
+            if let ToDeviceResult::Failed { .. } = result {
+                let event: Value = serde_json::from_str(json).unwrap_or_default();
+                let commit = event["content"]["commit_event"].as_str().unwrap_or_default();
+                self.world.lost.insert((self.apps[app].name.clone(), commit.to_owned()));
+            }
+        }
+    }
+
+    /// Notes by which commits the device has come into the group.
+    pub(super) async fn note_entries(&mut self, app: usize) -> Result<(), Violation> {
+        let room = self.room(app).await?;
+        let epochs = room.epochs().await;
+        let Ok(epochs) = self.fine(app, "epochs", epochs)? else { return Ok(()) };
+        let Name { device: own_device, .. } = self.apps[app].name.clone();
+        let own_user = self.apps[app].name.user_id();
+        let kept = &mut self.apps[app].kept;
+        for epoch in epochs {
+            let own = (&*epoch.creator_user_id, &*epoch.creator_device_id);
+            let joined = epoch.is_external && own == (&*own_user, &*own_device);
+            if let Some(event) = epoch.commit_event
+                && (joined || epoch.parent.is_none())
+                && kept.all_entries.insert(event.clone())
+            {
+                kept.entries.insert(event);
+            }
+        }
+        Ok(())
+    }
+
+    /// A device has read a message: it must be one that was meant for it, and as it was sent.
+    pub(super) fn read(
+        &mut self,
+        app: usize,
+        event_id: &str,
+        message: &DecryptedMessage,
+    ) -> Result<usize, Violation> {
+        let name = self.apps[app].name.clone();
+        let event = self.world.event(event_id);
+        let number = event.and_then(|event| message_of(event));
+        let sealed = number.and_then(|number| Some((number, self.ledger.messages.get(number)?)));
+        let Some((number, sealed)) = sealed else {
+            let detail = format!("{name} reads {event_id}, which nobody sent");
+            return Err(Violation::new(Invariant::Authentic, detail));
+        };
+        let content: Value = serde_json::from_str(&message.content).unwrap_or_default();
+        let is_sender = message.sender_user_id == sealed.sender.user_id()
+            && message.sender_device_id == sealed.sender.device;
+        if content["body"] != sealed.text.as_str() || !is_sender {
+            let detail = format!("{name} reads m{number} as {content}");
+            return Err(Violation::new(Invariant::Authentic, detail));
+        }
+        if !sealed.members.contains(&name) {
+            let detail = format!("{name} reads m{number}, and was no member for its sender");
+            return Err(Violation::new(Invariant::Secret, detail));
+        }
+        self.apps[app].kept.read.insert(number);
+        Ok(number)
+    }
+}

@@ -1,0 +1,224 @@
+//! The client-server API, without HTTP: a request of a machine, and what its server answers.
+
+use matrix_mls::OutgoingRequest;
+use serde_json::{Value, json};
+
+use super::{Event, Name, World, event::Draft};
+use crate::sim::dice::Dice;
+
+/// The largest event, in bytes (Matrix spec, "Size limits").
+const LARGEST_EVENT: usize = 65_535;
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::sim) struct Reply {
+    pub(in crate::sim) status: u16,
+    pub(in crate::sim) body: Vec<u8>,
+}
+
+impl Reply {
+    /// No answer at all.
+    pub(in crate::sim) fn none() -> Self {
+        Self { status: 0, body: Vec::new() }
+    }
+
+    pub(super) fn ok(body: &Value) -> Self {
+        Self { status: 200, body: body.to_string().into_bytes() }
+    }
+
+    pub(super) fn error(status: u16, code: &str) -> Self {
+        let body = json!({ "errcode": code, "error": "as the simulation wants it" });
+        Self { status, body: body.to_string().into_bytes() }
+    }
+
+    pub(super) fn bad(code: &str) -> Self {
+        Self::error(400, code)
+    }
+
+    pub(super) fn logged_out() -> Self {
+        Self::error(401, "M_UNKNOWN_TOKEN")
+    }
+
+    /// 429.
+    pub(in crate::sim) fn too_many() -> Self {
+        let body = json!({ "errcode": "M_LIMIT_EXCEEDED", "error": "", "retry_after_ms": 700 });
+        Self { status: 429, body: body.to_string().into_bytes() }
+    }
+
+    /// 502, from a proxy.
+    pub(in crate::sim) fn bad_gateway() -> Self {
+        Self { status: 502, body: b"<html>".to_vec() }
+    }
+
+    /// The event id in the answer to a sent event.
+    pub(in crate::sim) fn event_id(&self) -> Option<String> {
+        let body: Value = serde_json::from_slice(&self.body).ok()?;
+        (self.status == 200).then(|| Some(body["event_id"].as_str()?.to_owned()))?
+    }
+}
+
+/// An event as a request brings it.
+struct Sending<'a> {
+    room: &'a str,
+    kind: &'a str,
+    state_key: Option<&'a str>,
+    transaction: Option<&'a str>,
+    body: &'a [u8],
+}
+
+impl World {
+    /// A server does what a device asks.
+    pub(in crate::sim) fn handle(
+        &mut self,
+        from: &Name,
+        request: &OutgoingRequest,
+        dice: &mut Dice,
+    ) -> Reply {
+        self.traffic.requests += 1;
+        self.traffic.writes += u64::from(request.method != "GET");
+        self.traffic.bytes += request.body.len() as u64;
+        if !self.servers[from.server()].devices.contains_key(from) {
+            return Reply::logged_out();
+        }
+        let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        let segments: Vec<String> = path.split('/').skip(2).map(decode).collect();
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let body = &request.body;
+        match (request.method.as_str(), &segments[..]) {
+            ("POST", ["client", "v3", "keys", "upload"]) => self.upload_keys(from, body, dice),
+            ("POST", ["client", "v3", "keys", "query"]) => self.query_keys(from, body),
+            ("POST", ["client", "v3", "keys", "claim"]) => self.claim_keys(from, body),
+            ("PUT", ["client", "v3", "sendToDevice", kind, _]) => {
+                self.once(from, path, |world| world.send_to_device(from, kind, body, dice))
+            }
+            ("PUT", ["client", "v3", "rooms", room, "send", kind, id]) => {
+                let sending = Sending { room, kind, state_key: None, transaction: Some(id), body };
+                self.once(from, path, |world| world.send_event(from, &sending, dice))
+            }
+            ("PUT", ["client", "v3", "rooms", room, "state", kind, key @ ..]) => {
+                let key = key.first().copied().unwrap_or_default();
+                let sending = Sending { room, kind, state_key: Some(key), transaction: None, body };
+                self.send_event(from, &sending, dice)
+            }
+            ("GET", ["client", "v3", "rooms", room, "event", event_id]) => {
+                self.fetch_event(from, room, event_id)
+            }
+            ("GET", ["client", "v3", "rooms", room, "messages"]) => {
+                self.messages(from, room, query)
+            }
+            ("POST", ["media", "v3", "upload"]) => self.upload_media(from, body),
+            ("GET", ["client", "v1", "media", "download", server, id]) => {
+                self.download_media(from, server, id)
+            }
+            (method, _) => {
+                self.unknown_requests.insert(format!("{method} {path}"));
+                Reply::error(404, "M_UNRECOGNIZED")
+            }
+        }
+    }
+
+    /// The same transaction again gets the same answer.
+    fn once(&mut self, from: &Name, path: &str, work: impl FnOnce(&mut Self) -> Reply) -> Reply {
+        let key = (from.clone(), path.to_owned());
+        let server = from.server();
+        if let Some(reply) = self.servers[server].transactions.get(&key) {
+            return reply.clone();
+        }
+        let reply = work(self);
+        if reply.status == 200 {
+            self.servers[server].transactions.insert(key, reply.clone());
+        }
+        reply
+    }
+
+    fn send_event(&mut self, from: &Name, sending: &Sending<'_>, dice: &mut Dice) -> Reply {
+        let Sending { room, kind, state_key, transaction, body } = *sending;
+        if !self.may_send(from, room) {
+            return Reply::error(403, "M_FORBIDDEN");
+        }
+        if body.len() > LARGEST_EVENT {
+            return Reply::error(413, "M_TOO_LARGE");
+        }
+        let Ok(content) = std::str::from_utf8(body) else { return Reply::bad("M_NOT_JSON") };
+        let sender = from.user_id();
+        let draft = Draft { sender: &sender, kind, state_key, content, transaction };
+        let event = self.make(from.server(), &draft, dice);
+        Reply::ok(&json!({ "event_id": event.id }))
+    }
+
+    /// The events that a device may read, with their positions.
+    fn readable(&self, from: &Name, room: &str) -> Option<Vec<(u64, &Event)>> {
+        let here = &self.servers[from.server()];
+        let id = from.user_id();
+        let until = match here.membership(&id)? {
+            "join" => u64::MAX,
+            "leave" => {
+                let own = |event: &Event| event.state_key.as_deref() == Some(&id);
+                here.timeline.iter().rev().find(|(_, event)| own(event))?.0
+            }
+            _ => return None,
+        };
+        let events = here.timeline.iter().filter(|(position, _)| *position <= until);
+        (room == super::ROOM)
+            .then(|| events.map(|(position, event)| (*position, &**event)).collect())
+    }
+
+    fn fetch_event(&self, from: &Name, room: &str, event_id: &str) -> Reply {
+        let events = self.readable(from, room).unwrap_or_default();
+        match events.iter().find(|(_, event)| event.id == event_id) {
+            Some((_, event)) => Reply { status: 200, body: event.json.as_bytes().to_vec() },
+            None => Reply::error(404, "M_NOT_FOUND"),
+        }
+    }
+
+    /// A page of the timeline, backwards.
+    fn messages(&self, from: &Name, room: &str, query: &str) -> Reply {
+        let Some(events) = self.readable(from, room) else {
+            return Reply::error(403, "M_FORBIDDEN");
+        };
+        let parameter = |name: &str| {
+            query.split('&').find_map(|pair| {
+                pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| decode(value))
+            })
+        };
+        let limit = parameter("limit").and_then(|limit| limit.parse().ok()).unwrap_or(10_usize);
+        let start = parameter("from").and_then(|from| from.parse().ok()).unwrap_or(u64::MAX);
+        if parameter("dir").as_deref() != Some("b") {
+            return Reply::bad("M_INVALID_PARAM");
+        }
+        // The one filter that machines use.
+        let only = parameter("filter").filter(|filter| filter.contains("m.room.encrypted"));
+        let page: Vec<_> = events
+            .iter()
+            .rev()
+            .filter(|(position, _)| *position <= start)
+            .filter(|(_, event)| only.is_none() || event.kind == "m.room.encrypted")
+            .take(limit)
+            .collect();
+        let chunk: Vec<&str> = page.iter().map(|(_, event)| &*event.json).collect();
+        let end = page.last().map(|(position, _)| position - 1).filter(|_| page.len() == limit);
+        let end = end.map_or(String::new(), |end| format!(r#","end":"{end}""#));
+        let body = format!(r#"{{"start":"{start}","chunk":[{}]{end}}}"#, chunk.join(","));
+        Reply { status: 200, body: body.into_bytes() }
+    }
+}
+
+/// Undoes percent-encoding.
+fn decode(segment: &str) -> String {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let code = tail.get(..2).and_then(|code| std::str::from_utf8(code).ok());
+        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(byte) if *first == b'%' => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
