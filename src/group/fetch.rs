@@ -15,7 +15,7 @@ use crate::{
     error::MlsError,
     protocol::{AlgorithmOnly, RoomEvent},
     requests::{self, Purpose, REQUESTS},
-    store::Collection,
+    store::{Collection, Mark},
 };
 
 /// How many commits of one room are asked for at once.
@@ -28,7 +28,7 @@ const MOST_REMEMBERED: u64 = 1_000;
 const FIRST_RETRY_MS: u64 = 10 * 60 * 1000;
 const LAST_RETRY_MS: u64 = 24 * 60 * 60 * 1000;
 
-const HOPELESS: Collection<()> = Collection::new("hopeless_commit");
+const HOPELESS: Collection<Mark> = Collection::new("hopeless_commit");
 const MISSING: Collection<Missing> = Collection::new("missing_commit");
 
 /// How a missing commit is asked for.
@@ -51,7 +51,7 @@ pub(crate) fn give_up(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<(),
     if HOPELESS.count(turn.tx, room.as_bytes())? >= MOST_REMEMBERED {
         HOPELESS.delete_scope(turn.tx, room.as_bytes())?;
     }
-    HOPELESS.put(turn.tx, room.as_bytes(), event.as_bytes(), &())?;
+    HOPELESS.put(turn.tx, room.as_bytes(), event.as_bytes(), &Mark)?;
     MISSING.delete(turn.tx, room.as_bytes(), event.as_bytes())?;
     timeline::stir(turn, room)
 }
