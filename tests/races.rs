@@ -154,14 +154,17 @@ async fn whoever_leaves_while_being_removed_is_out_for_good() {
 async fn two_that_merge_a_fork_at_once_need_no_third_commit() {
     let homeserver = Homeserver::embedded().unwrap();
     let (alice, bob, carol, room) = three(&homeserver).await;
-    // A fork whose winner lacks somebody, whichever side wins: each adds one whom the other knows nothing of.
     let dave = comes(&homeserver, "dave", &alice, &room).await;
-    alice.prepare(&room).await.unwrap();
+    bob.settle().await.unwrap();
     let erin = Client::register(&homeserver, "erin", "PHONE").await.unwrap();
     erin.settle().await.unwrap();
     bob.invite(&room, erin.user_id()).await.unwrap();
     erin.join(&room).await.unwrap();
-    bob.room(&room).await.unwrap().rotate_keys().await.unwrap();
+    // A fork whose longer side, Alice's, lacks somebody: Bob's device alone has heard of Erin.
+    bob.settle().await.unwrap();
+    alice.prepare(&room).await.unwrap();
+    alice.room(&room).await.unwrap().rotate_keys().await.unwrap();
+    alice.prepare(&room).await.unwrap();
     bob.prepare(&room).await.unwrap();
     for _ in 0..2 {
         alice.sync().await.unwrap();
