@@ -92,6 +92,10 @@ pub(crate) enum Purpose {
     FetchEvent { room_id: OwnedRoomId, event_id: OwnedEventId },
     /// `GET /rooms/…/messages`, backwards: where the room's public group state is.
     WalkBack { room_id: OwnedRoomId },
+    /// The same: where commits are that the homeserver does not have by their event id.
+    FindCommits { room_id: OwnedRoomId },
+    /// `GET /rooms/…/members`: who is in the room.
+    FetchMembers { room_id: OwnedRoomId },
 }
 
 /// A request in the store.

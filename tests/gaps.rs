@@ -1,7 +1,9 @@
 //! What a sync leaves out: commits are asked for by their event id, one after the other, and where the
 //! homeserver does not have one, or answers with something else, the device gets on by another way.
 
-use matrix_mls::{EventOutcome, OutgoingRequest, RequestOutcome};
+use matrix_mls::{
+    EventOutcome, MlsError, OutgoingRequest, RequestOutcome, RoomChanges, SendPlan, SyncChanges,
+};
 use matrix_mls_kit::{
     Client, Homeserver,
     together::{all_talk, head, pair, quiet, texts},
@@ -27,6 +29,12 @@ async fn outcome(client: &Client, room: &str, event: &Value) -> EventOutcome {
 async fn fetches(client: &Client) -> Vec<OutgoingRequest> {
     let requests = client.machine().unwrap().outgoing_requests().await.unwrap();
     requests.into_iter().filter(|request| request.path.contains("/event/")).collect()
+}
+
+/// The requests for pages of a room's history.
+async fn pages(client: &Client) -> Vec<OutgoingRequest> {
+    let requests = client.machine().unwrap().outgoing_requests().await.unwrap();
+    requests.into_iter().filter(|request| request.path.contains("/messages")).collect()
 }
 
 fn read(outcomes: impl IntoIterator<Item = EventOutcome>) -> Vec<String> {
@@ -115,6 +123,13 @@ async fn answered_with(status: u16, make: impl FnOnce(&Value, &[Value]) -> Value
     let done = machine.mark_request_as_sent(fetch.id.clone(), status, answer).await.unwrap();
     assert!(!matches!(done, RequestOutcome::RetryLater { .. }), "{done:?}");
     assert!(fetches(&bob).await.is_empty(), "it is not asked again");
+    if status == 404 {
+        // It is looked for in the history once, and is not there either.
+        let [page] = &*pages(&bob).await else { panic!("one request for a page") };
+        let nothing = json!({ "chunk": [], "start": "t1" }).to_string().into_bytes();
+        machine.mark_request_as_sent(page.id.clone(), 200, nothing).await.unwrap();
+        assert!(pages(&bob).await.is_empty() && fetches(&bob).await.is_empty());
+    }
     let handle = bob.room(&room).await.unwrap();
     let results = handle.receive_events(Vec::new()).await.unwrap();
     assert!(results.is_empty(), "the newest commit still waits: {results:?}");
@@ -129,6 +144,63 @@ async fn answered_with(status: u16, make: impl FnOnce(&Value, &[Value]) -> Value
 async fn an_event_that_is_not_there_is_done_without() {
     answered_with(404, |_, _| json!({ "errcode": "M_NOT_FOUND", "error": "Event not found." }))
         .await;
+}
+
+/// As of a homeserver that was cut off, and has yet to fetch them of another.
+#[tokio::test]
+async fn commits_that_the_homeserver_lacks_are_found_in_the_history() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let (alice, mut bob, room) = pair(&homeserver).await;
+    let events = unseen(&alice, &room, 5).await;
+    outcome(&bob, &room, events.last().unwrap()).await;
+    let [fetch] = &*fetches(&bob).await else { panic!("one request") };
+    let none = json!({ "errcode": "M_NOT_FOUND", "error": "Event not found." });
+    let (id, none) = (fetch.id.clone(), none.to_string().into_bytes());
+    bob.machine().unwrap().mark_request_as_sent(id, 404, none).await.unwrap();
+    bob.restart().await.unwrap();
+    let [page] = &*pages(&bob).await else { panic!("one request for a page") };
+    bob.send_request(page).await.unwrap();
+    assert!(pages(&bob).await.is_empty() && fetches(&bob).await.is_empty(), "all is there");
+    let results = bob.room(&room).await.unwrap().receive_events(Vec::new()).await.unwrap();
+    assert_eq!(read(results.into_iter().map(|result| result.outcome)).len(), 1);
+    assert_eq!(head(&alice, &room).await, head(&bob, &room).await);
+    assert_eq!(texts(&bob, &room).await.len(), 6);
+    all_talk(&[&alice, &bob], &room).await;
+}
+
+/// Made-up commits cost a room no more pages than it may spend in an hour.
+#[tokio::test]
+async fn looking_for_what_never_was_has_an_end() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let (alice, bob, room) = pair(&homeserver).await;
+    let events = unseen(&alice, &room, 1).await;
+    let mut turned = 0;
+    for number in 0..8 {
+        let mut event = events.last().unwrap().clone();
+        event["event_id"] = json!(format!("$made-up-{number}"));
+        event["content"]["commit_event"] = json!(format!("$never-was-{number}"));
+        outcome(&bob, &room, &event).await;
+        loop {
+            let (fetches, pages) = (fetches(&bob).await, pages(&bob).await);
+            if fetches.is_empty() && pages.is_empty() {
+                break;
+            }
+            let machine = bob.machine().unwrap();
+            for fetch in fetches {
+                machine.mark_request_as_sent(fetch.id, 404, b"{}".to_vec()).await.unwrap();
+            }
+            for page in pages {
+                turned += 1;
+                let endless = json!({ "chunk": [], "end": format!("t{turned}") });
+                let endless = endless.to_string().into_bytes();
+                machine.mark_request_as_sent(page.id, 200, endless).await.unwrap();
+            }
+        }
+    }
+    assert_eq!(turned, 120);
+    // What is there is found by the syncs.
+    quiet(&[&alice, &bob]).await;
+    all_talk(&[&alice, &bob], &room).await;
 }
 
 /// Another homeserver's events can overtake each other: a commit may come after what is based on it, and
@@ -155,6 +227,37 @@ async fn a_commit_that_comes_after_all_is_followed() {
     assert!(texts.len() == 1 && texts[0].contains("after commit 1"), "{texts:?}");
     quiet(&[&alice, &bob]).await;
     all_talk(&[&alice, &bob], &room).await;
+}
+
+/// The state beside a timeline is that of its beginning, on one branch of the room's history: it may know
+/// nothing of a removal on another.
+#[tokio::test]
+async fn a_removed_user_is_not_added_again_because_of_an_old_state() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let (alice, bob, room) = pair(&homeserver).await;
+    let mut state = Vec::new();
+    for event in alice.history(&room).await.unwrap() {
+        if event["state_key"] == bob.user_id() && event["content"]["membership"] == "join" {
+            state.push(event.to_string());
+        }
+    }
+    assert_eq!(state.len(), 1);
+    alice.kick(&room, bob.user_id()).await.unwrap();
+    quiet(&[&alice, &bob]).await;
+    alice.send_text(&room, "without bob").await.unwrap();
+    let old = RoomChanges { room_id: room.clone(), state, timeline: Vec::new() };
+    let sync = SyncChanges { rooms: vec![old], ..SyncChanges::default() };
+    alice.machine().unwrap().receive_sync(sync).await.unwrap();
+    let handle = alice.room(&room).await.unwrap();
+    let error = handle.encrypt("m.room.message".into(), "{}".into()).await.unwrap_err();
+    assert!(matches!(error, MlsError::NotReady { .. }), "{error}");
+    let SendPlan::Waiting { requests, .. } = handle.prepare_to_send().await.unwrap() else {
+        panic!("it is asked who is in the room")
+    };
+    assert!(requests.len() == 1 && requests[0].path.contains("/members"), "{requests:?}");
+    alice.send_text(&room, "still without him").await.unwrap();
+    let members = handle.members().await.unwrap();
+    assert!(members.len() == 1 && members[0].is_own_device, "{members:?}");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{Engine, keys};
 use crate::{
     error::MlsError,
-    group::{Turn, fetch, media, outcome, plan, publish, search, timeline},
+    group::{Turn, fetch, gap, media, members, outcome, plan, publish, search, timeline},
     identity,
     requests::{self, Purpose, QueuedRequest, REQUESTS, RequestOutcome},
     updates::Update,
@@ -118,6 +118,8 @@ fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Result<(), MlsEr
         }
         Purpose::FetchEvent { room_id, event_id } => fetch::fetched(turn, room_id, event_id, body),
         Purpose::WalkBack { room_id } => search::walked_back(turn, room_id, body),
+        Purpose::FindCommits { room_id } => gap::paged(turn, room_id, body),
+        Purpose::FetchMembers { room_id } => members::fetched(turn, room_id, body),
     }
 }
 
@@ -176,11 +178,22 @@ fn refused(
             room_id
         }
         Purpose::FetchEvent { room_id, event_id } => {
-            fetch::not_had(turn, room_id, event_id)?;
+            match status {
+                404 => gap::look_for(turn, room_id, event_id)?,
+                _ => fetch::not_had(turn, room_id, event_id)?,
+            }
             room_id
         }
         Purpose::WalkBack { room_id } => {
             search::walk_refused(turn, room_id)?;
+            room_id
+        }
+        Purpose::FetchMembers { room_id } => {
+            members::settled(turn, room_id)?;
+            room_id
+        }
+        Purpose::FindCommits { room_id } => {
+            gap::refused(turn, room_id)?;
             room_id
         }
         Purpose::EnableEncryption { room_id } | Purpose::Welcome { room_id } => room_id,

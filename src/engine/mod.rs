@@ -28,7 +28,7 @@ use serde_json::value::RawValue;
 use crate::{
     error::MlsError,
     group::{
-        EpochRecord, RoomRecord, Status, Turn, create, graph, heal, leave, media,
+        EpochRecord, RoomRecord, Status, Turn, create, graph, heal, leave, media, members,
         message::{Message, Sealer},
         plan::{self, Step},
         rooms, timeline,
@@ -175,7 +175,10 @@ impl Engine {
         room: &RoomId,
         users: &std::collections::BTreeSet<OwnedUserId>,
     ) -> Result<(), MlsError> {
-        self.turn(|turn| Ok(rooms::set_members(turn.tx, room, users)?))
+        self.turn(|turn| {
+            members::settled(turn, room)?;
+            Ok(rooms::set_members(turn.tx, room, users)?)
+        })
     }
 
     /// Does the next step towards a room that can be sent to.

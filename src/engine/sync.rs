@@ -7,7 +7,7 @@ use super::{Engine, keys};
 use crate::{
     error::MlsError,
     group::{
-        Turn, heal, media, timeline,
+        Turn, heal, media, members, timeline,
         timeline::{EventOutcome, parse},
         welcome,
     },
@@ -53,6 +53,7 @@ impl Engine {
                 };
                 let events = room.state.len();
                 let both: Vec<_> = room.state.iter().chain(&room.timeline).cloned().collect();
+                members::note_state(turn, &room_id, &room.state)?;
                 let mut outcomes = timeline::receive(turn, &self.opener.readers, &room_id, &both)?;
                 // Old state has no result of its own: nobody waits for it.
                 outcomes.drain(..events.min(outcomes.len()));

@@ -10,7 +10,7 @@
 use ruma::{EventId, OwnedEventId, RoomId, api::client::room::get_room_event};
 use serde::{Deserialize, Serialize};
 
-use super::{Turn, graph, process::is_ours, rooms, timeline, waiting};
+use super::{Turn, gap, graph, process::is_ours, rooms, timeline, waiting};
 use crate::{
     error::MlsError,
     protocol::{AlgorithmOnly, RoomEvent},
@@ -132,6 +132,7 @@ pub(crate) fn plan(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
             || graph::by_event(turn.tx, room_id, &needs)?.is_some()
             || waiting::is_known(turn, room_id, needs.as_str())?
             || is_hopeless(turn, room_id, needs.as_str())?
+            || gap::is_missing(turn, room_id, &needs)?
         {
             continue;
         }

@@ -14,8 +14,9 @@
 //! | join by Welcome | `welcome` |
 //! | join by external commit | `external`, onto a `foreign` epoch |
 //! | repair a device that cannot go on | `heal`, with `search` for a group to join in the room's history |
-//! | fetch commits and large values that are missing | `fetch`, `media` |
+//! | fetch commits and large values that are missing | `fetch`, `gap`, `media` |
 //! | seal and open messages | `message` |
+//! | know who is in the Matrix room | `rooms`; `members` asks where a sync leaves it in doubt |
 //! | leave | `leave` |
 
 mod checks;
@@ -25,11 +26,13 @@ mod errors;
 mod external;
 pub(crate) mod fetch;
 mod foreign;
+pub(crate) mod gap;
 pub(crate) mod graph;
 mod head;
 pub(crate) mod heal;
 pub(crate) mod leave;
 pub(crate) mod media;
+pub(crate) mod members;
 pub(crate) mod message;
 pub(crate) mod outcome;
 pub(crate) mod plan;

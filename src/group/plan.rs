@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     EpochRecord, Turn,
     commit::{self, Change},
-    graph, head, heal,
+    graph, head, heal, members,
     rooms::{self, RoomRecord},
 };
 use crate::{
@@ -30,7 +30,8 @@ use crate::{
 /// How long a device without a usable key package is left alone, in milliseconds.
 const RETRY_UNREACHABLE_MS: u64 = 10 * 60 * 1000;
 
-/// How many devices one commit adds at the most.
+/// How many devices one commit adds at the most: more save little, and make one long call of it
+/// (docs/decisions/007).
 const MOST_ADDS: usize = 500;
 
 /// A key package that was claimed for a room and not yet used.
@@ -59,6 +60,10 @@ pub(crate) fn next_step(turn: &Turn<'_>, room_id: &RoomId) -> Result<Step, MlsEr
     }
     if room.gone || !room.uses_mls() {
         return Err(MlsError::not_in_group(room_id));
+    }
+    let doubtful = members::ask(turn, room_id)?;
+    if !doubtful.is_empty() {
+        return Ok(Step::Waiting(doubtful));
     }
     if room.head.is_none() && room.healing.is_none() {
         heal::need(turn, room_id, heal::Reason::NoGroup)?;
@@ -89,8 +94,8 @@ pub(crate) fn next_step(turn: &Turn<'_>, room_id: &RoomId) -> Result<Step, MlsEr
         return Ok(Step::Waiting(waiting));
     }
     let mut difference = difference(turn, &room, &head, &users)?;
-    // A commit with many adds costs more than several with some: the rest come next.
-    difference.add.truncate(MOST_ADDS);
+    // The rest come next.
+    difference.add.truncate(most_adds());
     let claim = missing_key_packages(turn, room_id, &difference.add)?;
     if !claim.is_empty() {
         return Ok(Step::Waiting(vec![queue_claim(turn, room_id, claim)?]));
@@ -106,6 +111,14 @@ pub(crate) fn next_step(turn: &Turn<'_>, room_id: &RoomId) -> Result<Step, MlsEr
     }
     commit::stage(turn, &mut room, &head, Change { add, remove: difference.remove, rotate })?;
     Ok(Step::Waiting(room_requests(turn, room_id)?))
+}
+
+fn most_adds() -> usize {
+    #[cfg(feature = "test-hooks")]
+    if let Some(most) = crate::store::hooks::most_adds() {
+        return most;
+    }
+    MOST_ADDS
 }
 
 /// Ready, unless Welcomes are still to be sent: whoever was just added should be able to read what

@@ -5,7 +5,7 @@
 //! with the room's and found right; anything that could change the outcome unsettles it. Encryption
 //! asks only for that mark, so that its cost does not grow with the room.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{EpochId, graph::Rank, heal::Healing};
 use crate::{
     devices,
-    protocol::identifiers,
+    protocol::{MemberContent, identifiers},
     store::{Collection, StoreError, Tx},
 };
 
@@ -135,6 +135,17 @@ pub(crate) enum Membership {
     Invited,
 }
 
+impl Membership {
+    /// What an `m.room.member` event says; nothing where the user is not, or no longer, in the room.
+    pub(crate) fn of(content: &MemberContent) -> Option<Self> {
+        match &*content.membership {
+            "join" => Some(Self::Joined),
+            "invite" => Some(Self::Invited),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Member {
     user_id: OwnedUserId,
@@ -168,6 +179,15 @@ pub(crate) fn all(tx: &Tx<'_>) -> Result<Vec<RoomRecord>, StoreError> {
 /// Whether a user is or was just invited to be in the room.
 pub(crate) fn is_known(tx: &Tx<'_>, room: &RoomId, user: &UserId) -> Result<bool, StoreError> {
     Ok(MEMBERS.get(tx, room.as_bytes(), user.as_bytes())?.is_some())
+}
+
+/// What a user is to the room.
+pub(crate) fn membership(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    user: &UserId,
+) -> Result<Option<Membership>, StoreError> {
+    Ok(MEMBERS.get(tx, room.as_bytes(), user.as_bytes())?.map(|member| member.membership))
 }
 
 /// Whether anybody is known to be in the room.
@@ -249,6 +269,23 @@ pub(crate) fn set_members(
     }
     for user in users {
         set_membership(tx, room, user, Some(Membership::Joined))?;
+    }
+    Ok(())
+}
+
+/// Replaces all that is known of who is in a room.
+pub(crate) fn replace_members(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    members: &BTreeMap<OwnedUserId, Membership>,
+) -> Result<(), StoreError> {
+    for member in MEMBERS.list(tx, room.as_bytes())? {
+        if !members.contains_key(&member.user_id) {
+            set_membership(tx, room, &member.user_id, None)?;
+        }
+    }
+    for (user, membership) in members {
+        set_membership(tx, room, user, Some(*membership))?;
     }
     Ok(())
 }

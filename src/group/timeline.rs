@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::{
-    Turn, fetch, graph, head, heal, leave, media, message,
+    Turn, fetch, graph, head, heal, leave, media, members, message,
     message::{Message, Readers},
     process::{self, Processed, is_ours},
     rooms::{self, Membership},
@@ -291,14 +291,11 @@ fn member(
     let user = ruma::UserId::parse(user)
         .map_err(|_| MlsError::rejected("malformed_event", "the state key is no user id"))?;
     let content: MemberContent = parse(content.get(), "m.room.member")?;
-    let membership = match &*content.membership {
-        "join" => Some(Membership::Joined),
-        "invite" => Some(Membership::Invited),
-        _ => None,
-    };
+    let membership = Membership::of(&content);
     if rooms::set_membership(turn.tx, room_id, &user, membership)? && membership.is_some() {
         head::explained(turn, room_id)?;
     }
+    members::changed(turn, room_id)?;
     if user == turn.identity.name().0 {
         let mut room = rooms::get(turn.tx, room_id)?;
         if room.own_user_left == membership.is_some() {

@@ -59,6 +59,18 @@ impl Opened {
         self.0.get(HASH_LEN..).unwrap_or_default()
     }
 
+    /// An empty value that grows to `len` bytes without moving.
+    pub(super) fn with_room_for(len: usize) -> Self {
+        let mut bytes = Vec::with_capacity(HASH_LEN.saturating_add(len));
+        bytes.resize(HASH_LEN, 0);
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// Adds another's payload at the end of this one's.
+    pub(super) fn append(&mut self, other: &Self) {
+        self.0.extend_from_slice(other.payload());
+    }
+
     /// Decodes the payload from CBOR.
     pub(super) fn decode<T: DeserializeOwned>(&self) -> Result<T, StoreError> {
         ciborium::from_reader(self.payload())
@@ -77,6 +89,11 @@ impl Plaintext {
         let mut bytes = Vec::with_capacity(1024);
         bytes.extend_from_slice(&place.0);
         Self(bytes)
+    }
+
+    /// What was written after the tag.
+    pub(super) fn payload(&self) -> &[u8] {
+        self.0.get(HASH_LEN..).unwrap_or_default()
     }
 
     /// Appends `value` in CBOR.

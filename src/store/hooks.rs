@@ -6,12 +6,16 @@
 //! all stores of the process. Compiled only with the feature `test-hooks`.
 
 use std::{
+    cell::Cell,
     process::{self, Command},
     sync::{
         Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
+
+/// The store itself, which the bench of epochs drives without a machine.
+pub use super::{MlsStorage, Namespace, Store, StoreError, StoreKeyMaterial, Tx};
 
 /// The changes of a write are made; the commit has not begun.
 pub const BEFORE_COMMIT: &str = "before-commit";
@@ -77,6 +81,35 @@ pub fn rank_epochs_by_event(by_event: bool) {
 /// What [`rank_epochs_by_event`] said.
 pub(crate) fn ranks_by_event() -> bool {
     BY_EVENT.load(Ordering::SeqCst)
+}
+
+thread_local! {
+    /// Whether OpenMLS's rows are all written whole.
+    static WHOLE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Has this thread write OpenMLS's large values whole into their rows, as it was before epochs shared
+/// pieces of them: what the bench of epochs compares with, and what migrated stores hold.
+pub fn keep_values_whole(whole: bool) {
+    WHOLE.set(whole);
+}
+
+/// What [`keep_values_whole`] said.
+pub(super) fn keeps_whole() -> bool {
+    WHOLE.get()
+}
+
+/// How many devices one commit adds at the most; 0 for what the library has chosen.
+static MOST_ADDS: AtomicUsize = AtomicUsize::new(0);
+
+/// Has one commit add so many devices at the most; 0 leaves it to the library again.
+pub fn set_most_adds(devices: usize) {
+    MOST_ADDS.store(devices, Ordering::SeqCst);
+}
+
+/// What [`set_most_adds`] said.
+pub(crate) fn most_adds() -> Option<usize> {
+    Some(MOST_ADDS.load(Ordering::SeqCst)).filter(|devices| *devices > 0)
 }
 
 /// Whether copies of a store's file pass for the file.

@@ -10,7 +10,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::StoreError;
 
 /// All migrations; the first brings version 0 (no tables) to version 1.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_initial.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_initial.sql"),
+    include_str!("migrations/0002_shared_chunks.sql"),
+];
 
 /// The version after `migrations` have run.
 pub(super) fn latest(migrations: &[&str]) -> u32 {

@@ -29,6 +29,7 @@ usage: cargo xtask <command>
   demo [--homeserver embedded|synapse]    three people, five devices, one MLS room, told step by step
        [--graph FILE.svg]                 and a picture of the room's epochs, forks and all
        [--clients kotlin,swift]           or: devices in these languages and Rust in one room
+  federation                              a room on two Synapses, their link cut and healed
   bindings                                the Kotlin, the Swift, and the listing of the exported API
   android                                 the native libraries of the AAR (needs the NDK)
   ios                                     the XCFramework (needs a Mac with Xcode)
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         }
         // The demo itself says what is wrong with the others.
         ["demo", options @ ..] => demo(options),
+        ["federation"] => federation(),
         ["bindings"] => bindings::run(),
         ["android"] => android::run(),
         ["ios"] => ios::run(),
@@ -73,6 +75,21 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn federation() -> Result<(), Failure> {
+    let mut plan = Plan::new(2);
+    let test = ["test", "--locked", "-p", "matrix-mls-kit", "--test", "federation"];
+    plan.cargo(
+        "building the test (the first time: several minutes)",
+        &[&test[..], &["--no-run"]].concat(),
+    )?;
+    plan.cargo(
+        "cutting and healing (the first time this installs Synapse: about a minute)",
+        &[&test[..], &["an_mls_room_gets_over_cuts", "--", "--nocapture"]].concat(),
+    )?;
+    plan.finish("federation");
+    Ok(())
 }
 
 fn demo(options: &[&str]) -> Result<(), Failure> {

@@ -48,6 +48,12 @@ impl Kind {
         }
     }
 
+    /// Whether rows of this kind grow with the room and have most of their bytes from the epoch before:
+    /// the long ones are kept in pieces that epochs share.
+    pub(super) fn is_shared(self) -> bool {
+        matches!(self, Self::MessageSecrets | Self::Tree)
+    }
+
     /// Whether rows of this kind belong to no group.
     pub(super) fn is_global(self) -> bool {
         matches!(

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use serde::{Serialize, de::DeserializeOwned, de::IgnoredAny};
 
-use super::{Kind, MlsStorage};
+use super::{Kind, MlsStorage, chunks};
 use crate::store::{
     Namespace, StoreError, Tx,
     cipher::{Hash, Opened, Place, Plaintext},
@@ -13,9 +13,18 @@ use crate::store::{
 /// What a namespace knows of a row.
 enum Row {
     Value(Opened),
+    /// The value is in pieces.
+    Pieces(i64, chunks::Head),
     /// Deleted here; what the parent has does not count.
     Tombstone,
     Absent,
+}
+
+/// What is put into a row.
+enum New<'v> {
+    Value(&'v [u8]),
+    Pieces(i64, &'v [u8]),
+    Tombstone,
 }
 
 impl MlsStorage<'_> {
@@ -43,14 +52,15 @@ impl MlsStorage<'_> {
         value: &T,
     ) -> Result<(), StoreError> {
         let (namespace, key) = (self.home(kind), row_key(self.tx, kind, key)?);
-        let sealed = self.tx.cipher.seal(&place(self.tx, namespace, &key), value)?;
-        store(self.tx, namespace, &key, Some(&sealed))
+        let mut plaintext = Plaintext::new(&place(self.tx, namespace, &key));
+        plaintext.encode(value)?;
+        put(self.tx, namespace, kind, &key, plaintext)
     }
 
     pub(super) fn delete(&self, kind: Kind, key: &impl Serialize) -> Result<(), StoreError> {
         let key = row_key(self.tx, kind, key)?;
         if self.parent.is_some() && !kind.is_global() {
-            return store(self.tx, self.namespace, &key, None);
+            return store(self.tx, self.namespace, &key, New::Tombstone);
         }
         let deleted = self.tx.execute(
             "DELETE FROM mls_row WHERE namespace = ?1 AND key = ?2",
@@ -126,7 +136,7 @@ impl MlsStorage<'_> {
         let old = self.fetch(kind, &key)?;
         let mut new = Plaintext::new(&place(self.tx, namespace, &key));
         rewrite(old.as_ref().map_or(&[], |opened| opened.payload()), &mut new)?;
-        store(self.tx, namespace, &key, Some(&self.tx.cipher.seal_plaintext(new)?))
+        store(self.tx, namespace, &key, New::Value(&self.tx.cipher.seal_plaintext(new)?))
     }
 
     fn fetch(&self, kind: Kind, key: &Hash) -> Result<Option<Opened>, StoreError> {
@@ -138,6 +148,7 @@ impl MlsStorage<'_> {
         };
         Ok(match row {
             Row::Value(opened) => Some(opened),
+            Row::Pieces(list, head) => Some(self.tx.remember(chunks::get(self.tx, list, &head))?),
             Row::Tombstone | Row::Absent => None,
         })
     }
@@ -148,7 +159,8 @@ impl MlsStorage<'_> {
     }
 }
 
-/// Copies the rows of `parent` of which `child` knows nothing, sealing each for its new place.
+/// Copies the rows of `parent` of which `child` knows nothing, sealing each for its new place. A value
+/// in pieces is not copied: the child has the same list.
 pub(in crate::store) fn copy_inherited(
     tx: &Tx<'_>,
     child: Namespace,
@@ -164,10 +176,14 @@ pub(in crate::store) fn copy_inherited(
         .query_map((child.id(), parent.id()), |row| row.get::<_, Hash>(0))?
         .collect::<Result<Vec<_>, _>>()?;
     for key in keys {
-        if let Row::Value(opened) = load(tx, parent, &key)? {
-            let mut copy = Plaintext::new(&place(tx, child, &key));
-            copy.extend(opened.payload());
-            store(tx, child, &key, Some(&tx.cipher.seal_plaintext(copy)?))?;
+        match load(tx, parent, &key)? {
+            Row::Value(opened) => {
+                let mut copy = Plaintext::new(&place(tx, child, &key));
+                copy.extend(opened.payload());
+                store(tx, child, &key, New::Value(&tx.cipher.seal_plaintext(copy)?))?;
+            }
+            Row::Pieces(list, head) => store_head(tx, child, &key, list, &head)?,
+            Row::Tombstone | Row::Absent => {}
         }
     }
     Ok(())
@@ -184,35 +200,74 @@ pub(super) fn put_payload(
     let key = row_key(tx, kind, key)?;
     let mut copy = Plaintext::new(&place(tx, namespace, &key));
     copy.extend(payload);
-    store(tx, namespace, &key, Some(&tx.cipher.seal_plaintext(copy)?))
+    put(tx, namespace, kind, &key, copy)
+}
+
+/// Writes a value, in pieces if it is long and of a kind that epochs share.
+fn put(
+    tx: &Tx<'_>,
+    namespace: Namespace,
+    kind: Kind,
+    key: &Hash,
+    value: Plaintext,
+) -> Result<(), StoreError> {
+    if kind.is_shared() && value.payload().len() > chunks::WHOLE && !keeps_whole() {
+        let (list, head) = tx.remember(chunks::put(tx, key, value.payload()))?;
+        return store_head(tx, namespace, key, list, &head);
+    }
+    store(tx, namespace, key, New::Value(&tx.cipher.seal_plaintext(value)?))
+}
+
+/// Whether a bench wants every epoch to have its own copy of everything, to compare with.
+fn keeps_whole() -> bool {
+    #[cfg(feature = "test-hooks")]
+    return crate::store::hooks::keeps_whole();
+    #[cfg(not(feature = "test-hooks"))]
+    false
 }
 
 fn load(tx: &Tx<'_>, namespace: Namespace, key: &Hash) -> Result<Row, StoreError> {
     let mut statement =
-        tx.statement("SELECT value FROM mls_row WHERE namespace = ?1 AND key = ?2")?;
+        tx.statement("SELECT value, list FROM mls_row WHERE namespace = ?1 AND key = ?2")?;
     let mut rows = statement.query((namespace.id(), key))?;
     let Some(row) = rows.next()? else {
         return Ok(Row::Absent);
     };
     let sealed = row.get_ref(0)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
-    Ok(match sealed {
-        Some(sealed) => Row::Value(tx.cipher.open(&place(tx, namespace, key), sealed)?),
-        None => Row::Tombstone,
+    Ok(match (sealed, row.get(1)?) {
+        (Some(sealed), None) => Row::Value(tx.cipher.open(&place(tx, namespace, key), sealed)?),
+        (Some(sealed), Some(list)) => {
+            let opened = tx.cipher.open(&head_place(tx, namespace, key), sealed)?;
+            Row::Pieces(list, chunks::Head::from_bytes(opened.payload())?)
+        }
+        (None, _) => Row::Tombstone,
     })
 }
 
-fn store(
+fn store(tx: &Tx<'_>, namespace: Namespace, key: &Hash, new: New<'_>) -> Result<(), StoreError> {
+    let (sealed, list) = match new {
+        New::Value(sealed) => (Some(sealed), None),
+        New::Pieces(list, head) => (Some(head), Some(list)),
+        New::Tombstone => (None, None),
+    };
+    let stored = tx.execute(
+        "INSERT INTO mls_row (namespace, key, value, list) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, list = excluded.list",
+        (namespace.id(), key, sealed, list),
+    );
+    tx.remember(stored).map(drop)
+}
+
+fn store_head(
     tx: &Tx<'_>,
     namespace: Namespace,
     key: &Hash,
-    sealed: Option<&[u8]>,
+    list: i64,
+    head: &chunks::Head,
 ) -> Result<(), StoreError> {
-    let stored = tx.execute(
-        "INSERT INTO mls_row (namespace, key, value) VALUES (?1, ?2, ?3)
-         ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value",
-        (namespace.id(), key, sealed),
-    );
-    tx.remember(stored).map(drop)
+    let mut plaintext = Plaintext::new(&head_place(tx, namespace, key));
+    plaintext.extend(&head.to_bytes());
+    store(tx, namespace, key, New::Pieces(list, &tx.cipher.seal_plaintext(plaintext)?))
 }
 
 fn row_key(tx: &Tx<'_>, kind: Kind, key: &impl Serialize) -> Result<Hash, StoreError> {
@@ -224,6 +279,11 @@ fn row_key(tx: &Tx<'_>, kind: Kind, key: &impl Serialize) -> Result<Hash, StoreE
 
 fn place(tx: &Tx<'_>, namespace: Namespace, key: &Hash) -> Place {
     tx.cipher.place("mls_row", &[&namespace.id().to_be_bytes(), key])
+}
+
+/// Not the place of a value: neither is ever taken for the other.
+fn head_place(tx: &Tx<'_>, namespace: Namespace, key: &Hash) -> Place {
+    tx.cipher.place("mls_row in pieces", &[&namespace.id().to_be_bytes(), key])
 }
 
 /// Decodes one item of a CBOR sequence and moves past it.

@@ -21,6 +21,15 @@ impl Item {
     pub(super) fn new(name: &str) -> Self {
         Self { name: name.to_owned(), bytes: vec![255; name.len()] }
     }
+
+    /// With these bytes.
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
+        Self { name: String::new(), bytes }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 macro_rules! stands_for {

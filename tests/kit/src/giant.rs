@@ -144,13 +144,7 @@ impl Giant {
 /// The Welcome for the last device must hold the tree; those before need not, and are smaller
 /// without.
 fn welcome_with_tree(founder: &mut Peer, package: KeyPackage) -> Vec<u8> {
-    let config = openmls::group::MlsGroupJoinConfig::builder()
-        .wire_format_policy(openmls::group::MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY)
-        .use_ratchet_tree_extension(true)
-        .max_past_epochs(0)
-        .build();
-    let group = founder.group.as_mut().expect("the founder has a group");
-    group.set_configuration(founder.provider.storage(), &config).expect("memory takes it");
+    founder.put_tree_in_welcomes(true);
     founder.add(&[package]).1
 }
 

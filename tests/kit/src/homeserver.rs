@@ -85,6 +85,11 @@ impl Homeserver {
         })
     }
 
+    /// A Synapse that somebody else started.
+    pub(crate) fn of(synapse: Synapse) -> Self {
+        Self(Running::Synapse(synapse))
+    }
+
     /// One that runs in another process, by its base URL.
     pub fn at(base_url: &str) -> Self {
         Self(Running::Elsewhere(base_url.trim_end_matches('/').to_owned()))

@@ -140,6 +140,17 @@ impl Peer {
         self.group.as_mut().expect("the peer is in a group")
     }
 
+    /// From now on its Welcomes hold the tree, or do not: a Welcome without is smaller and cheaper.
+    pub fn put_tree_in_welcomes(&mut self, tree: bool) {
+        let config = MlsGroupJoinConfig::builder()
+            .wire_format_policy(MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY)
+            .use_ratchet_tree_extension(tree)
+            .max_past_epochs(0)
+            .build();
+        let group = self.group.as_mut().expect("the peer is in a group");
+        group.set_configuration(self.provider.storage(), &config).expect("memory takes it");
+    }
+
     /// Adds devices in one commit without a path; gives the commit and the Welcome.
     pub fn add(&mut self, packages: &[KeyPackage]) -> (Vec<u8>, Vec<u8>) {
         let group = self.group.as_mut().expect("the peer is in a group");

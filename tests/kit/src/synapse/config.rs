@@ -29,19 +29,65 @@ const NESTED_RATE_LIMITS: [(&str, &[&str]); 4] = [
     ("rc_presence", &["per_user"]),
 ];
 
+/// What distinguishes one server from another.
+pub(super) struct Setup<'a> {
+    /// The server's name, as it is in its users' ids.
+    pub server_name: &'a str,
+    /// The port for clients.
+    pub client_port: u16,
+    /// The port for other servers; without one it federates with nobody.
+    pub federation_port: Option<u16>,
+}
+
+/// Federation with servers on this machine. A request to another server is tried once, and a server that
+/// could not be reached is left alone for half a second at most (Synapse's defaults: ten tries over twenty
+/// minutes, then from ten minutes to a week).
+const FEDERATION: &str = r#"
+tls_certificate_path: {certificate}
+tls_private_key_path: {key}
+federation_verify_certificates: false
+ip_range_blacklist: []
+federation_ip_range_blacklist: []
+federation:
+  client_timeout: 10s
+  max_short_retries: 0
+  max_long_retries: 0
+  destination_min_retry_interval: 200
+  destination_retry_multiplier: 1
+  destination_max_retry_interval: 500
+rc_federation:
+  window_size: 1000
+  sleep_limit: 1000000
+  sleep_delay: 1
+  reject_limit: 1000000
+  concurrent: 100
+"#;
+
 /// Writes `homeserver.yaml` and what it names into `directory`. Uploads are limited to less than the 13 MB that
 /// any request may have: an upload beyond both has its connection reset, and beyond its own limit alone it is
 /// answered.
 ///
 /// Writes `homeserver.yaml` and what it names into `directory`.
-pub(super) fn write(directory: &Path, port: u16) -> io::Result<()> {
+pub(super) fn write(directory: &Path, setup: &Setup<'_>) -> io::Result<()> {
     // JSON strings are YAML strings, so a path with any letters in it is safe.
     let path = |name: &str| serde_json::Value::from(directory.join(name).to_string_lossy());
-    let mut yaml = format!(
-        r#"server_name: "synapse.test"
-pid_file: {pid}
-listeners:
+    let federation_listener = setup.federation_port.map(|port| {
+        format!(
+            r#"
   - port: {port}
+    bind_addresses: ["127.0.0.1"]
+    type: http
+    tls: true
+    resources:
+      - names: [federation]
+        compress: false"#
+        )
+    });
+    let mut yaml = format!(
+        r#"server_name: "{server_name}"
+pid_file: {pid}
+listeners:{federation_listener}
+  - port: {client_port}
     bind_addresses: ["127.0.0.1"]
     type: http
     tls: false
@@ -61,13 +107,15 @@ form_secret: "{form}"
 report_stats: false
 trusted_key_servers: []
 suppress_key_server_warning: true
-federation_domain_whitelist: []
 enable_registration: true
 enable_registration_without_verification: true
 bcrypt_rounds: 4
 presence:
   enabled: false
 "#,
+        server_name = setup.server_name,
+        client_port = setup.client_port,
+        federation_listener = federation_listener.unwrap_or_default(),
         pid = path("homeserver.pid"),
         database = path("homeserver.db"),
         log_config = path("log.yaml"),
@@ -76,6 +124,12 @@ presence:
         macaroon = secret(),
         form = secret(),
     );
+    yaml.push_str(&match setup.federation_port {
+        Some(_) => FEDERATION
+            .replace("{certificate}", &path("tls.crt").to_string())
+            .replace("{key}", &path("tls.key").to_string()),
+        None => "federation_domain_whitelist: []\n".to_owned(),
+    });
     let limit = "{per_second: 1000000, burst_count: 1000000}";
     for name in RATE_LIMITS {
         yaml.push_str(&format!("{name}: {limit}\n"));

@@ -1,10 +1,12 @@
 //! A real Synapse in a process of its own, to check the engine against the homeserver that most
 //! of Matrix runs on. Installed once into a cache directory outside the tree; each start is a
-//! fresh server with an empty SQLite database in a temporary directory and no federation.
+//! fresh server with an empty SQLite database in a temporary directory. It federates with nobody, unless
+//! it is one of a [`Federation`](crate::Federation).
 //!
 //! The server cannot outlive this process, however that ends: it runs under a small shell that
 //! waits for the end of its standard input, which the system closes when we are gone.
 
+mod certificate;
 mod config;
 mod install;
 
@@ -16,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::config::Setup;
 use crate::KitError;
 
 /// How long a start may take on a slow machine.
@@ -45,6 +48,7 @@ exit "$status"
 /// A running Synapse; it stops when dropped.
 pub struct Synapse {
     base_url: String,
+    federation_port: Option<u16>,
     watchdog: Child,
     /// Deleted by the watchdog, which outlives even a killed process.
     directory: PathBuf,
@@ -53,11 +57,16 @@ pub struct Synapse {
 impl Synapse {
     /// Installs Synapse if need be, starts it, and waits until it answers.
     pub fn start() -> Result<Self, KitError> {
+        Self::start_as("synapse.test", false)
+    }
+
+    /// The same under this server name, and with a port for other servers if it is to federate.
+    pub(crate) fn start_as(server_name: &str, federates: bool) -> Result<Self, KitError> {
         let python = install::python_with_synapse()?;
         // Another process may take the port between our asking and Synapse's listening.
         let mut failure = None;
         for _ in 0..3 {
-            match Self::start_once(&python) {
+            match Self::start_once(&python, server_name, federates) {
                 Ok(synapse) => return Ok(synapse),
                 Err(Failed::PortTaken) => {}
                 Err(Failed::Other(error)) => {
@@ -71,14 +80,20 @@ impl Synapse {
         }))
     }
 
-    fn start_once(python: &Path) -> Result<Self, Failed> {
+    fn start_once(python: &Path, server_name: &str, federates: bool) -> Result<Self, Failed> {
         let began = Instant::now();
         let directory = tempfile::Builder::new()
             .prefix("matrix-mls-synapse-")
             .tempdir()
             .map_err(KitError::io("making a directory for Synapse"))?;
-        let port = free_port().map_err(KitError::io("finding a free port"))?;
-        config::write(directory.path(), port)
+        let free_port = || free_port().map_err(KitError::io("finding a free port"));
+        let port = free_port()?;
+        let federation_port = federates.then(free_port).transpose()?;
+        if federates {
+            certificate::make(python, directory.path())?;
+        }
+        let setup = Setup { server_name, client_port: port, federation_port };
+        config::write(directory.path(), &setup)
             .map_err(KitError::io("writing Synapse's configuration"))?;
         let output = std::fs::File::create(directory.path().join("output.log"))
             .map_err(KitError::io("making Synapse's output file"))?;
@@ -96,7 +111,7 @@ impl Synapse {
             .spawn()
             .map_err(KitError::io("starting Synapse through `sh`"))?;
         let base_url = format!("http://127.0.0.1:{port}");
-        let mut synapse = Self { base_url, watchdog, directory: directory.keep() };
+        let mut synapse = Self { base_url, federation_port, watchdog, directory: directory.keep() };
         synapse.wait_until_it_answers(port)?;
         eprintln!("[synapse] up at {} after {:.1?}", synapse.base_url, began.elapsed());
         Ok(synapse)
@@ -136,6 +151,11 @@ impl Synapse {
     /// Where it listens, without a trailing slash.
     pub fn base_url(&self) -> &str {
         &self.base_url
+    }
+
+    /// Where it listens for other servers, with TLS.
+    pub(crate) fn federation_port(&self) -> Option<u16> {
+        self.federation_port
     }
 
     /// Its log so far.

@@ -1,0 +1,293 @@
+//! What it costs to fill a large room, by how many devices one commit adds: the time all calls into the
+//! library take together, the longest of each kind, the requests and their bytes; and what taking in the
+//! commits costs a device (OpenMLS in memory) that has been there from the first on. Times are of the
+//! processor where the system tells them (Linux), so that a busy machine does not show.
+//!
+//! The library makes the room through its public API; a homeserver that is three tables answers at once, so
+//! the network is not in the times: each request costs a round trip more.
+//!
+//! `cargo bench --bench adds -- 300 1000 2000` measures those sizes (the default). Prints a JSON line a
+//! room (docs/decisions/007).
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use matrix_mls::{
+    MachineConfig, MlsMachine, OutgoingRequest, Publishing, RoomChanges, RoomSettings, SendPlan,
+    StoreKey, SyncChanges, test_hooks,
+};
+use matrix_mls_kit::peer::{KEY_PACKAGE, Peer, from_base64};
+use openmls::prelude::{MlsMessageBodyIn, MlsMessageIn, RatchetTreeIn, StagedWelcome, *};
+use serde_json::{Map, Value, json};
+use tls_codec::Deserialize as _;
+
+const ROOM: &str = "!large:example.org";
+const ME: &str = "@me:example.org";
+/// How many devices one commit adds at the most.
+const BATCHES: [usize; 6] = [50, 100, 200, 350, 500, 1_000];
+/// How many devices one user has.
+const DEVICES_OF_A_USER: usize = 20;
+
+fn main() {
+    // Flags that cargo adds are none of ours.
+    let chosen: Vec<usize> = std::env::args().filter_map(|arg| arg.parse().ok()).collect();
+    let sizes = if chosen.is_empty() { vec![300, 1_000, 2_000] } else { chosen };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    for devices in sizes {
+        for batch in BATCHES.into_iter().filter(|batch| *batch <= devices.next_multiple_of(500)) {
+            let store = tempfile::tempdir().expect("a directory");
+            println!("{}", runtime.block_on(fill(devices, batch, store.path())));
+        }
+    }
+}
+
+/// How long the calls of one kind took.
+#[derive(Default)]
+struct Calls {
+    total: Duration,
+    longest: Duration,
+}
+
+impl Calls {
+    async fn time<T>(&mut self, call: impl Future<Output = T>) -> T {
+        let start = Instant::now();
+        let before = processor();
+        let value = call.await;
+        let took = match (before, processor()) {
+            (Some(before), Some(after)) => after.saturating_sub(before),
+            _ => start.elapsed(),
+        };
+        self.total += took;
+        self.longest = self.longest.max(took);
+        value
+    }
+
+    fn figure(&self) -> Value {
+        json!([self.total, self.longest].map(|time| (time.as_secs_f64() * 1e3).round()))
+    }
+}
+
+/// How long all threads of this process have run.
+fn processor() -> Option<Duration> {
+    let threads = std::fs::read_dir("/proc/self/task").ok()?;
+    let nanoseconds = threads.filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    Some(Duration::from_nanos(nanoseconds.sum()))
+}
+
+/// Makes a room and fills it.
+async fn fill(devices: usize, batch: usize, store: &Path) -> Value {
+    test_hooks::set_most_adds(batch);
+    let mut homeserver = Homeserver::with(devices - 1);
+    let machine = MlsMachine::open(MachineConfig {
+        user_id: ME.into(),
+        device_id: "ME".into(),
+        store_path: store.display().to_string(),
+        store_key: StoreKey::Raw { key: vec![7; 32] },
+        publishing: Publishing::Alone,
+    })
+    .await
+    .expect("the store opens");
+    for request in machine.outgoing_requests().await.expect("requests") {
+        let (_, answer) = homeserver.answer(&request);
+        machine.mark_request_as_sent(request.id, 200, answer).await.expect("it is taken");
+    }
+    let changes =
+        RoomChanges { room_id: ROOM.into(), state: homeserver.room_state(), timeline: Vec::new() };
+    let sync = SyncChanges { rooms: vec![changes], ..SyncChanges::default() };
+    machine.receive_sync(sync).await.expect("the sync is taken in");
+    let room = machine.room(ROOM.into()).expect("a room id");
+    room.enable(RoomSettings::default()).await.expect("it can be enabled");
+    homeserver.sent = BTreeMap::new();
+
+    let mut calls: BTreeMap<&str, Calls> = BTreeMap::new();
+    loop {
+        let planning = calls.entry("prepare").or_default();
+        let plan = planning.time(room.prepare_to_send()).await.expect("it can be prepared");
+        let SendPlan::Waiting { requests, .. } = plan else { break };
+        assert!(!requests.is_empty(), "nothing to do and not ready");
+        for request in requests {
+            let (kind, answer) = homeserver.answer(&request);
+            let calls = calls.entry(kind).or_default();
+            let taken = calls.time(machine.mark_request_as_sent(request.id, 200, answer)).await;
+            taken.expect("the answer is taken");
+        }
+    }
+    assert_eq!(room.members().await.expect("members").len(), devices);
+    let processing = homeserver.watch().await;
+    let sent = |kind: &str| homeserver.sent.get(kind).copied().unwrap_or_default();
+    let all = homeserver.sent.values().fold((0, 0), |(n, bytes), (m, more)| (n + m, bytes + more));
+    let total: Duration = calls.values().map(|calls| calls.total).sum();
+    let by_kind: BTreeMap<_, _> =
+        calls.iter().map(|(kind, calls)| (*kind, calls.figure())).collect();
+    json!({
+        "devices": devices, "most_adds": batch, "commits": sent("commit").0,
+        "calls_ms": total.as_millis(),
+        "total_and_longest_ms": by_kind, "processing": processing,
+        "requests": all.0, "kilobytes": all.1 / 1000,
+        "uploads_kilobytes": sent("upload").1 / 1000, "welcomes_kilobytes": sent("welcome").1 / 1000,
+    })
+}
+
+/// The devices of others, and what was sent: requests and bytes by kind.
+struct Homeserver {
+    peers: BTreeMap<(String, String), Peer>,
+    media: Vec<Vec<u8>>,
+    /// The contents of the events with commits.
+    commits: Vec<Value>,
+    /// The Welcome for the first device that was added, and what it was added by.
+    welcome: Option<(Value, Peer, usize)>,
+    sent: BTreeMap<&'static str, (usize, usize)>,
+    events: usize,
+}
+
+impl Homeserver {
+    fn with(devices: usize) -> Self {
+        let peers = (0..devices).map(|number| {
+            let user = format!("@user{}:example.org", number / DEVICES_OF_A_USER);
+            let device = format!("D{number}");
+            ((user.clone(), device.clone()), Peer::new(&user, &device))
+        });
+        Self {
+            peers: peers.collect(),
+            media: Vec::new(),
+            commits: Vec::new(),
+            welcome: None,
+            sent: BTreeMap::new(),
+            events: 0,
+        }
+    }
+
+    fn room_state(&self) -> Vec<String> {
+        let mut users: Vec<_> = self.peers.keys().map(|(user, _)| user.as_str()).collect();
+        users.dedup();
+        users.push(ME);
+        let create = json!({
+            "type": "m.room.create", "state_key": "", "event_id": "$create:example.org",
+            "sender": ME, "content": {},
+        });
+        let joins = users.iter().map(|user| {
+            json!({
+                "type": "m.room.member", "state_key": user, "sender": user,
+                "event_id": format!("$join-{}", &user[1..]), "content": { "membership": "join" },
+            })
+        });
+        [create].into_iter().chain(joins).map(|event| event.to_string()).collect()
+    }
+
+    /// The answer to a request, and the request's kind.
+    fn answer(&mut self, request: &OutgoingRequest) -> (&'static str, Vec<u8>) {
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let (kind, answer) = if request.path.ends_with("/keys/upload") {
+            ("keys", json!({ "one_time_key_counts": { KEY_PACKAGE: 50 } }))
+        } else if request.path.ends_with("/keys/query") {
+            ("query", self.device_keys(&body))
+        } else if request.path.ends_with("/keys/claim") {
+            ("claim", self.key_packages(&body))
+        } else if request.path.contains("/upload") {
+            self.media.push(request.body.clone());
+            let uri = format!("mxc://example.org/{}", self.media.len() - 1);
+            ("upload", json!({ "content_uri": uri }))
+        } else if request.path.contains("/sendToDevice/") {
+            self.keep_welcome(&body);
+            ("welcome", json!({}))
+        } else if request.path.contains("/state/") {
+            ("state", self.event())
+        } else {
+            assert!(request.path.contains("/send/"), "{}", request.path);
+            // The announcement of the group commits nothing.
+            let kind = if body["ciphertext"] == json!("") { "announcement" } else { "commit" };
+            if kind == "commit" {
+                self.commits.push(body);
+            }
+            (kind, self.event())
+        };
+        let (requests, bytes) = self.sent.entry(kind).or_default();
+        *requests += 1;
+        *bytes += request.body.len();
+        (kind, answer.to_string().into_bytes())
+    }
+
+    fn event(&mut self) -> Value {
+        self.events += 1;
+        json!({ "event_id": format!("$event{}:example.org", self.events) })
+    }
+
+    fn device_keys(&self, asked: &Value) -> Value {
+        let mut users = Map::new();
+        for user in asked["device_keys"].as_object().expect("users").keys() {
+            let of_user = self.peers.iter().filter(|((owner, _), _)| owner == user);
+            let devices = of_user.map(|((_, device), peer)| (device.clone(), peer.device_keys()));
+            users.insert(user.clone(), Value::Object(devices.collect()));
+        }
+        json!({ "device_keys": users, "failures": {} })
+    }
+
+    fn key_packages(&self, asked: &Value) -> Value {
+        let mut users = Map::new();
+        for (user, devices) in asked["one_time_keys"].as_object().expect("users") {
+            let devices = devices.as_object().expect("devices").keys().map(|device| {
+                let peer = &self.peers[&(user.clone(), device.clone())];
+                let (id, package) = peer.published_key_package();
+                (device.clone(), json!({ id: package }))
+            });
+            users.insert(user.clone(), Value::Object(devices.collect()));
+        }
+        json!({ "one_time_keys": users, "failures": {} })
+    }
+
+    fn keep_welcome(&mut self, body: &Value) {
+        if self.welcome.is_some() {
+            return;
+        }
+        let messages = body["messages"].as_object().expect("messages");
+        let (user, devices) = messages.iter().next().expect("a user");
+        let (device, content) = devices.as_object().and_then(|of| of.iter().next()).expect("one");
+        let peer = self.peers.remove(&(user.clone(), device.clone())).expect("one of ours");
+        self.welcome = Some((content.clone(), peer, self.commits.len()));
+    }
+
+    /// The bytes of a field that is base64 or names an upload.
+    fn payload(&self, value: &Value) -> Vec<u8> {
+        match value.as_str() {
+            Some(text) => from_base64(text),
+            None => self.upload(value).to_vec(),
+        }
+    }
+
+    fn upload(&self, reference: &Value) -> &[u8] {
+        let url = reference["url"].as_str().expect("a URL");
+        let number: usize = url.rsplit('/').next().expect("a name").parse().expect("a number");
+        &self.media[number]
+    }
+
+    /// What the first device that was added spends on the commits after.
+    async fn watch(&mut self) -> Value {
+        let (content, mut peer, mut seen) = self.welcome.take().expect("somebody was added");
+        let message = self.payload(&content["ciphertext"]);
+        let message = MlsMessageIn::tls_deserialize_exact(message).expect("an MLS message");
+        let MlsMessageBodyIn::Welcome(welcome) = message.extract() else { panic!("no Welcome") };
+        let tree = content.get("ratchet_tree").map(|reference| {
+            RatchetTreeIn::tls_deserialize_exact(self.upload(reference)).expect("a tree")
+        });
+        let config = MlsGroupJoinConfig::builder()
+            .wire_format_policy(MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY)
+            .build();
+        let staged = StagedWelcome::new_from_welcome(&peer.provider, &config, welcome, tree);
+        let group = staged.expect("a good Welcome").into_group(&peer.provider);
+        peer.group = Some(group.expect("a group"));
+        let mut calls = Calls::default();
+        while let Some(commit) = self.commits.get(seen) {
+            let commit = self.payload(&commit["ciphertext"]);
+            calls.time(async { peer.process(&commit) }).await;
+            seen += 1;
+        }
+        calls.figure()
+    }
+}
