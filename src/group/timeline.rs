@@ -61,12 +61,17 @@ pub(crate) fn receive(
     events: &[String],
 ) -> Result<Vec<EventOutcome>, MlsError> {
     let mut outcomes = Vec::with_capacity(events.len());
+    let mut kept = false;
     for json in events {
         let outcome = receive_one(turn, readers, room_id, json)?;
         if let (id, Outcome::Waiting(_)) = &outcome {
             waiting::keep(turn, room_id, id.as_deref(), json, false)?;
+            kept = true;
         }
         outcomes.push(outcome);
+    }
+    if kept {
+        waiting::bound(turn, room_id)?;
     }
     leave_with_the_room(turn, room_id)?;
     retry(turn, readers, room_id, &mut outcomes)?;
@@ -78,6 +83,7 @@ pub(crate) fn receive(
 /// sync. Messages, and the results of events that the app has fed, are left for the next sync.
 pub(crate) fn go_on(turn: &Turn<'_>, readers: &Readers) -> Result<(), MlsError> {
     for room_id in stirred(turn)? {
+        waiting::bound(turn, &room_id)?;
         welcome::retry(turn, &room_id)?;
         // One that moves may let others move, the longest chain being all of them: each of them once.
         let mut entered = BTreeSet::new();
