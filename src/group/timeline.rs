@@ -4,6 +4,8 @@
 //! failure costs none of the others. What came too early waits in the store, what it needs is asked
 //! for, and it is tried again once that is there.
 
+use std::collections::BTreeSet;
+
 use ruma::{OwnedRoomId, RoomId};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -83,7 +85,8 @@ pub(crate) fn go_on(turn: &Turn<'_>, readers: &Readers) -> Result<(), MlsError> 
     for room_id in stirred(turn)? {
         waiting::bound(turn, &room_id)?;
         welcome::retry(turn, &room_id)?;
-        // One that moves may let others move, the longest chain being all of them.
+        // One that moves may let others move, the longest chain being all of them: each of them once.
+        let mut entered = BTreeSet::new();
         loop {
             let mut moved = false;
             for (id, event) in waiting::list(turn, &room_id)? {
@@ -94,7 +97,7 @@ pub(crate) fn go_on(turn: &Turn<'_>, readers: &Readers) -> Result<(), MlsError> 
                 if matches!(outcome.1, Outcome::Waiting(_)) {
                     continue;
                 }
-                moved |= matches!(outcome.1, Outcome::Commit { .. });
+                moved |= matches!(outcome.1, Outcome::Commit { .. }) && entered.insert(id);
                 if event.fetched {
                     waiting::remove(turn, &room_id, id, &event)?;
                 }

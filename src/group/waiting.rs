@@ -10,7 +10,7 @@ use super::{Turn, timeline::parse};
 use crate::{
     error::MlsError,
     protocol::{BaseOnly, RoomEvent},
-    store::{Collection, Queue, StoreError},
+    store::{Collection, Mark, Queue, StoreError},
     updates::Update,
 };
 
@@ -39,7 +39,7 @@ pub(crate) struct WaitingEvent {
 
 const WAITING: Queue<WaitingEvent> = Queue::new("waiting_event");
 /// Which events wait, by event id.
-const KNOWN: Collection<()> = Collection::new("waiting_event_id");
+const KNOWN: Collection<Mark> = Collection::new("waiting_event_id");
 
 /// Keeps an event, unless it is kept already. Whoever keeps some calls [`bound`] when all are in.
 pub(crate) fn keep(
@@ -54,7 +54,7 @@ pub(crate) fn keep(
         if is_known(turn, room_id, id)? {
             return Ok(());
         }
-        KNOWN.put(turn.tx, scope, id.as_bytes(), &())?;
+        KNOWN.put(turn.tx, scope, id.as_bytes(), &Mark)?;
     }
     let event = WaitingEvent {
         event_id: event_id.map(ToOwned::to_owned),

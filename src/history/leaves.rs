@@ -4,11 +4,12 @@
 //! [`CHUNK_LEAVES`], each named by the hash of its content: epochs share the chunks that did not change,
 //! and opening a message needs one chunk, whatever the room's size.
 
-use ciborium::ser;
 use openmls::prelude::{Credential, Member};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 use tls_codec::{Deserialize as _, Serialize as _, VLByteVec};
+
+use crate::store::cbor;
 
 /// How many leaves a chunk spans.
 pub const CHUNK_LEAVES: usize = 64;
@@ -84,9 +85,9 @@ impl LeafChunk {
 
     /// The chunk's name. A chunk from a backup is the right one if this is the name it was asked for by.
     pub fn id(&self) -> Result<ChunkId, LeavesError> {
-        let mut cbor = Vec::new();
-        ser::into_writer(self, &mut cbor).map_err(|_| LeavesError::Encoding)?;
-        Ok(ChunkId(Sha256::digest(&cbor).into()))
+        let mut bytes = Vec::new();
+        cbor::write(self, &mut bytes).map_err(|_| LeavesError::Encoding)?;
+        Ok(ChunkId(Sha256::digest(&bytes).into()))
     }
 }
 
