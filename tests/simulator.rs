@@ -6,7 +6,7 @@ use std::{env, process::Command};
 use matrix_mls_kit::sim::farm::{self, Job};
 
 /// How many schedules are run.
-const SCHEDULES: u64 = 500;
+const SCHEDULES: u64 = 2_000;
 
 /// The first schedules of all, on all cores. `cargo xtask simulate` runs more, and one of them again.
 #[test]

@@ -15,7 +15,7 @@ use crate::{
     error::MlsError,
     protocol::{AlgorithmOnly, RoomEvent},
     requests::{self, Purpose, REQUESTS},
-    store::Collection,
+    store::{Collection, Mark},
 };
 
 /// How many commits of one room are asked for at once.
@@ -28,7 +28,7 @@ const MOST_REMEMBERED: u64 = 1_000;
 const FIRST_RETRY_MS: u64 = 10 * 60 * 1000;
 const LAST_RETRY_MS: u64 = 24 * 60 * 60 * 1000;
 
-const HOPELESS: Collection<()> = Collection::new("hopeless_commit");
+const HOPELESS: Collection<Mark> = Collection::new("hopeless_commit");
 const MISSING: Collection<Missing> = Collection::new("missing_commit");
 
 /// How a missing commit is asked for.
@@ -51,7 +51,7 @@ pub(crate) fn give_up(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<(),
     if HOPELESS.count(turn.tx, room.as_bytes())? >= MOST_REMEMBERED {
         HOPELESS.delete_scope(turn.tx, room.as_bytes())?;
     }
-    HOPELESS.put(turn.tx, room.as_bytes(), event.as_bytes(), &())?;
+    HOPELESS.put(turn.tx, room.as_bytes(), event.as_bytes(), &Mark)?;
     MISSING.delete(turn.tx, room.as_bytes(), event.as_bytes())?;
     timeline::stir(turn, room)
 }
@@ -75,13 +75,16 @@ pub(crate) fn miss(turn: &Turn<'_>, room: &RoomId, event: &EventId) -> Result<bo
 /// A commit is from before this device was in the group. A Welcome that is late may lead to it; to ask for it
 /// again does not.
 pub(crate) fn is_before(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<(), MlsError> {
-    if MISSING.get(turn.tx, room.as_bytes(), event.as_bytes())?.is_none() {
-        bound(turn, room)?;
-        let missing = Missing { tries: 0, again_ms: u64::MAX };
-        MISSING.put(turn.tx, room.as_bytes(), event.as_bytes(), &missing)?;
-        timeline::stir(turn, room)?;
-    }
-    Ok(())
+    let news = !is_missing(turn, room, event)?;
+    bound(turn, room)?;
+    let missing = Missing { tries: 0, again_ms: u64::MAX };
+    MISSING.put(turn.tx, room.as_bytes(), event.as_bytes(), &missing)?;
+    if news { timeline::stir(turn, room) } else { Ok(()) }
+}
+
+/// This device has come in by a Welcome, maybe further back than it was: all that was missing may be of use.
+pub(crate) fn ask_again(turn: &Turn<'_>, room: &RoomId) -> Result<(), MlsError> {
+    Ok(MISSING.delete_scope(turn.tx, room.as_bytes()).map(drop)?)
 }
 
 fn bound(turn: &Turn<'_>, room: &RoomId) -> Result<(), MlsError> {

@@ -93,7 +93,10 @@ const ROOMS: Collection<OwnedRoomId> = Collection::new("healing_room");
 pub(crate) fn need(turn: &Turn<'_>, room_id: &RoomId, reason: Reason) -> Result<(), MlsError> {
     let mut room = rooms::get(turn.tx, room_id)?;
     if let Some(healing) = &room.healing
-        && (healing.reason == reason || healing.reason == Reason::OldCopy)
+        && (healing.reason == reason
+            || healing.reason == Reason::OldCopy
+            // Who removed it goes on, of course. That is no reason to come back sooner.
+            || (healing.reason == Reason::Removed && reason == Reason::Outrun))
     {
         return Ok(());
     }
@@ -112,7 +115,7 @@ pub(crate) fn need(turn: &Turn<'_>, room_id: &RoomId, reason: Reason) -> Result<
         strangers: Strangers::NoneSeen,
         search: Search::NotYet,
     });
-    if matches!(reason, Reason::OldCopy | Reason::Doubtful) {
+    if matches!(reason, Reason::OldCopy | Reason::Doubtful | Reason::Removed) {
         room.settled = None;
     }
     rooms::put(turn.tx, &room)?;
@@ -228,6 +231,8 @@ pub(crate) fn head_changed(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsE
     if foreign::best(turn, room_id, Some(&head))?.is_some() {
         return need(turn, room_id, Reason::Outrun);
     }
+    // Nothing comes before it that this device is not in.
+    stop(turn, room_id, Reason::Removed)?;
     stop(turn, room_id, Reason::Outrun)
 }
 

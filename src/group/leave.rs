@@ -9,17 +9,22 @@ use crate::{
     updates::Update,
 };
 
-/// This device was removed: it keeps what it could read, and can do nothing else.
+/// This device was removed, by a commit or with its user: it keeps what it could read.
+///
+/// While its user is in the room a device belongs in the group, and others may add it, or it joins. The commit
+/// may also have been made on a branch that loses, by one who knew less: so it goes on following the
+/// branches it is in, and sends on none of them.
 pub(crate) fn evicted(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
-    give_up_membership(turn, room_id)?;
-    turn.tell(Update::Removed { room_id: room_id.to_string() });
-    // While its user is in the room a device belongs in the group: others add it, or it joins.
-    let mut room = rooms::get(turn.tx, room_id)?;
-    if !room.own_user_left && rooms::is_joined(turn.tx, room_id, &turn.identity.name().0)? {
-        room.gone = false;
-        rooms::put(turn.tx, &room)?;
+    let room = rooms::get(turn.tx, room_id)?;
+    let belongs =
+        !room.own_user_left && rooms::is_joined(turn.tx, room_id, &turn.identity.name().0)?;
+    if belongs {
+        outcome::drop_unsent(turn, room_id)?;
         heal::need(turn, room_id, heal::Reason::Removed)?;
+    } else {
+        give_up_membership(turn, room_id)?;
     }
+    turn.tell(Update::Removed { room_id: room_id.to_string() });
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::{
     error::MlsError,
     protocol::{MediaReference, Payload},
     requests::{self, Purpose, REQUESTS},
-    store::Collection,
+    store::{Collection, Mark},
 };
 
 /// The largest value that is fetched, in bytes: the ratchet tree of some 200,000 devices.
@@ -27,7 +27,7 @@ const MOST_LOST: u64 = 1_000;
 
 const BLOBS: Collection<ByteBuf> = Collection::new("media_blob");
 const ORDER: Collection<Vec<[u8; 32]>> = Collection::new("media_blob_order");
-const LOST: Collection<()> = Collection::new("media_lost");
+const LOST: Collection<Mark> = Collection::new("media_lost");
 
 /// The code of the error for a value that has to be fetched first.
 const AWAITED: &str = "value_in_media";
@@ -169,7 +169,7 @@ pub(crate) fn lost(
         if LOST.count(turn.tx, room.as_bytes())? >= MOST_LOST {
             LOST.delete_scope(turn.tx, room.as_bytes())?;
         }
-        LOST.put(turn.tx, room.as_bytes(), &hash, &())?;
+        LOST.put(turn.tx, room.as_bytes(), &hash, &Mark)?;
     }
     timeline::stir(turn, room)
 }

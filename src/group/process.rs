@@ -295,10 +295,16 @@ fn others(
 
     if staged.self_removed() {
         turn.tx.delete_namespace(namespace)?;
+        let again = fetch::is_hopeless(turn, room_id, event.as_str())?;
         fetch::give_up(turn, room_id, event.as_str())?;
         if !ahead(turn, room, event, content, Trust::Whole)? {
             let reason = "it removes this device, on a branch that the room goes on without";
             return Ok(Processed::NotFollowed(MlsError::forked(reason)));
+        }
+        if again && room.healing.is_some() {
+            // A device that belongs in the room keeps its epochs, so the commit applies again whenever it is
+            // tried again; it is seen to already.
+            return Ok(Processed::Known);
         }
         evicted(turn, room_id)?;
         return Ok(Processed::Entered { number, added, removed });

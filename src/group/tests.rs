@@ -204,3 +204,28 @@ fn the_head_passes_over_unfit_commits_and_what_follows_them_where_the_room_says_
         assert_eq!(head(3), Some(3));
     });
 }
+
+#[test]
+fn keys_are_renewed_again_only_where_their_branch_has_lost() {
+    let (_directory, store) = store();
+    write(&store, |tx| {
+        let rotated = epoch(tx, 2, 2, None);
+        let mut between = epoch(tx, 3, 3, Some(2));
+        between.full = false;
+        graph::put(tx, room(), &between).unwrap();
+        let mut beside = epoch(tx, 7, 2, None);
+        beside.full = false;
+        graph::put(tx, room(), &beside).unwrap();
+        keep(tx, &rotated);
+        let mut record = rooms::get(tx, room()).unwrap();
+        (record.head, record.rotated) = (Some(rotated.id), Some(rotated.id));
+        rooms::put(tx, &record).unwrap();
+        // On the way to the next head an epoch was let go: that is no other branch.
+        keep(tx, &epoch(tx, 4, 4, Some(3)));
+        turn(tx, 1, |turn| head::reselect(turn, room(), None).unwrap());
+        assert!(!rooms::get(tx, room()).unwrap().rotate);
+        keep(tx, &epoch(tx, 5, 5, Some(7)));
+        turn(tx, 1, |turn| head::reselect(turn, room(), None).unwrap());
+        assert!(rooms::get(tx, room()).unwrap().rotate);
+    });
+}

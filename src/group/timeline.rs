@@ -4,6 +4,8 @@
 //! failure costs none of the others. What came too early waits in the store, what it needs is asked
 //! for, and it is tried again once that is there.
 
+use std::collections::BTreeSet;
+
 use ruma::{OwnedRoomId, RoomId};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -60,12 +62,17 @@ pub(crate) fn receive(
     events: &[String],
 ) -> Result<Vec<EventOutcome>, MlsError> {
     let mut outcomes = Vec::with_capacity(events.len());
+    let mut kept = false;
     for json in events {
         let outcome = receive_one(turn, readers, room_id, json)?;
         if let (id, Outcome::Waiting(_)) = &outcome {
             waiting::keep(turn, room_id, id.as_deref(), json, false)?;
+            kept = true;
         }
         outcomes.push(outcome);
+    }
+    if kept {
+        waiting::bound(turn, room_id)?;
     }
     leave_with_the_room(turn, room_id)?;
     share::retry(turn, room_id)?;
@@ -78,9 +85,11 @@ pub(crate) fn receive(
 /// sync. Messages, and the results of events that the app has fed, are left for the next sync.
 pub(crate) fn go_on(turn: &Turn<'_>, readers: &Readers) -> Result<(), MlsError> {
     for room_id in stirred(turn)? {
+        waiting::bound(turn, &room_id)?;
         welcome::retry(turn, &room_id)?;
         share::retry(turn, &room_id)?;
-        // One that moves may let others move, the longest chain being all of them.
+        // One that moves may let others move, the longest chain being all of them: each of them once.
+        let mut entered = BTreeSet::new();
         loop {
             let mut moved = false;
             for (id, event) in waiting::list(turn, &room_id)? {
@@ -91,7 +100,7 @@ pub(crate) fn go_on(turn: &Turn<'_>, readers: &Readers) -> Result<(), MlsError> 
                 if matches!(outcome.1, Outcome::Waiting(_)) {
                     continue;
                 }
-                moved |= matches!(outcome.1, Outcome::Commit { .. });
+                moved |= matches!(outcome.1, Outcome::Commit { .. }) && entered.insert(id);
                 if event.fetched {
                     waiting::remove(turn, &room_id, id, &event)?;
                 }

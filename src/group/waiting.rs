@@ -10,7 +10,7 @@ use super::{Turn, timeline::parse};
 use crate::{
     error::MlsError,
     protocol::{BaseOnly, RoomEvent},
-    store::{Collection, Queue, StoreError},
+    store::{Collection, Mark, Queue, StoreError},
     updates::Update,
 };
 
@@ -39,9 +39,9 @@ pub(crate) struct WaitingEvent {
 
 const WAITING: Queue<WaitingEvent> = Queue::new("waiting_event");
 /// Which events wait, by event id.
-const KNOWN: Collection<()> = Collection::new("waiting_event_id");
+const KNOWN: Collection<Mark> = Collection::new("waiting_event_id");
 
-/// Keeps an event, unless it is kept already.
+/// Keeps an event, unless it is kept already. Whoever keeps some calls [`bound`] when all are in.
 pub(crate) fn keep(
     turn: &Turn<'_>,
     room_id: &RoomId,
@@ -54,7 +54,7 @@ pub(crate) fn keep(
         if is_known(turn, room_id, id)? {
             return Ok(());
         }
-        KNOWN.put(turn.tx, scope, id.as_bytes(), &())?;
+        KNOWN.put(turn.tx, scope, id.as_bytes(), &Mark)?;
     }
     let event = WaitingEvent {
         event_id: event_id.map(ToOwned::to_owned),
@@ -63,8 +63,7 @@ pub(crate) fn keep(
         since_ms: turn.now_ms,
         fetched,
     };
-    WAITING.push(turn.tx, scope, 0, &event)?;
-    drop_surplus(turn, room_id)
+    WAITING.push(turn.tx, scope, 0, &event).map(drop).map_err(Into::into)
 }
 
 /// Whether an event waits.
@@ -79,8 +78,8 @@ fn base_of(json: &str) -> String {
     base.map(|base| base.commit_event).unwrap_or_default()
 }
 
-/// Lets go of what has waited too long, and of the oldest where there is too much.
-fn drop_surplus(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
+/// Lets go of what has waited too long, and of the oldest where there is too much. It reads all that waits.
+pub(crate) fn bound(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), MlsError> {
     let (mut number, mut bytes, mut dropped) = (0, 0, 0);
     for (id, event) in list(turn, room_id)?.into_iter().rev() {
         number += 1;

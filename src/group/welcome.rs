@@ -17,7 +17,7 @@ use tls_codec::{
 use super::{
     EpochId, EpochRecord, Status, Turn,
     checks::refuse_conflicting,
-    graph, head, heal, media,
+    fetch, graph, head, heal, media,
     policy::Doubt,
     rooms,
     turn::{join_config, parse_mls},
@@ -115,6 +115,7 @@ pub(crate) fn join(
     rooms::put(turn.tx, &room)?;
     devices::track(turn.tx, users.iter().map(|user| &**user))?;
     let number = epoch.number;
+    fetch::ask_again(turn, room_id)?;
     head::enter(turn, room_id, epoch, &[], &[])?;
     heal::joined(turn, room_id)?;
     let tree = content.ratchet_tree.as_ref();

@@ -12,9 +12,9 @@
 
 use serde::{Deserialize, de::IgnoredAny};
 use tls_codec::{SecretVLByteVec, VLByteVec};
-use zeroize::Zeroizing;
 
 use super::export::{EpochKeys, ExportError};
+use crate::store::cbor;
 
 /// Why stored message secrets give no export.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,10 +35,8 @@ pub enum CaptureError {
 
 /// Takes the export out of the CBOR of what `StorageProvider::write_message_secrets` was given for an
 /// epoch that has just begun.
-pub fn capture(cbor: &[u8]) -> Result<EpochKeys, CaptureError> {
-    let mut scratch = Zeroizing::new([0; 1024]);
-    let stored: Stored = ciborium::de::from_reader_with_buffer(cbor, &mut *scratch)
-        .map_err(|_| CaptureError::Unreadable)?;
+pub fn capture(bytes: &[u8]) -> Result<EpochKeys, CaptureError> {
+    let stored: Stored = cbor::read(bytes).map_err(|_| CaptureError::Unreadable)?;
     stored.into_export()
 }
 

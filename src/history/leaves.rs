@@ -4,11 +4,12 @@
 //! [`CHUNK_LEAVES`], each named by the hash of its content: epochs share the chunks that did not change,
 //! and opening a message needs one chunk, whatever the room's size.
 
-use ciborium::{de, ser};
 use openmls::prelude::{Credential, Member};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sha2::{Digest, Sha256};
 use tls_codec::{Deserialize as _, Serialize as _, VLByteVec};
+
+use crate::store::cbor;
 
 /// How many leaves a chunk spans.
 pub const CHUNK_LEAVES: usize = 64;
@@ -94,17 +95,17 @@ impl LeafChunk {
 
     /// Its CBOR, of which the name is the hash.
     pub fn to_cbor(&self) -> Result<Vec<u8>, LeavesError> {
-        let mut cbor = Vec::new();
-        ser::into_writer(self, &mut cbor).map_err(|_| LeavesError::Encoding)?;
-        Ok(cbor)
+        let mut bytes = Vec::new();
+        cbor::write(self, &mut bytes).map_err(|_| LeavesError::Encoding)?;
+        Ok(bytes)
     }
 
     /// Reads a chunk that has this name.
-    pub fn from_cbor(cbor: &[u8], id: ChunkId) -> Result<Self, LeavesError> {
-        if ChunkId::of(cbor) != id {
+    pub fn from_cbor(bytes: &[u8], id: ChunkId) -> Result<Self, LeavesError> {
+        if ChunkId::of(bytes) != id {
             return Err(LeavesError::OtherChunk);
         }
-        let chunk: Self = de::from_reader(cbor).map_err(|_| LeavesError::Encoding)?;
+        let chunk: Self = cbor::read(bytes).map_err(|_| LeavesError::Encoding)?;
         // What was written otherwise than we write it would have another name here.
         if chunk.leaves.len() > CHUNK_LEAVES || chunk.id()? != id {
             return Err(LeavesError::OtherChunk);

@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::StoreError;
+use super::{StoreError, cbor};
 
 /// Length of hashes that stand for lookup keys, and of the tags of places.
 pub(super) const HASH_LEN: usize = 16;
@@ -73,7 +73,7 @@ impl Opened {
 
     /// Decodes the payload from CBOR.
     pub(super) fn decode<T: DeserializeOwned>(&self) -> Result<T, StoreError> {
-        ciborium::from_reader(self.payload())
+        cbor::read(self.payload())
             .map_err(|_| StoreError::Damaged("a sealed value does not decode".to_owned()))
     }
 }
@@ -98,7 +98,7 @@ impl Plaintext {
 
     /// Appends `value` in CBOR.
     pub(super) fn encode<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), StoreError> {
-        ciborium::into_writer(value, self)
+        cbor::write(value, self)
             .map_err(|error| StoreError::Damaged(format!("a value does not encode: {error}")))
     }
 

@@ -11,6 +11,7 @@
 //! while a long write runs. A mutex poisoned by a panic is taken over: the panic unwound through
 //! the transaction, which rolled back, so what the mutex guards is sound.
 
+pub(crate) mod cbor;
 mod cipher;
 mod collection;
 mod connection;
@@ -26,6 +27,7 @@ mod queue;
 mod tests;
 mod tx;
 
+pub(crate) use self::cbor::Mark;
 pub use self::{
     cipher::StoreKeyMaterial, collection::Collection, error::StoreError, namespace::Namespace,
     openmls::MlsStorage, queue::Queue, tx::Tx,

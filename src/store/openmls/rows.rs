@@ -1,12 +1,10 @@
 //! Reading, writing and deleting OpenMLS's rows, overlays included.
 
-use std::io::Read;
-
 use serde::{Serialize, de::DeserializeOwned, de::IgnoredAny};
 
 use super::{Kind, MlsStorage, chunks};
 use crate::store::{
-    Namespace, StoreError, Tx,
+    Namespace, StoreError, Tx, cbor,
     cipher::{Hash, Opened, Place, Plaintext},
 };
 
@@ -107,7 +105,7 @@ impl MlsStorage<'_> {
         item: &T,
     ) -> Result<(), StoreError> {
         let mut wanted = Vec::new();
-        ciborium::into_writer(item, &mut wanted)
+        cbor::write(item, &mut wanted)
             .map_err(|error| StoreError::Damaged(format!("a key does not encode: {error}")))?;
         self.rewrite_list(kind, key, |old, new| {
             let mut rest = old;
@@ -272,7 +270,7 @@ fn store_head(
 
 fn row_key(tx: &Tx<'_>, kind: Kind, key: &impl Serialize) -> Result<Hash, StoreError> {
     let mut bytes = Vec::new();
-    ciborium::into_writer(key, &mut bytes)
+    cbor::write(key, &mut bytes)
         .map_err(|error| StoreError::Damaged(format!("a key does not encode: {error}")))?;
     Ok(tx.cipher.hash(kind.name(), &bytes))
 }
@@ -288,6 +286,6 @@ fn head_place(tx: &Tx<'_>, namespace: Namespace, key: &Hash) -> Place {
 
 /// Decodes one item of a CBOR sequence and moves past it.
 fn next_item<T: DeserializeOwned>(rest: &mut &[u8]) -> Result<T, StoreError> {
-    ciborium::from_reader(Read::by_ref(rest))
+    cbor::next(rest)
         .map_err(|_| StoreError::Damaged("an item of a list does not decode".to_owned()))
 }

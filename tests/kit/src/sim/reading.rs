@@ -60,7 +60,11 @@ impl Run {
     }
 
     /// The app's own view of who is joined.
-    fn follow_members<'a>(&mut self, app: usize, events: impl Iterator<Item = &'a String>) {
+    pub(super) fn follow_members<'a>(
+        &mut self,
+        app: usize,
+        events: impl Iterator<Item = &'a String>,
+    ) {
         let own = self.apps[app].name.user_id();
         for json in events.filter(|json| json.contains(r#""m.room.member""#)) {
             let event: Value = serde_json::from_str(json).unwrap_or_default();

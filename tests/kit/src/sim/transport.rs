@@ -85,6 +85,10 @@ impl Run {
         reply: Reply,
         what: &str,
     ) -> Result<bool, Stop> {
+        if let Some(members) = reply.members() {
+            self.apps[app].kept.joined.clear();
+            self.follow_members(app, members.iter());
+        }
         let machine = self.open(app).await?;
         let outcome = machine.mark_request_as_sent(id, reply.status, reply.body).await;
         let outcome = self.fine(app, what, outcome)?;

@@ -107,6 +107,12 @@ impl Event {
         self.base.is_some()
     }
 
+    /// The user whose membership it is about, where it is about one's.
+    pub(super) fn member(&self) -> Option<&str> {
+        self.membership.as_ref()?;
+        self.state_key.as_deref()
+    }
+
     /// Of two events for the same state, the one of the larger rank holds: the later one, and of two
     /// that did not know of each other the one that takes away.
     pub(super) fn rank(&self) -> (u64, bool, &str) {

@@ -1,5 +1,7 @@
 //! The client-server API, without HTTP: a request of a machine, and what its server answers.
 
+use std::collections::BTreeMap;
+
 use matrix_mls::OutgoingRequest;
 use serde_json::{Value, json};
 
@@ -48,6 +50,13 @@ impl Reply {
     /// 502, from a proxy.
     pub(in crate::sim) fn bad_gateway() -> Self {
         Self { status: 502, body: b"<html>".to_vec() }
+    }
+
+    /// The member events in the answer to the question who is in the room.
+    pub(in crate::sim) fn members(&self) -> Option<Vec<String>> {
+        let body: Value = serde_json::from_slice(&self.body).ok()?;
+        let chunk = body["chunk"].as_array().filter(|_| body["start"].is_null())?;
+        (self.status == 200).then(|| chunk.iter().map(Value::to_string).collect())
     }
 
     /// The event id in the answer to a sent event.
@@ -106,6 +115,7 @@ impl World {
             ("GET", ["client", "v3", "rooms", room, "messages"]) => {
                 self.messages(from, room, query)
             }
+            ("GET", ["client", "v3", "rooms", room, "members"]) => self.members(from, room, query),
             ("POST", ["media", "v3", "upload"]) => self.upload_media(from, body),
             ("GET", ["client", "v1", "media", "download", server, id]) => {
                 self.download_media(from, server, id)
@@ -169,6 +179,29 @@ impl World {
             Some((_, event)) => Reply { status: 200, body: event.json.as_bytes().to_vec() },
             None => Reply::error(404, "M_NOT_FOUND"),
         }
+    }
+
+    /// Who is in the room, by its state as it is now; for one who has left, as it was then.
+    fn members(&self, from: &Name, room: &str, query: &str) -> Reply {
+        let Some(events) = self.readable(from, room) else {
+            return Reply::error(403, "M_FORBIDDEN");
+        };
+        let here = &self.servers[from.server()];
+        let mut members: BTreeMap<&str, &Event> = BTreeMap::new();
+        if here.is_joined(&from.user_id()) {
+            let state = here.state.values().map(|event| &**event);
+            members.extend(state.filter_map(|event| Some((event.member()?, event))));
+        } else {
+            members.extend(events.iter().filter_map(|(_, event)| Some((event.member()?, *event))));
+        }
+        let without = query.split('&').find_map(|pair| pair.strip_prefix("not_membership="));
+        let chunk: Vec<&str> = members
+            .values()
+            .filter(|event| event.membership.as_deref() != without)
+            .map(|event| &*event.json)
+            .collect();
+        let body = format!(r#"{{"chunk":[{}]}}"#, chunk.join(","));
+        Reply { status: 200, body: body.into_bytes() }
     }
 
     /// A page of the timeline, backwards.
