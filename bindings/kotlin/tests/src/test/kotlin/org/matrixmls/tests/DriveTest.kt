@@ -112,9 +112,12 @@ class DriveTest {
         open(directory).use { machine ->
             val script = Script({ Answer(429, """{"retry_after_ms":3600000}""".toByteArray()) })
             val job = launch(start = CoroutineStart.UNDISPATCHED) { machine.drive(script) }
-            while (script.seen.isEmpty()) delay(1)
+            // Seen by the transport is not yet put off: the answer has to be taken first.
+            while (script.seen.isEmpty() || machine.outgoingRequests().isNotEmpty()) delay(1)
+            assertTrue(job.isActive)
             job.cancelAndJoin()
             assertTrue(machine.outgoingRequests().isEmpty(), "not before it is due")
+            assertEquals(1, script.seen.size)
         }
         open(directory).use { assertTrue(it.rooms().isEmpty()) }
     }
