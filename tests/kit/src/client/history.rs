@@ -28,9 +28,15 @@ impl UpdateObserver for Ends {
 }
 
 impl Client {
-    /// Makes a key backup of all that this device can read, and of what comes. Gives the text of its key.
+    /// Makes a key backup of all that this device can read, and of what comes. Gives the text of its key. One
+    /// whose making was interrupted goes on.
     pub async fn back_up_history(&self) -> Result<String, KitError> {
         let backup = self.machine()?.backup();
+        self.drive().await?;
+        let made = backup.recovery_key().await.map_err(self.engine("the backup's key"))?;
+        if let Some(key) = made {
+            return Ok(key.text());
+        }
         let key = RecoveryKey::generate().map_err(self.engine("making a key"))?;
         backup.create(key.clone(), false).await.map_err(self.engine("making a backup"))?;
         self.drive().await?;
