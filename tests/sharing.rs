@@ -88,6 +88,17 @@ async fn who_comes_later_reads_what_was_said_before() {
         assert_eq!(message.sender_trust, DeviceTrust::Signed);
     }
     all_talk(&[&alice, &bob, &carol], &room).await;
+
+    // It stays Alice's word on Carol's next phone, which has it from Carol's backup.
+    let key = carol.back_up_history().await.unwrap();
+    let next = Client::log_in(&homeserver, "carol", "NEXT").await.unwrap();
+    next.settle().await.unwrap();
+    next.restore_history(&key).await.unwrap();
+    let restored = next.read(&room).await.unwrap();
+    for (at, event) in restored.into_iter().enumerate().take(said.len()) {
+        let message = event.message.unwrap();
+        assert_eq!(message.shared_by, (at < 5).then(|| alice_device.clone()), "{at}");
+    }
 }
 
 #[tokio::test]

@@ -93,6 +93,9 @@ pub(crate) struct Contents {
     /// Whoever comes into the room later may read it, as its history visibility said.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     shared_history: bool,
+    /// The member whose word it is, where this user's devices were not in the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shared_by: Option<DeviceName>,
     /// Base64 of a chunk of leaves in CBOR.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     leaf_chunk: Option<String>,
@@ -147,6 +150,10 @@ impl Contents {
             commit_event: epoch.commit_event.clone(),
             began_ms: NonZeroU64::new(epoch.began_ms),
             shared_history: epoch.shared,
+            shared_by: match &epoch.source {
+                Source::Member(member) => Some(member.clone()),
+                Source::Own | Source::Backup | Source::File => None,
+            },
             leaf_chunk: None,
         })
     }
@@ -165,6 +172,7 @@ impl Contents {
             commit_event: None,
             began_ms: None,
             shared_history: false,
+            shared_by: None,
             leaf_chunk: Some(encode_base64(&chunk.to_cbor()?)),
         })
     }
@@ -248,7 +256,11 @@ impl Session {
             commit_event: contents.commit_event.clone(),
             began_ms: contents.began_ms.map_or(0, NonZeroU64::get),
             shared: contents.shared_history,
-            source,
+            // A member's word does not become this user's own by having been in the user's backup.
+            source: match (source, &contents.shared_by) {
+                (Source::Backup | Source::File, Some(member)) => Source::Member(member.clone()),
+                (source, _) => source,
+            },
         };
         Ok(Self::Epoch { about, keys: Box::new(keys), chunks })
     }
