@@ -8,7 +8,7 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use ruma::{DeviceId, RoomId, UserId};
@@ -199,9 +199,19 @@ impl EngineSlot {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, MlsError> + Send + 'static,
 ) -> Result<T, MlsError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        // The transaction was rolled back when the stack unwound.
-        Err(MlsError::internal("panic", error))
+    let result = Arc::new(Mutex::new(None));
+    let slot = result.clone();
+    // Boxed, so that the executor's part is compiled once and not for each call (docs/decisions/005).
+    let work: Box<dyn FnOnce() + Send> = Box::new(move || {
+        let value = work();
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+    });
+    // The transaction of one that panics was rolled back when the stack unwound.
+    let ended = tokio::task::spawn_blocking(work).await;
+    let value = result.lock().unwrap_or_else(PoisonError::into_inner).take();
+    value.unwrap_or_else(|| {
+        let why = ended.err().map_or_else(|| "no result".to_owned(), |error| error.to_string());
+        Err(MlsError::internal("panic", why))
     })
 }
 

@@ -38,12 +38,12 @@ use crate::{
         rooms, timeline,
         timeline::EventOutcome,
     },
-    history::archive,
+    history::{archive, replay::MessageName},
     identity::{Identity, Publishing},
     protocol::{DeviceName, credential},
     requests::{self, OutgoingRequest, REQUESTS},
     store::{Store, StoreKeyMaterial, Tx},
-    updates::{Observers, Subscription, UpdateObserver},
+    updates::{Observers, Subscription, Update, UpdateObserver},
 };
 
 /// How many requests are handed out at once.
@@ -71,6 +71,15 @@ struct Work {
     sealers: HashMap<OwnedRoomId, (u64, Sealer)>,
     /// Counts turns: a sealer is checked again after each.
     turns: u64,
+}
+
+/// What a turn leaves to be done once it is on disk.
+struct Done {
+    /// The bindings that were written.
+    bound: Vec<MessageName>,
+    updates: Vec<Update>,
+    /// Whether keys of past epochs were deleted.
+    keys_deleted: bool,
 }
 
 /// What has to be sent before a room is ready.
@@ -140,27 +149,40 @@ impl Engine {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs one turn: all of it happens, or none.
+    /// Runs one turn: all of it happens, or none. Only the call of the job is compiled for each of them
+    /// (docs/decisions/005).
     fn turn<T>(&self, job: impl FnOnce(&Turn<'_>) -> Result<T, MlsError>) -> Result<T, MlsError> {
         let mut work = self.lock();
         let now_ms = now_ms();
-        let (value, (updates, deleted), bound) = self.store.write(|tx| {
+        let (value, done) = self.store.write(|tx| {
             let turn = Turn::new(tx, &self.identity, &self.opener.crypto, now_ms);
-            let value = job(&turn)
-                .and_then(|value| media::queue_wanted(&turn).map(|()| value))
-                .map_err(|error| turn.true_cause(error))?;
-            let bound = self.opener.readers.bindings.write(tx)?;
-            Ok::<_, MlsError>((value, turn.into_updates(), bound))
+            let value = job(&turn).map_err(|error| turn.true_cause(error))?;
+            Ok::<_, MlsError>((value, self.end(turn)?))
         })?;
-        self.opener.readers.bindings.written(&bound);
-        if deleted {
+        self.committed(&mut work, done);
+        Ok(value)
+    }
+
+    /// What every turn does last, before its commit.
+    #[inline(never)]
+    fn end(&self, turn: Turn<'_>) -> Result<Done, MlsError> {
+        media::queue_wanted(&turn).map_err(|error| turn.true_cause(error))?;
+        let bound = self.opener.readers.bindings.write(turn.tx)?;
+        let (updates, keys_deleted) = turn.into_updates();
+        Ok(Done { bound, updates, keys_deleted })
+    }
+
+    /// A turn is on disk.
+    #[inline(never)]
+    fn committed(&self, work: &mut Work, done: Done) {
+        self.opener.readers.bindings.written(&done.bound);
+        if done.keys_deleted {
             self.opener.readers.clear();
             self.store.cut_log();
         }
         work.turns += 1;
         // Under the lock, so that updates come in the order of the turns.
-        self.observers.tell(&updates);
-        Ok(value)
+        self.observers.tell(&done.updates);
     }
 
     fn read<T>(&self, job: impl FnOnce(&Tx<'_>) -> Result<T, MlsError>) -> Result<T, MlsError> {

@@ -39,7 +39,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use self::{cipher::Cipher, lock::DirLock};
 
@@ -166,21 +166,35 @@ fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
     connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Only the call of `f` is compiled for each caller (docs/decisions/005).
 fn transact<T, E: From<StoreError>>(
     connection: &mut Connection,
     cipher: &Cipher,
     behavior: TransactionBehavior,
     f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
-    // Only when the last transaction's rollback failed.
-    if !connection.is_autocommit() {
-        connection.execute_batch("ROLLBACK").map_err(StoreError::from)?;
-    }
-    let transaction = connection.transaction_with_behavior(behavior).map_err(StoreError::from)?;
-    let tx = Tx::new(&transaction, cipher);
+    let transaction = begin(connection, behavior)?;
     // An early return or a panic drops the transaction, which rolls it back.
+    let tx = Tx::new(&transaction, cipher);
     let value = f(&tx)?;
     tx.check_open()?;
-    transaction.commit().map_err(StoreError::from)?;
+    commit(transaction)?;
     Ok(value)
+}
+
+#[inline(never)]
+fn begin(
+    connection: &mut Connection,
+    behavior: TransactionBehavior,
+) -> Result<Transaction<'_>, StoreError> {
+    // Only when the last transaction's rollback failed.
+    if !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK")?;
+    }
+    Ok(connection.transaction_with_behavior(behavior)?)
+}
+
+#[inline(never)]
+fn commit(transaction: Transaction<'_>) -> Result<(), StoreError> {
+    Ok(transaction.commit()?)
 }
