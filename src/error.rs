@@ -6,8 +6,12 @@
 use ruma::RoomId;
 
 use crate::{
+    backup::{FileError, KeyError, SealedError, SessionError},
     devices::DevicesError,
-    history::{CaptureError, LeavesError, Malformed, SealError, archive::ArchiveError},
+    history::{
+        CaptureError, LeavesError, Malformed, SealError, archive::ArchiveError,
+        transfer::TransferError,
+    },
     identity::IdentityError,
     protocol::{CredentialError, PayloadError},
     store::StoreError,
@@ -360,6 +364,60 @@ impl From<IdentityError> for MlsError {
     }
 }
 
+impl From<KeyError> for MlsError {
+    fn from(error: KeyError) -> Self {
+        let code = match error {
+            KeyError::Alphabet(_) => "recovery_key_alphabet",
+            KeyError::Length(_) | KeyError::Bytes(_) => "recovery_key_length",
+            KeyError::Prefix => "recovery_key_prefix",
+            KeyError::Parity => "recovery_key_parity",
+            KeyError::EmptyPassphrase => "empty_passphrase",
+            KeyError::Rounds(_) => "bad_rounds",
+        };
+        Self::invalid(code, error)
+    }
+}
+
+impl From<SealedError> for MlsError {
+    fn from(error: SealedError) -> Self {
+        match error {
+            SealedError::Form | SealedError::Mac => Self::rejected("damaged_session", error),
+            SealedError::Crypto(_) | SealedError::Random => Self::internal("backup", error),
+        }
+    }
+}
+
+impl From<TransferError> for MlsError {
+    fn from(error: TransferError) -> Self {
+        Self::rejected("bad_export", error)
+    }
+}
+
+impl From<SessionError> for MlsError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Store(error) => error.into(),
+            error => Self::rejected(error.code(), error),
+        }
+    }
+}
+
+impl From<FileError> for MlsError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::EmptyPassphrase => Self::invalid("empty_passphrase", error),
+            FileError::WrongPassphrase => Self::invalid("wrong_passphrase", error),
+            FileError::Form | FileError::Rounds(_) | FileError::Contents => {
+                Self::invalid("bad_file", error)
+            }
+            FileError::Version => Self::unsupported("file_version", error),
+            FileError::Session(error) => error.into(),
+            FileError::Store(error) => error.into(),
+            FileError::Crypto(_) | FileError::Random => Self::internal("file", error),
+        }
+    }
+}
+
 impl From<CaptureError> for MlsError {
     fn from(error: CaptureError) -> Self {
         Self::internal("epoch_export", error)
@@ -382,6 +440,7 @@ impl From<LeavesError> for MlsError {
     fn from(error: LeavesError) -> Self {
         match error {
             LeavesError::Credential => Self::rejected("bad_credential", error),
+            LeavesError::OtherChunk => Self::rejected("bad_leaves", error),
             LeavesError::Encoding => Self::internal("epoch_export", error),
         }
     }

@@ -34,22 +34,29 @@
 
 #![deny(missing_docs, unsafe_code)]
 
+mod backup;
 mod devices;
 mod engine;
 mod error;
 mod group;
 mod history;
 mod identity;
+mod key_backup;
 mod logging;
 mod machine;
 mod protocol;
 mod reader;
 mod requests;
 mod room;
+mod settings;
 mod store;
 mod updates;
 
 pub use error::MlsError;
+pub use key_backup::{
+    BackupCounts, BackupSecret, BackupState, HistoryFailure, ImportSummary, MlsBackup,
+    PassphraseParameters, RecoveryKey, RestoreScope, RestoreStatus, key_of_secret,
+};
 pub use logging::{LogLevel, LogSink, set_log_sink};
 pub use machine::{
     MachineConfig, MlsMachine, Publishing, RoomChanges, RoomSummary, SignedDeviceKeys, StoreKey,
@@ -59,8 +66,9 @@ pub use reader::MlsReader;
 pub use requests::{OutgoingRequest, RequestOutcome};
 pub use room::{
     DecryptedMessage, DeviceTrust, EpochInfo, EventOutcome, EventResult, MlsRoom, RoomMember,
-    RoomSettings, SendPlan,
+    SendPlan,
 };
+pub use settings::RoomSettings;
 #[cfg(feature = "test-hooks")]
 pub use store::hooks as test_hooks;
 pub use updates::{Subscription, Update, UpdateObserver};

@@ -8,7 +8,7 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use ruma::{DeviceId, RoomId, UserId};
@@ -20,6 +20,7 @@ use crate::{
     error::MlsError,
     group::timeline::parse,
     identity,
+    key_backup::MlsBackup,
     protocol::SyncResponse,
     requests::{OutgoingRequest, RequestOutcome},
     room::{EventResult, MlsRoom},
@@ -136,7 +137,12 @@ pub enum ToDeviceResult {
         /// The number of the epoch it entered.
         epoch: u64,
     },
-    /// It was a Welcome that needs a value which is still to be fetched (see `outgoing_requests`).
+    /// A member who has added this device gave it what was said before, as far as the room lets it read that.
+    HistoryShared {
+        /// The room.
+        room_id: String,
+    },
+    /// It was a Welcome, or history, that needs a value which is still to be fetched (see `outgoing_requests`).
     Waiting {
         /// What it waits for.
         error: MlsError,
@@ -193,9 +199,19 @@ impl EngineSlot {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, MlsError> + Send + 'static,
 ) -> Result<T, MlsError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        // The transaction was rolled back when the stack unwound.
-        Err(MlsError::internal("panic", error))
+    let result = Arc::new(Mutex::new(None));
+    let slot = result.clone();
+    // Boxed, so that the executor's part is compiled once and not for each call (docs/decisions/005).
+    let work: Box<dyn FnOnce() + Send> = Box::new(move || {
+        let value = work();
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+    });
+    // The transaction of one that panics was rolled back when the stack unwound.
+    let ended = tokio::task::spawn_blocking(work).await;
+    let value = result.lock().unwrap_or_else(PoisonError::into_inner).take();
+    value.unwrap_or_else(|| {
+        let why = ended.err().map_or_else(|| "no result".to_owned(), |error| error.to_string());
+        Err(MlsError::internal("panic", why))
     })
 }
 
@@ -274,6 +290,9 @@ impl MlsMachine {
             ToDeviceOutcome::Joined { room_id, epoch } => {
                 ToDeviceResult::Joined { room_id: room_id.to_string(), epoch }
             }
+            ToDeviceOutcome::History { room_id } => {
+                ToDeviceResult::HistoryShared { room_id: room_id.to_string() }
+            }
             ToDeviceOutcome::Waiting(error) => ToDeviceResult::Waiting { error },
             ToDeviceOutcome::Failed(error) => ToDeviceResult::Failed { error },
         });
@@ -291,6 +310,11 @@ impl MlsMachine {
             room_id,
             (self.user_id.clone(), self.device_id.clone()),
         )))
+    }
+
+    /// The key backup.
+    pub fn backup(&self) -> Arc<MlsBackup> {
+        Arc::new(MlsBackup::new(self.engine.clone()))
     }
 
     /// The ids of the rooms that use MLS, as far as this device knows.
@@ -341,7 +365,12 @@ impl MlsMachine {
     pub async fn shutdown(&self) -> Result<(), MlsError> {
         let slot = self.engine.clone();
         blocking(move || {
-            drop(slot.0.write().unwrap_or_else(PoisonError::into_inner).take());
+            let engine = slot.0.write().unwrap_or_else(PoisonError::into_inner).take();
+            // What could not be written is remembered anew: that keeps nothing from closing.
+            if let Some(Err(error)) = engine.as_ref().map(Engine::write_bindings) {
+                tracing::warn!(code = error.code(), "not all was written before closing");
+            }
+            drop(engine);
             Ok(())
         })
         .await

@@ -19,9 +19,10 @@ use ruma::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    backup::Batch,
     devices::{DeviceId, KeyQuery},
     error::MlsError,
-    group::{EpochId, Part},
+    group::{EpochId, Part, share::Bundle},
     identity::UploadPlan,
     protocol::MediaReference,
     store::{Collection, Queue, StoreError, Tx},
@@ -32,7 +33,7 @@ use crate::{
 pub struct OutgoingRequest {
     /// Names the request in [`MlsMachine::mark_request_as_sent`](crate::MlsMachine::mark_request_as_sent).
     pub id: String,
-    /// The HTTP method, in capitals: `GET`, `POST` or `PUT`.
+    /// The HTTP method, in capitals: `GET`, `POST`, `PUT` or `DELETE`.
     pub method: String,
     /// The full client-server API path with its query, to append to the homeserver's base URL.
     pub path: String,
@@ -92,6 +93,22 @@ pub(crate) enum Purpose {
     FetchEvent { room_id: OwnedRoomId, event_id: OwnedEventId },
     /// `GET /rooms/…/messages`, backwards: where the room's public group state is.
     WalkBack { room_id: OwnedRoomId },
+    /// `GET /room_keys/version`: which backup there is.
+    BackupVersion,
+    /// `POST /room_keys/version`.
+    CreateBackup,
+    /// `DELETE /room_keys/version/…`.
+    DeleteBackup,
+    /// `PUT /room_keys/keys`: epochs for the backup.
+    BackUp(Batch),
+    /// `DELETE /room_keys/keys/…`: an epoch whose keys were deleted here.
+    Unback { room_id: OwnedRoomId },
+    /// `POST /media/upload`: history for devices that were added.
+    OfferHistory(Bundle),
+    /// `PUT /sendToDevice/m.room.encrypted`: where that is.
+    TellHistory { room_id: OwnedRoomId },
+    /// `GET /room_keys/keys…`: what a restore brings back.
+    RestoreKeys { restore: u64 },
     /// The same: where commits are that the homeserver does not have by their event id.
     FindCommits { room_id: OwnedRoomId },
     /// `GET /rooms/…/members`: who is in the room.
@@ -133,6 +150,8 @@ fn json() -> String {
 
 /// The scope of requests that belong to no room.
 pub(crate) const DEVICE_SCOPE: &[u8] = b"";
+/// The scope of the backup's.
+pub(crate) const BACKUP_SCOPE: &[u8] = b"backup";
 
 /// The first delay after a failure, in milliseconds; it doubles with each further one.
 const FIRST_DELAY_MS: u64 = 1_000;
@@ -169,7 +188,7 @@ where
             Cow::Owned(versions),
         )
         .map_err(|error| MlsError::internal("request", error))?;
-    let path = http.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+    let path = http.uri().path_and_query().map(|path| strict(path.as_str())).unwrap_or_default();
     let content_type = http.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let mut queued = QueuedRequest {
         purpose,
@@ -187,6 +206,20 @@ where
         BODIES.put(tx, b"", &id.to_be_bytes(), &body.into())?;
     }
     Ok(id)
+}
+
+/// A path in which only those characters stand that RFC 3986 lets stand there: what parses URLs in an app may
+/// take no others, as Java's does, and session ids have a `|`.
+fn strict(path: &str) -> String {
+    let mut strict = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte) {
+            strict.push(char::from(byte));
+        } else {
+            strict.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    strict
 }
 
 /// Takes a request out of the queue; tells whether it was there.
@@ -233,6 +266,13 @@ pub(crate) fn hand_out(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_one_that_every_parser_of_urls_takes() {
+        let path = "/keys/!r:x/1|QGE/%2F?version=1&at={\"ü\"}";
+        assert_eq!(strict(path), "/keys/!r:x/1%7CQGE/%2F?version=1&at=%7B%22%C3%BC%22%7D");
+        assert_eq!(strict(&strict(path)), strict(path));
+    }
 
     #[test]
     fn delays_double_and_end() {

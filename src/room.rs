@@ -11,92 +11,13 @@ use crate::{
     error::MlsError,
     group::{
         message::Message,
-        rooms::Settings,
         timeline::{self, Outcome},
     },
+    history::restored::Source,
     machine::EngineSlot,
     requests::OutgoingRequest,
+    settings::RoomSettings,
 };
-
-/// How a room uses MLS. The same settings on every device of a room are best, but not required.
-#[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
-pub struct RoomSettings {
-    /// This device starts a new epoch after this many messages of its own in one.
-    #[uniffi(default = 100)]
-    pub rotate_after_messages: u32,
-    /// This device starts a new epoch when the current one is older than this, in milliseconds.
-    #[uniffi(default = 604800000)]
-    pub rotate_after_ms: u64,
-    /// Whether invited users' devices are members too, not only joined users'.
-    #[uniffi(default = false)]
-    pub include_invited: bool,
-    /// How many epochs beside the current one can still take a commit, so that what others commit at the
-    /// same time, or were cut off from, is not lost. Each costs some space in the store (a few percent of
-    /// the first), and whoever takes this device can process what others commit on it.
-    #[uniffi(default = 16)]
-    pub kept_epochs: u32,
-    /// For how long such an epoch is kept at the most, in milliseconds. One that all its members have
-    /// moved on from goes earlier.
-    #[uniffi(default = 604800000)]
-    pub kept_for_ms: u64,
-    /// Whether a device of a joined user may join the group with nobody online, this one included.
-    #[uniffi(default = true)]
-    pub allow_external_joins: bool,
-    /// Whether commits that add or remove devices without a reason in the Matrix room (see
-    /// `Update::UnfitCommit`) are passed over when the current epoch is chosen. Such members are never
-    /// sent to in either case. All devices of a room should have the same.
-    #[uniffi(default = false)]
-    pub refuse_unfit_commits: bool,
-}
-
-impl Default for RoomSettings {
-    fn default() -> Self {
-        Settings::default().into()
-    }
-}
-
-impl From<Settings> for RoomSettings {
-    fn from(settings: Settings) -> Self {
-        Self {
-            rotate_after_messages: settings.rotate_after_messages,
-            rotate_after_ms: settings.rotate_after_ms,
-            include_invited: settings.include_invited,
-            kept_epochs: settings.kept_epochs,
-            kept_for_ms: settings.kept_for_ms,
-            allow_external_joins: settings.allow_external_joins,
-            refuse_unfit_commits: settings.refuse_unfit_commits,
-        }
-    }
-}
-
-impl RoomSettings {
-    fn checked(self) -> Result<Settings, MlsError> {
-        if self.rotate_after_messages == 0 {
-            return Err(MlsError::invalid(
-                "bad_settings",
-                "settings: rotate_after_messages must be at least 1",
-            ));
-        }
-        if self.kept_epochs > MOST_KEPT_EPOCHS {
-            return Err(MlsError::invalid(
-                "bad_settings",
-                format!("settings: kept_epochs can be {MOST_KEPT_EPOCHS} at the most"),
-            ));
-        }
-        Ok(Settings {
-            rotate_after_messages: self.rotate_after_messages,
-            rotate_after_ms: self.rotate_after_ms,
-            include_invited: self.include_invited,
-            kept_epochs: self.kept_epochs,
-            kept_for_ms: self.kept_for_ms,
-            allow_external_joins: self.allow_external_joins,
-            refuse_unfit_commits: self.refuse_unfit_commits,
-        })
-    }
-}
-
-/// The largest value of `kept_epochs`.
-const MOST_KEPT_EPOCHS: u32 = 256;
 
 /// Whether a room can be sent to now.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Enum)]
@@ -153,6 +74,9 @@ pub struct DecryptedMessage {
     pub content: String,
     /// The number of the MLS epoch it was sent in.
     pub epoch: u64,
+    /// The device that gave this one the keys, as `user_id|device_id`, where a member did: then who sent the
+    /// message is that member's word, unless `sender_trust` is `Signed`.
+    pub shared_by: Option<String>,
 }
 
 /// What became of one event of a room.
@@ -438,6 +362,10 @@ impl From<Message> for DecryptedMessage {
             event_type: message.event_type,
             content: message.content,
             epoch: message.epoch,
+            shared_by: match message.source {
+                Source::Member(device) => Some(device.to_string()),
+                Source::Own | Source::Backup | Source::File => None,
+            },
         }
     }
 }

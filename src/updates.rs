@@ -14,7 +14,10 @@ use std::{
     },
 };
 
-use crate::error::MlsError;
+use crate::{
+    error::MlsError,
+    key_backup::{BackupState, HistoryFailure},
+};
 
 /// Something that changed.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Enum)]
@@ -107,6 +110,54 @@ pub enum Update {
         code: String,
         /// The homeserver's sentence.
         reason: String,
+    },
+    /// The key backup stands otherwise than before.
+    BackupChanged {
+        /// How it stands now.
+        state: BackupState,
+    },
+    /// What was asked of the key backup did not come about; what was before goes on.
+    BackupFailed {
+        /// Stable across releases: `wrong_key`, `no_backup`, `backup_exists`, `unsupported_backup`, or the
+        /// homeserver's.
+        code: String,
+        /// A sentence for a log.
+        reason: String,
+    },
+    /// Epochs were backed up.
+    BackupProgress {
+        /// How many are.
+        backed_up: u64,
+        /// How many are or will be.
+        total: u64,
+    },
+    /// A member who has added this device gave it what was said before. Try again to decrypt what could not
+    /// be read.
+    HistoryShared {
+        /// The room.
+        room_id: String,
+        /// The device that did, as `user_id|device_id`: who said what in these epochs is its word.
+        by: String,
+        /// How many epochs became readable.
+        epochs: u64,
+    },
+    /// Sessions of the backup were taken.
+    RestoreProgress {
+        /// The restore's id.
+        restore: u64,
+        /// How many were taken or found wrong.
+        done: u64,
+        /// How many there are.
+        total: u64,
+    },
+    /// A restore has come to its end.
+    RestoreFinished {
+        /// The restore's id.
+        restore: u64,
+        /// How many epochs became readable that were not before. Try again to decrypt what could not be read.
+        epochs: u64,
+        /// What was left out, and why. With the code `wrong_key` nothing was restored.
+        failures: Vec<HistoryFailure>,
     },
     /// Events that waited for what they need were dropped, as there were too many.
     EventsDropped {

@@ -10,8 +10,9 @@ use serde::Deserialize;
 
 use super::{Engine, keys};
 use crate::{
+    backup::{self, Verdict},
     error::MlsError,
-    group::{Turn, fetch, gap, media, members, outcome, plan, publish, search, timeline},
+    group::{Turn, fetch, gap, media, members, outcome, plan, publish, search, share, timeline},
     identity,
     requests::{self, Purpose, QueuedRequest, REQUESTS, RequestOutcome},
     updates::Update,
@@ -55,7 +56,7 @@ impl Engine {
         let id: i64 = id
             .parse()
             .map_err(|_| MlsError::invalid("bad_request_id", "id: no request has such an id"))?;
-        self.turn(|turn| {
+        let outcome = self.turn(|turn| {
             let Some(queued) = REQUESTS.get(turn.tx, id)? else {
                 // Answered before, or overtaken by what sync brought.
                 return Ok(RequestOutcome::Accepted);
@@ -89,7 +90,10 @@ impl Engine {
                 }
                 _ => later(turn, id, queued, None),
             }
-        })
+        })?;
+        // Where that was what a restore waited for. The answer has been taken in whatever comes of it.
+        self.go_on_restoring()?;
+        Ok(outcome)
     }
 }
 
@@ -117,6 +121,18 @@ fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Result<(), MlsEr
             media::downloaded(turn, room_id, reference, body)
         }
         Purpose::FetchEvent { room_id, event_id } => fetch::fetched(turn, room_id, event_id, body),
+        Purpose::OfferHistory(bundle) => {
+            let uploaded: Uploaded = serde_json::from_slice(body)
+                .map_err(|_| MlsError::rejected("malformed_answer", "the answer names no URL"))?;
+            share::uploaded(turn, bundle, &uploaded.content_uri)
+        }
+        Purpose::TellHistory { .. } => Ok(()),
+        Purpose::BackupVersion => backup::looked(turn, body),
+        Purpose::CreateBackup => backup::created(turn, body),
+        Purpose::DeleteBackup => backup::deleted(turn),
+        Purpose::BackUp(batch) => backup::uploaded(turn, batch, body),
+        Purpose::Unback { .. } => Ok(()),
+        Purpose::RestoreKeys { restore } => backup::fetched(turn, *restore, body),
         Purpose::WalkBack { room_id } => search::walked_back(turn, room_id, body),
         Purpose::FindCommits { room_id } => gap::paged(turn, room_id, body),
         Purpose::FetchMembers { room_id } => members::fetched(turn, room_id, body),
@@ -196,7 +212,27 @@ fn refused(
             gap::refused(turn, room_id)?;
             room_id
         }
-        Purpose::EnableEncryption { room_id } | Purpose::Welcome { room_id } => room_id,
+        Purpose::OfferHistory(bundle) => &bundle.room_id,
+        Purpose::EnableEncryption { room_id }
+        | Purpose::Welcome { room_id }
+        | Purpose::TellHistory { room_id } => room_id,
+        // What it means, the backup tells itself.
+        Purpose::BackupVersion
+        | Purpose::CreateBackup
+        | Purpose::DeleteBackup
+        | Purpose::BackUp(_)
+        | Purpose::Unback { .. }
+        | Purpose::RestoreKeys { .. } => {
+            let verdict = backup::refused(turn, &queued.purpose, status, &code)?;
+            if verdict == Verdict::Later {
+                return later(turn, id, queued, None);
+            }
+            requests::remove(turn.tx, id)?;
+            if verdict == Verdict::Answer {
+                return Ok(RequestOutcome::Accepted);
+            }
+            return Ok(RequestOutcome::Refused { code, reason: error.error });
+        }
     };
     requests::remove(turn.tx, id)?;
     turn.tell(Update::RequestRefused {

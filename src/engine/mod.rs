@@ -7,6 +7,7 @@
 //! executor's threads, and a caller that goes away does not stop a turn half-way.
 
 mod answers;
+mod history;
 mod keys;
 mod opener;
 mod sync;
@@ -26,20 +27,23 @@ use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, RoomId};
 use serde_json::value::RawValue;
 
 use crate::{
+    backup,
     error::MlsError,
     group::{
         EpochRecord, RoomRecord, Status, Turn, create, graph, heal, leave, media, members,
-        message::{Message, Sealer},
+        message::{Message, READ_ONCE, Sealer},
         plan::{self, Step},
+        read_once,
+        retention::{self, Retention},
         rooms, timeline,
         timeline::EventOutcome,
     },
-    history::archive,
+    history::{archive, replay::MessageName},
     identity::{Identity, Publishing},
     protocol::{DeviceName, credential},
     requests::{self, OutgoingRequest, REQUESTS},
     store::{Store, StoreKeyMaterial, Tx},
-    updates::{Observers, Subscription, UpdateObserver},
+    updates::{Observers, Subscription, Update, UpdateObserver},
 };
 
 /// How many requests are handed out at once.
@@ -47,6 +51,9 @@ const MAX_HANDED_OUT: usize = 50;
 
 /// The shortest wait that is asked for when there is nothing to send, so that no app spins.
 const SHORTEST_WAIT_MS: u64 = 50;
+
+/// How many bindings of messages to events wait for a turn before one is made for them.
+const MOST_UNWRITTEN: usize = 64;
 
 /// One device's engine.
 pub(crate) struct Engine {
@@ -64,6 +71,15 @@ struct Work {
     sealers: HashMap<OwnedRoomId, (u64, Sealer)>,
     /// Counts turns: a sealer is checked again after each.
     turns: u64,
+}
+
+/// What a turn leaves to be done once it is on disk.
+struct Done {
+    /// The bindings that were written.
+    bound: Vec<MessageName>,
+    updates: Vec<Update>,
+    /// Whether keys of past epochs were deleted.
+    keys_deleted: bool,
 }
 
 /// What has to be sent before a room is ready.
@@ -133,21 +149,40 @@ impl Engine {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs one turn: all of it happens, or none.
+    /// Runs one turn: all of it happens, or none. Only the call of the job is compiled for each of them
+    /// (docs/decisions/005).
     fn turn<T>(&self, job: impl FnOnce(&Turn<'_>) -> Result<T, MlsError>) -> Result<T, MlsError> {
         let mut work = self.lock();
         let now_ms = now_ms();
-        let (value, updates) = self.store.write(|tx| {
+        let (value, done) = self.store.write(|tx| {
             let turn = Turn::new(tx, &self.identity, &self.opener.crypto, now_ms);
-            let value = job(&turn)
-                .and_then(|value| media::queue_wanted(&turn).map(|()| value))
-                .map_err(|error| turn.true_cause(error))?;
-            Ok::<_, MlsError>((value, turn.into_updates()))
+            let value = job(&turn).map_err(|error| turn.true_cause(error))?;
+            Ok::<_, MlsError>((value, self.end(turn)?))
         })?;
+        self.committed(&mut work, done);
+        Ok(value)
+    }
+
+    /// What every turn does last, before its commit.
+    #[inline(never)]
+    fn end(&self, turn: Turn<'_>) -> Result<Done, MlsError> {
+        media::queue_wanted(&turn).map_err(|error| turn.true_cause(error))?;
+        let bound = self.opener.readers.bindings.write(turn.tx)?;
+        let (updates, keys_deleted) = turn.into_updates();
+        Ok(Done { bound, updates, keys_deleted })
+    }
+
+    /// A turn is on disk.
+    #[inline(never)]
+    fn committed(&self, work: &mut Work, done: Done) {
+        self.opener.readers.bindings.written(&done.bound);
+        if done.keys_deleted {
+            self.opener.readers.clear();
+            self.store.cut_log();
+        }
         work.turns += 1;
         // Under the lock, so that updates come in the order of the turns.
-        self.observers.tell(&updates);
-        Ok(value)
+        self.observers.tell(&done.updates);
     }
 
     fn read<T>(&self, job: impl FnOnce(&Tx<'_>) -> Result<T, MlsError>) -> Result<T, MlsError> {
@@ -156,8 +191,11 @@ impl Engine {
 
     /// The requests to send now.
     pub(crate) fn outgoing_requests(&self) -> Result<Vec<OutgoingRequest>, MlsError> {
+        self.go_on_restoring()?;
         self.turn(|turn| {
             keys::plan(turn)?;
+            retention::see_to_rooms(turn)?;
+            backup::plan(turn)?;
             heal::see_to_rooms(turn)?;
             let due = REQUESTS.due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
             Ok(requests::hand_out(turn.tx, due)?)
@@ -240,9 +278,14 @@ impl Engine {
     ) -> Result<(), MlsError> {
         self.turn(|turn| {
             let mut record = rooms::get(turn.tx, room)?;
+            let once = |history| history == Retention::ReadOnce;
+            // How an epoch's messages are read is decided when it begins.
+            record.rotate |=
+                record.head.is_some() && once(settings.history) != once(record.settings.history);
             record.settings = settings;
             record.settled = None;
-            Ok(rooms::put(turn.tx, &record)?)
+            rooms::put(turn.tx, &record)?;
+            retention::see_to(turn, &record)
         })
     }
 
@@ -274,7 +317,10 @@ impl Engine {
         };
         if !current {
             work.sealers.remove(room);
-            let sealer = self.read(|tx| Sealer::load(tx, room))?;
+            let Some(sealer) = self.read(|tx| Sealer::load(tx, room))? else {
+                drop(work);
+                return self.turn(|turn| read_once::seal(turn, room, event_type, content));
+            };
             work.sealers.insert(room.to_owned(), (turns, sealer));
         }
         let Some((checked, sealer)) = work.sealers.get_mut(room) else {
@@ -284,9 +330,23 @@ impl Engine {
         sealer.seal(&self.store, &self.opener.crypto, &self.identity, room, event_type, content)
     }
 
-    /// Opens one message event.
+    /// Opens one message event. Where messages are read once, that is a turn.
     pub(crate) fn decrypt(&self, room: &RoomId, event: &str) -> Result<Message, MlsError> {
-        self.read(|tx| self.opener.decrypt(tx, room, event))
+        let message = match self.read(|tx| self.opener.decrypt(tx, room, event)) {
+            Err(error) if error.code() == READ_ONCE => {
+                return self.turn(|turn| {
+                    let (event, content) = opener::parse(event)?;
+                    read_once::open(turn, room, &event, &content)
+                });
+            }
+            message => message?,
+        };
+        if self.opener.readers.bindings.waiting() >= MOST_UNWRITTEN && self.work.try_lock().is_ok()
+        {
+            // A turn that is under way writes them, too.
+            self.turn(|_| Ok(()))?;
+        }
+        Ok(message)
     }
 
     /// Takes in events of one room.

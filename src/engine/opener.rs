@@ -31,20 +31,23 @@ impl Opener {
         room: &RoomId,
         event: &str,
     ) -> Result<Message, MlsError> {
-        let event: RoomEvent = timeline::parse(event, "event")?;
-        if event.event_type != "m.room.encrypted" {
-            return Err(MlsError::invalid(
-                "not_encrypted",
-                "event: its type is not m.room.encrypted",
-            ));
-        }
-        let content: MessageContent = timeline::parse(event.content.get(), "the event's content")?;
-        if !process::is_ours(&content.algorithm) {
-            return Err(MlsError::invalid("not_mls", "event: it is not encrypted with MLS"));
-        }
+        let (event, content) = parse(event)?;
         let id = event.event_id.as_deref();
         message::read(tx, &self.crypto, &self.readers, room, id, &event.sender, &content)
     }
+}
+
+/// Parses the event of a message.
+pub(super) fn parse(event: &str) -> Result<(RoomEvent, MessageContent), MlsError> {
+    let event: RoomEvent = timeline::parse(event, "event")?;
+    if event.event_type != "m.room.encrypted" {
+        return Err(MlsError::invalid("not_encrypted", "event: its type is not m.room.encrypted"));
+    }
+    let content: MessageContent = timeline::parse(event.content.get(), "the event's content")?;
+    if !process::is_ours(&content.algorithm) {
+        return Err(MlsError::invalid("not_mls", "event: it is not encrypted with MLS"));
+    }
+    Ok((event, content))
 }
 
 /// A store that can only be read from, beside whoever has it open.

@@ -7,7 +7,9 @@ use super::{Engine, keys};
 use crate::{
     error::MlsError,
     group::{
-        Turn, heal, media, members, timeline,
+        Turn, heal, media, members,
+        share::{self, HistoryOffer},
+        timeline,
         timeline::{EventOutcome, parse},
         welcome,
     },
@@ -19,7 +21,14 @@ use crate::{
 /// What a to-device event turned out to be.
 pub(crate) enum ToDeviceOutcome {
     Ignored,
-    Joined { room_id: OwnedRoomId, epoch: u64 },
+    Joined {
+        room_id: OwnedRoomId,
+        epoch: u64,
+    },
+    /// It offered history.
+    History {
+        room_id: OwnedRoomId,
+    },
     Waiting(MlsError),
     Failed(MlsError),
 }
@@ -92,6 +101,14 @@ fn to_device(turn: &Turn<'_>, json: &str) -> Result<ToDeviceOutcome, MlsError> {
         return Ok(ToDeviceOutcome::Ignored);
     }
     match parse::<AlgorithmOnly>(event.content.get(), "the content") {
+        Ok(AlgorithmOnly { algorithm }) if identifiers::is_history_algorithm(&algorithm) => {
+            let offer: HistoryOffer = parse(event.content.get(), "the offer of history")?;
+            return match share::receive(turn, &event.sender, &offer) {
+                Ok(()) => Ok(ToDeviceOutcome::History { room_id: offer.room_id.clone() }),
+                Err(error @ MlsError::UnknownEpoch { .. }) => Ok(ToDeviceOutcome::Waiting(error)),
+                Err(error) => Err(error),
+            };
+        }
         Ok(AlgorithmOnly { algorithm })
             if identifiers::suite_of_welcome_algorithm(&algorithm).is_some() => {}
         // Olm's, for the app's other engine.

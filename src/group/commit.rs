@@ -76,7 +76,7 @@ pub(crate) fn stage(
         turn.now_ms,
     )?;
     epoch.resolves = resolves.iter().map(|tip| tip.id).collect();
-    turn.keep_export(&room_id, &epoch, &group, &provider)?;
+    turn.keep_export(&room_id, &epoch, &group, &provider, room.settings.history)?;
     turn.tx.detach_namespace(namespace, base.namespace)?;
     graph::put(turn.tx, &room_id, &epoch)?;
     tracing::debug!(

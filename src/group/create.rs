@@ -57,7 +57,7 @@ pub(crate) fn create(
     )?;
     let own = turn.identity.name();
     let epoch = EpochRecord::of(&group, namespace, own.clone(), None, Status::Staged, turn.now_ms)?;
-    turn.keep_export(room_id, &epoch, &group, &provider)?;
+    turn.keep_export(room_id, &epoch, &group, &provider, settings.history)?;
     graph::put(turn.tx, room_id, &epoch)?;
     let base = Base {
         creator: own,

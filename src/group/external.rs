@@ -89,7 +89,7 @@ pub(crate) fn stage(
     epoch.external = true;
     let resolves = head::other_tips(turn.tx, room)?;
     epoch.resolves = resolves.iter().map(|tip| tip.id).collect();
-    turn.keep_export(&room_id, &epoch, &group, &provider)?;
+    turn.keep_export(&room_id, &epoch, &group, &provider, room.settings.history)?;
     graph::put(turn.tx, &room_id, &epoch)?;
     tracing::debug!(room = %room_id, epoch = epoch.number, "external commit staged");
     let base = Base { creator: onto.creator.clone(), commit_event: onto.commit_event.to_string() };

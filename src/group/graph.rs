@@ -16,7 +16,10 @@ use tls_codec::Serialize as _;
 use super::policy::Doubt;
 use crate::{
     error::MlsError,
-    history::archive,
+    history::{
+        archive,
+        restored::{ReadableEpoch, Source},
+    },
     protocol::DeviceName,
     store::{Collection, Namespace, StoreError, Tx},
 };
@@ -33,7 +36,12 @@ impl EpochId {
         let bytes = context
             .tls_serialize_detached()
             .map_err(|error| MlsError::internal("group_context", error))?;
-        Ok(Self(Sha256::digest(bytes).into()))
+        Ok(Self::of_context(&bytes))
+    }
+
+    /// The same of a GroupContext in its TLS form.
+    pub(crate) fn of_context(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
     }
 
     /// An id that no group has.
@@ -94,6 +102,9 @@ pub(crate) struct EpochRecord {
     /// What in its commit does not fit the Matrix room.
     #[serde(default)]
     pub(crate) doubts: Vec<Doubt>,
+    /// The room's history visibility lets those read it who come later, from its beginning on.
+    #[serde(default)]
+    pub(crate) shared: bool,
     /// How many other members have not been seen on an epoch that comes before this one.
     #[serde(default)]
     pub(crate) behind: u32,
@@ -131,10 +142,24 @@ impl EpochRecord {
             resolves: Vec::new(),
             resolved: false,
             doubts: Vec::new(),
+            shared: false,
             behind: 0,
             left_ms: None,
             members: u32::try_from(group.members().count()).unwrap_or(u32::MAX),
         })
+    }
+
+    /// The epoch as far as reading goes.
+    pub(crate) fn readable(self) -> ReadableEpoch {
+        ReadableEpoch {
+            id: self.id,
+            number: self.number,
+            creator: self.creator,
+            commit_event: self.commit_event,
+            began_ms: self.since_ms,
+            shared: self.shared,
+            source: Source::Own,
+        }
     }
 
     /// Where this epoch stands among others as the one to send on.

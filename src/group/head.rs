@@ -16,10 +16,12 @@ use ruma::RoomId;
 
 use super::{
     EpochId, EpochRecord, Status, Turn, fetch, graph, heal, outcome, policy,
+    retention::{self, Retention},
     rooms::{self, RoomRecord},
-    timeline,
+    share, timeline,
 };
 use crate::{
+    backup,
     error::MlsError,
     history::archive,
     protocol::{DeviceName, credential},
@@ -56,6 +58,7 @@ pub(crate) fn enter(
     removed: &[DeviceName],
 ) -> Result<(), MlsError> {
     epoch.status = Status::Accepted;
+    epoch.shared = share::is_open(rooms::get(turn.tx, room_id)?.visibility.as_deref());
     epoch.since_ms = turn.now_ms;
     epoch.behind = epoch.members.saturating_sub(1);
     graph::put(turn.tx, room_id, &epoch)?;
@@ -87,6 +90,7 @@ pub(crate) fn enter(
     if forked {
         turn.tell(Update::Forked { room_id: room_id.to_string(), epoch: epoch.number });
     }
+    backup::note_epoch(turn, room_id, epoch.id)?;
     reselect(turn, room_id, Some((epoch.id, added, removed)))?;
     if rooms::get(turn.tx, room_id)?.head != Some(epoch.id)
         && let Some(mut loser) = graph::find(turn.tx, room_id, epoch.id)?
@@ -231,6 +235,7 @@ fn members(
 pub(crate) fn prune(turn: &Turn<'_>, mut room: RoomRecord) -> Result<(), MlsError> {
     let most = room.settings.kept_epochs.max(1) as usize;
     let mut stay = 0;
+    let mut pruned = false;
     for mut epoch in kept(turn.tx, &room)? {
         let is_head = room.head == Some(epoch.id);
         let since = epoch.superseded_ms.unwrap_or(turn.now_ms);
@@ -243,8 +248,14 @@ pub(crate) fn prune(turn: &Turn<'_>, mut room: RoomRecord) -> Result<(), MlsErro
         }
         room.kept.retain(|id| *id != epoch.id);
         graph::make_decrypt_only(turn.tx, &room.room_id, &mut epoch)?;
+        pruned = true;
     }
-    Ok(rooms::put(turn.tx, &room)?)
+    rooms::put(turn.tx, &room)?;
+    // Where nothing is kept, what an epoch left behind goes with it.
+    if pruned && room.settings.history == Retention::ReadOnce {
+        retention::see_to(turn, &room)?;
+    }
+    Ok(())
 }
 
 /// A device was seen to be on an epoch, at a leaf: it will commit on no worse one from now on.

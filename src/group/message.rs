@@ -14,12 +14,18 @@ use std::{
 use crate::identity::Crypto;
 use ruma::{EventId, OwnedEventId, RoomId, UserId};
 use serde_json::value::RawValue;
+use zeroize::Zeroizing;
 
 use super::{EpochId, EpochRecord, Status, graph, publish::to_content, rooms};
 use crate::{
     devices::{self, Trust},
     error::MlsError,
-    history::{self, Draft, EpochKeys, Header, RatchetCache, archive, archive::Reader},
+    history::{
+        self, Draft, EpochKeys, Header, RatchetCache, archive,
+        archive::Reader,
+        replay::{Bindings, MessageName},
+        restored::{self, ReadableEpoch, Source},
+    },
     identity::Identity,
     protocol::{DeviceName, MessageContent, Payload, Plaintext, credential, identifiers},
     store::{Namespace, Store, Tx},
@@ -27,6 +33,51 @@ use crate::{
 
 /// The most generations that one reservation takes.
 const MAX_RESERVATION: u32 = 32;
+
+/// The epoch that a room is sent to on, if it may be sent to.
+pub(super) fn ready_head(tx: &Tx<'_>, room_id: &RoomId) -> Result<EpochRecord, MlsError> {
+    let room = rooms::get(tx, room_id)?;
+    let Some(head) = room.head.filter(|_| !room.gone) else {
+        return Err(MlsError::not_in_group(room_id));
+    };
+    if room.settled != Some(head) {
+        return Err(MlsError::not_ready("the group's members have to be compared with the room's"));
+    }
+    Ok(graph::get(tx, room_id, head)?)
+}
+
+/// What a message's ciphertext holds.
+pub(super) fn plaintext(
+    room_id: &RoomId,
+    event_type: &str,
+    content: &RawValue,
+) -> Result<Zeroizing<Vec<u8>>, MlsError> {
+    let plaintext = Plaintext {
+        event_type: event_type.to_owned(),
+        content: content.to_owned(),
+        room_id: room_id.to_owned(),
+    };
+    let json = serde_json::to_vec(&plaintext);
+    Ok(Zeroizing::new(json.map_err(|error| MlsError::internal("plaintext", error))?))
+}
+
+/// The content of a message's event.
+pub(super) fn event_content(
+    identity: &Identity,
+    creator: &DeviceName,
+    commit_event: Option<&OwnedEventId>,
+    ciphertext: &[u8],
+    content: &RawValue,
+) -> Result<String, MlsError> {
+    let content = MessageContent {
+        algorithm: identifiers::room_algorithm(identity.ciphersuite()),
+        ciphertext: Payload::inline(ciphertext),
+        epoch_creator: creator.clone(),
+        commit_event: commit_event.map(ToString::to_string).unwrap_or_default(),
+        relates_to: relation(content),
+    };
+    Ok(to_content(&content, "the message")?.get().to_owned())
+}
 
 /// Seals messages on one epoch of one room, without looking at the store for most of them.
 pub(crate) struct Sealer {
@@ -42,21 +93,12 @@ pub(crate) struct Sealer {
 }
 
 impl Sealer {
-    /// A sealer for the head of a room, if the room may be sent to.
-    pub(crate) fn load(tx: &Tx<'_>, room_id: &RoomId) -> Result<Self, MlsError> {
-        let room = rooms::get(tx, room_id)?;
-        let Some(head) = room.head.filter(|_| !room.gone) else {
-            return Err(MlsError::not_in_group(room_id));
-        };
-        if room.settled != Some(head) {
-            return Err(MlsError::not_ready(
-                "the group's members have to be compared with the room's",
-            ));
-        }
-        let head = graph::get(tx, room_id, head)?;
-        let export = archive::load(tx, room_id, head.id)?;
+    /// A sealer for the head of a room, if the room may be sent to; none where its messages are read once.
+    pub(crate) fn load(tx: &Tx<'_>, room_id: &RoomId) -> Result<Option<Self>, MlsError> {
+        let head = ready_head(tx, room_id)?;
+        let Some(export) = archive::find(tx, room_id, head.id)? else { return Ok(None) };
         let next = tx.generation(head.namespace)?;
-        Ok(Self {
+        Ok(Some(Self {
             epoch: head.id,
             namespace: head.namespace,
             ratchets: RatchetCache::default(),
@@ -66,7 +108,7 @@ impl Sealer {
             next,
             reserved: next,
             reservation: 1,
-        })
+        }))
     }
 
     /// Whether the room may still be sent to on the epoch this was loaded for.
@@ -85,27 +127,14 @@ impl Sealer {
         event_type: &str,
         content: &RawValue,
     ) -> Result<String, MlsError> {
-        let plaintext = Plaintext {
-            event_type: event_type.to_owned(),
-            content: content.to_owned(),
-            room_id: room_id.to_owned(),
-        };
-        let plaintext = zeroize::Zeroizing::new(
-            serde_json::to_vec(&plaintext).map_err(|e| MlsError::internal("plaintext", e))?,
-        );
+        let plaintext = plaintext(room_id, event_type, content)?;
         let generation = self.take_generation(store)?;
         let draft =
             Draft { generation, authenticated_data: &[], plaintext: &plaintext, padding: 0 };
         let ciphertext =
             history::seal(&self.keys, &mut self.ratchets, crypto, identity.signer(), &draft)?;
-        let content = MessageContent {
-            algorithm: identifiers::room_algorithm(identity.ciphersuite()),
-            ciphertext: Payload::inline(&ciphertext),
-            epoch_creator: self.creator.clone(),
-            commit_event: self.commit_event.as_ref().map(ToString::to_string).unwrap_or_default(),
-            relates_to: relation(content),
-        };
-        Ok(to_content(&content, "the message")?.get().to_owned())
+        let (creator, event) = (&self.creator, self.commit_event.as_ref());
+        event_content(identity, creator, event, &ciphertext, content)
     }
 
     /// A generation that no other message of this epoch has or will have.
@@ -148,12 +177,25 @@ pub(crate) struct Message {
     /// The sender's leaf, and this device's.
     pub(crate) leaf: u32,
     pub(crate) own_leaf: u32,
+    /// Where the epoch came from with whose keys it was opened.
+    pub(crate) source: Source,
+}
+
+impl Message {
+    fn name(&self, room: &RoomId) -> MessageName {
+        let (epoch, leaf, generation) = (self.epoch_id, self.leaf, self.generation);
+        MessageName { room: room.to_owned(), epoch, leaf, generation }
+    }
 }
 
 /// Readers of recently used epochs, so that reading on costs no derivation from the epoch's root.
 /// Bounded: the least recently used goes.
 #[derive(Default)]
-pub(crate) struct Readers(Mutex<VecDeque<(EpochId, Arc<Mutex<Reader>>)>>);
+pub(crate) struct Readers {
+    recent: Mutex<VecDeque<(EpochId, Arc<Mutex<Reader>>)>>,
+    /// Which event showed which message first.
+    pub(crate) bindings: Bindings,
+}
 
 /// How many epochs keep their reader.
 const MAX_READERS: usize = 32;
@@ -164,22 +206,29 @@ impl Readers {
         tx: &Tx<'_>,
         room_id: &RoomId,
         epoch: EpochId,
-    ) -> Result<Arc<Mutex<Reader>>, MlsError> {
-        let mut readers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    ) -> Result<Option<Arc<Mutex<Reader>>>, MlsError> {
+        let mut readers = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = readers.iter().position(|(id, _)| *id == epoch)
             && let Some(entry) = readers.remove(at)
         {
             readers.push_front(entry.clone());
-            return Ok(entry.1);
+            return Ok(Some(entry.1));
         }
-        let reader = Arc::new(Mutex::new(Reader::load(tx, room_id, epoch)?));
+        let Some(reader) = Reader::load(tx, room_id, epoch)? else { return Ok(None) };
+        let reader = Arc::new(Mutex::new(reader));
         readers.push_front((epoch, reader.clone()));
         readers.truncate(MAX_READERS);
-        Ok(reader)
+        Ok(Some(reader))
+    }
+
+    /// Forgets all readers, and with them the keys of epochs that were deleted.
+    pub(crate) fn clear(&self) {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
-/// Opens a message in whichever known epoch it belongs to. Writes nothing.
+/// Opens a message in whichever known epoch it belongs to, unless another event has shown it before.
+/// Writes nothing.
 pub(crate) fn read(
     tx: &Tx<'_>,
     crypto: &Crypto,
@@ -196,13 +245,33 @@ pub(crate) fn read(
     if group_id != room_id.as_bytes() {
         return Err(MlsError::rejected("other_group", "the message belongs to another group"));
     }
-    let epochs = graph::named(tx, room_id, &content.commit_event, number, &content.epoch_creator)?;
     let mut failure = None;
-    for epoch in epochs.iter().filter(|epoch| epoch.status == Status::Accepted) {
-        let reader = readers.of(tx, room_id, epoch.id)?;
+    for epoch in &readable(tx, room_id, content, number)? {
+        let Some(reader) = readers.of(tx, room_id, epoch.id)? else {
+            let once = graph::find(tx, room_id, epoch.id)?.is_some_and(|epoch| epoch.full);
+            failure = Some(if once {
+                MlsError::rejected(
+                    READ_ONCE,
+                    "messages of this epoch can be read once, by a machine",
+                )
+            } else {
+                let reason = "the keys of the message's epoch are kept no longer";
+                MlsError::rejected("history_deleted", reason)
+            });
+            continue;
+        };
         let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
         match open(tx, crypto, &mut reader, room_id, sender, epoch, &ciphertext) {
             Ok(mut message) => {
+                if let Some(event) = event {
+                    let name = message.name(room_id);
+                    if !readers.bindings.bind(tx, name, event)? {
+                        return Err(MlsError::rejected(
+                            "replayed",
+                            "another event has shown this message before",
+                        ));
+                    }
+                }
                 message.event_id = event.map(ToOwned::to_owned);
                 return Ok(message);
             }
@@ -215,6 +284,27 @@ pub(crate) fn read(
     }
 }
 
+/// The epochs that a message can be of: those of the graph, then those that came from elsewhere.
+fn readable(
+    tx: &Tx<'_>,
+    room_id: &RoomId,
+    content: &MessageContent,
+    number: u64,
+) -> Result<Vec<ReadableEpoch>, MlsError> {
+    let (event, creator) = (&content.commit_event, &content.epoch_creator);
+    let mut epochs: Vec<_> = graph::named(tx, room_id, event, number, creator)?
+        .into_iter()
+        .filter(|epoch| epoch.status == Status::Accepted)
+        .map(EpochRecord::readable)
+        .collect();
+    for epoch in restored::named(tx, room_id, event, number, creator)? {
+        if epochs.iter().all(|own| own.id != epoch.id) {
+            epochs.push(epoch);
+        }
+    }
+    Ok(epochs)
+}
+
 /// Opens a message of this epoch and checks who sent it and where.
 fn open(
     tx: &Tx<'_>,
@@ -222,38 +312,92 @@ fn open(
     reader: &mut Reader,
     room_id: &RoomId,
     sender: &UserId,
-    epoch: &EpochRecord,
+    epoch: &ReadableEpoch,
     ciphertext: &[u8],
 ) -> Result<Message, MlsError> {
     let opened = reader.open(tx, room_id, crypto, ciphertext)?;
     #[cfg(feature = "test-hooks")]
     crate::store::hooks::opened_message(epoch.id.to_hex(), opened.leaf, opened.generation);
-    let device = credential::parse(opened.leaf_data.credential()?.serialized_content())?;
+    let (leaf, generation) = (opened.leaf, opened.generation);
+    let credential = opened.leaf_data.credential()?;
+    let from = Signer {
+        credential: credential.serialized_content(),
+        key: opened.leaf_data.signature_key(),
+    };
+    let checked = check(tx, room_id, sender, &from, &opened.plaintext)?;
+    if matches!(epoch.source, Source::Member(_)) && checked.trust == Trust::Conflicting {
+        return Err(MlsError::rejected(
+            "forged_history",
+            "the member who shared this epoch gave another key for the sender than the sender publishes",
+        ));
+    }
+    Ok(checked.message(epoch, leaf, generation, reader.own_leaf()))
+}
+
+/// Whose signature a message has.
+pub(super) struct Signer<'a> {
+    pub(super) credential: &'a [u8],
+    pub(super) key: &'a [u8],
+}
+
+/// A message of which it is known who sent it, and that it was meant for its room.
+pub(super) struct Checked {
+    sender: DeviceName,
+    trust: Trust,
+    plaintext: Plaintext,
+}
+
+/// Checks who sent a message and where.
+pub(super) fn check(
+    tx: &Tx<'_>,
+    room_id: &RoomId,
+    sender: &UserId,
+    from: &Signer<'_>,
+    plaintext: &[u8],
+) -> Result<Checked, MlsError> {
+    let device = credential::parse(from.credential)?;
     if device.0 != sender {
         return Err(MlsError::rejected(
             "sender_mismatch",
             "the message was sealed by another user than the event's sender",
         ));
     }
-    let plaintext: Plaintext = serde_json::from_slice(&opened.plaintext)
+    let plaintext: Plaintext = serde_json::from_slice(plaintext)
         .map_err(|_| MlsError::rejected("bad_plaintext", "the plaintext is not an event"))?;
     if plaintext.room_id != room_id {
         return Err(MlsError::rejected("other_room", "the message was written in another room"));
     }
-    let trust = devices::trust(tx, &device.0, &device.1, opened.leaf_data.signature_key())?;
-    Ok(Message {
-        event_id: None,
-        sender: device,
-        trust,
-        event_type: plaintext.event_type,
-        content: plaintext.content.get().to_owned(),
-        epoch: epoch.number,
-        epoch_id: epoch.id,
-        generation: opened.generation,
-        leaf: opened.leaf,
-        own_leaf: reader.own_leaf(),
-    })
+    let trust = devices::trust(tx, &device.0, &device.1, from.key)?;
+    Ok(Checked { sender: device, trust, plaintext })
 }
+
+impl Checked {
+    /// The message, once it is known which of its epoch it is.
+    pub(super) fn message(
+        self,
+        epoch: &ReadableEpoch,
+        leaf: u32,
+        generation: u32,
+        own_leaf: u32,
+    ) -> Message {
+        Message {
+            event_id: None,
+            sender: self.sender,
+            trust: self.trust,
+            event_type: self.plaintext.event_type,
+            content: self.plaintext.content.get().to_owned(),
+            epoch: epoch.number,
+            epoch_id: epoch.id,
+            generation,
+            leaf,
+            own_leaf,
+            source: epoch.source.clone(),
+        }
+    }
+}
+
+/// The code of the error for a message that can be read once.
+pub(crate) const READ_ONCE: &str = "read_once";
 
 /// The code of the error for an epoch from before this device was in the group.
 pub(super) const BEFORE_JOINING: &str = "before_joining";

@@ -16,6 +16,9 @@
 //! | repair a device that cannot go on | `heal`, with `search` for a group to join in the room's history |
 //! | fetch commits and large values that are missing | `fetch`, `gap`, `media` |
 //! | seal and open messages | `message` |
+//! | seal and open messages that are read once | `read_once` |
+//! | give those who come later what they may read | `share` |
+//! | delete what makes old epochs readable | `retention` |
 //! | know who is in the Matrix room | `rooms`; `members` asks where a sync leaves it in doubt |
 //! | leave | `leave` |
 
@@ -39,8 +42,11 @@ pub(crate) mod plan;
 mod policy;
 pub(crate) mod process;
 pub(crate) mod publish;
+pub(crate) mod read_once;
+pub(crate) mod retention;
 pub(crate) mod rooms;
 pub(crate) mod search;
+pub(crate) mod share;
 #[cfg(test)]
 mod tests;
 pub(crate) mod timeline;

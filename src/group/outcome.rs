@@ -8,7 +8,7 @@ use ruma::{
 use super::{
     EpochId, Status, Turn, graph, head, heal,
     publish::{self, STAGED, to_content},
-    rooms, timeline,
+    rooms, share, timeline,
 };
 use crate::{
     error::MlsError,
@@ -45,6 +45,7 @@ pub(crate) fn accepted(
     rooms::put(turn.tx, &room)?;
     let external = epoch.external;
     head::enter(turn, room_id, epoch, &staged.added, &staged.removed)?;
+    share::offer(turn, room_id, id, &staged.added)?;
     if external { heal::joined(turn, room_id) } else { Ok(()) }
 }
 

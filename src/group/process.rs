@@ -322,7 +322,7 @@ fn others(
     epoch.external = external;
     epoch.resolves = resolved(turn, room, content)?;
     epoch.doubts = doubts;
-    turn.keep_export(room_id, &epoch, &group, &provider)?;
+    turn.keep_export(room_id, &epoch, &group, &provider, room.settings.history)?;
     turn.tx.detach_namespace(namespace, base.namespace)?;
     media::used_payload(turn, room_id, &content.ciphertext)?;
     let users: BTreeSet<_> = added.iter().map(|device| &*device.0).collect();

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde::{Deserialize, Serialize};
 
-use super::{EpochId, graph::Rank, heal::Healing};
+use super::{EpochId, graph::Rank, heal::Healing, retention::Retention};
 use crate::{
     devices,
     protocol::{MemberContent, identifiers},
@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) kept_for_ms: u64,
     pub(crate) allow_external_joins: bool,
     pub(crate) refuse_unfit_commits: bool,
+    pub(crate) history: Retention,
+    pub(crate) share_history: bool,
 }
 
 impl Default for Settings {
@@ -40,6 +42,8 @@ impl Default for Settings {
             kept_for_ms: 7 * 24 * 60 * 60 * 1000,
             allow_external_joins: true,
             refuse_unfit_commits: false,
+            history: Retention::Keep,
+            share_history: false,
         }
     }
 }
@@ -88,6 +92,9 @@ pub(crate) struct RoomRecord {
     /// How many commits in a row were asked for by event id without one that could be processed.
     #[serde(default)]
     pub(crate) fetched: u32,
+    /// The room's history visibility, as far as it is known.
+    #[serde(default)]
+    pub(crate) visibility: Option<String>,
     /// The last that was heard of this device's user is that they left the Matrix room.
     pub(crate) own_user_left: bool,
     /// This device left the group, or was removed from it.
@@ -115,6 +122,7 @@ impl RoomRecord {
             trusted_from: None,
             external_joins: Vec::new(),
             fetched: 0,
+            visibility: None,
             own_user_left: false,
             gone: false,
         }

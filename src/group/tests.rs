@@ -43,6 +43,7 @@ fn epoch(tx: &Tx<'_>, id: u8, number: u64, parent: Option<u8>) -> EpochRecord {
         resolves: Vec::new(),
         resolved: false,
         doubts: Vec::new(),
+        shared: false,
         behind: 1,
         left_ms: None,
         members: 2,

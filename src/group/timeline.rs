@@ -14,14 +14,15 @@ use super::{
     Turn, fetch, graph, head, heal, leave, media, members, message,
     message::{Message, Readers},
     process::{self, Processed, is_ours},
+    read_once,
     rooms::{self, Membership},
-    waiting, welcome,
+    share, waiting, welcome,
 };
 use crate::{
     error::MlsError,
     protocol::{
         AlgorithmOnly, BaseOnly, CommitContent, CommitMark, CreateContent, DeviceName,
-        MemberContent, MessageContent, RoomEvent,
+        MemberContent, MessageContent, RoomEvent, VisibilityContent,
     },
     store::Collection,
 };
@@ -74,6 +75,7 @@ pub(crate) fn receive(
         waiting::bound(turn, room_id)?;
     }
     leave_with_the_room(turn, room_id)?;
+    share::retry(turn, room_id)?;
     retry(turn, readers, room_id, &mut outcomes)?;
     fetch::plan(turn, room_id)?;
     Ok(outcomes)
@@ -85,6 +87,7 @@ pub(crate) fn go_on(turn: &Turn<'_>, readers: &Readers) -> Result<(), MlsError> 
     for room_id in stirred(turn)? {
         waiting::bound(turn, &room_id)?;
         welcome::retry(turn, &room_id)?;
+        share::retry(turn, &room_id)?;
         // One that moves may let others move, the longest chain being all of them: each of them once.
         let mut entered = BTreeSet::new();
         loop {
@@ -233,6 +236,11 @@ fn classify(
             let content: AlgorithmOnly = parse(event.content.get(), "m.room.encryption")?;
             set_algorithm(turn, room_id, Some(content))
         }
+        ("m.room.history_visibility", Some("")) => {
+            let content: VisibilityContent = parse(event.content.get(), &event.event_type)?;
+            share::visibility_changed(turn, room_id, content.history_visibility)?;
+            Ok(Outcome::State)
+        }
         _ => Ok(Outcome::Ignored),
     }
 }
@@ -251,15 +259,15 @@ fn encrypted(
     }
     if parse::<CommitMark>(content, "the content")?.public_group_state.is_none() {
         let content: MessageContent = parse(content, "the message")?;
-        let message = message::read(
-            turn.tx,
-            turn.crypto,
-            readers,
-            room_id,
-            event.event_id.as_deref(),
-            &event.sender,
-            &content,
-        )?;
+        let id = event.event_id.as_deref();
+        let read =
+            message::read(turn.tx, turn.crypto, readers, room_id, id, &event.sender, &content);
+        let message = match read {
+            Err(error) if error.code() == message::READ_ONCE => {
+                read_once::open(turn, room_id, event, &content)?
+            }
+            message => message?,
+        };
         noticed(turn, room_id, &message)?;
         return Ok(Outcome::Message(message));
     }
@@ -280,7 +288,8 @@ fn encrypted(
 /// nothing of, that this store is an older copy of itself.
 fn noticed(turn: &Turn<'_>, room_id: &RoomId, message: &Message) -> Result<(), MlsError> {
     head::seen(turn, room_id, &message.sender, message.leaf, message.epoch_id)?;
-    let epoch = graph::get(turn.tx, room_id, message.epoch_id)?;
+    // One that came from elsewhere is not in the graph, and says nothing of where anybody is.
+    let Some(epoch) = graph::find(turn.tx, room_id, message.epoch_id)? else { return Ok(()) };
     if message.sender == turn.identity.name()
         && epoch.full
         && message.leaf == message.own_leaf

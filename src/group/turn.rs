@@ -1,6 +1,6 @@
 //! What one transaction has at hand: the store, this device, the clock, and the updates to tell.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use crate::identity::Crypto;
 use openmls::{
@@ -8,12 +8,12 @@ use openmls::{
     group::{
         MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY, MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig,
     },
-    prelude::{GroupId, tls_codec::Deserialize as _},
+    prelude::{GroupId, SenderRatchetConfiguration, tls_codec::Deserialize as _},
 };
 use openmls_traits::OpenMlsProvider;
 use ruma::{OwnedRoomId, RoomId};
 
-use super::EpochRecord;
+use super::{EpochRecord, retention::Retention};
 use crate::{
     error::MlsError,
     history::{self, archive},
@@ -22,6 +22,11 @@ use crate::{
     store::{MlsStorage, Namespace, Tx},
     updates::Update,
 };
+
+/// How many earlier messages of one sender can still come.
+const OUT_OF_ORDER: u32 = 128;
+/// How many messages of one sender can be missing.
+const FAR_AHEAD: u32 = 1_000;
 
 /// One transaction's worth of work.
 pub(crate) struct Turn<'a> {
@@ -32,6 +37,8 @@ pub(crate) struct Turn<'a> {
     updates: RefCell<Vec<Update>>,
     /// What has to be fetched from the media repository. Kept when the part that asked is undone.
     wanted: RefCell<Vec<(OwnedRoomId, MediaReference)>>,
+    /// Keys of past epochs were deleted.
+    keys_deleted: Cell<bool>,
 }
 
 impl<'a> Turn<'a> {
@@ -49,6 +56,7 @@ impl<'a> Turn<'a> {
             now_ms,
             updates: RefCell::default(),
             wanted: RefCell::default(),
+            keys_deleted: Cell::default(),
         }
     }
 
@@ -65,6 +73,11 @@ impl<'a> Turn<'a> {
     /// What has to be fetched.
     pub(crate) fn take_wanted(&self) -> Vec<(OwnedRoomId, MediaReference)> {
         self.wanted.take()
+    }
+
+    /// Keys of past epochs were deleted: they must not linger in memory or in the store's log either.
+    pub(crate) fn note_deleted_keys(&self) {
+        self.keys_deleted.set(true);
     }
 
     /// Does a part of the work that is undone as a whole if it fails, its updates included.
@@ -87,9 +100,9 @@ impl<'a> Turn<'a> {
         self.tx.take_failure().map(MlsError::from).unwrap_or(error)
     }
 
-    /// The updates told so far.
-    pub(crate) fn into_updates(self) -> Vec<Update> {
-        self.updates.into_inner()
+    /// The updates told so far, and whether keys of past epochs were deleted.
+    pub(crate) fn into_updates(self) -> (Vec<Update>, bool) {
+        (self.updates.into_inner(), self.keys_deleted.get())
     }
 
     /// A provider that works in one namespace.
@@ -102,21 +115,26 @@ impl<'a> Turn<'a> {
         Provider::new(self.crypto, MlsStorage::child(self.tx, parent, child))
     }
 
-    /// Keeps what it takes to read the epoch that a group has just entered: must be called before
-    /// any of its ratchets moves.
+    /// Keeps what it takes to read the epoch that a group has just entered, or, where its messages are read
+    /// once, who is in it: must be called before any of its ratchets moves.
     pub(crate) fn keep_export(
         &self,
         room: &RoomId,
         epoch: &EpochRecord,
         group: &MlsGroup,
         provider: &Provider<'_>,
+        history: Retention,
     ) -> Result<(), MlsError> {
+        if history == Retention::ReadOnce {
+            archive::keep(self.tx, room, epoch.id, None, group.members())?;
+            return Ok(());
+        }
         let secrets = provider
             .storage()
             .message_secrets_cbor(group.group_id())?
             .ok_or_else(|| MlsError::internal("message_secrets", "OpenMLS wrote none"))?;
         let keys = history::capture(&secrets)?;
-        archive::keep(self.tx, room, epoch.id, keys, group.members())?;
+        archive::keep(self.tx, room, epoch.id, Some(keys), group.members())?;
         Ok(())
     }
 }
@@ -134,6 +152,7 @@ pub(crate) fn create_config(identity: &Identity) -> MlsGroupCreateConfig {
         .ciphersuite(identity.ciphersuite())
         .wire_format_policy(MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY)
         .use_ratchet_tree_extension(true)
+        .sender_ratchet_configuration(ratchet_config())
         .max_past_epochs(0)
         .capabilities(identity.capabilities())
         .build()
@@ -144,8 +163,14 @@ pub(crate) fn join_config() -> MlsGroupJoinConfig {
     MlsGroupJoinConfig::builder()
         .wire_format_policy(MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY)
         .use_ratchet_tree_extension(true)
+        .sender_ratchet_configuration(ratchet_config())
         .max_past_epochs(0)
         .build()
+}
+
+/// How far messages that are read once can come out of order: a timeline is filled in from the end.
+fn ratchet_config() -> SenderRatchetConfiguration {
+    SenderRatchetConfiguration::new(OUT_OF_ORDER, FAR_AHEAD)
 }
 
 /// Loads the group that lives in a provider's namespace.

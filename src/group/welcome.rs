@@ -106,7 +106,7 @@ pub(crate) fn join(
         epoch.doubts.push(Doubt::InvitedByStranger(device));
     }
     epoch.commit_event = Some(content.commit_event.clone());
-    turn.keep_export(room_id, &epoch, &group, &provider)?;
+    turn.keep_export(room_id, &epoch, &group, &provider, room.settings.history)?;
     identity::forget_used_key_packages(turn.tx, turn.crypto)?;
 
     // Whoever is let in again may be no more than invited: an old leave says nothing then.

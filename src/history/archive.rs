@@ -5,11 +5,11 @@
 //! nothing changed. Opening a message reads the keys and the one chunk with the sender's leaf, and
 //! both only the first time. It writes nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use openmls::prelude::Member;
 use openmls_traits::crypto::OpenMlsCrypto;
-use ruma::RoomId;
+use ruma::{OwnedRoomId, RoomId};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -38,40 +38,105 @@ pub enum ArchiveError {
     Store(#[from] StoreError),
 }
 
-/// An epoch's export, the leaves by reference.
+/// What is kept of an epoch, as it is stored. The leaves alone are kept where messages are read once.
 #[derive(Serialize, Deserialize)]
-pub struct StoredExport {
-    /// The keys.
-    pub keys: EpochKeys,
+struct Row {
+    keys: Option<EpochKeys>,
     chunks: Vec<ChunkId>,
 }
 
-const EXPORTS: Collection<StoredExport> = Collection::new("epoch_export");
+/// An epoch's export, the leaves by reference.
+pub struct StoredExport {
+    /// The keys.
+    pub keys: EpochKeys,
+    /// The leaves, by the names of their chunks.
+    pub chunks: Vec<ChunkId>,
+}
+
+const EXPORTS: Collection<Row> = Collection::new("epoch_export");
+const ROOMS: Collection<OwnedRoomId> = Collection::new("archived_room");
 const CHUNKS: Collection<LeafChunk> = Collection::new("leaf_chunk");
 
-/// Keeps the export of an epoch.
+/// Keeps the export of an epoch; without keys, its leaves.
 pub fn keep(
     tx: &Tx<'_>,
     room: &RoomId,
     epoch: EpochId,
-    keys: EpochKeys,
+    keys: Option<EpochKeys>,
     members: impl IntoIterator<Item = Member>,
 ) -> Result<(), ArchiveError> {
     let mut ids = Vec::new();
     for (id, chunk) in chunks(members)? {
-        if CHUNKS.get(tx, room.as_bytes(), &id.0)?.is_none() {
-            CHUNKS.put(tx, room.as_bytes(), &id.0, &chunk)?;
-        }
+        put_chunk(tx, room, id, &chunk)?;
         ids.push(id);
     }
-    Ok(EXPORTS.put(tx, room.as_bytes(), epoch.as_bytes(), &StoredExport { keys, chunks: ids })?)
+    Ok(put(tx, room, epoch, keys, ids)?)
 }
 
-/// The export of an epoch.
-pub fn load(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<StoredExport, StoreError> {
+/// Keeps an export whose chunks are there.
+pub(super) fn put(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epoch: EpochId,
+    keys: Option<EpochKeys>,
+    chunks: Vec<ChunkId>,
+) -> Result<(), StoreError> {
+    if !ROOMS.has(tx, b"", room.as_bytes())? {
+        ROOMS.put(tx, b"", room.as_bytes(), &room.to_owned())?;
+    }
+    EXPORTS.put(tx, room.as_bytes(), epoch.as_bytes(), &Row { keys, chunks })
+}
+
+/// The rooms of which exports are, or were, kept.
+pub fn rooms(tx: &Tx<'_>) -> Result<Vec<OwnedRoomId>, StoreError> {
+    ROOMS.list(tx, b"")
+}
+
+/// Whether the export of an epoch is kept.
+pub fn has(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<bool, StoreError> {
+    Ok(find(tx, room, epoch)?.is_some())
+}
+
+/// Deletes the keys of an epoch and keeps its leaves; tells whether it had keys.
+pub fn drop_keys(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<bool, StoreError> {
+    let Some(export) = find(tx, room, epoch)? else { return Ok(false) };
+    put(tx, room, epoch, None, export.chunks)?;
+    Ok(true)
+}
+
+/// The export of an epoch, unless it was deleted or never kept.
+pub fn find(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epoch: EpochId,
+) -> Result<Option<StoredExport>, StoreError> {
+    let row = EXPORTS.get(tx, room.as_bytes(), epoch.as_bytes())?;
+    Ok(row.and_then(|Row { keys, chunks }| Some(StoredExport { keys: keys?, chunks })))
+}
+
+/// Keeps a chunk of leaves.
+pub fn put_chunk(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    id: ChunkId,
+    chunk: &LeafChunk,
+) -> Result<(), StoreError> {
+    if has_chunk(tx, room, id)? {
+        return Ok(());
+    }
+    CHUNKS.put(tx, room.as_bytes(), &id.0, chunk)
+}
+
+/// Whether a chunk of leaves is kept.
+pub fn has_chunk(tx: &Tx<'_>, room: &RoomId, id: ChunkId) -> Result<bool, StoreError> {
+    CHUNKS.has(tx, room.as_bytes(), &id.0)
+}
+
+/// What is kept of an epoch that must be there.
+fn row(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Row, StoreError> {
     EXPORTS
         .get(tx, room.as_bytes(), epoch.as_bytes())?
-        .ok_or_else(|| StoreError::Damaged("the export of a known epoch is missing".into()))
+        .ok_or_else(|| StoreError::Damaged("the leaves of a known epoch are missing".into()))
 }
 
 /// Forgets the export of an epoch. Chunks stay: others may share them.
@@ -81,7 +146,7 @@ pub fn remove(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<(), StoreErr
 
 /// The members of an epoch, by leaf index.
 pub fn leaves(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Vec<(u32, Leaf)>, StoreError> {
-    let export = load(tx, room, epoch)?;
+    let export = row(tx, room, epoch)?;
     let mut members = Vec::new();
     for (number, id) in export.chunks.iter().enumerate() {
         let chunk = chunk(tx, room, *id)?;
@@ -96,6 +161,23 @@ pub fn leaves(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Vec<(u32, Le
     Ok(members)
 }
 
+/// Deletes the chunks of a room that no export names any more.
+pub fn drop_unused_chunks(tx: &Tx<'_>, room: &RoomId) -> Result<(), StoreError> {
+    let mut used = BTreeSet::new();
+    for export in EXPORTS.list(tx, room.as_bytes())? {
+        used.extend(export.chunks);
+    }
+    for chunk in CHUNKS.list(tx, room.as_bytes())? {
+        // One that could not be encoded could not have been kept.
+        if let Ok(id) = chunk.id()
+            && !used.contains(&id)
+        {
+            CHUNKS.delete(tx, room.as_bytes(), &id.0)?;
+        }
+    }
+    Ok(())
+}
+
 /// The member of an epoch at one leaf.
 pub fn leaf(
     tx: &Tx<'_>,
@@ -104,13 +186,14 @@ pub fn leaf(
     index: u32,
 ) -> Result<Option<Leaf>, StoreError> {
     let (number, offset) = locate(index);
-    match load(tx, room, epoch)?.chunks.get(number) {
+    match row(tx, room, epoch)?.chunks.get(number) {
         Some(id) => Ok(chunk(tx, room, *id)?.leaf(offset).cloned()),
         None => Ok(None),
     }
 }
 
-fn chunk(tx: &Tx<'_>, room: &RoomId, id: ChunkId) -> Result<LeafChunk, StoreError> {
+/// A chunk of leaves.
+pub fn chunk(tx: &Tx<'_>, room: &RoomId, id: ChunkId) -> Result<LeafChunk, StoreError> {
     CHUNKS
         .get(tx, room.as_bytes(), &id.0)?
         .ok_or_else(|| StoreError::Damaged("a chunk of an epoch's leaves is missing".into()))
@@ -124,13 +207,13 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader of an epoch's messages.
-    pub fn load(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Self, StoreError> {
-        Ok(Self {
-            export: load(tx, room, epoch)?,
+    /// A reader of an epoch's messages, unless its export was deleted.
+    pub fn load(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Option<Self>, StoreError> {
+        Ok(find(tx, room, epoch)?.map(|export| Self {
+            export,
             ratchets: RatchetCache::default(),
             leaves: HashMap::new(),
-        })
+        }))
     }
 
     /// The leaf of this device in the epoch.

@@ -5,7 +5,7 @@
 //! and opening a message needs one chunk, whatever the room's size.
 
 use openmls::prelude::{Credential, Member};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sha2::{Digest, Sha256};
 use tls_codec::{Deserialize as _, Serialize as _, VLByteVec};
 
@@ -21,8 +21,11 @@ pub enum LeavesError {
     #[error("a credential is malformed")]
     Credential,
     /// A chunk could not be written as CBOR.
-    #[error("a chunk of leaves could not be encoded")]
+    #[error("a chunk of leaves cannot be encoded or read")]
     Encoding,
+    /// The chunk is not the one of this name.
+    #[error("a chunk of leaves is not the one that was named")]
+    OtherChunk,
 }
 
 /// What is kept of a member's leaf node: what it takes to check its signatures and to say whose they are.
@@ -56,6 +59,13 @@ impl Leaf {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChunkId(pub [u8; 32]);
 
+impl ChunkId {
+    /// The name of the chunk with this CBOR.
+    pub fn of(cbor: &[u8]) -> Self {
+        Self(Sha256::digest(cbor).into())
+    }
+}
+
 impl Serialize for ChunkId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(&self.0)
@@ -66,7 +76,7 @@ impl<'de> Deserialize<'de> for ChunkId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let bytes = VLByteVec::deserialize(deserializer)?;
         let id = bytes.as_slice().try_into();
-        id.map(Self).map_err(|_| de::Error::custom("a chunk id has 32 bytes"))
+        id.map(Self).map_err(|_| D::Error::custom("a chunk id has 32 bytes"))
     }
 }
 
@@ -83,11 +93,29 @@ impl LeafChunk {
         self.leaves.get(offset)?.as_ref()
     }
 
-    /// The chunk's name. A chunk from a backup is the right one if this is the name it was asked for by.
-    pub fn id(&self) -> Result<ChunkId, LeavesError> {
+    /// Its CBOR, of which the name is the hash.
+    pub fn to_cbor(&self) -> Result<Vec<u8>, LeavesError> {
         let mut bytes = Vec::new();
         cbor::write(self, &mut bytes).map_err(|_| LeavesError::Encoding)?;
-        Ok(ChunkId(Sha256::digest(&bytes).into()))
+        Ok(bytes)
+    }
+
+    /// Reads a chunk that has this name.
+    pub fn from_cbor(bytes: &[u8], id: ChunkId) -> Result<Self, LeavesError> {
+        if ChunkId::of(bytes) != id {
+            return Err(LeavesError::OtherChunk);
+        }
+        let chunk: Self = cbor::read(bytes).map_err(|_| LeavesError::Encoding)?;
+        // What was written otherwise than we write it would have another name here.
+        if chunk.leaves.len() > CHUNK_LEAVES || chunk.id()? != id {
+            return Err(LeavesError::OtherChunk);
+        }
+        Ok(chunk)
+    }
+
+    /// The chunk's name. A chunk from a backup is the right one if this is the name it was asked for by.
+    pub fn id(&self) -> Result<ChunkId, LeavesError> {
+        Ok(ChunkId::of(&self.to_cbor()?))
     }
 }
 

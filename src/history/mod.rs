@@ -16,10 +16,13 @@ mod header;
 mod leaves;
 mod open;
 mod ratchet_cache;
+pub mod replay;
+pub mod restored;
 mod seal;
 mod secret_tree;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 
 pub use self::{
     capture::{CaptureError, capture},

@@ -160,6 +160,13 @@ pub(crate) struct MemberContent {
     pub(crate) membership: String,
 }
 
+/// `m.room.history_visibility`.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct VisibilityContent {
+    /// `world_readable`, `shared`, `invited` or `joined`.
+    pub(crate) history_visibility: String,
+}
+
 /// `m.room.create`, as far as this library reads it.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct CreateContent {

@@ -64,6 +64,16 @@ pub(crate) fn suite_of_welcome_algorithm(algorithm: &str) -> Option<Ciphersuite>
     suite_after(algorithm, &[UNSTABLE, STABLE, EARLY], "welcome.", SUPPORTED)
 }
 
+/// The algorithm of an offer of history.
+pub(crate) fn history_algorithm(suite: Ciphersuite) -> String {
+    format!("{UNSTABLE}history.{}", suite_name(suite))
+}
+
+/// Whether an algorithm is that of an offer of history.
+pub(crate) fn is_history_algorithm(algorithm: &str) -> bool {
+    suite_after(algorithm, &[UNSTABLE, STABLE], "history.", SUPPORTED).is_some()
+}
+
 /// The algorithm under which key packages are one-time keys.
 pub(crate) fn key_package_algorithm(suite: Ciphersuite) -> String {
     format!("{UNSTABLE}key_package.{}", suite_name(suite))

@@ -41,6 +41,14 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         tx.cipher.open(&place, sealed)?.decode().map(Some)
     }
 
+    /// Whether there is a record at `key` in `scope`. It is not opened.
+    pub fn has(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8]) -> Result<bool, StoreError> {
+        let mut statement =
+            tx.statement("SELECT 1 FROM record WHERE collection = ?1 AND scope = ?2 AND key = ?3")?;
+        let (scope, key) = self.columns(tx, scope, key);
+        Ok(statement.exists((self.name, scope, key))?)
+    }
+
     /// Writes the record at `key` in `scope`, over the one that is there. It keeps that one's
     /// rank in lists.
     pub fn put(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8], value: &T) -> Result<(), StoreError> {

@@ -39,7 +39,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use self::{cipher::Cipher, lock::DirLock};
 
@@ -108,13 +108,18 @@ impl Store {
         // Before the transaction: a passphrase takes its time.
         let sealed = self.reader.cipher.export(key)?;
         self.write(|tx| tx.save_cipher(key.mode(), &sealed))?;
-        // The log still has the cipher sealed under the old key. The change is made whether or
-        // not it can be cut now: a reader may be in the way.
+        // The log still has the cipher sealed under the old key.
+        self.cut_log();
+        Ok(())
+    }
+
+    /// Writes the log back into the file and cuts it, so that what was deleted or replaced is in neither.
+    /// Done as far as it can be now: a reader may be in the way.
+    pub fn cut_log(&self) {
         let cut = lock(&self.writer).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         if let Err(error) = cut {
-            tracing::warn!(%error, "the log could not be cut after a change of key");
+            tracing::warn!(%error, "the log could not be cut");
         }
-        Ok(())
     }
 
     /// Runs `f` in a write transaction (`BEGIN IMMEDIATE`), committed when `f` succeeds and
@@ -161,21 +166,35 @@ fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
     connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Only the call of `f` is compiled for each caller (docs/decisions/005).
 fn transact<T, E: From<StoreError>>(
     connection: &mut Connection,
     cipher: &Cipher,
     behavior: TransactionBehavior,
     f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
-    // Only when the last transaction's rollback failed.
-    if !connection.is_autocommit() {
-        connection.execute_batch("ROLLBACK").map_err(StoreError::from)?;
-    }
-    let transaction = connection.transaction_with_behavior(behavior).map_err(StoreError::from)?;
-    let tx = Tx::new(&transaction, cipher);
+    let transaction = begin(connection, behavior)?;
     // An early return or a panic drops the transaction, which rolls it back.
+    let tx = Tx::new(&transaction, cipher);
     let value = f(&tx)?;
     tx.check_open()?;
-    transaction.commit().map_err(StoreError::from)?;
+    commit(transaction)?;
     Ok(value)
+}
+
+#[inline(never)]
+fn begin(
+    connection: &mut Connection,
+    behavior: TransactionBehavior,
+) -> Result<Transaction<'_>, StoreError> {
+    // Only when the last transaction's rollback failed.
+    if !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK")?;
+    }
+    Ok(connection.transaction_with_behavior(behavior)?)
+}
+
+#[inline(never)]
+fn commit(transaction: Transaction<'_>) -> Result<(), StoreError> {
+    Ok(transaction.commit()?)
 }

@@ -115,6 +115,14 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         self.collect(tx, statement, (self.name,))
     }
 
+    /// How many entries there are.
+    pub fn count(&self, tx: &Tx<'_>) -> Result<u64, StoreError> {
+        let count: i64 = tx
+            .statement("SELECT count(*) FROM queue_entry WHERE queue = ?1")?
+            .query_row([self.name], |row| row.get(0))?;
+        Ok(count.unsigned_abs())
+    }
+
     #[cfg(test)]
     /// How many entries a scope has.
     pub fn count_scope(&self, tx: &Tx<'_>, scope: &[u8]) -> Result<u64, StoreError> {

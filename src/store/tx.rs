@@ -62,6 +62,7 @@ impl<'a> Tx<'a> {
     }
 
     /// Fails when SQLite has undone the transaction by itself, with the error that made it.
+    #[inline(never)]
     pub(super) fn check_open(&self) -> Result<(), StoreError> {
         if !self.connection.is_autocommit() {
             return Ok(());

@@ -63,3 +63,17 @@ fn chunks_and_names_survive_being_written() {
     let wrong = cbor(&ciborium::Value::Bytes(vec![1; 31]));
     assert!(ciborium::from_reader::<ChunkId, _>(wrong.as_slice()).is_err());
 }
+
+/// Whoever shares history writes chunks: what is in one is hostile.
+#[test]
+fn what_nests_without_end_is_no_chunk() {
+    for opening in [0x81, 0x9F, 0xA1, 0xBF, 0xC1] {
+        let nest = vec![opening; 1_000_000];
+        // By itself; as the leaves; and under a name that is not known.
+        let leaves = [&[0xA1, 0x66][..], b"leaves", &nest].concat();
+        let other = [&[0xA1, 0x65][..], b"other", &nest].concat();
+        for bytes in [nest, leaves, other] {
+            assert!(LeafChunk::from_cbor(&bytes, ChunkId::of(&bytes)).is_err(), "{opening}");
+        }
+    }
+}

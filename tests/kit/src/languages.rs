@@ -20,11 +20,14 @@ pub struct Language {
     pub command: String,
 }
 
-/// The device of everybody.
+/// The first device of everybody.
 const PHONE: &str = "PHONE";
+/// The device that takes the place of a lost one.
+const NEW: &str = "NEWPHONE";
 
 struct Member {
     user_id: String,
+    device_id: &'static str,
     device: DeviceProcess,
     directory: TempDir,
     language: Language,
@@ -33,6 +36,11 @@ struct Member {
 impl Member {
     fn name(&self) -> &str {
         self.device.name()
+    }
+
+    /// The device, as it is named in what others print.
+    fn full_name(&self) -> String {
+        format!("{}|{}", self.user_id, self.device_id)
     }
 }
 
@@ -46,7 +54,7 @@ struct Room<'a> {
 }
 
 /// Tells it: the first makes the room, each talks, the second rotates, the last two commit at once, the last is
-/// removed, the first starts again from disk. Blocking.
+/// removed, the first starts again from disk, the second is lost and restored in the last one's language. Blocking.
 pub fn tell(
     homeserver: &Homeserver,
     languages: &[Language],
@@ -71,21 +79,23 @@ pub fn tell(
         remove(&mut room, listener)?;
     }
     restart(&mut room, listener)?;
+    lose(&mut room, languages, listener)?;
     for member in room.members {
         member.device.quit()?;
     }
     Ok(())
 }
 
+/// Starts a device of this user's, in this language.
 fn start(
     homeserver: &Homeserver,
     language: &Language,
     directory: &TempDir,
-    tag: &str,
+    user: &str,
     device: &str,
 ) -> Result<DeviceProcess, StoryError> {
-    let (user, path) = (format!("{}{tag}", language.name), directory.path().to_string_lossy());
-    let arguments = [homeserver.base_url(), &*path, &user, device];
+    let path = directory.path().to_string_lossy();
+    let arguments = [homeserver.base_url(), &*path, user, device];
     Ok(DeviceProcess::start(&language.name, &language.command, arguments)?)
 }
 
@@ -98,14 +108,16 @@ fn enter<'a>(
     listener.chapter(&format!("{} devices, each in a process of its own", languages.len()));
     let mut members = Vec::new();
     for language in languages {
-        let directory = tempfile::tempdir().map_err(KitError::io("making a directory"))?;
-        let mut device = start(homeserver, language, &directory, tag, PHONE)?;
+        let directory = directory()?;
+        let user = format!("{}{tag}", language.name);
+        let mut device = start(homeserver, language, &directory, &user, PHONE)?;
         let said = device.does("register")?;
         let user_id = said.iter().find_map(|line| line.strip_prefix("user "));
         let user_id = user_id.ok_or_else(|| not_said(&device, "register", &said))?.to_owned();
         device.does("settle")?;
         listener.line(&format!("{} has published its keys", device.name()));
-        members.push(Member { user_id, device, directory, language: language.clone() });
+        let language = language.clone();
+        members.push(Member { user_id, device_id: PHONE, device, directory, language });
     }
     let others: Vec<String> = members[1..].iter().map(|member| member.user_id.clone()).collect();
     let said = members[0].device.does(&format!("create-room {}", others.join(" ")))?;
@@ -118,13 +130,16 @@ fn enter<'a>(
     members[0].device.does(&format!("enable {id}"))?;
     members[0].device.does(&format!("prepare {id}"))?;
     let mut room = Room { id, homeserver, members, sent: Vec::new(), tag };
-    let all: BTreeSet<String> =
-        room.members.iter().map(|member| format!("{}|PHONE", member.user_id)).collect();
+    let all: BTreeSet<String> = room.members.iter().map(Member::full_name).collect();
     for index in 0..room.members.len() {
         let seen = look(&mut room, index)?;
         expect("the devices in the group", &all, &seen.members)?;
     }
     Ok(room)
+}
+
+fn directory() -> Result<TempDir, KitError> {
+    tempfile::tempdir().map_err(KitError::io("making a directory"))
 }
 
 fn not_said(device: &DeviceProcess, step: &str, said: &[String]) -> StoryError {
@@ -135,7 +150,7 @@ fn not_said(device: &DeviceProcess, step: &str, said: &[String]) -> StoryError {
     }
 }
 
-/// What a device sees of a room.
+/// What a device sees of a room; of its history alone where it has only read that.
 struct Seen {
     epoch: String,
     members: BTreeSet<String>,
@@ -144,7 +159,11 @@ struct Seen {
 }
 
 fn look(room: &mut Room<'_>, index: usize) -> Result<Seen, StoryError> {
-    let lines = room.members[index].device.does(&format!("look {}", room.id))?;
+    see(&mut room.members[index].device, "look", &room.id)
+}
+
+fn see(device: &mut DeviceProcess, how: &str, room: &str) -> Result<Seen, StoryError> {
+    let lines = device.does(&format!("{how} {room}"))?;
     let of = |start: &str| {
         let line = |line: &String| line.strip_prefix(start).map(ToOwned::to_owned);
         lines.iter().filter_map(line).collect::<Vec<String>>()
@@ -165,7 +184,7 @@ fn talk(room: &mut Room<'_>, words: &str, listener: &mut dyn Listener) -> Result
         let text = format!("{words} from {}", member.name());
         member.device.does(&format!("send {} {text}", room.id))?;
         member.device.does("settle")?;
-        room.sent.push(format!("{}|PHONE {text}", member.user_id));
+        room.sent.push(format!("{} {text}", member.full_name()));
     }
     let epoch = agree(room)?;
     listener.line(&format!(
@@ -204,9 +223,10 @@ fn fork(room: &mut Room<'_>, listener: &mut dyn Listener) -> Result<(), StoryErr
     for member in &mut room.members {
         member.device.does("settle")?;
     }
-    let directory = tempfile::tempdir().map_err(KitError::io("making a directory"))?;
+    let directory = directory()?;
     let language = room.members[0].language.clone();
-    let mut laptop = start(room.homeserver, &language, &directory, room.tag, "LAPTOP")?;
+    let user = format!("{}{}", language.name, room.tag);
+    let mut laptop = start(room.homeserver, &language, &directory, &user, "LAPTOP")?;
     laptop.does("log-in")?;
     laptop.does("settle")?;
 
@@ -218,7 +238,7 @@ fn fork(room: &mut Room<'_>, listener: &mut dyn Listener) -> Result<(), StoryErr
         member.device.does(&step)?;
         let text = format!("on the branch of {}", member.name());
         member.device.does(&format!("send {id} {text}"))?;
-        room.sent.push(format!("{}|PHONE {text}", member.user_id));
+        room.sent.push(format!("{} {text}", member.full_name()));
         heads.push(member.device.does(&format!("head {id}"))?.concat());
     }
     expect("two epochs of one number", &number(&heads[0]), &number(&heads[1]))?;
@@ -288,8 +308,67 @@ fn restart(room: &mut Room<'_>, listener: &mut dyn Listener) -> Result<(), Story
     let first = room.members.remove(0);
     listener.chapter(&format!("{} is started again from disk", first.name()));
     first.device.quit()?;
-    let mut device = start(room.homeserver, &first.language, &first.directory, room.tag, PHONE)?;
+    let user = format!("{}{}", first.language.name, room.tag);
+    let mut device = start(room.homeserver, &first.language, &first.directory, &user, PHONE)?;
     device.does("log-in")?;
     room.members.insert(0, Member { device, ..first });
     talk(room, "still here", listener)
+}
+
+/// The second is lost with all it had, but for its recovery key. Its user goes on in another language: the last.
+fn lose(
+    room: &mut Room<'_>,
+    languages: &[Language],
+    listener: &mut dyn Listener,
+) -> Result<(), StoryError> {
+    // Where there are two, the other is the first.
+    let others = languages.get(2..).and_then(<[Language]>::last).unwrap_or(&languages[0]);
+    let name = room.members[1].name().to_owned();
+    listener.chapter(&format!("{name}'s phone is lost, and restored by {}", others.name));
+    let said = room.members[1].device.does("back-up")?;
+    let key = said.iter().find_map(|line| line.strip_prefix("key "));
+    let key = key.ok_or_else(|| not_said(&room.members[1].device, "back-up", &said))?.to_owned();
+    talk(room, "while it was there", listener)?;
+    let characters = key.replace(' ', "").len();
+    expect("how many characters its recovery key has", &48, &characters)?;
+    listener.line(&format!("{name} has backed up, and its key is on paper"));
+
+    let lost = room.members.remove(1);
+    let user = format!("{}{}", lost.language.name, room.tag);
+    // Killed, its store deleted.
+    drop((lost.device, lost.directory));
+    let (directory, language) = (directory()?, others.clone());
+    let mut device = start(room.homeserver, &language, &directory, &user, NEW)?;
+    device.does("log-in")?;
+    device.does(&format!("sign-out {}", lost.device_id))?;
+    device.does("settle")?;
+    let before = see(&mut device, "read", &room.id)?;
+    expect(
+        "how many it reads, and how many not",
+        &(0, room.sent.len()),
+        &(before.texts.len(), before.unread),
+    )?;
+    let slip = device.does(&format!("restore {}", key.to_lowercase()));
+    expect("whether a mistyped key is refused", &true, &slip.is_err())?;
+    device.does(&format!("restore {key}"))?;
+    let seen = see(&mut device, "read", &room.id)?;
+    expect("what it reads", &room.sent, &seen.texts)?;
+    expect("how many it cannot read", &0, &seen.unread)?;
+    listener.line(&format!(
+        "{} logs in as {user}, is given the key, and reads all {} messages from the server's history",
+        language.name,
+        seen.texts.len()
+    ));
+
+    let (user_id, device_id) = (lost.user_id, NEW);
+    room.members.insert(1, Member { user_id, device_id, device, directory, language });
+    // The first hears of the new device, and of the one that is gone.
+    for member in &mut room.members {
+        member.device.does("settle")?;
+    }
+    talk(room, "on the new phone", listener)?;
+    let devices: BTreeSet<String> = room.members.iter().map(Member::full_name).collect();
+    expect("the devices in the group", &devices, &look(room, 0)?.members)?;
+    listener.line("it goes on talking, and the lost phone is out of the group");
+    Ok(())
 }

@@ -44,9 +44,14 @@ impl<'a> Scene<'a> {
     }
 
     async fn run(&self, kill: Option<&str>, step: &[&str]) -> Output {
+        self.run_on("PHONE", kill, step).await
+    }
+
+    /// Runs a step of one of Alice's devices, each of which has a store of its own.
+    async fn run_on(&self, device: &str, kill: Option<&str>, step: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_device"));
-        command.arg(self.homeserver.base_url()).arg(self.directory.path());
-        command.args([&self.alice, "PHONE"]).args(step).env_remove("MATRIX_MLS_KILL");
+        command.arg(self.homeserver.base_url()).arg(self.directory.path().join(device));
+        command.args([&self.alice, device]).args(step).env_remove("MATRIX_MLS_KILL");
         if let Some(kill) = kill {
             command.env("MATRIX_MLS_KILL", kill);
         }
@@ -56,7 +61,11 @@ impl<'a> Scene<'a> {
 
     /// Alice does a step and survives it; the lines she prints.
     async fn does(&self, step: &[&str]) -> Vec<String> {
-        let output = self.run(None, step).await;
+        self.does_on("PHONE", step).await
+    }
+
+    async fn does_on(&self, device: &str, step: &[&str]) -> Vec<String> {
+        let output = self.run_on(device, None, step).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{} {step:?}: {said}", self.alice);
         String::from_utf8(output.stdout).unwrap().lines().map(ToOwned::to_owned).collect()
@@ -230,6 +239,58 @@ async fn rotating() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sending() {
     killed_at_each_commit("send", Before::Group, &["send", "ROOM", "one", "two", "three"], 2).await;
+}
+
+/// Alice backs up, loses her phone and restores on a new one, which reads what the phone read. One of the
+/// two is killed at each commit of its step, and does it again as an app that is started again.
+async fn lost_phone_killed_at_each_commit(tag: &str, new_phone: bool, least: u32) {
+    let homeserver = Homeserver::embedded().unwrap();
+    for point in ["before-commit", "after-commit"] {
+        let mut nth = 1;
+        loop {
+            let kill = format!("{point}:{nth}");
+            let what = format!("{tag}, killed at {kill}");
+            let scene = Scene::new(&homeserver, &format!("{tag}-{point}-{nth}")).await;
+            let room = scene.group().await;
+            let mut survived = true;
+            let mut killed = async |device: &str, step: &[&str]| {
+                let output = scene.run_on(device, Some(&kill), step).await;
+                if !output.status.success() {
+                    let said = String::from_utf8_lossy(&output.stderr);
+                    assert_eq!(output.status.signal(), Some(SIGKILL), "{what}: {said}");
+                    survived = false;
+                }
+            };
+            if !new_phone {
+                killed("PHONE", &["back-up"]).await;
+            }
+            let key = scene.does(&["back-up"]).await.remove(0);
+            let key = key.strip_prefix("key ").unwrap();
+            let read = scene.does(&["read", &room]).await;
+            assert!(read.iter().any(|line| line.ends_with("first of bob")), "{read:?}");
+            scene.does_on("NEW", &["settle"]).await;
+            if new_phone {
+                killed("NEW", &["restore", key]).await;
+            }
+            scene.does_on("NEW", &["restore", key]).await;
+            assert_eq!(scene.does_on("NEW", &["read", &room]).await, read, "{what}");
+            if survived {
+                break;
+            }
+            nth += 1;
+        }
+        assert!(nth > least, "{tag}: only {} commits were met at {point}", nth - 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backing_up() {
+    lost_phone_killed_at_each_commit("back-up", false, 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restoring() {
+    lost_phone_killed_at_each_commit("restore", true, 5).await;
 }
 
 /// What left a process that was killed, and what left it after: Bob opens all of it, and no two have

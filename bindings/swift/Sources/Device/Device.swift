@@ -2,8 +2,9 @@
 // `Device URL DIRECTORY USER DEVICE`, then on standard input:
 //
 // `register` (prints the user's id), `log-in`, `settle`, `create-room USER_ID …`, `enable ROOM`, `join ROOM`, `kick ROOM USER_ID`, `prepare ROOM`,
-// `rotate ROOM`, `send ROOM TEXT`, `head ROOM`, `look ROOM`, `quit`. Each answers with its result lines and then `ok`, or `failed` and
-// why. Kotlin and Rust have the same program.
+// `rotate ROOM`, `send ROOM TEXT`, `head ROOM`, `look ROOM`, `read ROOM`, `back-up` (prints the recovery key), `restore KEY`,
+// `sign-out DEVICE`, `quit`. Each answers with its result lines and then `ok`, or `failed` and why. Kotlin and Rust have the same
+// program.
 
 import Foundation
 import MatrixClientSample
@@ -78,6 +79,14 @@ actor Steps {
             head(try await current().machine.room(roomId: words[1]).epochs())
         case ("look", 2):
             try await look(words[1])
+        case ("read", 2):
+            try await read(words[1])
+        case ("back-up", 1):
+            say("key \(try await current().backUp())")
+        case ("restore", _):
+            try await restore(words.dropFirst().joined(separator: " "))
+        case ("sign-out", 2):
+            try await current().signOut(words[1], password: password)
         default:
             throw StepError(description: "there is no step \(line)")
         }
@@ -98,7 +107,19 @@ actor Steps {
         head(try await room.epochs())
         let members = try await room.members().map { "member \($0.userId)|\($0.deviceId)" }
         members.sorted().forEach(say)
-        for entry in try await client.history(roomId) {
+        try await read(roomId)
+    }
+
+    /// Brings history back; what was left out is a failure.
+    private func restore(_ typed: String) async throws {
+        let restored = try await current().restore(typed)
+        guard restored.failures.isEmpty else { throw StepError(description: "left out: \(restored.failures)") }
+        say("restored \(restored.epochs)")
+    }
+
+    /// Prints every message of the room.
+    private func read(_ roomId: String) async throws {
+        for entry in try await current().history(roomId) {
             if let message = entry.message, let text = entry.text {
                 say("text \(message.senderUserId)|\(message.senderDeviceId) \(text)")
             } else {

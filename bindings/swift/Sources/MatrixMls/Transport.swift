@@ -21,7 +21,7 @@ public struct Answer: Sendable, Equatable {
 public protocol Transport: Sendable {
     /// Sends one request and gives the answer, errors of the homeserver included.
     ///
-    /// The method is `GET`, `PUT` or `POST`; send a `GET` without a body. Bodies and answers are bytes and not always
+    /// The method is `GET`, `PUT`, `POST` or `DELETE`; send a `GET` without a body. Bodies and answers are bytes and not always
     /// text, and may be megabytes.
     ///
     /// Throw when there was no answer: no network, a timeout, a connection cut. Any error counts as that, and

@@ -90,7 +90,9 @@ final class ApiTests: XCTestCase {
 
     func testEveryUpdateAndEveryResultIsExpectedInATest() throws {
         let sources = try testSources()
-        let names = ["Update", "ToDeviceResult", "EventOutcome", "RequestOutcome", "SendPlan"]
+        let names = [
+            "Update", "ToDeviceResult", "EventOutcome", "RequestOutcome", "SendPlan", "BackupState", "RestoreScope",
+        ]
         let variants = try names.flatMap { name in
             try apiListing().drop { !$0.hasPrefix("enum \(name) ") }.dropFirst().prefix { $0.hasPrefix("  ") }
                 .compactMap { $0.split(separator: " ").first }

@@ -111,6 +111,13 @@ func account(_ name: String) async throws -> MatrixClient {
     return client
 }
 
+/// Another device of this user, with nothing in its store.
+func anotherDevice(_ client: MatrixClient, _ id: String) async throws -> MatrixClient {
+    let device = MatrixClient.Device(id: id, directory: try newDirectory(), storeKey: testKey)
+    let user = String(client.userId.dropFirst().prefix { $0 != ":" })
+    return try await MatrixClient.logIn(try homeserver(), user: user, password: "secret", device: device)
+}
+
 /// A room whose group has both devices in it.
 func roomOf(_ alice: MatrixClient, _ bob: MatrixClient) async throws -> String {
     let roomId = try await alice.createRoom(invite: [bob.userId])

@@ -31,9 +31,7 @@ final class ForkTests: WatchedTestCase {
 
     /// Another device of this user, that knows of nothing but its own keys.
     private func laptop(_ client: MatrixClient) async throws -> MatrixClient {
-        let device = MatrixClient.Device(id: "LAPTOP", directory: try newDirectory(), storeKey: testKey)
-        let user = String(client.userId.dropFirst().prefix { $0 != ":" })
-        let laptop = try await MatrixClient.logIn(try homeserver(), user: user, password: "secret", device: device)
+        let laptop = try await anotherDevice(client, "LAPTOP")
         try await laptop.machine.drive(laptop.transport)
         return laptop
     }

@@ -62,7 +62,7 @@ async fn run(kind: HomeserverKind, graph: Option<&str>) -> Result<(), Box<dyn st
     println!("An MLS room between devices, on {} ({kind:?}).", homeserver.base_url());
     let epochs = tell(&homeserver, "", &mut Printer::default()).await?;
     if let Some(path) = graph {
-        let title = "The epochs of the demo's room, as Alice's phone knows them";
+        let title = "The epochs of the demo's room, as Alice's laptop knows them";
         std::fs::write(path, svg(title, &epochs))?;
         println!("\nThe room's epochs are drawn in {path}.");
     }

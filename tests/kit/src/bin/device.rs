@@ -2,8 +2,9 @@
 //!
 //! With a step it does that one and ends; without, it reads steps from its standard input, one a
 //! line, and answers each with its result lines and then `ok` or `failed` and why. Kotlin and Swift
-//! have the same program. Steps: `register` (prints the user's id), `log-in`, `settle`, `create-room USER_ID …`, `enable ROOM`,
-//! `join ROOM`, `kick ROOM USER_ID`, `prepare ROOM`, `rotate ROOM`, `send ROOM TEXT`, `head ROOM`, `look ROOM`, `quit`; and here
+//! have the same program. Steps: `register` (prints the user's id), `log-in`, `settle`, `create-room USER_ID …`,
+//! `enable ROOM`, `join ROOM`, `kick ROOM USER_ID`, `prepare ROOM`, `rotate ROOM`, `send ROOM TEXT`, `head ROOM`,
+//! `look ROOM`, `read ROOM`, `back-up` (prints the recovery key), `restore KEY`, `sign-out DEVICE`, `quit`; and here
 //! only `encrypt ROOM TEXT …`, which prints what would be sent, and `log-out`.
 //!
 //! The crash tests run it with `MATRIX_MLS_KILL` set, so that it dies at a chosen commit of its store,
@@ -155,6 +156,12 @@ impl Device {
             }
             ["head", room] => head(&client.room(room).await?.epochs().await?),
             ["look", room] => look(client, room).await?,
+            ["read", room] => read(client, room).await?,
+            ["back-up"] => println!("key {}", client.back_up_history().await?),
+            ["restore", key @ ..] => {
+                println!("restored {}", client.restore_history(&key.concat()).await?);
+            }
+            ["sign-out", device] => client.delete_devices(&[device]).await?,
             _ => return Err(format!("there is no step {}", step.join(" ")).into()),
         }
         Ok(())
@@ -196,6 +203,11 @@ async fn look(client: &Client, room: &str) -> Outcome {
         .collect();
     members.sort();
     members.iter().for_each(|member| println!("{member}"));
+    read(client, room).await
+}
+
+/// Prints every text of the room that can be read, and which messages cannot.
+async fn read(client: &Client, room: &str) -> Outcome {
     for event in client.read(room).await? {
         match (event.text(), &event.message) {
             (Some(text), Ok(message)) => {

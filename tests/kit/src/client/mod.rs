@@ -6,6 +6,7 @@
 //! crash between the two brings the same sync again.
 
 mod account;
+mod history;
 mod media;
 mod rooms;
 mod snapshot;

@@ -17,6 +17,7 @@ mod media;
 mod membership;
 mod messages;
 mod room_creation;
+mod room_keys;
 mod state;
 mod sync;
 mod to_device;
@@ -31,7 +32,7 @@ use std::{
 
 use axum::{
     Router,
-    routing::{get, post, put},
+    routing::{MethodRouter, get, post, put},
 };
 use tokio::sync::{oneshot, watch};
 
@@ -111,6 +112,11 @@ impl Drop for EmbeddedServer {
     }
 }
 
+/// What can be done with all of a backup's sessions, with a room's, or with one.
+fn backup_keys() -> MethodRouter<Arc<Shared>> {
+    get(room_keys::get).put(room_keys::put).delete(room_keys::delete)
+}
+
 fn routes() -> Router<Arc<Shared>> {
     let v3 = Router::new()
         .route("/register", post(accounts::register))
@@ -152,6 +158,14 @@ fn routes() -> Router<Arc<Shared>> {
         .route("/keys/query", post(keys::query))
         .route("/keys/claim", post(keys::claim))
         .route("/keys/device_signing/upload", post(keys::upload_cross_signing))
+        .route("/room_keys/version", get(room_keys::current).post(room_keys::create))
+        .route(
+            "/room_keys/version/{version}",
+            get(room_keys::version).delete(room_keys::delete_version),
+        )
+        .route("/room_keys/keys", backup_keys())
+        .route("/room_keys/keys/{room_id}", backup_keys())
+        .route("/room_keys/keys/{room_id}/{session_id}", backup_keys())
         .route("/sendToDevice/{event_type}/{txn_id}", put(to_device::send));
     // Media has a version of its own in its paths.
     let client_media = Router::new()

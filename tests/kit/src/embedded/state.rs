@@ -12,7 +12,7 @@ use std::{
 use axum::body::Bytes;
 use serde_json::{Value, json};
 
-use super::media::DEFAULT_LIMIT;
+use super::{media::DEFAULT_LIMIT, room_keys::Backup};
 
 /// All that the server remembers.
 pub(super) struct World {
@@ -48,6 +48,10 @@ pub(super) struct User {
     pub devices: BTreeMap<String, Device>,
     /// `master_key`, `self_signing_key` and `user_signing_key` as uploaded.
     pub cross_signing: BTreeMap<String, Value>,
+    /// The versions of the key backup that were not deleted, the current one last.
+    pub backups: Vec<Backup>,
+    /// How many versions there ever were.
+    pub backup_versions: u64,
 }
 
 /// A device of an account.

@@ -6,6 +6,7 @@
 mod forks;
 mod large;
 mod lost;
+mod phone;
 
 use std::time::Instant;
 
@@ -96,7 +97,7 @@ impl Cast {
     }
 }
 
-/// Tells the whole story on a homeserver; gives the room's epochs as Alice's phone knows them at the end.
+/// Tells the whole story on a homeserver; gives the room's epochs as Alice's laptop knows them at the end.
 /// `tag` keeps the user names of several tellings apart.
 pub async fn tell(
     homeserver: &Homeserver,
@@ -114,7 +115,8 @@ pub async fn tell(
     lost::restored(&mut cast, &room, listener).await?;
     lost::everything(homeserver, tag, &mut cast, &room, listener).await?;
     large::room(homeserver, tag, &cast, listener).await?;
-    epochs(&cast.alice_phone, &room).await
+    phone::lost(homeserver, tag, &mut cast, &room, listener).await?;
+    epochs(&cast.alice_laptop, &room).await
 }
 
 async fn enter(

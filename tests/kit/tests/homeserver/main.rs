@@ -5,6 +5,7 @@ mod device;
 mod history;
 mod keys;
 mod media;
+mod room_keys;
 mod rooms;
 mod sync;
 mod to_device;
@@ -60,6 +61,10 @@ on_both!(
     keys::device_keys_come_back_verbatim,
     keys::a_device_without_device_keys_is_not_listed,
     keys::too_many_one_time_keys_are_refused,
+    room_keys::versions_come_and_go,
+    room_keys::sessions_come_back_and_go,
+    room_keys::the_better_session_is_kept,
+    room_keys::another_version_is_refused,
     to_device::messages_stay_until_acknowledged,
     to_device::a_transaction_id_delivers_once,
     to_device::a_message_is_limited_in_size,

@@ -21,7 +21,7 @@ public fun interface Transport {
      * Sends one request and gives the answer, errors of the homeserver included. Throws [IOException]
      * when there was none: no network, a timeout, a connection cut.
      *
-     * The method is `GET`, `PUT` or `POST`; a `GET` is sent without a body. Bodies and answers are bytes and not
+     * The method is `GET`, `PUT`, `POST` or `DELETE`; a `GET` is sent without a body. Bodies and answers are bytes and not
      * always text, and may be megabytes.
      */
     @Throws(IOException::class)

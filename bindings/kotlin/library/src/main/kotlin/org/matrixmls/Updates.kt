@@ -6,6 +6,7 @@ package org.matrixmls
 
 import kotlinx.coroutines.NonCancellable
 import kotlinx.coroutines.channels.Channel
+import kotlinx.coroutines.channels.SendChannel
 import kotlinx.coroutines.channels.awaitClose
 import kotlinx.coroutines.flow.Flow
 import kotlinx.coroutines.flow.buffer
@@ -18,20 +19,23 @@ import kotlinx.coroutines.withContext
  * wait in memory.
  */
 public fun MlsMachine.updates(): Flow<Update> = callbackFlow {
-    val subscription = subscribe(object : UpdateObserver {
-        override fun onUpdate(update: Update) {
-            trySend(update)
-        }
-
-        override fun onEnd() {
-            channel.close()
-        }
-    })
+    val subscription = subscribe(ChannelObserver(channel))
     awaitClose {
         subscription.stop()
         subscription.close()
     }
 }.buffer(Channel.UNLIMITED)
+
+/** Hands what the engine tells to a channel, and closes that in the end. */
+internal class ChannelObserver(private val channel: SendChannel<Update>) : UpdateObserver {
+    override fun onUpdate(update: Update) {
+        channel.trySend(update)
+    }
+
+    override fun onEnd() {
+        channel.close()
+    }
+}
 
 /**
  * Runs a block with this machine and shuts it down in the end, however that comes about: the store is

@@ -3,8 +3,8 @@
  * languages runs. `Device URL DIRECTORY USER DEVICE`, then on standard input:
  *
  * `register` (prints the user's id), `log-in`, `settle`, `create-room USER_ID …`, `enable ROOM`, `join ROOM`, `kick ROOM USER_ID`,
- * `prepare ROOM`, `rotate ROOM`, `send ROOM TEXT`, `head ROOM`, `look ROOM`, `quit`. Each answers with its result lines and
- * then `ok` or `failed` and why.
+ * `prepare ROOM`, `rotate ROOM`, `send ROOM TEXT`, `head ROOM`, `look ROOM`, `read ROOM`, `back-up` (prints the recovery key),
+ * `restore KEY`, `sign-out DEVICE`, `quit`. Each answers with its result lines and then `ok` or `failed` and why.
  */
 package org.matrixmls.sample
 
@@ -60,6 +60,10 @@ private class Steps(private val url: String, private val user: String, private v
             "send" -> client().send(room, line.split(' ', limit = 3)[2])
             "head" -> head(client().machine.room(room).epochs())
             "look" -> look(room)
+            "read" -> read(room)
+            "back-up" -> println("key ${client().backUp()}")
+            "restore" -> restore(line.substringAfter(' '))
+            "sign-out" -> client().signOut(words[1], password())
             else -> error("there is no step ${words[0]}")
         }
     }
@@ -76,6 +80,18 @@ private class Steps(private val url: String, private val user: String, private v
         val room = client().machine.room(roomId)
         head(room.epochs())
         room.members().map { "member ${it.userId}|${it.deviceId}" }.sorted().forEach(::println)
+        read(roomId)
+    }
+
+    /** Brings history back; what was left out is a failure. */
+    private suspend fun restore(typed: String) {
+        val restored = client().restore(typed)
+        check(restored.failures.isEmpty()) { "left out: ${restored.failures}" }
+        println("restored ${restored.epochs}")
+    }
+
+    /** Prints every message of the room. */
+    private suspend fun read(roomId: String) {
         for (event in client().history(roomId)) {
             val message = event.message
             if (message == null) {

@@ -19,7 +19,6 @@ import org.matrixmls.MlsMachine
 import org.matrixmls.Publishing
 import org.matrixmls.RoomSettings
 import org.matrixmls.StoreKey
-import org.matrixmls.Transport
 import org.matrixmls.drive
 import org.matrixmls.encrypt
 import org.matrixmls.prepare
@@ -44,7 +43,7 @@ class MatrixClient private constructor(
     val store: Path = storeIn(directory)
 
     /** What sends the engine's requests. */
-    val transport: Transport get() = http
+    val transport: HttpTransport get() = http
 
     private val syncToken = directory.resolve("next_batch")
 

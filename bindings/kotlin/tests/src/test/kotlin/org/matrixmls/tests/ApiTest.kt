@@ -52,7 +52,8 @@ class ApiTest {
     @Test
     fun `every update and every result is expected in a test`() {
         val sources = sources()
-        val variants = listOf("Update", "ToDeviceResult", "EventOutcome", "RequestOutcome", "SendPlan").flatMap { name ->
+        val names = listOf("Update", "ToDeviceResult", "EventOutcome", "RequestOutcome", "SendPlan", "BackupState", "RestoreScope")
+        val variants = names.flatMap { name ->
             val lines = apiListing.readLines().dropWhile { !it.startsWith("enum $name ") }.drop(1)
             lines.takeWhile { it.startsWith("  ") }.map { "$name.${it.trim().substringBefore(' ')}" }
         }

@@ -88,6 +88,13 @@ suspend fun account(name: String): MatrixClient {
     return MatrixClient.register(homeserver, "$name-$tag", "secret", device).also { it.settle() }
 }
 
+/** Another device of this user, with nothing in its store. */
+suspend fun anotherDevice(client: MatrixClient, id: String): MatrixClient {
+    val device = MatrixClient.Device(id, Files.createTempDirectory("matrix-mls-another"), KEY)
+    val user = client.userId.substringAfter('@').substringBefore(':')
+    return MatrixClient.logIn(homeserver, user, "secret", device)
+}
+
 /** A room whose group has both devices in it. */
 suspend fun roomOf(alice: MatrixClient, bob: MatrixClient): String {
     val room = alice.createRoom(listOf(bob.userId))

@@ -4,7 +4,6 @@
  */
 package org.matrixmls.tests
 
-import java.nio.file.Files
 import java.util.concurrent.ConcurrentLinkedQueue
 import org.json.JSONObject
 import org.junit.jupiter.api.Assertions.assertEquals
@@ -47,11 +46,8 @@ class ForksTest {
     private suspend fun close(vararg clients: MatrixClient) = clients.forEach { it.close() }
 
     /** Another device of this user, that knows of nothing but its own keys. */
-    private suspend fun laptop(client: MatrixClient): MatrixClient {
-        val device = MatrixClient.Device("LAPTOP", Files.createTempDirectory("matrix-mls-laptop"), KEY)
-        val user = client.userId.substringAfter('@').substringBefore(':')
-        return MatrixClient.logIn(homeserver, user, "secret", device).also { it.machine.drive(it.transport) }
-    }
+    private suspend fun laptop(client: MatrixClient): MatrixClient =
+        anotherDevice(client, "LAPTOP").also { it.machine.drive(it.transport) }
 
     @Test
     fun `two commits at once are two branches, all is read, and the room goes on with one`() = test {

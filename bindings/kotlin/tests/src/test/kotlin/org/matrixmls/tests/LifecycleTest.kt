@@ -7,6 +7,7 @@ import java.nio.file.Path
 import kotlin.io.path.listDirectoryEntries
 import kotlin.io.path.readLines
 import kotlinx.coroutines.CancellationException
+import kotlinx.coroutines.CompletableDeferred
 import kotlinx.coroutines.CoroutineStart
 import kotlinx.coroutines.cancelAndJoin
 import kotlinx.coroutines.delay
@@ -46,8 +47,15 @@ class LifecycleTest {
         val failure = runCatching { machine.use { error("the app's own") } }.exceptionOrNull()
         assertEquals("the app's own", failure?.message)
         fails(MlsException.Closed::class, "closed") { room.isEnabled() }
-        val job = launch(start = CoroutineStart.UNDISPATCHED) { open(directory).use { delay(Long.MAX_VALUE) } }
-        while (runCatching { open(directory) }.getOrNull()?.shutdown() != null) delay(1)
+        val opened = CompletableDeferred<Unit>()
+        val job = launch {
+            open(directory).use {
+                opened.complete(Unit)
+                delay(Long.MAX_VALUE)
+            }
+        }
+        opened.await()
+        fails(MlsException.StoreInUse::class, "store_in_use") { open(directory) }
         job.cancelAndJoin()
         open(directory).use { }
     }

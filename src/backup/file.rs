@@ -1,0 +1,343 @@
+//! Epochs in a file, sealed with a passphrase: for moving them without a server.
+//!
+//! The file is text, framed as the Matrix spec frames exported Megolm sessions ("Key exports"), with
+//! another first and last line:
+//!
+//! ```text
+//! -----BEGIN MLS EPOCH EXPORT-----
+//! base64 of: 0x01 | salt, 16 bytes | IV, 16 bytes | rounds, 4 bytes | ciphertext | HMAC, 32 bytes
+//! -----END MLS EPOCH EXPORT-----
+//! ```
+//!
+//! PBKDF2-HMAC-SHA-512 of the passphrase gives 64 bytes: the AES-256-CTR key and the HMAC-SHA-256 key. The
+//! HMAC is over all before it. The plaintext is a JSON array of sessions, as a backup has them.
+
+use aes::{
+    Aes256,
+    cipher::{KeyIvInit, StreamCipher},
+};
+use ctr::Ctr128BE;
+use openmls_traits::{
+    crypto::OpenMlsCrypto,
+    random::OpenMlsRand,
+    types::{CryptoError, HashType},
+};
+use ruma::{OwnedRoomId, RoomId};
+use serde_json::value::RawValue;
+use sha2_010::Sha512;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::{
+    key::BackupKey,
+    seal::{self as sealed, SessionData},
+    session::{Contents, Session, SessionError},
+};
+use crate::{
+    error::MlsError,
+    group::Turn,
+    history::{
+        archive,
+        restored::{ReadableEpoch, Source},
+    },
+    protocol::{DeviceName, decode_base64, encode_base64},
+    store::{StoreError, Tx},
+};
+
+const BEGIN: &str = "-----BEGIN MLS EPOCH EXPORT-----";
+const END: &str = "-----END MLS EPOCH EXPORT-----";
+const VERSION: u8 = 1;
+const ROUNDS: u32 = 500_000;
+/// The most rounds that a file can ask for.
+const MOST_ROUNDS: u32 = 10_000_000;
+const SALT: usize = 16;
+const IV: usize = 16;
+const HEADER: usize = 1 + SALT + IV + 4;
+const MAC: usize = 32;
+const LINE: usize = 96;
+
+/// Why a file could not be made or read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FileError {
+    /// The passphrase is empty.
+    #[error("the passphrase is empty")]
+    EmptyPassphrase,
+    /// It does not begin and end as such a file does, or is cut short.
+    #[error("it is no file of exported epochs, or not the whole of one")]
+    Form,
+    /// A newer form.
+    #[error("the file has a form that this version does not know")]
+    Version,
+    /// Its rounds are beyond all reason.
+    #[error("the file asks for {0} rounds")]
+    Rounds(u32),
+    /// Another passphrase, or a damaged file.
+    #[error("the passphrase is not that of this file, or the file is damaged")]
+    WrongPassphrase,
+    /// What is inside is not what should be.
+    #[error("what is in the file is not readable")]
+    Contents,
+    /// A session could not be written.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The provider failed.
+    #[error("cryptography failed: {0}")]
+    Crypto(#[from] CryptoError),
+    /// No randomness could be had.
+    #[error("no randomness")]
+    Random,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The epochs of a room as JSON sessions, each chunk of leaves once, before those that need it.
+pub(crate) fn sessions_of(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epochs: &[ReadableEpoch],
+) -> Result<Vec<Zeroizing<Vec<u8>>>, SessionError> {
+    let mut written = std::collections::BTreeSet::new();
+    let mut sessions = Vec::new();
+    for epoch in epochs {
+        let Some(export) = archive::find(tx, room, epoch.id)? else { continue };
+        for chunk in &export.chunks {
+            if written.insert(*chunk) {
+                let leaves = archive::chunk(tx, room, *chunk)?;
+                let suite = export.keys.ciphersuite();
+                sessions.push(Contents::leaves(room, suite, &leaves)?.to_json()?);
+            }
+        }
+        sessions.push(Contents::epoch(room, epoch, &export)?.to_json()?);
+    }
+    Ok(sessions)
+}
+
+/// Joins JSON values to an array.
+pub(crate) fn array_of(sessions: &[Zeroizing<Vec<u8>>]) -> Zeroizing<Vec<u8>> {
+    let size = sessions.iter().map(|session| session.len() + 1).sum::<usize>() + 2;
+    let mut json = Zeroizing::new(Vec::with_capacity(size));
+    json.push(b'[');
+    for (at, session) in sessions.iter().enumerate() {
+        if at > 0 {
+            json.push(b',');
+        }
+        json.extend_from_slice(session);
+    }
+    json.push(b']');
+    json
+}
+
+/// Writes the epochs of these rooms; gives the text and how many epochs it has.
+pub(crate) fn export_file(
+    tx: &Tx<'_>,
+    crypto: &(impl OpenMlsCrypto + OpenMlsRand),
+    rooms: &[OwnedRoomId],
+    passphrase: &str,
+) -> Result<String, FileError> {
+    let mut sessions = Vec::new();
+    for room in rooms {
+        let epochs = super::upload::readable(tx, room)?;
+        sessions.extend(sessions_of(tx, room, &epochs)?);
+    }
+    seal(crypto, &array_of(&sessions), passphrase)
+}
+
+fn seal(
+    crypto: &(impl OpenMlsCrypto + OpenMlsRand),
+    plaintext: &[u8],
+    passphrase: &str,
+) -> Result<String, FileError> {
+    if passphrase.is_empty() {
+        return Err(FileError::EmptyPassphrase);
+    }
+    let salt: [u8; SALT] = crypto.random_array().map_err(|_| FileError::Random)?;
+    let mut iv: [u8; IV] = crypto.random_array().map_err(|_| FileError::Random)?;
+    iv[8] &= 0x7F;
+    let keys = stretch(passphrase, &salt, ROUNDS);
+    let (encryption, mac) = keys.split_at(32);
+    let mut bytes = Vec::with_capacity(HEADER + plaintext.len() + MAC);
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&salt);
+    bytes.extend_from_slice(&iv);
+    bytes.extend_from_slice(&ROUNDS.to_be_bytes());
+    bytes.extend_from_slice(plaintext);
+    if let Some(body) = bytes.get_mut(HEADER..) {
+        apply(encryption, &iv, body)?;
+    }
+    let mac = crypto.hmac(HashType::Sha2_256, mac, &bytes)?;
+    bytes.extend_from_slice(mac.as_slice());
+    let base64 = encode_base64(&bytes);
+    let mut text = String::with_capacity(base64.len() * 65 / 64 + BEGIN.len() + END.len() + 8);
+    text.push_str(BEGIN);
+    text.push('\n');
+    let mut rest = base64.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(LINE));
+        text.push_str(line);
+        text.push('\n');
+        rest = after;
+    }
+    text.push_str(END);
+    text.push('\n');
+    Ok(text)
+}
+
+/// Reads a file's sessions, in their order.
+fn open(
+    crypto: &impl OpenMlsCrypto,
+    text: &str,
+    passphrase: &str,
+) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    if passphrase.is_empty() {
+        return Err(FileError::EmptyPassphrase);
+    }
+    let body = text
+        .split_once(BEGIN)
+        .and_then(|(_, rest)| rest.split_once(END))
+        .map(|(body, _)| body.split_whitespace().collect::<String>())
+        .ok_or(FileError::Form)?;
+    let bytes = decode_base64(&body).ok_or(FileError::Form)?;
+    let (signed, mac) = bytes
+        .len()
+        .checked_sub(MAC)
+        .and_then(|at| bytes.split_at_checked(at))
+        .ok_or(FileError::Form)?;
+    let (header, ciphertext) = signed.split_at_checked(HEADER).ok_or(FileError::Form)?;
+    let Some((&VERSION, header)) = header.split_first() else { return Err(FileError::Version) };
+    let (salt, header) = header.split_at(SALT);
+    let (iv, rounds) = header.split_at(IV);
+    let iv: &[u8; IV] = iv.try_into().map_err(|_| FileError::Form)?;
+    let rounds = u32::from_be_bytes(rounds.try_into().map_err(|_| FileError::Form)?);
+    if rounds == 0 || rounds > MOST_ROUNDS {
+        return Err(FileError::Rounds(rounds));
+    }
+    let keys = stretch(passphrase, salt, rounds);
+    let (encryption, mac_key) = keys.split_at(32);
+    let expected = crypto.hmac(HashType::Sha2_256, mac_key, signed)?;
+    if !bool::from(expected.as_slice().ct_eq(mac)) {
+        return Err(FileError::WrongPassphrase);
+    }
+    let mut plaintext = Zeroizing::new(ciphertext.to_vec());
+    apply(encryption, iv, &mut plaintext)?;
+    Ok(plaintext)
+}
+
+fn stretch(passphrase: &str, salt: &[u8], rounds: u32) -> Zeroizing<[u8; 64]> {
+    let mut keys = Zeroizing::new([0; 64]);
+    pbkdf2::pbkdf2_hmac::<Sha512>(passphrase.as_bytes(), salt, rounds, &mut *keys);
+    keys
+}
+
+fn apply(key: &[u8], iv: &[u8; IV], bytes: &mut [u8]) -> Result<(), FileError> {
+    let mut cipher = Ctr128BE::<Aes256>::new_from_slices(key, iv).map_err(|_| FileError::Form)?;
+    cipher.try_apply_keystream(bytes).map_err(|_| FileError::Form)
+}
+
+/// A file's sessions: each proved, or the code of what is wrong with it.
+pub(crate) fn import_file(
+    crypto: &impl OpenMlsCrypto,
+    text: &str,
+    passphrase: &str,
+) -> Result<Sessions, FileError> {
+    read_array(&open(crypto, text, passphrase)?, &Source::File)
+}
+
+/// The sessions of a JSON array, leaves before epochs.
+pub(crate) fn read_array(json: &[u8], source: &Source) -> Result<Sessions, FileError> {
+    #[derive(serde::Deserialize)]
+    struct Room {
+        room_id: OwnedRoomId,
+    }
+    let sessions: Vec<&RawValue> = serde_json::from_slice(json).map_err(|_| FileError::Contents)?;
+    let mut read: Vec<_> = sessions
+        .into_iter()
+        .map(|session| {
+            let json = session.get().as_bytes();
+            let Room { room_id } =
+                serde_json::from_slice(json).map_err(|_| SessionError::Malformed)?;
+            let session = Session::read(json, &room_id, None, source.clone())?;
+            Ok((room_id, session))
+        })
+        .collect();
+    read.sort_by_key(|session| !matches!(session, Ok((_, Session::Leaves { .. }))));
+    Ok(read)
+}
+
+/// The sessions of these epochs as they stand in a bundle.
+pub(crate) fn bundle(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epochs: &[ReadableEpoch],
+) -> Result<Zeroizing<Vec<u8>>, SessionError> {
+    Ok(array_of(&sessions_of(tx, room, epochs)?))
+}
+
+/// Seals a bundle under its id.
+pub(crate) fn seal_bundle(
+    turn: &Turn<'_>,
+    key: &BackupKey,
+    id: &str,
+    json: &[u8],
+) -> Result<Vec<u8>, MlsError> {
+    let sealed = sealed::seal(turn.crypto, key, id, json)?;
+    serde_json::to_vec(&sealed).map_err(|error| MlsError::internal("bundle", error))
+}
+
+/// What a file or a bundle holds: each session proved, or what is wrong with it.
+pub(crate) type Sessions = Vec<Result<(OwnedRoomId, Session), SessionError>>;
+
+/// Opens a bundle that a member has sealed under this id.
+pub(crate) fn open_bundle(
+    turn: &Turn<'_>,
+    key: &BackupKey,
+    id: &str,
+    bytes: &[u8],
+    member: &DeviceName,
+) -> Result<Sessions, MlsError> {
+    let bad = || MlsError::rejected("bad_bundle", "the bundle is not in the form it should have");
+    let data: SessionData = serde_json::from_slice(bytes).map_err(|_| bad())?;
+    let json = sealed::open(turn.crypto, key, id, &data)?;
+    Ok(read_array(&json, &Source::Member(member.clone()))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use openmls_rust_crypto::RustCrypto;
+
+    use super::*;
+
+    #[test]
+    fn a_file_opens_with_its_passphrase_alone() {
+        let crypto = RustCrypto::default();
+        let text = seal(&crypto, b"[]", "correct horse").unwrap();
+        assert!(text.starts_with(BEGIN) && text.trim_end().ends_with(END));
+        assert_eq!(*open(&crypto, &text, "correct horse").unwrap(), b"[]");
+        let mail = format!("Here it is:\r\n{}\r\nBye", text.replace('\n', "\r\n"));
+        assert_eq!(*open(&crypto, &mail, "correct horse").unwrap(), b"[]");
+        assert_eq!(open(&crypto, &text, "battery staple"), Err(FileError::WrongPassphrase));
+        assert_eq!(open(&crypto, &text, ""), Err(FileError::EmptyPassphrase));
+        assert_eq!(seal(&crypto, b"[]", ""), Err(FileError::EmptyPassphrase));
+    }
+
+    #[test]
+    fn what_is_no_such_file_says_so() {
+        let crypto = RustCrypto::default();
+        let frame = |bytes: &[u8]| format!("{BEGIN}\n{}\n{END}", encode_base64(bytes));
+        for text in ["", BEGIN, &format!("{END}{BEGIN}"), &frame(&[1; 68]), &frame(b"")] {
+            assert_eq!(open(&crypto, text, "a"), Err(FileError::Form), "{text}");
+        }
+        assert_eq!(open(&crypto, &frame(&[2; 200]), "a"), Err(FileError::Version));
+        let mut bytes = [0xFF; 200];
+        bytes[0] = VERSION;
+        assert_eq!(open(&crypto, &frame(&bytes), "a"), Err(FileError::Rounds(u32::MAX)));
+        bytes[33..37].copy_from_slice(&[0; 4]);
+        assert_eq!(open(&crypto, &frame(&bytes), "a"), Err(FileError::Rounds(0)));
+        assert_eq!(read_array(b"{}", &Source::File).err(), Some(FileError::Contents));
+        let read =
+            read_array(b"[1, {}, {\"room_id\":\"!r:x\",\"algorithm\":\"x\"}]", &Source::File);
+        let errors: Vec<_> = read.unwrap().into_iter().filter_map(Result::err).collect();
+        use SessionError::*;
+        assert_eq!(errors, [Malformed, Malformed, Unsupported]);
+    }
+}

@@ -1,0 +1,283 @@
+//! The key of a backup: 32 random bytes, the text a person writes down, and the passphrase form.
+//!
+//! The text is the Matrix spec's ("Cryptographic key representation"): base58 of two prefix bytes, the
+//! key, and a byte that makes the XOR of all zero, in groups of four. Reading it says what is wrong, so
+//! that an app can: a letter that cannot be there, too much or too little, another kind of key, or a
+//! slip that the parity shows.
+
+use std::fmt;
+
+use openmls_traits::random::OpenMlsRand;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+use sha2_010::Sha512;
+use zeroize::{Zeroize, Zeroizing};
+
+const PREFIX: [u8; 2] = [0x8B, 0x01];
+const KEY_LENGTH: usize = 32;
+/// The prefix, the key and the parity.
+const TEXT_BYTES: usize = PREFIX.len() + KEY_LENGTH + 1;
+/// So many bytes with this prefix have so many characters.
+const TEXT_LENGTH: usize = 48;
+const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+
+/// The rounds of a passphrase that becomes a key here.
+pub(crate) const ROUNDS: u32 = 500_000;
+/// The most rounds that somebody else can ask for: some seconds on a phone.
+const MOST_ROUNDS: u32 = 10_000_000;
+
+/// Why a text or a passphrase gives no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum KeyError {
+    /// A character that base58 does not have: 0, O, I and l are left out, as they look alike.
+    #[error("character {0} is none that a recovery key can have")]
+    Alphabet(usize),
+    /// Something is missing or too much.
+    #[error("a recovery key has 48 characters, this has {0}")]
+    Length(usize),
+    /// The right length, but another kind of key.
+    #[error("it is no recovery key: it begins otherwise")]
+    Prefix,
+    /// A character is wrong somewhere, or two are swapped.
+    #[error("a character is wrong: the parity does not fit")]
+    Parity,
+    /// Not 32 bytes.
+    #[error("a backup key has 32 bytes, this has {0}")]
+    Bytes(usize),
+    /// The passphrase is empty.
+    #[error("the passphrase is empty")]
+    EmptyPassphrase,
+    /// Nobody stretches a passphrase so often, or not at all.
+    #[error("{0} rounds are none that a passphrase is stretched with")]
+    Rounds(u32),
+}
+
+/// A backup's secret key. It is wiped when it goes, and never shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct BackupKey(Zeroizing<[u8; KEY_LENGTH]>);
+
+impl BackupKey {
+    /// A random key.
+    pub(crate) fn generate<R: OpenMlsRand>(random: &R) -> Result<Self, R::Error> {
+        Ok(Self(Zeroizing::new(random.random_array()?)))
+    }
+
+    /// The key of these bytes.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
+        let key = bytes.try_into().map_err(|_| KeyError::Bytes(bytes.len()))?;
+        Ok(Self(Zeroizing::new(key)))
+    }
+
+    /// The key that a passphrase stands for (`m.pbkdf2`).
+    pub(crate) fn from_passphrase(
+        passphrase: &str,
+        salt: &str,
+        rounds: u32,
+    ) -> Result<Self, KeyError> {
+        if passphrase.is_empty() {
+            return Err(KeyError::EmptyPassphrase);
+        }
+        if rounds == 0 || rounds > MOST_ROUNDS {
+            return Err(KeyError::Rounds(rounds));
+        }
+        let mut key = Zeroizing::new([0; KEY_LENGTH]);
+        pbkdf2::pbkdf2_hmac::<Sha512>(passphrase.as_bytes(), salt.as_bytes(), rounds, &mut *key);
+        Ok(Self(key))
+    }
+
+    /// Reads the text form. Whitespace is ignored.
+    pub(crate) fn parse(text: &str) -> Result<Self, KeyError> {
+        let mut digits = Zeroizing::new(Vec::with_capacity(TEXT_LENGTH));
+        let mut length = 0;
+        for (at, character) in text.chars().filter(|c| !c.is_whitespace()).enumerate() {
+            length += 1;
+            let digit = u8::try_from(character)
+                .ok()
+                .and_then(|byte| ALPHABET.iter().position(|letter| *letter == byte))
+                .and_then(|digit| u8::try_from(digit).ok())
+                .ok_or(KeyError::Alphabet(at + 1))?;
+            if length <= TEXT_LENGTH {
+                digits.push(digit);
+            }
+        }
+        if length != TEXT_LENGTH {
+            return Err(KeyError::Length(length));
+        }
+        let bytes = bytes_of(&digits);
+        // Less or more bytes than a key has begin with another number too.
+        let Some(rest) = bytes.strip_prefix(&PREFIX) else { return Err(KeyError::Prefix) };
+        if bytes.len() != TEXT_BYTES {
+            return Err(KeyError::Prefix);
+        }
+        if bytes.iter().fold(0, |parity, byte| parity ^ byte) != 0 {
+            return Err(KeyError::Parity);
+        }
+        Self::from_bytes(rest.get(..KEY_LENGTH).unwrap_or_default())
+    }
+
+    /// The text form, in groups of four.
+    pub(crate) fn text(&self) -> Zeroizing<String> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(TEXT_BYTES));
+        bytes.extend_from_slice(&PREFIX);
+        bytes.extend_from_slice(&*self.0);
+        let parity = bytes.iter().fold(0, |parity, byte| parity ^ byte);
+        bytes.push(parity);
+        let digits = digits_of(&bytes);
+        // The whole size at once: growing would leave copies behind.
+        let mut text = Zeroizing::new(String::with_capacity(TEXT_LENGTH * 5 / 4));
+        for (at, digit) in digits.iter().enumerate() {
+            if at > 0 && at % 4 == 0 {
+                text.push(' ');
+            }
+            text.push(ALPHABET.get(usize::from(*digit)).copied().map_or('1', char::from));
+        }
+        text
+    }
+
+    /// The key itself.
+    pub(crate) fn bytes(&self) -> &[u8; KEY_LENGTH] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for BackupKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("BackupKey(..)")
+    }
+}
+
+impl Serialize for BackupKey {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&*self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for BackupKey {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut bytes = ByteBuf::deserialize(deserializer)?;
+        let key = Self::from_bytes(&bytes).map_err(serde::de::Error::custom);
+        bytes.zeroize();
+        key
+    }
+}
+
+/// The bytes of a base58 number, its leading zeros included.
+fn bytes_of(digits: &[u8]) -> Zeroizing<Vec<u8>> {
+    convert(digits, 58, 256)
+}
+
+/// The base58 digits of bytes.
+fn digits_of(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+    convert(bytes, 256, 58)
+}
+
+/// A number in another base, most significant digit first. Each leading zero stays one.
+fn convert(digits: &[u8], from: u32, to: u32) -> Zeroizing<Vec<u8>> {
+    let zeros = digits.iter().take_while(|digit| **digit == 0).count();
+    // Least significant first; room for all, so that nothing is copied. 256 is less than 58 squared.
+    let mut number = Zeroizing::new(Vec::<u8>::with_capacity(digits.len() * 2));
+    for digit in digits.iter().skip(zeros) {
+        let mut carry = u32::from(*digit);
+        for place in number.iter_mut() {
+            carry += u32::from(*place) * from;
+            *place = (carry % to) as u8;
+            carry /= to;
+        }
+        while carry > 0 {
+            number.push((carry % to) as u8);
+            carry /= to;
+        }
+    }
+    let mut converted = Zeroizing::new(Vec::with_capacity(zeros + number.len()));
+    converted.resize(zeros, 0);
+    converted.extend(number.iter().rev());
+    converted
+}
+
+#[cfg(test)]
+mod tests {
+    use openmls_rust_crypto::RustCrypto;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The key of the Matrix spec's and of other clients' tests.
+    const KNOWN: &str = "EsTcLW2KPGiFwKEA3As5g5c4BXwkqeeJZJV8Q9fugUMNUE4d";
+    const KNOWN_BYTES: &str = "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a";
+
+    #[test]
+    fn a_known_key_has_its_known_text() {
+        let key = BackupKey::parse(KNOWN).unwrap();
+        let text = key.text();
+        assert_eq!(text.replace(' ', ""), KNOWN);
+        assert!(text.split(' ').all(|group| group.len() == 4), "{}", &*text);
+        assert_eq!(
+            BackupKey::parse("  EsTc LW2K\nPGiF wKEA 3As5 g5c4 BXwk qeeJ ZJV8 Q9fu gUMN UE4d "),
+            Ok(key)
+        );
+        assert_eq!(hex::encode(BackupKey::parse(KNOWN).unwrap().bytes()), KNOWN_BYTES);
+    }
+
+    #[test]
+    fn a_wrong_text_says_what_is_wrong() {
+        let parse = |text: &str| BackupKey::parse(text).unwrap_err();
+        assert_eq!(parse(""), KeyError::Length(0));
+        assert_eq!(parse(&KNOWN[..47]), KeyError::Length(47));
+        assert_eq!(parse(&format!("{KNOWN}d")), KeyError::Length(49));
+        assert_eq!(parse(&"z".repeat(100_000)), KeyError::Length(100_000));
+        assert_eq!(parse(&KNOWN.replacen('T', "0", 1)), KeyError::Alphabet(3));
+        assert_eq!(parse(&KNOWN.replacen('T', "é", 1)), KeyError::Alphabet(3));
+        assert_eq!(parse(&KNOWN.replacen("Es", "Et", 1)), KeyError::Prefix);
+        assert_eq!(parse(&KNOWN.replacen("E4d", "E4e", 1)), KeyError::Parity);
+        assert_eq!(BackupKey::from_bytes(&[0; 31]), Err(KeyError::Bytes(31)));
+    }
+
+    #[test]
+    fn nothing_shows_a_key() {
+        let key = BackupKey::parse(KNOWN).unwrap();
+        assert_eq!(format!("{key:?}"), "BackupKey(..)");
+    }
+
+    #[test]
+    fn a_passphrase_makes_the_key_that_others_make() {
+        // PBKDF2-HMAC-SHA-512 of Python's hashlib.
+        let key = BackupKey::from_passphrase("It's a secret to everybody", "salt", 1_000).unwrap();
+        assert_eq!(hex::encode(key.bytes()), PBKDF2);
+        assert_eq!(BackupKey::from_passphrase("", "salt", 1), Err(KeyError::EmptyPassphrase));
+        for rounds in [0, MOST_ROUNDS + 1, u32::MAX] {
+            let refused = BackupKey::from_passphrase("a", "salt", rounds);
+            assert_eq!(refused, Err(KeyError::Rounds(rounds)));
+        }
+    }
+
+    const PBKDF2: &str = "b350618cac832d23b4e810e53033ca152b36210e9631548d3325bacd5a94b30d";
+
+    proptest! {
+        #[test]
+        fn every_key_survives_its_text(bytes: [u8; 32]) {
+            let key = BackupKey::from_bytes(&bytes).unwrap();
+            prop_assert_eq!(BackupKey::parse(&key.text()), Ok(key));
+        }
+
+        #[test]
+        fn one_wrong_character_never_passes(bytes: [u8; 32], at in 0..48_usize, with in 0..58_usize) {
+            let key = BackupKey::from_bytes(&bytes).unwrap();
+            let mut text: Vec<u8> = key.text().bytes().filter(|b| *b != b' ').collect();
+            prop_assume!(text[at] != ALPHABET[with]);
+            text[at] = ALPHABET[with];
+            let read = BackupKey::parse(std::str::from_utf8(&text).unwrap());
+            prop_assert_ne!(read.ok(), Some(key));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,80}") {
+            let _ = BackupKey::parse(&text);
+        }
+    }
+
+    #[test]
+    fn keys_are_random() {
+        let crypto = RustCrypto::default();
+        assert_ne!(BackupKey::generate(&crypto).unwrap(), BackupKey::generate(&crypto).unwrap());
+    }
+}

@@ -1,0 +1,69 @@
+//! A homeserver that shows one message twice: the first event counts, whoever asks and after a restart.
+
+use matrix_mls::{EventOutcome, MlsReader, StoreKey};
+use matrix_mls_kit::{Client, Homeserver, together::pair};
+use serde_json::Value;
+
+/// The message that Alice sent last, and the same under another event id.
+async fn twice(client: &Client, room: &str) -> (String, String) {
+    let event = client.history(room).await.unwrap().pop().unwrap();
+    assert_eq!(event["type"], "m.room.encrypted");
+    let mut again: Value = event.clone();
+    again["event_id"] = "$another".into();
+    (event.to_string(), again.to_string())
+}
+
+async fn code(client: &Client, room: &str, event: &str) -> Option<String> {
+    let result = client.room(room).await.unwrap().decrypt(event.to_owned()).await;
+    result.err().map(|error| error.code().to_owned())
+}
+
+#[tokio::test]
+async fn a_message_is_one_event_s() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let (alice, mut bob, room) = pair(&homeserver).await;
+    alice.send_text(&room, "pay Carol").await.unwrap();
+    let (event, again) = twice(&alice, &room).await;
+    let handle = bob.room(&room).await.unwrap();
+    for _ in 0..2 {
+        let results = handle.receive_events(vec![event.clone(), again.clone()]).await.unwrap();
+        assert!(matches!(results[0].outcome, EventOutcome::Message { .. }));
+        let EventOutcome::Failed { error } = &results[1].outcome else { panic!("{results:?}") };
+        assert_eq!(error.code(), "replayed");
+    }
+    drop(handle);
+    for _ in 0..2 {
+        assert_eq!(code(&bob, &room, &event).await, None);
+        assert_eq!(code(&bob, &room, &again).await.as_deref(), Some("replayed"));
+        bob.crash().await.unwrap();
+    }
+    let reader = MlsReader::open(
+        bob.store_path().to_string_lossy().into_owned(),
+        StoreKey::Raw { key: vec![7; 32] },
+    );
+    let reader = reader.await.unwrap();
+    assert!(reader.decrypt(room.clone(), event).await.is_ok());
+    let refused = reader.decrypt(room, again).await.unwrap_err();
+    assert_eq!(refused.code(), "replayed");
+}
+
+#[tokio::test]
+async fn what_was_only_read_is_remembered_too() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let (alice, mut bob, room) = pair(&homeserver).await;
+    alice.send_text(&room, "pay Carol").await.unwrap();
+    let (event, again) = twice(&alice, &room).await;
+    // Read before any sync brings it, by a call that writes nothing.
+    assert_eq!(code(&bob, &room, &event).await, None);
+    assert_eq!(code(&bob, &room, &again).await.as_deref(), Some("replayed"));
+    bob.restart().await.unwrap();
+    assert_eq!(code(&bob, &room, &again).await.as_deref(), Some("replayed"));
+    assert_eq!(code(&bob, &room, &event).await, None);
+    // Its own messages are no exception.
+    assert_eq!(code(&alice, &room, &again).await, None);
+    assert_eq!(code(&alice, &room, &event).await.as_deref(), Some("replayed"));
+    // An event that does not say its id shows a message and binds nothing.
+    let mut nameless: Value = serde_json::from_str(&event).unwrap();
+    nameless.as_object_mut().unwrap().remove("event_id");
+    assert_eq!(code(&alice, &room, &nameless.to_string()).await, None);
+}

@@ -1,0 +1,196 @@
+//! What was said before somebody came: given by who adds them, as far as the room's history visibility lets them
+//! read it.
+
+use matrix_mls::{DeviceTrust, RoomSettings, ToDeviceResult};
+use matrix_mls_kit::{
+    Client, Homeserver,
+    together::{all_talk, quiet, texts},
+};
+use serde_json::json;
+
+const ALGORITHM: &str = "org.matrix.msc2883.v1.dmls.dhkemx25519-aes128gcm-sha256-ed25519";
+
+fn sharing() -> RoomSettings {
+    RoomSettings { share_history: true, ..RoomSettings::default() }
+}
+
+async fn client(homeserver: &Homeserver, name: &str) -> Client {
+    let client = Client::register(homeserver, name, "PHONE").await.unwrap();
+    client.settle().await.unwrap();
+    client
+}
+
+/// A room of Alice's with Bob in it.
+async fn room(alice: &Client, bob: &Client, visibility: &str, settings: RoomSettings) -> String {
+    let request = json!({
+        "preset": "private_chat", "invite": [bob.user_id()],
+        "creation_content": { "encryption": { "algorithm": ALGORITHM } },
+        "initial_state": [{
+            "type": "m.room.history_visibility", "state_key": "",
+            "content": { "history_visibility": visibility },
+        }],
+    });
+    let room = alice.create_room_from(request).await.unwrap();
+    bob.join(&room).await.unwrap();
+    alice.settle().await.unwrap();
+    alice.room(&room).await.unwrap().enable(settings).await.unwrap();
+    alice.send_text(&room, "hello").await.unwrap();
+    quiet(&[alice, bob]).await;
+    room
+}
+
+async fn set_visibility(client: &Client, room: &str, visibility: &str) {
+    let path = format!("/_matrix/client/v3/rooms/{room}/state/m.room.history_visibility/");
+    client.http().put(&path, json!({ "history_visibility": visibility })).await.unwrap();
+    client.settle().await.unwrap();
+}
+
+async fn say(client: &Client, room: &str, text: &str) {
+    client.room(room).await.unwrap().rotate_keys().await.unwrap();
+    client.send_text(room, text).await.unwrap();
+    client.settle().await.unwrap();
+}
+
+async fn bring(by: &Client, room: &str, who: &Client) {
+    by.invite(room, who.user_id()).await.unwrap();
+    who.join(room).await.unwrap();
+    by.settle().await.unwrap();
+    by.send_text(room, "welcome").await.unwrap();
+    by.settle().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_comes_later_reads_what_was_said_before() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let (alice, bob) = (client(&homeserver, "alice").await, client(&homeserver, "bob").await);
+    let carol = client(&homeserver, "carol").await;
+    let room = room(&alice, &bob, "shared", sharing()).await;
+    for text in ["one", "two"] {
+        say(&alice, &room, text).await;
+        quiet(&[&bob]).await;
+        say(&bob, &room, &format!("{text}, says Bob")).await;
+        quiet(&[&alice]).await;
+    }
+    bring(&alice, &room, &carol).await;
+    let synced = carol.sync().await.unwrap();
+    let waits = synced.summary.to_device.iter().any(|result| {
+        matches!(result, ToDeviceResult::Waiting { .. } | ToDeviceResult::HistoryShared { .. })
+    });
+    assert!(waits, "{:?}", synced.summary.to_device);
+    carol.settle().await.unwrap();
+    let said = ["hello", "one", "one, says Bob", "two", "two, says Bob", "welcome"];
+    assert_eq!(texts(&carol, &room).await, said);
+    let alice_device = format!("{}|PHONE", alice.user_id());
+    for (at, event) in carol.read(&room).await.unwrap().into_iter().enumerate() {
+        let message = event.message.unwrap();
+        let by = (at < 5).then(|| alice_device.clone());
+        assert_eq!(message.shared_by, by, "{at}");
+        assert_eq!(message.sender_trust, DeviceTrust::Signed);
+    }
+    all_talk(&[&alice, &bob, &carol], &room).await;
+
+    // It stays Alice's word on Carol's next phone, which has it from Carol's backup.
+    let key = carol.back_up_history().await.unwrap();
+    let next = Client::log_in(&homeserver, "carol", "NEXT").await.unwrap();
+    next.settle().await.unwrap();
+    next.restore_history(&key).await.unwrap();
+    let restored = next.read(&room).await.unwrap();
+    for (at, event) in restored.into_iter().enumerate().take(said.len()) {
+        let message = event.message.unwrap();
+        assert_eq!(message.shared_by, (at < 5).then(|| alice_device.clone()), "{at}");
+    }
+}
+
+#[tokio::test]
+async fn only_what_the_visibility_allowed_is_shared() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let (alice, bob) = (client(&homeserver, "alice").await, client(&homeserver, "bob").await);
+    let carol = client(&homeserver, "carol").await;
+    let room = room(&alice, &bob, "shared", sharing()).await;
+    say(&alice, &room, "for all").await;
+    set_visibility(&alice, &room, "joined").await;
+    // The running epoch held both kinds, and a new one has begun.
+    alice.send_text(&room, "for us").await.unwrap();
+    say(&alice, &room, "for us, too").await;
+    set_visibility(&alice, &room, "shared").await;
+    alice.send_text(&room, "for all again").await.unwrap();
+    quiet(&[&alice, &bob]).await;
+    bring(&alice, &room, &carol).await;
+    quiet(&[&carol, &alice]).await;
+    let read = texts(&carol, &room).await;
+    assert!(read.contains(&"for all again".to_owned()), "{read:?}");
+    assert!(!read.iter().any(|text| text.starts_with("for us")), "{read:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_shared_where_it_is_not_wanted_or_not_allowed() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let (alice, bob) = (client(&homeserver, "alice").await, client(&homeserver, "bob").await);
+    let carol = client(&homeserver, "carol").await;
+    for (visibility, settings) in [
+        ("shared", RoomSettings::default()),
+        ("joined", sharing()),
+        ("invited", sharing()),
+        ("a secret of ours", sharing()),
+    ] {
+        let room = room(&alice, &bob, "shared", settings).await;
+        set_visibility(&alice, &room, visibility).await;
+        say(&alice, &room, "before").await;
+        bring(&alice, &room, &carol).await;
+        quiet(&[&carol, &alice]).await;
+        let read = texts(&carol, &room).await;
+        assert_eq!(read.last().map(String::as_str), Some("welcome"), "{visibility}");
+        assert!(!read.contains(&"before".to_owned()), "{visibility}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_stranger_or_the_server_offers_is_not_taken() {
+    let homeserver = Homeserver::embedded().unwrap();
+    let (alice, bob) = (client(&homeserver, "alice").await, client(&homeserver, "bob").await);
+    let mallory = client(&homeserver, "mallory").await;
+    let room = room(&alice, &bob, "shared", sharing()).await;
+    alice.send_text(&room, "first").await.unwrap();
+    quiet(&[&alice, &bob]).await;
+    let epochs = bob.room(&room).await.unwrap().epochs().await.unwrap();
+    let commit = epochs.iter().find(|epoch| epoch.is_head).unwrap().commit_event.clone().unwrap();
+    let offer = |sender: &Client, url: &str| {
+        json!({
+            "algorithm": ALGORITHM.replace("dmls.", "dmls.history."), "room_id": room,
+            "sender": [sender.user_id(), "PHONE"], "commit_event": commit, "bundle_id": "AAAA",
+            "bundle": {
+                "url": url, "size": 2, "sha256": "RBNvo1WzZ4oRRq0W9+hknpT7T8If536DEMBg9hyq/4o",
+            },
+        })
+    };
+    let tell = async |from: &Client, content: serde_json::Value| {
+        let messages = json!({ "messages": { bob.user_id(): { "PHONE": content } } });
+        let path = format!(
+            "/_matrix/client/v3/sendToDevice/m.room.encrypted/{}-{}",
+            from.user_id().len(),
+            content.to_string().len()
+        );
+        from.http().put(&path, messages).await.unwrap();
+        let synced = bob.sync().await.unwrap();
+        let [result] = synced.summary.to_device.as_slice() else { panic!("{synced:?}") };
+        result.clone()
+    };
+    let code = |result: ToDeviceResult| match result {
+        ToDeviceResult::Failed { error } | ToDeviceResult::Waiting { error } => {
+            error.code().to_owned()
+        }
+        other => panic!("{other:?}"),
+    };
+    let media =
+        mallory.http().send("POST", "/_matrix/media/v3/upload", "text/plain", b"{}".to_vec());
+    let media = media.await.unwrap().json()["content_uri"].as_str().unwrap().to_owned();
+    // Not in the room; in Alice's name; and by Alice, with something that is no bundle.
+    assert_eq!(code(tell(&mallory, offer(&mallory, &media)).await), "stranger");
+    assert_eq!(code(tell(&mallory, offer(&alice, &media)).await), "sender_mismatch");
+    assert_eq!(code(tell(&alice, offer(&alice, &media)).await), "value_in_media");
+    quiet(&[&bob, &alice]).await;
+    let mut huge = offer(&alice, &media);
+    huge["bundle"]["size"] = 1_000_000_000.into();
+    assert_eq!(code(tell(&alice, huge).await), "bad_bundle");
+    all_talk(&[&alice, &bob], &room).await;
+}
