@@ -26,6 +26,7 @@ pub mod sim;
 pub mod story;
 mod synapse;
 pub mod together;
+pub mod written_tree;
 
 pub use client::{Client, ClientOptions, Driven, ReadEvent, Snapshot, Synced};
 pub use embedded::{Controls, EmbeddedServer, Fault, RateLimit, RequestRecord, Target};

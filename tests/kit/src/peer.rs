@@ -201,6 +201,32 @@ impl Peer {
         self.group = Some(group.expect("a group"));
     }
 
+    /// Joins by an external commit from an MLSMessage with a GroupInfo that holds the tree. Gives the epoch it
+    /// is in now, and the commit.
+    pub fn try_join_externally(&mut self, group_info: &[u8]) -> Result<(u64, Vec<u8>), String> {
+        let message = MlsMessageIn::tls_deserialize_exact(group_info).map_err(|e| e.to_string())?;
+        let MlsMessageBodyIn::GroupInfo(info) = message.extract() else {
+            return Err("not a GroupInfo".to_owned());
+        };
+        let config = MlsGroupJoinConfig::builder()
+            .wire_format_policy(MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY)
+            .max_past_epochs(0)
+            .build();
+        let (group, bundle) = MlsGroup::external_commit_builder()
+            .with_config(config)
+            .build_group(&self.provider, info, self.credential())
+            .map_err(|e| e.to_string())?
+            .load_psks(self.provider.storage())
+            .map_err(|e| e.to_string())?
+            .build(self.provider.rand(), self.provider.crypto(), &self.signer, |_| true)
+            .map_err(|e| e.to_string())?
+            .finalize(&self.provider)
+            .map_err(|e| e.to_string())?;
+        let epoch = group.epoch().as_u64();
+        self.group = Some(group);
+        Ok((epoch, bundle.into_commit().to_bytes().expect("it serialises")))
+    }
+
     /// Seals bytes as an application message.
     pub fn seal(&mut self, plaintext: &[u8]) -> Vec<u8> {
         let group = self.group.as_mut().expect("the peer is in a group");
