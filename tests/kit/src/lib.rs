@@ -25,6 +25,7 @@ pub mod process;
 pub mod sim;
 pub mod story;
 mod synapse;
+pub mod tables;
 pub mod together;
 pub mod written_tree;
 

@@ -161,6 +161,18 @@ impl Peer {
         (commit.to_bytes().expect("it serialises"), welcome.to_bytes().expect("it serialises"))
     }
 
+    /// What others join by: the GroupInfo with the key for external commits, and the ratchet tree beside it.
+    pub fn public_state(&mut self) -> (Vec<u8>, Vec<u8>) {
+        let group = self.group.as_mut().expect("the peer is in a group");
+        let info = group
+            .export_group_info(self.provider.crypto(), &self.signer, false)
+            .expect("a GroupInfo")
+            .to_bytes()
+            .expect("it serialises");
+        let tree = group.export_ratchet_tree().tls_serialize_detached().expect("it serialises");
+        (info, tree)
+    }
+
     /// Makes a commit that would add a device, with or without a path, and drops it.
     pub fn try_add(&mut self, package: &KeyPackage, path: bool) {
         let group = self.group.as_mut().expect("the peer is in a group");
