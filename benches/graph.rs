@@ -1,6 +1,8 @@
 //! Setting up and renewing a room's keys, by the number of devices: what `docs/bench/graph.svg` draws. This
 //! library through its public API, on a real file, beside a new Megolm session in the same run: one outbound
-//! group session, whose key goes through an established Olm session to each device (vodozemac).
+//! group session, whose key goes through an established Olm session to each device (vodozemac, in memory).
+//!
+//! A client has to have its sessions on disk before it sends, so that is told too ("stored").
 //!
 //! `cargo bench --bench graph -- 10 100` measures those sizes. Prints a JSON line a figure. What takes longer
 //! than it helps is measured less often (`runs`). Times are of the library's calls alone: the homeserver is three
@@ -8,17 +10,16 @@
 
 mod support;
 
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
-use matrix_mls::{RoomSettings, SyncChanges};
 use matrix_mls_kit::{
-    giant::{Device, Giant, ROOM},
-    peer::{Peer, base64},
-    tables::{Sent, Tables, join},
+    giant::{Giant, ROOM},
+    peer::base64,
     written_tree::Shape,
 };
+use rusqlite::Connection;
 use serde_json::json;
-use support::{Figure, OURS, rounds, sizes};
+use support::{Figure, rooms, rounds, sizes};
 use vodozemac::{
     megolm::GroupSession,
     olm::{Account, OlmMessage, Session, SessionConfig},
@@ -32,105 +33,55 @@ fn main() {
     let all = [2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000];
     for devices in sizes(&all) {
         eprintln!("rooms of {devices} devices …");
-        runtime.block_on(create(devices));
-        if devices >= 3 {
+        runtime.block_on(rooms::create("graph", devices));
+        // The one that is added comes on top of three.
+        if devices >= 4 {
             for shape in Shape::ALL {
-                runtime.block_on(change(devices, shape));
+                runtime.block_on(async {
+                    let store = tempfile::tempdir().expect("a directory");
+                    let mut giant = Giant::new(devices - 1, shape, store.path()).await;
+                    rooms::add("graph", devices, shape, &mut giant).await;
+                    rooms::update("graph", devices, shape, &mut giant).await;
+                });
             }
         }
         new_session(devices);
     }
 }
 
-fn figure(operation: &str, devices: usize) -> Figure {
-    Figure::new("graph", OURS, operation, devices)
-}
-
-/// Bytes without trees, and those of trees, of so many operations.
-fn wire(sent: &Sent, operations: usize) -> (usize, usize) {
-    ((sent.bytes - sent.tree_bytes) / operations, sent.tree_bytes / operations)
-}
-
-/// Makes a room of devices whose key packages are published.
-async fn create(devices: usize) {
-    let mut tables = Tables::default();
-    for number in 1..devices {
-        let user = format!("@user{}:example.org", number / DEVICES_OF_A_USER);
-        tables.publish_peer(Peer::new(&user, &format!("D{number}")));
-    }
-    let mut times = Vec::new();
-    let mut bytes = (0, 0);
-    for _ in 0..rounds(devices, 3) {
-        let store = tempfile::tempdir().expect("a directory");
-        let device = Device::open("@me:example.org", "ME", store.path()).await;
-        device.upload(&mut tables).await;
-        let create = json!({
-            "type": "m.room.create", "state_key": "", "event_id": "$create:example.org",
-            "sender": "@me:example.org", "content": {},
-        });
-        let state = [create].into_iter().chain(tables.users().map(join));
-        device.sync(Vec::new(), state.map(|event| event.to_string()).collect(), Vec::new()).await;
-        tables.settle(&device.machine).await;
-        tables.take_sent();
-        let start = Instant::now();
-        device.room.enable(RoomSettings::default()).await.expect("it can be enabled");
-        let enabling = start.elapsed();
-        let took = tables.make_ready(&device.machine, &device.room).await;
-        times.push(enabling + took.calls);
-        assert_eq!(device.room.members().await.expect("members").len(), devices);
-        bytes = wire(&tables.take_sent(), 1);
-    }
-    figure("create", devices).times(times).bytes(bytes).print();
-}
-
-/// Adds a device, and renews keys, in a room that is there.
-async fn change(devices: usize, shape: Shape) {
-    let store = tempfile::tempdir().expect("a directory");
-    // The one that is added comes on top.
-    let mut giant = Giant::new(devices.max(4) - 1, shape, store.path()).await;
-    let runs = rounds(devices, 5);
-    let mut times = Vec::new();
-    giant.tables.take_sent();
-    for number in 0..runs {
-        let peer = Peer::new("@founder:example.org", &format!("LATE{number}"));
-        giant.tables.publish_peer(peer);
-        let changes = SyncChanges {
-            changed_devices: vec!["@founder:example.org".to_owned()],
-            ..SyncChanges::default()
-        };
-        let device = &giant.device;
-        device.machine.receive_sync(changes).await.expect("the sync is taken in");
-        giant.tables.settle(&device.machine).await;
-        times.push(giant.tables.make_ready(&device.machine, &device.room).await.calls);
-    }
-    let bytes = wire(&giant.tables.take_sent(), runs);
-    figure("add", devices).tree(shape).times(times).bytes(bytes).print();
-    let mut times = Vec::new();
-    for _ in 0..runs {
-        let device = &giant.device;
-        device.room.rotate_keys().await.expect("it is noted");
-        times.push(giant.tables.make_ready(&device.machine, &device.room).await.calls);
-    }
-    let bytes = wire(&giant.tables.take_sent(), runs);
-    figure("update", devices).tree(shape).times(times).bytes(bytes).print();
-}
-
 /// A new Megolm session for a room of so many devices.
 fn new_session(devices: usize) {
     let mut sessions = Sessions::establish(devices - 1);
-    let mut times = Vec::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = open(&directory.path().join("olm.db"));
+    let (mut times, mut stored) = (Vec::new(), Vec::new());
     let mut bytes = 0;
     for _ in 0..rounds(devices, 5) {
         let start = Instant::now();
         let megolm = GroupSession::new(vodozemac::megolm::SessionConfig::version_1());
         let messages = sessions.share(&megolm);
         times.push(start.elapsed());
+        sessions.store(&mut store, &megolm);
+        stored.push(start.elapsed());
         bytes = sessions.request_bytes(&messages);
     }
+    Figure::new("graph", "vodozemac, stored", "new session", devices).times(stored).print();
     Figure::new("graph", "vodozemac", "new session", devices)
         .times(times)
         .bytes((bytes, 0))
         .print();
+}
+
+/// A store for sessions, as durable as this library's.
+fn open(path: &Path) -> Connection {
+    let store = Connection::open(path).expect("it opens");
+    store
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+             CREATE TABLE session (id BLOB PRIMARY KEY, pickle BLOB NOT NULL) WITHOUT ROWID",
+        )
+        .expect("SQLite takes it");
+    store
 }
 
 /// Olm sessions with many devices, all of which have answered.
@@ -190,6 +141,23 @@ impl Sessions {
                 session.encrypt(plaintext.to_string()).expect("it encrypts")
             })
             .collect()
+    }
+
+    /// Stores what a client must have on disk before it sends: the group session, and every Olm session, each of
+    /// which has moved on. In one transaction, not sealed.
+    fn store(&self, store: &mut Connection, megolm: &GroupSession) {
+        let transaction = store.transaction().expect("a transaction");
+        let put = |id: &str, pickle: Vec<u8>| {
+            let mut statement = transaction
+                .prepare_cached("INSERT OR REPLACE INTO session VALUES (?1, ?2)")
+                .expect("SQLite takes it");
+            statement.execute((id, pickle)).expect("SQLite takes it");
+        };
+        put("megolm", serde_json::to_vec(&megolm.pickle()).expect("it serialises"));
+        for (key, session) in &self.others {
+            put(key, serde_json::to_vec(&session.pickle()).expect("it serialises"));
+        }
+        transaction.commit().expect("it is written");
     }
 
     /// How large the `/sendToDevice` requests are.

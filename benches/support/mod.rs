@@ -4,6 +4,8 @@
 // Not every bench uses all of it.
 #![allow(dead_code)]
 
+pub mod rooms;
+
 use std::time::Duration;
 
 use matrix_mls_kit::written_tree::Shape;

@@ -173,6 +173,28 @@ impl Peer {
         (info, tree)
     }
 
+    /// Removes a device; gives the commit.
+    pub fn remove(&mut self, user: &str, device: &str) -> Vec<u8> {
+        let name = identity(user, device);
+        let group = self.group.as_mut().expect("the peer is in a group");
+        let leaf = group
+            .members()
+            .find(|member| member.credential.serialized_content() == name)
+            .expect("it is a member")
+            .index;
+        let (commit, ..) =
+            group.remove_members(&self.provider, &self.signer, &[leaf]).expect("it can be removed");
+        group.merge_pending_commit(&self.provider).expect("an own commit merges");
+        commit.to_bytes().expect("it serialises")
+    }
+
+    /// What others join by, with the ratchet tree in it.
+    pub fn group_info(&mut self) -> Vec<u8> {
+        let group = self.group.as_mut().expect("the peer is in a group");
+        let info = group.export_group_info(self.provider.crypto(), &self.signer, true);
+        info.expect("a GroupInfo").to_bytes().expect("it serialises")
+    }
+
     /// Makes a commit that would add a device, with or without a path, and drops it.
     pub fn try_add(&mut self, package: &KeyPackage, path: bool) {
         let group = self.group.as_mut().expect("the peer is in a group");
