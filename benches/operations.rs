@@ -2,7 +2,9 @@
 //! operation has ended when what it changed is on disk), beside OpenMLS in memory in the same run.
 //! `cargo xtask bench` adds libraries that cannot be linked into the same program.
 //!
-//! `cargo bench --bench operations -- 10 1000` measures those sizes. Prints a JSON line a figure.
+//! `cargo bench --bench operations -- 10 1000` measures those sizes; with `--constant` only what must not grow with
+//! the room, which the tests do. Prints a JSON line a figure. `written_bytes` is what one operation writes to files,
+//! where the system counts that (Linux).
 
 mod support;
 
@@ -27,8 +29,13 @@ const TEXT: &str = r#"{"msgtype":"m.text","body":"forty-two characters are enoug
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let only_constant = std::env::args().any(|argument| argument == "--constant");
     for devices in sizes(&[10, 100, 1_000, 10_000]) {
         eprintln!("rooms of {devices} devices …");
+        if only_constant {
+            runtime.block_on(constant(devices));
+            continue;
+        }
         runtime.block_on(rooms::create("operations", devices));
         create(devices);
         for shape in Shape::ALL {
@@ -54,6 +61,16 @@ impl Figures {
     }
 }
 
+/// What must not grow with the room.
+async fn constant(devices: usize) {
+    let store = tempfile::tempdir().expect("a directory");
+    let shape = Shape::Blank;
+    let mut giant = Giant::new(devices, shape, store.path()).await;
+    let figures = Figures { devices, shape };
+    messages(&figures, &mut giant).await;
+    open(&figures, giant, store.path()).await;
+}
+
 async fn measure(devices: usize, shape: Shape) {
     let store = tempfile::tempdir().expect("a directory");
     let mut giant = Giant::new(devices, shape, store.path()).await;
@@ -70,6 +87,17 @@ async fn measure(devices: usize, shape: Shape) {
     if shape == Shape::Blank {
         open(&figures, giant, store.path()).await;
     }
+}
+
+/// The bytes that this process has written so far.
+fn written() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/io").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("wchar: "))?.parse().ok()
+}
+
+/// Those that each of so many operations has written since.
+fn since(before: Option<u64>, operations: usize) -> Option<u64> {
+    Some((written()? - before?).div_ceil(operations as u64))
 }
 
 fn timed<T>(times: &mut Vec<Duration>, job: impl FnOnce() -> T) -> T {
@@ -106,6 +134,7 @@ async fn messages(figures: &Figures, giant: &mut Giant) {
     let (mut ours, mut openmls) = (Vec::new(), Vec::new());
     let plaintext = Peer::plaintext(ROOM, TEXT);
     let mut sealed = Vec::new();
+    let before = written();
     for _ in 0..MESSAGES {
         let start = Instant::now();
         let event = giant.device.room.encrypt("m.room.message".into(), TEXT.into()).await;
@@ -113,9 +142,11 @@ async fn messages(figures: &Figures, giant: &mut Giant) {
         event.expect("the room is ready");
         sealed.push(timed(&mut openmls, || giant.founder.seal(&plaintext)));
     }
-    figures.both("encrypt", ours, openmls);
+    figures.of(OURS, "encrypt").times(ours).written(since(before, MESSAGES)).print();
+    figures.of(OPENMLS, "encrypt").times(openmls).print();
 
     let (mut ours, mut openmls) = (Vec::new(), Vec::new());
+    let before = written();
     for message in &sealed {
         let event = giant.message_event(TEXT);
         let start = Instant::now();
@@ -124,7 +155,8 @@ async fn messages(figures: &Figures, giant: &mut Giant) {
         opened.expect("the message opens");
         timed(&mut openmls, || giant.observer.process(message)).expect("the message opens");
     }
-    figures.both("decrypt", ours, openmls);
+    figures.of(OURS, "decrypt").times(ours).written(since(before, MESSAGES)).print();
+    figures.of(OPENMLS, "decrypt").times(openmls).print();
 }
 
 /// The founder commits; the library's device and the observer take it in.
@@ -230,15 +262,18 @@ async fn join_externally(figures: &Figures, giant: &mut Giant) {
 async fn open(figures: &Figures, giant: Giant, store: &std::path::Path) {
     let (mut opened, mut loaded, mut openmls) = (Vec::new(), Vec::new(), Vec::new());
     let Giant { mut device, founder, .. } = giant;
+    let mut bytes = None;
     for _ in 0..20 {
         device.machine.shutdown().await.expect("it shuts down");
         let start = Instant::now();
         device = Device::open("@me:example.org", "ME", store).await;
         opened.push(start.elapsed());
+        let before = written();
         let start = Instant::now();
         let sealed = device.room.encrypt("m.room.message".into(), TEXT.into()).await;
         loaded.push(start.elapsed());
         sealed.expect("the room is ready");
+        bytes = since(before, 1);
     }
     let id = openmls::prelude::GroupId::from_slice(ROOM.as_bytes());
     for _ in 0..rounds(figures.devices, COMMITS) {
@@ -246,5 +281,6 @@ async fn open(figures: &Figures, giant: Giant, store: &std::path::Path) {
             .expect("it loads");
     }
     figures.of(OURS, "open the store").times(opened).print();
-    figures.both("load a room", loaded, openmls);
+    figures.of(OURS, "load a room").times(loaded).written(bytes).print();
+    figures.of(OPENMLS, "load a room").times(openmls).print();
 }

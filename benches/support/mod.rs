@@ -73,6 +73,14 @@ impl Figure {
         if tree == 0 { figure } else { figure.with("bytes_tree", tree) }
     }
 
+    /// What one operation writes to files, where that is known.
+    pub fn written(self, bytes: Option<u64>) -> Self {
+        match bytes {
+            Some(bytes) => self.with("written_bytes", bytes),
+            None => self,
+        }
+    }
+
     /// Writes it.
     pub fn print(self) {
         println!("{}", Value::Object(self.0));
