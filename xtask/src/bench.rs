@@ -33,7 +33,8 @@ const OPERATIONS: [u64; 4] = [10, 100, 1_000, 10_000];
 const QUICK: u64 = 1_000;
 
 /// What can be asked for.
-pub const USAGE: &str = "bench [--part graph|operations|day|size]… [--sizes N,N…] [--quick]";
+pub const USAGE: &str =
+    "bench [--part graph|operations|day|size]… [--sizes N,N…] [--quick] | --report";
 
 /// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -102,6 +103,11 @@ impl Options {
 
 /// Runs what is asked for.
 pub fn run(arguments: &[&str]) -> Result<(), Failure> {
+    if let ["--report"] = arguments {
+        // The pages anew, from figures that are there.
+        let directory = workspace().join("docs/bench");
+        return report::write(&Results::read(&directory.join("results.json"))?, &directory);
+    }
     let options = Options::parse(arguments)
         .ok_or_else(|| Failure::Missing(format!("usage: cargo xtask {USAGE}")))?;
     let directory = options.directory();

@@ -10,12 +10,11 @@ const RIGHT: f64 = 250.0;
 const TOP: f64 = 52.0;
 const BOTTOM: f64 = 56.0;
 
-/// Text and lines take the page's colours; what tells the lines apart is seen on both.
+/// Text and grid go with the page, light where nothing is said; what tells the lines apart is seen on both.
 const STYLE: &str = "\
-svg{--ink:#1f2328;--faint:#d1d9e0;--page:#fff}\
-@media(prefers-color-scheme:dark){svg{--ink:#e6edf3;--faint:#3d444d;--page:#0d1117}}\
-text{fill:var(--ink)}.grid{stroke:var(--faint);stroke-width:1}.page{fill:var(--page)}\
-.line{fill:none;stroke-width:2.5;stroke-linejoin:round}";
+text{fill:#1f2328}.grid{stroke:#d1d9e0;stroke-width:1}.page{fill:#fff}\
+.line{fill:none;stroke-width:2.5;stroke-linejoin:round}\
+@media(prefers-color-scheme:dark){text{fill:#e6edf3}.grid{stroke:#3d444d}.page{fill:#0d1117}}";
 
 /// How a line is drawn.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -93,7 +93,9 @@ fn bytes(results: &Results) -> String {
     for (who, operation, shape, name, color, stroke) in LINES {
         let path = (who, operation, shape);
         let points_without = points(results, path, |figure| figure.number("bytes"));
-        lines.push(Line { name: name.to_owned(), color, stroke, points: points_without });
+        // Storing sends nothing.
+        let name = name.trim_end_matches(", in memory").to_owned();
+        lines.push(Line { name, color, stroke, points: points_without });
         if operation == "update" && shape == "warm" {
             let name = "… and the ratchet tree".to_owned();
             lines.push(Line {
