@@ -25,7 +25,9 @@ pub mod process;
 pub mod sim;
 pub mod story;
 mod synapse;
+pub mod tables;
 pub mod together;
+pub mod written_tree;
 
 pub use client::{Client, ClientOptions, Driven, ReadEvent, Snapshot, Synced};
 pub use embedded::{Controls, EmbeddedServer, Fault, RateLimit, RequestRecord, Target};
