@@ -34,6 +34,7 @@ usage: cargo xtask <command>
   android                                 the native libraries of the AAR (needs the NDK)
   ios                                     the XCFramework (needs a Mac with Xcode)
   bench [devices …]                       what a message costs in rooms of these sizes, beside others
+  bench calls                             what a call costs from Rust, Kotlin and Swift
   simulate [--schedules N] [--seed S] [--jobs N] …
                                           histories of a room in which everything goes wrong (docs/simulator.md)
   deny                                    licences, advisories and sources of all dependencies";
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         ["bindings"] => bindings::run(),
         ["android"] => android::run(),
         ["ios"] => ios::run(),
+        ["bench", "calls"] => bench::calls(),
         ["bench", sizes @ ..] if sizes.iter().all(|size| size.parse::<u32>().is_ok()) => {
             bench::run(sizes)
         }
