@@ -56,8 +56,8 @@ fn run(runtime: &tokio::runtime::Runtime, rooms: usize, events: usize) {
     eprintln!("making {rooms} rooms …");
     let sizes: Vec<_> =
         (0..rooms).map(|room| if room % LARGE_ONE_IN == 0 { LARGE } else { SMALL }).collect();
-    let made = ManyRooms::new(&sizes, &directory.path().join("store"));
-    let mut others = runtime.block_on(made);
+    let store = directory.path().join("store");
+    let mut others = runtime.block_on(ManyRooms::new(&sizes, &store));
     for number in 0..2 {
         let response = others.sync(events / rooms);
         std::fs::write(directory.path().join(format!("sync-{number}.json")), response)

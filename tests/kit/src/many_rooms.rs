@@ -133,9 +133,10 @@ impl ManyRooms {
                 "event_id": self.event_id(), "content": { "membership": "join" },
             }));
         }
-        let state = state.iter().map(Value::to_string).collect();
+        // As changes, not as the state before some: then nothing is in doubt, and nobody has to be asked.
+        let timeline = state.iter().map(Value::to_string).collect();
         self.rooms.push(Room { id: id.clone(), speakers, groups: [first, second], commit_event });
-        (to_device, RoomChanges { room_id: id, state, timeline: Vec::new() })
+        (to_device, RoomChanges { room_id: id, state: Vec::new(), timeline })
     }
 
     /// The response to a `/v3/sync` with so many events in each room. In some rooms one of them is a commit that

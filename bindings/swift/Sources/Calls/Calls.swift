@@ -29,28 +29,32 @@ struct Calls {
     static func main() async throws {
         let directory = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
         defer { try? FileManager.default.removeItem(at: directory) }
-        let machine = try await MlsMachine.open(
-            config: MachineConfig(
-                userId: "@alice:example.org", deviceId: "PHONE", storePath: directory.path,
-                storeKey: .raw(key: Data(repeating: 7, count: 32)), publishing: .alone))
-        let room = try await enableAlone(machine)
-
-        await report("userId", calls: atOnce) {
-            for _ in 0..<atOnce { _ = machine.userId() }
-        }
-        var sealed = ""
-        try await report("encrypt") {
-            sealed = try await room.encrypt(eventType: "m.room.message", content: content)
-        }
-        let event =
-            #"{"type":"m.room.encrypted","event_id":"$message:example.org","#
-            + #""sender":"@alice:example.org","content":\#(sealed)}"#
-        try await report("decrypt") { _ = try await room.decrypt(event: event) }
-        try await report("receiveSync") {
-            _ = try await machine.receiveSync(changes: SyncChanges(nextBatch: ""))
-        }
-        try await machine.shutdown()
+        try await measure(directory)
     }
+}
+
+func measure(_ directory: URL) async throws {
+    let machine = try await MlsMachine.open(
+        config: MachineConfig(
+            userId: "@alice:example.org", deviceId: "PHONE", storePath: directory.path,
+            storeKey: .raw(key: Data(repeating: 7, count: 32)), publishing: .alone))
+    let room = try await enableAlone(machine)
+
+    await report("userId", calls: atOnce) {
+        for _ in 0..<atOnce { _ = machine.userId() }
+    }
+    var sealed = ""
+    try await report("encrypt") {
+        sealed = try await room.encrypt(eventType: "m.room.message", content: content)
+    }
+    let event =
+        #"{"type":"m.room.encrypted","event_id":"$message:example.org","#
+        + #""sender":"@alice:example.org","content":\#(sealed)}"#
+    try await report("decrypt") { _ = try await room.decrypt(event: event) }
+    try await report("receiveSync") {
+        _ = try await machine.receiveSync(changes: SyncChanges(nextBatch: ""))
+    }
+    try await machine.shutdown()
 }
 
 func enableAlone(_ machine: MlsMachine) async throws -> MlsRoom {
