@@ -3,8 +3,6 @@
 //! Two programs, as openmls_sqlite_storage links another SQLite than this library. Each prints a JSON
 //! line a figure; this puts them into one table.
 
-mod calls;
-
 use std::{
     collections::BTreeSet,
     process::{Command, Stdio},
@@ -26,14 +24,6 @@ pub fn run(sizes: &[&str]) -> Result<(), Failure> {
     let mut figures = measure("matrix-mls, and OpenMLS in memory", &ours, sizes)?;
     figures.extend(measure("openmls_sqlite_storage", &peers, sizes)?);
     print(&figures);
-    Ok(())
-}
-
-/// What calls cost from Rust, Kotlin and Swift: a JSON line a figure.
-pub fn calls() -> Result<(), Failure> {
-    for figure in calls::measure()? {
-        println!("{figure}");
-    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 mod android;
 mod bench;
 mod bindings;
+mod calls;
 mod clients;
 mod deny;
 mod elf;
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
         ["bindings"] => bindings::run(),
         ["android"] => android::run(),
         ["ios"] => ios::run(),
-        ["bench", "calls"] => bench::calls(),
+        ["bench", "calls"] => calls::run(),
         ["bench", sizes @ ..] if sizes.iter().all(|size| size.parse::<u32>().is_ok()) => {
             bench::run(sizes)
         }

@@ -18,6 +18,11 @@ pub enum Tree {
     Warm,
 }
 
+impl Tree {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Blank, Self::Warm];
+}
+
 impl fmt::Display for Tree {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {

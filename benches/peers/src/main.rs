@@ -28,14 +28,16 @@ fn main() -> ExitCode {
     match part.as_str() {
         "operations" => {
             for devices in sizes {
-                openmls_sqlite::operations(&groups, devices);
-                mls_rs_sqlite::operations(&groups, devices);
+                for tree in Tree::ALL {
+                    openmls_sqlite::operations(&groups, tree, devices);
+                    mls_rs_sqlite::operations(&groups, tree, devices);
+                }
             }
         }
         "graph" => {
             for devices in sizes {
                 mls_rs_sqlite::create(devices);
-                for tree in [Tree::Blank, Tree::Warm] {
+                for tree in Tree::ALL {
                     mls_rs_sqlite::graph(&groups, tree, devices);
                 }
             }

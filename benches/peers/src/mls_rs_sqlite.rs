@@ -231,13 +231,15 @@ pub fn graph(groups: &Groups, tree: Tree, devices: usize) {
 }
 
 /// Part operations.
-pub fn operations(groups: &Groups, devices: usize) {
-    eprintln!("{WHO}: {devices} devices …");
-    let figure = |operation: &str| Figure::new("operations", WHO, operation, devices);
+pub fn operations(groups: &Groups, tree: Tree, devices: usize) {
+    eprintln!("{WHO}: {devices} devices, {tree} …");
+    let figure = |operation: &str| {
+        Figure::new("operations", WHO, operation, devices).with("tree", tree.to_string())
+    };
     let directory = tempfile::tempdir().expect("a directory");
     let (own, other) = (Name::new("own"), Name::new("other"));
     let client = stored(directory.path(), &own);
-    let (mut group, mut theirs) = enter(groups, (Tree::Warm, devices), &client, &in_memory(&other));
+    let (mut group, mut theirs) = enter(groups, (tree, devices), &client, &in_memory(&other));
 
     messages(&figure, &mut group, &mut theirs);
     commits(&figure, &mut group, &mut theirs);

@@ -218,11 +218,11 @@ fn last_leaf(group: &MlsGroup) -> LeafNodeIndex {
 }
 
 impl Two {
-    fn enter(groups: &Groups, devices: usize, directory: &Path) -> Self {
+    fn enter(groups: &Groups, (tree, devices): (Tree, usize), directory: &Path) -> Self {
         let mut store = Store::open(directory);
         let memory = OpenMlsRustCrypto::default();
         let (own, other) = (Name::new("own"), Name::new("other"));
-        let (mut theirs, _) = join_externally(&memory, &other, &groups.info(Tree::Warm, devices));
+        let (mut theirs, _) = join_externally(&memory, &other, &groups.info(tree, devices));
         let info = public_state(&theirs, &memory, &other);
         let (group, commit) = store.turn(|provider| join_externally(provider, &own, &info));
         process(&memory, &mut theirs, &commit);
@@ -259,11 +259,13 @@ fn public_state(group: &MlsGroup, provider: &OpenMlsRustCrypto, name: &Name) -> 
 }
 
 /// Part operations.
-pub fn operations(groups: &Groups, devices: usize) {
-    eprintln!("{WHO}: {devices} devices …");
-    let figure = |operation: &str| Figure::new("operations", WHO, operation, devices);
+pub fn operations(groups: &Groups, tree: Tree, devices: usize) {
+    eprintln!("{WHO}: {devices} devices, {tree} …");
+    let figure = |operation: &str| {
+        Figure::new("operations", WHO, operation, devices).with("tree", tree.to_string())
+    };
     let directory = tempfile::tempdir().expect("a directory");
-    let mut two = Two::enter(groups, devices, directory.path());
+    let mut two = Two::enter(groups, (tree, devices), directory.path());
     messages(&figure, &mut two);
     commits(&figure, &mut two);
     joins(&figure, &mut two);

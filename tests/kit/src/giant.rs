@@ -172,14 +172,14 @@ async fn upload(machine: &MlsMachine, published: &mut Published) -> KeyPackage {
 
 /// What devices have published, by user and device.
 #[derive(Default)]
-pub(crate) struct Published(BTreeMap<String, BTreeMap<String, Value>>);
+struct Published(BTreeMap<String, BTreeMap<String, Value>>);
 
 impl Published {
-    pub(crate) fn put(&mut self, user: &str, device: &str, keys: Value) {
+    fn put(&mut self, user: &str, device: &str, keys: Value) {
         self.0.entry(user.to_owned()).or_default().insert(device.to_owned(), keys);
     }
 
-    pub(crate) async fn answer(&self, machine: &MlsMachine, request: OutgoingRequest) {
+    async fn answer(&self, machine: &MlsMachine, request: OutgoingRequest) {
         let body = if request.path.ends_with("/keys/query") {
             let asked: Value = serde_json::from_slice(&request.body).expect("JSON");
             let users = asked["device_keys"].as_object().expect("users").keys();

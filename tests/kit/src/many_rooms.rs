@@ -3,21 +3,22 @@
 //! The other devices are plain OpenMLS, one a user. In each room two of them speak and the first commits; the rest
 //! are leaves and published keys.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    sync::Arc,
+};
 
 use matrix_mls::{
-    MachineConfig, MlsMachine, Publishing, RoomChanges, SendPlan, StoreKey, SyncChanges,
-    ToDeviceResult,
+    MachineConfig, MlsMachine, OutgoingRequest, Publishing, RoomChanges, SendPlan, StoreKey,
+    SyncChanges, ToDeviceResult,
 };
 use openmls::prelude::{KeyPackage, KeyPackageIn, MlsGroup, ProtocolVersion};
 use openmls_traits::OpenMlsProvider;
 use serde_json::{Map, Value, json};
 use tls_codec::Deserialize as _;
 
-use crate::{
-    giant::Published,
-    peer::{ALGORITHM, KEY_PACKAGE, Peer, WELCOME_ALGORITHM, base64, from_base64},
-};
+use crate::peer::{ALGORITHM, KEY_PACKAGE, Peer, WELCOME_ALGORITHM, base64, from_base64};
 
 const ME: &str = "@me:example.org";
 /// How many users there are beside ours, a device each.
@@ -236,4 +237,30 @@ async fn key_packages(machine: &Arc<MlsMachine>, published: &mut Published) -> V
         published.answer(machine, request).await;
     }
     packages
+}
+
+/// What devices have published, by user: one of each.
+#[derive(Default)]
+struct Published(BTreeMap<String, Value>);
+
+impl Published {
+    fn put(&mut self, user: &str, device: &str, keys: Value) {
+        self.0.insert(user.to_owned(), json!({ device: keys }));
+    }
+
+    async fn answer(&self, machine: &MlsMachine, request: OutgoingRequest) {
+        let body = if request.path.ends_with("/keys/query") {
+            let asked: Value = serde_json::from_slice(&request.body).expect("JSON");
+            let users = asked["device_keys"].as_object().expect("users").keys();
+            let answer: BTreeMap<_, _> =
+                users.filter_map(|user| Some((user, self.0.get(user)?))).collect();
+            json!({ "device_keys": answer, "failures": {} })
+        } else if request.path.ends_with("/keys/upload") {
+            json!({ "one_time_key_counts": { KEY_PACKAGE: BATCH } })
+        } else {
+            panic!("nothing here needs {} {}", request.method, request.path)
+        };
+        let body = body.to_string().into_bytes();
+        machine.mark_request_as_sent(request.id, 200, body).await.expect("the answer is taken");
+    }
 }

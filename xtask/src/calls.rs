@@ -12,6 +12,14 @@ use crate::{
     toolchain::{java, swift::Swift},
 };
 
+/// `cargo xtask bench calls`: a JSON line a figure.
+pub fn run() -> Result<(), Failure> {
+    for figure in measure()? {
+        println!("{figure}");
+    }
+    Ok(())
+}
+
 /// Builds all three and runs them; gives their figures. Sets up a JDK and Swift where there are none.
 pub fn measure() -> Result<Vec<Value>, Failure> {
     java::require()?;
@@ -26,7 +34,7 @@ pub fn measure() -> Result<Vec<Value>, Failure> {
     for (what, command) in
         [("Rust", rust), ("Kotlin", kotlin::calls()?), ("Swift", swift::calls(&swift)?)]
     {
-        figures.extend(run(what, command)?);
+        figures.extend(figures_of(what, command)?);
     }
     Ok(figures)
 }
@@ -41,7 +49,7 @@ fn build(arguments: &[&str]) -> Result<(), Failure> {
     Err(Failure::Step { what: format!("cargo {}", arguments.join(" ")), status })
 }
 
-fn run(what: &str, mut command: Command) -> Result<Vec<Value>, Failure> {
+fn figures_of(what: &str, mut command: Command) -> Result<Vec<Value>, Failure> {
     eprintln!("[xtask] measuring calls from {what}");
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.current_dir(workspace()).stderr(Stdio::inherit()).output();
