@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Whether the group's members have committed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Tree {
     /// None has: the tree has no parent nodes.
     Blank,

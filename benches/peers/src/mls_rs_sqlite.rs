@@ -230,7 +230,7 @@ pub fn graph(groups: &Groups, tree: Tree, devices: usize) {
     figure("update").with("bytes", bytes.0).with("bytes_tree", bytes.1).print(times);
 }
 
-/// Part operations.
+/// Part operations. Messages, and opening, are measured in a blank tree alone, as ours are.
 pub fn operations(groups: &Groups, tree: Tree, devices: usize) {
     eprintln!("{WHO}: {devices} devices, {tree} …");
     let figure = |operation: &str| {
@@ -241,10 +241,15 @@ pub fn operations(groups: &Groups, tree: Tree, devices: usize) {
     let client = stored(directory.path(), &own);
     let (mut group, mut theirs) = enter(groups, (tree, devices), &client, &in_memory(&other));
 
-    messages(&figure, &mut group, &mut theirs);
+    if tree == Tree::Blank {
+        messages(&figure, &mut group, &mut theirs);
+    }
     commits(&figure, &mut group, &mut theirs);
     joins(&figure, &mut group, &mut theirs);
 
+    if tree != Tree::Blank {
+        return;
+    }
     let id = group.group_id().to_vec();
     drop((group, client));
     let times = measure(COMMITS, || timed(|| stored(directory.path(), &own)).0);
