@@ -5,6 +5,7 @@
 //! target/bench instead.
 
 mod aims;
+mod calls;
 mod figures;
 mod guard;
 mod machine;
@@ -34,7 +35,7 @@ const QUICK: u64 = 1_000;
 
 /// What can be asked for.
 pub const USAGE: &str =
-    "bench [--part graph|operations|day|size]… [--sizes N,N…] [--quick] | --report";
+    "bench [--part graph|operations|day|bindings|size]… [--sizes N,N…] [--quick] | --report";
 
 /// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,17 +43,20 @@ enum Part {
     Graph,
     Operations,
     Day,
+    Bindings,
     Size,
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::Graph, Self::Operations, Self::Day, Self::Size];
+    const ALL: [Self; 5] =
+        [Self::Graph, Self::Operations, Self::Day, Self::Bindings, Self::Size];
 
     fn name(self) -> &'static str {
         match self {
             Self::Graph => "graph",
             Self::Operations => "operations",
             Self::Day => "day",
+            Self::Bindings => "bindings",
             Self::Size => "size",
         }
     }
@@ -122,18 +126,18 @@ pub fn run(arguments: &[&str]) -> Result<(), Failure> {
         "writing the groups that all contenders enter (the first time this builds for minutes)",
         Command::new(cargo()).args(write).current_dir(workspace()),
     )?;
-    let mut figures = Vec::new();
+    let file = directory.join("results.json");
     for part in &options.parts {
         let what = format!("measuring: {} (the first time this builds for minutes)", part.name());
-        figures.extend(plan.step(&what, || measure(*part, &options))?);
+        plan.step(&what, || {
+            let figures = measure(*part, &options)?;
+            // Kept as they come: the next part may fail.
+            let mut results = Results::read(&file)?;
+            results.replace(figures, machine::describe());
+            results.write(&file)
+        })?;
     }
-    plan.step("writing tables and pictures", || {
-        let file = directory.join("results.json");
-        let mut results = Results::read(&file)?;
-        results.replace(figures, machine::describe());
-        results.write(&file)?;
-        report::write(&results, &directory)
-    })?;
+    plan.step("writing tables and pictures", || report::write(&Results::read(&file)?, &directory))?;
     plan.finish("bench");
     eprintln!("[xtask] {}", directory.join("README.md").display());
     Ok(())
@@ -163,8 +167,8 @@ fn measure(part: Part, options: &Options) -> Result<Vec<Figure>, Failure> {
             figures.extend(collect("other libraries", &peers)?);
             Ok(figures)
         }
-        Part::Day if !workspace().join("benches/day.rs").exists() => Ok(Vec::new()),
         Part::Day => collect("an app's day", &words(&bench, &["day"], &[])),
+        Part::Bindings => calls::measure(),
         Part::Size => size::figure().map(|bytes| vec![Figure::size(bytes)]),
     }
 }

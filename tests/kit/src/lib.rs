@@ -18,6 +18,7 @@ pub mod graph;
 mod homeserver;
 mod http;
 pub mod languages;
+pub mod many_rooms;
 pub mod other;
 pub mod parted;
 pub mod peer;

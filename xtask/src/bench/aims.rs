@@ -44,7 +44,28 @@ pub fn judge(results: &Results) -> Vec<Judged> {
             "add",
             "a warm tree: an add ahead of a new Megolm session from 50 devices up",
         ),
+        open_rooms(results),
+        sync_writes(results),
     ]
+}
+
+/// The rooms of the app's day are on disk, and nothing of them is in memory.
+fn open_rooms(results: &Results) -> Judged {
+    let aim = "500 rooms opened in less than 50 ms";
+    match results.median(("day", OURS, "open 500 rooms, cold", ""), 0) {
+        Some(time) => judged(aim, Some(time < 50_000.0), duration(time)),
+        None => judged(aim, None, String::new()),
+    }
+}
+
+fn sync_writes(results: &Results) -> Judged {
+    let aim = "a day's sync writes less than three times its own size";
+    let figure = results.find(("day", OURS, "sync, cold", ""), 0);
+    let of = |field| figure.and_then(|figure| figure.number(field));
+    match of("file_bytes").zip(of("input_bytes")) {
+        Some((written, input)) => judged(aim, Some(written < 3.0 * input), ratio(written / input)),
+        None => judged(aim, None, String::new()),
+    }
 }
 
 fn judged(aim: &'static str, reached: Option<bool>, why: String) -> Judged {
