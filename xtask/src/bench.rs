@@ -48,8 +48,7 @@ enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 5] =
-        [Self::Graph, Self::Operations, Self::Day, Self::Bindings, Self::Size];
+    const ALL: [Self; 5] = [Self::Graph, Self::Operations, Self::Day, Self::Bindings, Self::Size];
 
     fn name(self) -> &'static str {
         match self {
