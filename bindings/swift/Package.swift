@@ -1,5 +1,5 @@
 // swift-tools-version: 5.9
-// MatrixMls: the engine's Swift, a sample Matrix client on it, and a program of one device.
+// MatrixMls: the engine's Swift, a sample Matrix client on it, a program of one device, and one that measures calls.
 //
 // Sources/MatrixMls/Generated and the C header are written by `cargo xtask bindings` and are not kept in git.
 // The native library is found by the linker: `-Xlinker -L<folder> -Xlinker -rpath -Xlinker <folder>`.
@@ -12,12 +12,14 @@ let package = Package(
         .library(name: "MatrixMls", targets: ["MatrixMls"]),
         .library(name: "MatrixClientSample", targets: ["MatrixClientSample"]),
         .executable(name: "Device", targets: ["Device"]),
+        .executable(name: "Calls", targets: ["Calls"]),
     ],
     targets: [
         .systemLibrary(name: "MatrixMlsFFI"),
         .target(name: "MatrixMls", dependencies: ["MatrixMlsFFI"]),
         .target(name: "MatrixClientSample", dependencies: ["MatrixMls"]),
         .executableTarget(name: "Device", dependencies: ["MatrixMls", "MatrixClientSample"]),
+        .executableTarget(name: "Calls", dependencies: ["MatrixMls"]),
         .testTarget(name: "MatrixMlsTests", dependencies: ["MatrixMls", "MatrixClientSample"]),
     ],
     swiftLanguageVersions: [.v5, .version("6")]

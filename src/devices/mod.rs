@@ -17,6 +17,7 @@ mod verify;
 
 use ruma::{DeviceId as RumaDeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
 pub(crate) use self::{
     claim::{claim_request, parse_claim_response},
@@ -65,6 +66,11 @@ struct DeviceRecord {
 
 const DEVICES: Collection<DeviceRecord> = Collection::new("device");
 
+/// A user's devices that may take part, in one row: that is what a room is compared with before messages, and
+/// opening a row for each device is most of that (docs/decisions/010). Users whose devices were last told of
+/// by an earlier version have none.
+const ELIGIBLE: Collection<Vec<(OwnedDeviceId, ByteBuf)>> = Collection::new("eligible_devices");
+
 /// An answer of the homeserver that cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DevicesError {
@@ -78,7 +84,22 @@ pub(crate) enum DevicesError {
 
 /// The devices of a user that may take part in groups.
 pub(crate) fn eligible_devices(tx: &Tx<'_>, user: &UserId) -> Result<Vec<Device>, StoreError> {
-    Ok(DEVICES.list(tx, user.as_bytes())?.into_iter().filter_map(eligible).collect())
+    let Some(devices) = ELIGIBLE.get(tx, user.as_bytes(), b"")? else {
+        return Ok(DEVICES.list(tx, user.as_bytes())?.into_iter().filter_map(eligible).collect());
+    };
+    let device = |(device_id, key): (_, ByteBuf)| Device {
+        user_id: user.to_owned(),
+        device_id,
+        credential_key: key.into_vec(),
+    };
+    Ok(devices.into_iter().map(device).collect())
+}
+
+/// The user's devices have changed.
+fn note_eligible(tx: &Tx<'_>, user: &UserId) -> Result<(), StoreError> {
+    let devices = DEVICES.list(tx, user.as_bytes())?.into_iter().filter_map(eligible);
+    let devices = devices.map(|device| (device.device_id, ByteBuf::from(device.credential_key)));
+    ELIGIBLE.put(tx, user.as_bytes(), b"", &devices.collect())
 }
 
 /// One device, if it may take part in groups.

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    DEVICES, DeviceId, DeviceRecord, DevicesError, Rejection, tracking, tracking::TrackedUser,
-    verify::credential_key,
+    DEVICES, DeviceId, DeviceRecord, DevicesError, Rejection, note_eligible, tracking,
+    tracking::TrackedUser, verify::credential_key,
 };
 use crate::store::{StoreError, Tx};
 
@@ -156,9 +156,10 @@ fn take_in(
     devices: &Members,
     report: &mut QueryReport,
 ) -> Result<(), StoreError> {
+    let mut changed = false;
     for gone in DEVICES.list(tx, user.as_bytes())? {
         if !devices.contains_key(gone.id.device_id.as_str()) {
-            DEVICES.delete(tx, user.as_bytes(), gone.id.device_id.as_bytes())?;
+            changed |= DEVICES.delete(tx, user.as_bytes(), gone.id.device_id.as_bytes())?;
         }
     }
     for (device, keys) in devices {
@@ -191,7 +192,11 @@ fn take_in(
         }
         if before.as_ref() != Some(&record) {
             DEVICES.put(tx, user.as_bytes(), device.as_bytes(), &record)?;
+            changed = true;
         }
+    }
+    if changed {
+        note_eligible(tx, user)?;
     }
     Ok(())
 }

@@ -52,7 +52,13 @@ impl Scene {
     }
 
     fn eligible(&self) -> Vec<Device> {
-        self.write(|tx| eligible_devices(tx, &alice()).unwrap())
+        self.write(|tx| {
+            let devices = eligible_devices(tx, &alice()).unwrap();
+            // The row for all of them says what the rows for each say.
+            let each = DEVICES.list(tx, alice().as_bytes()).unwrap();
+            assert_eq!(devices, each.into_iter().filter_map(eligible).collect::<Vec<_>>());
+            devices
+        })
     }
 
     fn outdated(&self, now_ms: u64) -> Vec<OwnedUserId> {

@@ -6,9 +6,10 @@
 //! its place (table, lookup columns), checked when it is opened: a row copied over another row is
 //! found out. Rows deleted, or put back as they once were, are not.
 
-use std::io::{self, Write};
+use std::convert::Infallible;
 
 use matrix_sdk_store_encryption::{EncryptedValue, Error as CipherError, StoreCipher};
+use minicbor::encode::Write;
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
@@ -103,25 +104,32 @@ impl Plaintext {
     }
 
     /// Appends bytes as they are.
+    #[inline]
     pub(super) fn extend(&mut self, bytes: &[u8]) {
-        let needed = self.0.len().saturating_add(bytes.len());
-        if needed > self.0.capacity() {
-            let mut grown = Vec::with_capacity(needed.saturating_mul(2));
-            grown.extend_from_slice(&self.0);
-            self.0.zeroize();
-            self.0 = grown;
+        // A tree is written a byte or two at a time: what seldom happens is kept out of the way.
+        if bytes.len() > self.0.capacity() - self.0.len() {
+            self.grow(bytes.len());
         }
         self.0.extend_from_slice(bytes);
     }
+
+    /// Makes room, and leaves no copy behind.
+    #[cold]
+    fn grow(&mut self, more: usize) {
+        let needed = self.0.len().saturating_add(more);
+        let mut grown = Vec::with_capacity(needed.saturating_mul(2));
+        grown.extend_from_slice(&self.0);
+        self.0.zeroize();
+        self.0 = grown;
+    }
 }
 
-impl Write for &mut Plaintext {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.extend(bytes);
-        Ok(bytes.len())
-    }
+impl Write for Plaintext {
+    type Error = Infallible;
 
-    fn flush(&mut self) -> io::Result<()> {
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        self.extend(bytes);
         Ok(())
     }
 }

@@ -177,6 +177,9 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
     connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // What takes back one bad event of a sync is kept in memory: it is a few pages, and gone with the event. In a
+    // file it is as much again as all else that a sync writes, in a directory that is not ours.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
     connection.pragma_update_and_check(None, "journal_size_limit", LOG_SIZE_LIMIT, |_| Ok(()))?;

@@ -1,4 +1,4 @@
-//! The Kotlin side: its tests, the checks of the Android side, and the command of its device.
+//! The Kotlin side: its tests, the checks of the Android side, and the commands of its programs.
 
 use std::process::Command;
 
@@ -21,20 +21,35 @@ pub fn tests(homeserver: &Homeserver) -> Command {
 
 /// Builds the sample, and gives the shell command that runs its device.
 pub fn device() -> Result<String, Failure> {
-    let what = "building the Kotlin sample";
-    let mut build = maven(PROJECT, &native(), &["package", "-DskipTests", "-pl", "library,sample"]);
+    let class_path = package("sample")?;
+    Ok(format!(
+        "java '-Djna.library.path={}' -cp '{class_path}' org.matrixmls.sample.DeviceKt",
+        native().display(),
+    ))
+}
+
+/// Builds the program that measures calls, and gives the command that runs it.
+pub fn calls() -> Result<Command, Failure> {
+    let class_path = package("calls")?;
+    let mut command = Command::new("java");
+    command.arg(format!("-Djna.library.path={}", native().display())).args([
+        "-cp",
+        &class_path,
+        "org.matrixmls.calls.CallsKt",
+    ]);
+    Ok(command)
+}
+
+/// Builds a module with programs; gives their class path.
+fn package(module: &str) -> Result<String, Failure> {
+    let modules = format!("library,{module}");
+    let mut build = maven(PROJECT, &native(), &["package", "-DskipTests", "-pl", &modules]);
     let status = build.status().map_err(Failure::start("mvn"))?;
     if !status.success() {
-        return Err(Failure::Step { what: what.to_owned(), status });
+        return Err(Failure::Step { what: format!("building the Kotlin {module}"), status });
     }
-    let target = workspace().join("bindings/kotlin/sample/target");
+    let target = workspace().join("bindings/kotlin").join(module).join("target");
     let list = target.join("classpath");
     let dependencies = std::fs::read_to_string(&list).map_err(Failure::io(&list))?;
-    let classes = target.join("classes");
-    Ok(format!(
-        "java '-Djna.library.path={}' -cp '{}:{}' org.matrixmls.sample.DeviceKt",
-        native().display(),
-        classes.display(),
-        dependencies.trim(),
-    ))
+    Ok(format!("{}:{}", target.join("classes").display(), dependencies.trim()))
 }

@@ -33,7 +33,7 @@ usage: cargo xtask <command>
   bindings                                the Kotlin, the Swift, and the listing of the exported API
   android                                 the native libraries of the AAR (needs the NDK)
   ios                                     the XCFramework (needs a Mac with Xcode)
-  bench [devices …]                       what a message costs in rooms of these sizes, beside others
+  bench [--quick] [--part NAME] …         what everything costs by the size of the room, beside others (docs/bench)
   simulate [--schedules N] [--seed S] [--jobs N] …
                                           histories of a room in which everything goes wrong (docs/simulator.md)
   deny                                    licences, advisories and sources of all dependencies";
@@ -54,9 +54,7 @@ fn main() -> ExitCode {
         ["bindings"] => bindings::run(),
         ["android"] => android::run(),
         ["ios"] => ios::run(),
-        ["bench", sizes @ ..] if sizes.iter().all(|size| size.parse::<u32>().is_ok()) => {
-            bench::run(sizes)
-        }
+        ["bench", options @ ..] => bench::run(options),
         ["simulate", options @ ..] => simulate(options),
         ["deny"] => deny::check(),
         ["help" | "--help" | "-h"] => {

@@ -1,4 +1,4 @@
-//! The Swift side: the package's tests, those of the iOS package, and the command of its device.
+//! The Swift side: the package's tests, those of the iOS package, and the commands of its programs.
 
 use std::{path::PathBuf, process::Command};
 
@@ -34,13 +34,26 @@ fn test(swift: &Swift, package: &str, homeserver: &Homeserver) -> Command {
 
 /// Builds the sample's device, and gives the shell command that runs it.
 pub fn device(swift: &Swift) -> Result<String, Failure> {
-    let mut build = package_command(swift, PACKAGE, &["swift", "build", "--product", "Device"]);
-    let status = build.status().map_err(Failure::start("swift"))?;
-    if !status.success() {
-        return Err(Failure::Step { what: "building the Swift device".to_owned(), status });
-    }
-    let program = scratch(PACKAGE).join("debug/Device");
+    let program = product(swift, "Device", "debug")?;
     Ok(swift.shell(workspace(), &[&program.to_string_lossy()]))
+}
+
+/// Builds the program that measures calls, and gives the command that runs it.
+pub fn calls(swift: &Swift) -> Result<Command, Failure> {
+    let program = product(swift, "Calls", "release")?;
+    Ok(swift.command(workspace(), &[&program.to_string_lossy()]))
+}
+
+/// Builds a program of the package.
+fn product(swift: &Swift, name: &str, configuration: &str) -> Result<PathBuf, Failure> {
+    let arguments = ["swift", "build", "--product", name, "--configuration", configuration];
+    let mut build = package_command(swift, PACKAGE, &arguments);
+    // What it says is no figure.
+    let status = build.stdout(std::io::stderr()).status().map_err(Failure::start("swift"))?;
+    if !status.success() {
+        return Err(Failure::Step { what: format!("building the Swift program {name}"), status });
+    }
+    Ok(scratch(PACKAGE).join(configuration).join(name))
 }
 
 fn package_command(swift: &Swift, package: &str, arguments: &[&str]) -> Command {

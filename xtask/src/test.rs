@@ -3,7 +3,7 @@
 use std::thread;
 
 use crate::{
-    bindings, clients,
+    bench, bindings, clients,
     homeserver::Homeserver,
     kotlin, size,
     step::{self, Failure, Plan, workspace},
@@ -18,7 +18,7 @@ pub fn run() -> Result<(), Failure> {
     java::require()?;
     // Mostly waiting for a download: beside the first steps.
     let swift = thread::spawn(Swift::require);
-    let mut plan = Plan::new(11);
+    let mut plan = Plan::new(12);
     plan.cargo("checking the formatting", &["fmt", "--all", "--check"])?;
     plan.cargo(
         "linting (the first time this builds all dependencies: several minutes)",
@@ -28,6 +28,7 @@ pub fn run() -> Result<(), Failure> {
         "testing (the first time this installs Synapse: about a minute)",
         &["test", "--workspace", "--locked"],
     )?;
+    plan.step("measuring what must not grow with the room", bench::guard)?;
     plan.cargo(
         "building the library, with the hooks of the tests",
         &["build", "--workspace", "--locked"],

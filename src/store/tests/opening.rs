@@ -193,6 +193,7 @@ fn both_connections_have_the_settings_that_keep_what_was_committed() {
         assert_eq!(setting("synchronous"), "2", "FULL");
         assert_eq!(setting("foreign_keys"), "1");
         assert_eq!(setting("secure_delete"), "1");
+        assert_eq!(setting("temp_store"), "2", "MEMORY");
     }
 }
 

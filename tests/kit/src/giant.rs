@@ -1,197 +1,223 @@
 //! Rooms of any size without a homeserver: a library device in a group of many peers.
 //!
-//! The other devices exist only as leaves and as published keys. The library is given the Welcome,
-//! the room's members and the answers to its key queries, all through its public API, and finds the
-//! room ready to send to.
+//! The other devices exist only as leaves and as published keys: the group was written down
+//! ([`crate::written_tree`]), and its founder here is the first who joined it. The library is given the
+//! Welcome, the room's members and the answers to its key queries, all through its public API, and finds
+//! the room ready to send to.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use matrix_mls::{
-    MachineConfig, MlsMachine, MlsRoom, OutgoingRequest, Publishing, RoomChanges, SendPlan,
-    StoreKey, SyncChanges, ToDeviceResult,
+    MachineConfig, MlsMachine, MlsRoom, Publishing, RoomChanges, StoreKey, SyncChanges,
+    SyncSummary, ToDeviceResult,
 };
 use openmls::prelude::{KeyPackage, KeyPackageIn, ProtocolVersion};
 use openmls_traits::OpenMlsProvider;
 use serde_json::{Value, json};
 use tls_codec::Deserialize as _;
 
-use crate::peer::{ALGORITHM, Peer, WELCOME_ALGORITHM, base64, from_base64};
+use crate::{
+    peer::{ALGORITHM, Peer, WELCOME_ALGORITHM, base64, from_base64},
+    tables::{Tables, join},
+    written_tree::{Shape, WrittenGroup},
+};
 
-/// How many devices are added by one commit while a giant room is made.
-const BATCH: usize = 500;
-/// How many users the devices belong to, at the most.
-const USERS: usize = 100;
+/// The room's id.
+pub const ROOM: &str = "!giant:example.org";
 
 /// A room with many devices.
 pub struct Giant {
     /// The library's device.
-    pub machine: Arc<MlsMachine>,
-    /// Its handle of the room, ready to send to.
-    pub room: Arc<MlsRoom>,
-    /// The peer that made the group; as able as any to send and commit.
+    pub device: Device,
+    /// A peer that is as able as any to send and commit.
     pub founder: Peer,
-    /// The event id of the commit that made the current epoch.
+    /// Another, which came in with the library's device.
+    pub observer: Peer,
+    /// The homeserver.
+    pub tables: Tables,
+    /// The event id of the commit that made the founder's epoch.
     pub commit_event: String,
-    /// The room's id.
-    pub room_id: String,
+    events: usize,
 }
 
-impl Giant {
-    /// Makes a room of so many devices, the library's and the founder's included.
-    pub async fn new(devices: usize, store: &Path) -> Self {
-        let room_id = "!giant:example.org".to_owned();
+/// A device of the library.
+pub struct Device {
+    /// The machine.
+    pub machine: Arc<MlsMachine>,
+    /// Its handle of the room.
+    pub room: Arc<MlsRoom>,
+}
+
+impl Device {
+    /// Opens a device's store, or makes it.
+    pub async fn open(user: &str, device: &str, store: &Path) -> Self {
         let machine = MlsMachine::open(MachineConfig {
-            user_id: "@me:example.org".into(),
-            device_id: "ME".into(),
+            user_id: user.into(),
+            device_id: device.into(),
             store_path: store.display().to_string(),
             store_key: StoreKey::Raw { key: vec![7; 32] },
             publishing: Publishing::Alone,
         })
         .await
         .expect("the store opens");
-
-        let mut founder = Peer::new("@user0:example.org", "D0");
-        founder.create(&room_id, false);
-        let mut published = Published::default();
-        published.put(&founder.user, &founder.device, founder.device_keys());
-        let mut packages: Vec<KeyPackage> = Vec::new();
-        for number in 1..devices.saturating_sub(1) {
-            let user = format!("@user{}:example.org", number % USERS);
-            let peer = Peer::new(&user, &format!("D{number}"));
-            published.put(&peer.user, &peer.device, peer.device_keys());
-            packages.push(peer.key_package());
-        }
-        for batch in packages.chunks(BATCH) {
-            founder.add(batch);
-        }
-        let package = upload(&machine, &mut published).await;
-        let welcome = welcome_with_tree(&mut founder, package);
-
-        let commit_event = "$commit:example.org".to_owned();
-        let to_device = json!({
-            "type": "m.room.encrypted",
-            "sender": founder.user,
-            "content": {
-                "algorithm": WELCOME_ALGORITHM,
-                "ciphertext": base64(&welcome),
-                "room_id": room_id,
-                "sender": [founder.user, founder.device],
-                "resolves": [],
-                "commit_event": commit_event,
-            },
-        });
-        let mut state = vec![json!({
-            "type": "m.room.create", "state_key": "", "event_id": "$create:example.org",
-            "sender": founder.user, "content": { "encryption": { "algorithm": ALGORITHM } },
-        })];
-        state.extend(published.0.keys().map(|user| {
-            json!({
-                "type": "m.room.member", "state_key": user, "sender": user,
-                "event_id": format!("$join-{}", &user[1..]), "content": { "membership": "join" },
-            })
-        }));
-        let summary = machine
-            .receive_sync(SyncChanges {
-                to_device: vec![to_device.to_string()],
-                rooms: vec![RoomChanges {
-                    room_id: room_id.clone(),
-                    state: state.iter().map(Value::to_string).collect(),
-                    timeline: Vec::new(),
-                }],
-                ..SyncChanges::default()
-            })
-            .await
-            .expect("the sync is taken in");
-        assert!(
-            matches!(summary.to_device[..], [ToDeviceResult::Joined { .. }]),
-            "the Welcome failed: {:?}",
-            summary.to_device
-        );
-        let room = machine.room(room_id.clone()).expect("a room id");
-        loop {
-            match room.prepare_to_send().await.expect("the room can be sent to") {
-                SendPlan::Ready => break,
-                SendPlan::Waiting { requests, .. } => {
-                    assert!(!requests.is_empty(), "nothing to do and not ready");
-                    for request in requests {
-                        published.answer(&machine, request).await;
-                    }
-                }
-            }
-        }
-        Self { machine, room, founder, commit_event, room_id }
+        let room = machine.room(ROOM.into()).expect("a room id");
+        Self { machine, room }
     }
 
-    /// An event with a message from the founder.
-    pub fn message_event(&mut self, body: &str) -> String {
-        let plaintext = Peer::plaintext(&self.room_id, body);
-        let ciphertext = self.founder.seal(&plaintext);
+    /// Has it upload its keys; gives one of its key packages.
+    pub async fn upload(&self, tables: &mut Tables) -> KeyPackage {
+        let mut package = None;
+        for request in self.machine.outgoing_requests().await.expect("requests") {
+            if request.path.ends_with("/keys/upload") {
+                let body: Value = serde_json::from_slice(&request.body).expect("JSON");
+                let keys = body["device_keys"].clone();
+                tables.publish(&self.machine.user_id(), &self.machine.device_id(), keys);
+                let one_time = body["one_time_keys"].as_object().expect("key packages");
+                let text = one_time.values().next().and_then(Value::as_str).expect("a bare string");
+                package = Some(from_base64(text));
+            }
+            let answer = tables.answer(&request);
+            let taken = self.machine.mark_request_as_sent(request.id, 200, answer).await;
+            taken.expect("the answer is taken");
+        }
+        KeyPackageIn::tls_deserialize_exact(package.expect("an upload"))
+            .expect("a key package")
+            .validate(
+                openmls_rust_crypto::OpenMlsRustCrypto::default().crypto(),
+                ProtocolVersion::Mls10,
+            )
+            .expect("a valid key package")
+    }
+
+    /// Feeds it a sync with events of the room.
+    pub async fn sync(
+        &self,
+        to_device: Vec<String>,
+        state: Vec<String>,
+        timeline: Vec<String>,
+    ) -> SyncSummary {
+        let room = RoomChanges { room_id: ROOM.to_owned(), state, timeline };
+        let changes = SyncChanges { to_device, rooms: vec![room], ..SyncChanges::default() };
+        self.machine.receive_sync(changes).await.expect("the sync is taken in")
+    }
+}
+
+impl Giant {
+    /// Makes a room of so many devices, three at the least: the library's, the founder's and the observer's
+    /// included, whose paths have no key in a blank tree.
+    pub async fn new(devices: usize, shape: Shape, store: &Path) -> Self {
+        let device = Device::open("@me:example.org", "ME", store).await;
+        let mut tables = Tables::default();
+        let mut founder = Peer::new("@founder:example.org", "FOUNDER");
+        let mut observer = Peer::new("@founder:example.org", "OBSERVER");
+        let written = devices.saturating_sub(3);
+        if written == 0 {
+            founder.create(ROOM, false);
+        } else {
+            let group = WrittenGroup::new(ROOM, written, shape);
+            founder.try_join_externally(&group.group_info).expect("what was written is valid");
+            for member in &group.members {
+                tables.publish(&member.user, &member.device, member.device_keys());
+            }
+        }
+        for peer in [&founder, &observer] {
+            tables.publish(&peer.user, &peer.device, peer.device_keys());
+        }
+        let package = device.upload(&mut tables).await;
+        founder.put_tree_in_welcomes(true);
+        let (_, welcome) = founder.add(&[package, observer.key_package()]);
+        observer.join(&welcome);
+        let commit_event = "$commit:example.org".to_owned();
+        let mut giant = Self { device, founder, observer, tables, commit_event, events: 0 };
+        let to_device = giant.welcome_event(&welcome);
+        let state = giant.room_state();
+        let summary = giant.device.sync(vec![to_device], state, Vec::new()).await;
+        let results = &summary.to_device;
+        assert!(matches!(results[..], [ToDeviceResult::Joined { .. }]), "no Welcome: {results:?}");
+        giant.tables.make_ready(&giant.device.machine, &giant.device.room).await;
+        giant
+    }
+
+    /// The room's creation and the joins of all users that have devices.
+    pub fn room_state(&self) -> Vec<String> {
+        let create = json!({
+            "type": "m.room.create", "state_key": "", "event_id": "$create:example.org",
+            "sender": self.founder.user, "content": { "encryption": { "algorithm": ALGORITHM } },
+        });
+        let joins = self.tables.users().map(join);
+        [create].into_iter().chain(joins).map(|event| event.to_string()).collect()
+    }
+
+    /// The to-device event with a Welcome of the founder's last commit.
+    pub fn welcome_event(&self, welcome: &[u8]) -> String {
         json!({
             "type": "m.room.encrypted",
-            "event_id": "$message:example.org",
             "sender": self.founder.user,
             "content": {
-                "algorithm": ALGORITHM,
-                "ciphertext": base64(&ciphertext),
-                "epoch_creator": [self.founder.user, self.founder.device],
+                "algorithm": WELCOME_ALGORITHM,
+                "ciphertext": base64(welcome),
+                "room_id": ROOM,
+                "sender": self.name(),
+                "resolves": [],
                 "commit_event": self.commit_event,
             },
         })
         .to_string()
     }
-}
 
-/// The Welcome for the last device must hold the tree; those before need not, and are smaller
-/// without.
-fn welcome_with_tree(founder: &mut Peer, package: KeyPackage) -> Vec<u8> {
-    founder.put_tree_in_welcomes(true);
-    founder.add(&[package]).1
-}
+    /// An event with a message from the founder.
+    pub fn message_event(&mut self, body: &str) -> String {
+        let ciphertext = self.founder.seal(&Peer::plaintext(ROOM, body));
+        self.event(json!({
+            "algorithm": ALGORITHM,
+            "ciphertext": base64(&ciphertext),
+            "epoch_creator": self.name(),
+            "commit_event": self.commit_event,
+        }))
+        .1
+    }
 
-/// Has the machine upload its keys; gives one of its key packages.
-async fn upload(machine: &MlsMachine, published: &mut Published) -> KeyPackage {
-    let mut package = None;
-    for request in machine.outgoing_requests().await.expect("requests") {
-        if request.path.ends_with("/keys/upload") {
-            let body: Value = serde_json::from_slice(&request.body).expect("JSON");
-            published.put("@me:example.org", "ME", body["device_keys"].clone());
-            let one_time = body["one_time_keys"].as_object().expect("key packages");
-            let text = one_time.values().next().and_then(Value::as_str).expect("a bare string");
-            package = Some(from_base64(text));
+    /// The event with a commit that the founder has made. With `public`, anybody can join by it: that takes
+    /// writing the whole tree.
+    pub fn founders_commit(&mut self, commit: &[u8], public: bool) -> String {
+        let mut content = json!({
+            "algorithm": ALGORITHM,
+            "ciphertext": self.payload(commit),
+            "epoch_creator": self.name(),
+            "sender": self.name(),
+            "resolves": [],
+            "commit_event": self.commit_event,
+            "public_group_state": "AAAA",
+        });
+        if public {
+            let (info, tree) = self.founder.public_state();
+            content["public_group_state"] = json!(base64(&info));
+            content["ratchet_tree"] = self.tables.upload(tree);
         }
-        published.answer(machine, request).await;
-    }
-    KeyPackageIn::tls_deserialize_exact(package.expect("an upload"))
-        .expect("a key package")
-        .validate(
-            openmls_rust_crypto::OpenMlsRustCrypto::default().crypto(),
-            ProtocolVersion::Mls10,
-        )
-        .expect("a valid key package")
-}
-
-/// What devices have published, by user and device.
-#[derive(Default)]
-struct Published(BTreeMap<String, BTreeMap<String, Value>>);
-
-impl Published {
-    fn put(&mut self, user: &str, device: &str, keys: Value) {
-        self.0.entry(user.to_owned()).or_default().insert(device.to_owned(), keys);
+        let (id, event) = self.event(content);
+        self.commit_event = id;
+        event
     }
 
-    async fn answer(&self, machine: &MlsMachine, request: OutgoingRequest) {
-        let body = if request.path.ends_with("/keys/query") {
-            let asked: Value = serde_json::from_slice(&request.body).expect("JSON");
-            let users = asked["device_keys"].as_object().expect("users").keys();
-            let answer: BTreeMap<_, _> =
-                users.filter_map(|user| Some((user, self.0.get(user)?))).collect();
-            json!({ "device_keys": answer, "failures": {} })
-        } else if request.path.ends_with("/keys/upload") {
-            json!({ "one_time_key_counts": { crate::peer::KEY_PACKAGE: 50 } })
-        } else {
-            panic!("a giant room needs no {} {}", request.method, request.path)
-        };
-        let body = body.to_string().into_bytes();
-        machine.mark_request_as_sent(request.id, 200, body).await.expect("the answer is taken");
+    /// In the event, or in the media repository.
+    fn payload(&mut self, bytes: &[u8]) -> Value {
+        match bytes.len() {
+            ..30_000 => json!(base64(bytes)),
+            _ => self.tables.upload(bytes.to_vec()),
+        }
+    }
+
+    fn name(&self) -> Value {
+        json!([self.founder.user, self.founder.device])
+    }
+
+    fn event(&mut self, content: Value) -> (String, String) {
+        self.events += 1;
+        let id = format!("$founders{}:example.org", self.events);
+        let event = json!({
+            "type": "m.room.encrypted", "event_id": id, "sender": self.founder.user,
+            "content": content,
+        });
+        (id, event.to_string())
     }
 }

@@ -18,6 +18,7 @@ pub mod graph;
 mod homeserver;
 mod http;
 pub mod languages;
+pub mod many_rooms;
 pub mod other;
 pub mod parted;
 pub mod peer;
@@ -25,7 +26,9 @@ pub mod process;
 pub mod sim;
 pub mod story;
 mod synapse;
+pub mod tables;
 pub mod together;
+pub mod written_tree;
 
 pub use client::{Client, ClientOptions, Driven, ReadEvent, Snapshot, Synced};
 pub use embedded::{Controls, EmbeddedServer, Fault, RateLimit, RequestRecord, Target};

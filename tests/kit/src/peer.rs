@@ -161,6 +161,40 @@ impl Peer {
         (commit.to_bytes().expect("it serialises"), welcome.to_bytes().expect("it serialises"))
     }
 
+    /// What others join by: the GroupInfo with the key for external commits, and the ratchet tree beside it.
+    pub fn public_state(&mut self) -> (Vec<u8>, Vec<u8>) {
+        let group = self.group.as_mut().expect("the peer is in a group");
+        let info = group
+            .export_group_info(self.provider.crypto(), &self.signer, false)
+            .expect("a GroupInfo")
+            .to_bytes()
+            .expect("it serialises");
+        let tree = group.export_ratchet_tree().tls_serialize_detached().expect("it serialises");
+        (info, tree)
+    }
+
+    /// Removes a device; gives the commit.
+    pub fn remove(&mut self, user: &str, device: &str) -> Vec<u8> {
+        let name = identity(user, device);
+        let group = self.group.as_mut().expect("the peer is in a group");
+        let leaf = group
+            .members()
+            .find(|member| member.credential.serialized_content() == name)
+            .expect("it is a member")
+            .index;
+        let (commit, ..) =
+            group.remove_members(&self.provider, &self.signer, &[leaf]).expect("it can be removed");
+        group.merge_pending_commit(&self.provider).expect("an own commit merges");
+        commit.to_bytes().expect("it serialises")
+    }
+
+    /// What others join by, with the ratchet tree in it.
+    pub fn group_info(&mut self) -> Vec<u8> {
+        let group = self.group.as_mut().expect("the peer is in a group");
+        let info = group.export_group_info(self.provider.crypto(), &self.signer, true);
+        info.expect("a GroupInfo").to_bytes().expect("it serialises")
+    }
+
     /// Makes a commit that would add a device, with or without a path, and drops it.
     pub fn try_add(&mut self, package: &KeyPackage, path: bool) {
         let group = self.group.as_mut().expect("the peer is in a group");
@@ -199,6 +233,32 @@ impl Peer {
         let staged = StagedWelcome::new_from_welcome(&self.provider, &config, welcome, None);
         let group = staged.expect("a good Welcome").into_group(&self.provider);
         self.group = Some(group.expect("a group"));
+    }
+
+    /// Joins by an external commit from an MLSMessage with a GroupInfo that holds the tree. Gives the epoch it
+    /// is in now, and the commit.
+    pub fn try_join_externally(&mut self, group_info: &[u8]) -> Result<(u64, Vec<u8>), String> {
+        let message = MlsMessageIn::tls_deserialize_exact(group_info).map_err(|e| e.to_string())?;
+        let MlsMessageBodyIn::GroupInfo(info) = message.extract() else {
+            return Err("not a GroupInfo".to_owned());
+        };
+        let config = MlsGroupJoinConfig::builder()
+            .wire_format_policy(MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY)
+            .max_past_epochs(0)
+            .build();
+        let (group, bundle) = MlsGroup::external_commit_builder()
+            .with_config(config)
+            .build_group(&self.provider, info, self.credential())
+            .map_err(|e| e.to_string())?
+            .load_psks(self.provider.storage())
+            .map_err(|e| e.to_string())?
+            .build(self.provider.rand(), self.provider.crypto(), &self.signer, |_| true)
+            .map_err(|e| e.to_string())?
+            .finalize(&self.provider)
+            .map_err(|e| e.to_string())?;
+        let epoch = group.epoch().as_u64();
+        self.group = Some(group);
+        Ok((epoch, bundle.into_commit().to_bytes().expect("it serialises")))
     }
 
     /// Seals bytes as an application message.

@@ -1,0 +1,114 @@
+//! What calls of the exported API cost from Rust: the measure for what Kotlin and Swift add. The programs `Calls` of
+//! bindings/kotlin and bindings/swift do the same, step by step, and `cargo xtask bench` runs all three.
+//!
+//! A device that is alone in a room; the call that does nothing in Rust but hand out a string, sealing, opening the
+//! message just sealed, and taking in an empty sync. Each waits for the one before.
+//!
+//! Prints a JSON line a figure.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use matrix_mls::{
+    MachineConfig, MlsMachine, MlsRoom, Publishing, RoomSettings, SendPlan, StoreKey, SyncChanges,
+};
+use serde_json::{Value, json};
+
+const ROUNDS: usize = 2_000;
+/// A call of a microsecond is timed in runs of so many.
+const AT_ONCE: u32 = 100;
+const ROOM: &str = "!calls:example.org";
+const CONTENT: &str = r#"{"msgtype":"m.text","body":"forty-two characters are enough for a text"}"#;
+
+#[tokio::main]
+async fn main() {
+    let store = tempfile::tempdir().expect("a directory");
+    let machine = MlsMachine::open(MachineConfig {
+        user_id: "@alice:example.org".into(),
+        device_id: "PHONE".into(),
+        store_path: store.path().display().to_string(),
+        store_key: StoreKey::Raw { key: vec![7; 32] },
+        publishing: Publishing::Alone,
+    })
+    .await
+    .expect("the store opens");
+    let room = enable_alone(&machine).await;
+
+    let mut times = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        for _ in 0..AT_ONCE {
+            std::hint::black_box(machine.user_id());
+        }
+        times.push(start.elapsed() / AT_ONCE);
+    }
+    report("userId", times);
+
+    let mut sealed = String::new();
+    let mut times = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        let call = room.encrypt("m.room.message".into(), CONTENT.into());
+        sealed = timed(&mut times, call).await.expect("it is ready");
+    }
+    report("encrypt", times);
+
+    let content: Value = serde_json::from_str(&sealed).expect("JSON");
+    let event = json!({
+        "type": "m.room.encrypted", "event_id": "$message:example.org",
+        "sender": "@alice:example.org", "content": content,
+    })
+    .to_string();
+    let mut times = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        timed(&mut times, room.decrypt(event.clone())).await.expect("it opens");
+    }
+    report("decrypt", times);
+
+    let mut times = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        timed(&mut times, machine.receive_sync(SyncChanges::default())).await.expect("it is taken");
+    }
+    report("receiveSync", times);
+}
+
+async fn timed<T>(times: &mut Vec<Duration>, call: impl Future<Output = T>) -> T {
+    let start = Instant::now();
+    let value = call.await;
+    times.push(start.elapsed());
+    value
+}
+
+async fn enable_alone(machine: &MlsMachine) -> std::sync::Arc<MlsRoom> {
+    let room = machine.room(ROOM.into()).expect("a room id");
+    room.set_members(vec![machine.user_id()]).await.expect("members");
+    let settings = RoomSettings { rotate_after_messages: 1_000_000, ..RoomSettings::default() };
+    room.enable(settings).await.expect("it can be enabled");
+    while let SendPlan::Waiting { requests, .. } = room.prepare_to_send().await.expect("a plan") {
+        assert!(!requests.is_empty(), "nothing to do and not ready");
+        for request in machine.outgoing_requests().await.expect("requests") {
+            let answer = match &request.path {
+                path if path.contains("/keys/upload") => json!({ "one_time_key_counts": {} }),
+                path if path.contains("/keys/query") => json!({ "device_keys": {} }),
+                _ => json!({ "event_id": format!("${}:example.org", request.id) }),
+            };
+            let answer = answer.to_string().into_bytes();
+            machine.mark_request_as_sent(request.id, 200, answer).await.expect("it is taken");
+        }
+    }
+    room
+}
+
+fn report(operation: &str, mut times: Vec<Duration>) {
+    times.sort();
+    let at = |part: usize| {
+        let microseconds = times[times.len() * part / 100].as_secs_f64() * 1e6;
+        (microseconds * 100.0).round() / 100.0
+    };
+    let line = json!({
+        "part": "bindings", "who": "Rust", "operation": operation,
+        "median_us": at(50), "p95_us": at(95), "runs": times.len(),
+    });
+    println!("{line}");
+}
