@@ -245,37 +245,32 @@ pub(crate) fn read(
     if group_id != room_id.as_bytes() {
         return Err(MlsError::rejected("other_group", "the message belongs to another group"));
     }
+    let (commit, creator) = (&content.commit_event, &content.epoch_creator);
+    let mut own = graph::named(tx, room_id, commit, number, creator)?;
+    own.retain(|epoch| epoch.status == Status::Accepted);
+    let own: Vec<_> = own.into_iter().map(EpochRecord::readable).collect();
     let mut failure = None;
-    for epoch in &readable(tx, room_id, content, number)? {
-        let Some(reader) = readers.of(tx, room_id, epoch.id)? else {
-            let once = graph::find(tx, room_id, epoch.id)?.is_some_and(|epoch| epoch.full);
-            failure = Some(if once {
-                MlsError::rejected(
-                    READ_ONCE,
-                    "messages of this epoch can be read once, by a machine",
-                )
-            } else {
-                let reason = "the keys of the message's epoch are kept no longer";
-                MlsError::rejected("history_deleted", reason)
-            });
-            continue;
-        };
-        let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-        match open(tx, crypto, &mut reader, room_id, sender, epoch, &ciphertext) {
-            Ok(mut message) => {
-                if let Some(event) = event {
-                    let name = message.name(room_id);
-                    if !readers.bindings.bind(tx, name, event)? {
-                        return Err(MlsError::rejected(
-                            "replayed",
-                            "another event has shown this message before",
-                        ));
-                    }
-                }
-                message.event_id = event.map(ToOwned::to_owned);
-                return Ok(message);
+    let mut attempt = |epoch: &ReadableEpoch| {
+        let opened = match readers.of(tx, room_id, epoch.id)? {
+            None => Err(not_kept(tx, room_id, epoch.id)?),
+            Some(reader) => {
+                let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+                open(tx, crypto, &mut reader, room_id, sender, epoch, &ciphertext)
             }
-            Err(error) => failure = Some(error),
+        };
+        Ok::<_, MlsError>(opened.map_err(|error| failure = Some(error)).ok())
+    };
+    for epoch in &own {
+        if let Some(message) = attempt(epoch)? {
+            return bound(tx, readers, room_id, event, message);
+        }
+    }
+    // What came from elsewhere is looked for where nothing of this device's own opens it.
+    for epoch in restored::named(tx, room_id, commit, number, creator)? {
+        if own.iter().all(|own| own.id != epoch.id)
+            && let Some(message) = attempt(&epoch)?
+        {
+            return bound(tx, readers, room_id, event, message);
         }
     }
     match failure {
@@ -284,25 +279,31 @@ pub(crate) fn read(
     }
 }
 
-/// The epochs that a message can be of: those of the graph, then those that came from elsewhere.
-fn readable(
+/// The error for an epoch that is known and whose keys are not kept.
+fn not_kept(tx: &Tx<'_>, room_id: &RoomId, epoch: EpochId) -> Result<MlsError, MlsError> {
+    Ok(if graph::find(tx, room_id, epoch)?.is_some_and(|epoch| epoch.full) {
+        MlsError::rejected(READ_ONCE, "messages of this epoch can be read once, by a machine")
+    } else {
+        let reason = "the keys of the message's epoch are kept no longer";
+        MlsError::rejected("history_deleted", reason)
+    })
+}
+
+/// Binds a message to the event that shows it, unless another has shown it before.
+fn bound(
     tx: &Tx<'_>,
+    readers: &Readers,
     room_id: &RoomId,
-    content: &MessageContent,
-    number: u64,
-) -> Result<Vec<ReadableEpoch>, MlsError> {
-    let (event, creator) = (&content.commit_event, &content.epoch_creator);
-    let mut epochs: Vec<_> = graph::named(tx, room_id, event, number, creator)?
-        .into_iter()
-        .filter(|epoch| epoch.status == Status::Accepted)
-        .map(EpochRecord::readable)
-        .collect();
-    for epoch in restored::named(tx, room_id, event, number, creator)? {
-        if epochs.iter().all(|own| own.id != epoch.id) {
-            epochs.push(epoch);
-        }
+    event: Option<&EventId>,
+    mut message: Message,
+) -> Result<Message, MlsError> {
+    if let Some(event) = event
+        && !readers.bindings.bind(tx, message.name(room_id), event)?
+    {
+        return Err(MlsError::rejected("replayed", "another event has shown this message before"));
     }
-    Ok(epochs)
+    message.event_id = event.map(ToOwned::to_owned);
+    Ok(message)
 }
 
 /// Opens a message of this epoch and checks who sent it and where.

@@ -120,7 +120,7 @@ fn page(results: &Results) -> String {
         .collect();
     // Writing to a string cannot fail.
     let _ = write!(out, "\nMeasured on: {}.\n", machine.join("; "));
-    out += "\n## What was aimed at\n\n| aim | reached | |\n|---|---|---|\n";
+    out += "\n## What was aimed at\n\nWhy some were missed: [decision 010](../decisions/010-cost-of-commits.md).\n\n| aim | reached | |\n|---|---|---|\n";
     for judged in aims::judge(results) {
         let reached = match judged.reached {
             Some(true) => "yes",
