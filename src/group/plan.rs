@@ -107,8 +107,10 @@ pub(crate) fn next_step(turn: &Turn<'_>, room_id: &RoomId) -> Result<Step, MlsEr
     }
     let wanted = difference.add.len();
     let add = take_key_packages(turn, room_id, difference.add)?;
-    room.recheck_ms =
-        (add.len() < wanted).then(|| turn.now_ms.saturating_add(RETRY_UNREACHABLE_MS));
+    if !is_settled {
+        room.recheck_ms =
+            (add.len() < wanted).then(|| turn.now_ms.saturating_add(RETRY_UNREACHABLE_MS));
+    }
     if add.is_empty() && difference.remove.is_empty() && !rotate {
         room.settled = Some(head.id);
         rooms::put(turn.tx, &room)?;
