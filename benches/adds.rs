@@ -20,9 +20,12 @@ use matrix_mls::{
     MachineConfig, MlsMachine, OutgoingRequest, Publishing, RoomChanges, RoomSettings, SendPlan,
     StoreKey, SyncChanges, test_hooks,
 };
-use matrix_mls_kit::peer::{KEY_PACKAGE, Peer, from_base64};
+use matrix_mls_kit::{
+    peer::Peer,
+    tables::{Tables, join},
+};
 use openmls::prelude::{MlsMessageBodyIn, MlsMessageIn, RatchetTreeIn, StagedWelcome, *};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tls_codec::Deserialize as _;
 
 const ROOM: &str = "!large:example.org";
@@ -135,111 +138,60 @@ async fn fill(devices: usize, batch: usize, store: &Path) -> Value {
     })
 }
 
-/// The devices of others, and what was sent: requests and bytes by kind.
+/// A homeserver with the devices of others, and what was sent to it: requests and bytes by kind.
 struct Homeserver {
-    peers: BTreeMap<(String, String), Peer>,
-    media: Vec<Vec<u8>>,
+    tables: Tables,
     /// The contents of the events with commits.
     commits: Vec<Value>,
     /// The Welcome for the first device that was added, and what it was added by.
     welcome: Option<(Value, Peer, usize)>,
     sent: BTreeMap<&'static str, (usize, usize)>,
-    events: usize,
 }
 
 impl Homeserver {
     fn with(devices: usize) -> Self {
-        let peers = (0..devices).map(|number| {
+        let mut tables = Tables::default();
+        for number in 0..devices {
             let user = format!("@user{}:example.org", number / DEVICES_OF_A_USER);
-            let device = format!("D{number}");
-            ((user.clone(), device.clone()), Peer::new(&user, &device))
-        });
-        Self {
-            peers: peers.collect(),
-            media: Vec::new(),
-            commits: Vec::new(),
-            welcome: None,
-            sent: BTreeMap::new(),
-            events: 0,
+            tables.publish_peer(Peer::new(&user, &format!("D{number}")));
         }
+        Self { tables, commits: Vec::new(), welcome: None, sent: BTreeMap::new() }
     }
 
     fn room_state(&self) -> Vec<String> {
-        let mut users: Vec<_> = self.peers.keys().map(|(user, _)| user.as_str()).collect();
-        users.dedup();
-        users.push(ME);
         let create = json!({
             "type": "m.room.create", "state_key": "", "event_id": "$create:example.org",
             "sender": ME, "content": {},
         });
-        let joins = users.iter().map(|user| {
-            json!({
-                "type": "m.room.member", "state_key": user, "sender": user,
-                "event_id": format!("$join-{}", &user[1..]), "content": { "membership": "join" },
-            })
-        });
+        let joins = self.tables.users().chain([ME]).map(join);
         [create].into_iter().chain(joins).map(|event| event.to_string()).collect()
     }
 
     /// The answer to a request, and the request's kind.
     fn answer(&mut self, request: &OutgoingRequest) -> (&'static str, Vec<u8>) {
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-        let (kind, answer) = if request.path.ends_with("/keys/upload") {
-            ("keys", json!({ "one_time_key_counts": { KEY_PACKAGE: 50 } }))
-        } else if request.path.ends_with("/keys/query") {
-            ("query", self.device_keys(&body))
-        } else if request.path.ends_with("/keys/claim") {
-            ("claim", self.key_packages(&body))
-        } else if request.path.contains("/upload") {
-            self.media.push(request.body.clone());
-            let uri = format!("mxc://example.org/{}", self.media.len() - 1);
-            ("upload", json!({ "content_uri": uri }))
-        } else if request.path.contains("/sendToDevice/") {
-            self.keep_welcome(&body);
-            ("welcome", json!({}))
-        } else if request.path.contains("/state/") {
-            ("state", self.event())
-        } else {
-            assert!(request.path.contains("/send/"), "{}", request.path);
+        let is = |part: &str| request.path.contains(part);
+        let kind = match () {
+            () if is("/keys/upload") => "keys",
+            () if is("/keys/query") => "query",
+            () if is("/members?") => "members",
+            () if is("/keys/claim") => "claim",
+            () if is("/upload") => "upload",
+            () if is("/sendToDevice/") => "welcome",
+            () if is("/state/") => "state",
             // The announcement of the group commits nothing.
-            let kind = if body["ciphertext"] == json!("") { "announcement" } else { "commit" };
-            if kind == "commit" {
-                self.commits.push(body);
-            }
-            (kind, self.event())
+            () if body["ciphertext"] == json!("") => "announcement",
+            () => "commit",
         };
+        match kind {
+            "welcome" => self.keep_welcome(&body),
+            "commit" => self.commits.push(body),
+            _ => {}
+        }
         let (requests, bytes) = self.sent.entry(kind).or_default();
         *requests += 1;
         *bytes += request.body.len();
-        (kind, answer.to_string().into_bytes())
-    }
-
-    fn event(&mut self) -> Value {
-        self.events += 1;
-        json!({ "event_id": format!("$event{}:example.org", self.events) })
-    }
-
-    fn device_keys(&self, asked: &Value) -> Value {
-        let mut users = Map::new();
-        for user in asked["device_keys"].as_object().expect("users").keys() {
-            let of_user = self.peers.iter().filter(|((owner, _), _)| owner == user);
-            let devices = of_user.map(|((_, device), peer)| (device.clone(), peer.device_keys()));
-            users.insert(user.clone(), Value::Object(devices.collect()));
-        }
-        json!({ "device_keys": users, "failures": {} })
-    }
-
-    fn key_packages(&self, asked: &Value) -> Value {
-        let mut users = Map::new();
-        for (user, devices) in asked["one_time_keys"].as_object().expect("users") {
-            let devices = devices.as_object().expect("devices").keys().map(|device| {
-                let peer = &self.peers[&(user.clone(), device.clone())];
-                let (id, package) = peer.published_key_package();
-                (device.clone(), json!({ id: package }))
-            });
-            users.insert(user.clone(), Value::Object(devices.collect()));
-        }
-        json!({ "one_time_keys": users, "failures": {} })
+        (kind, self.tables.answer(request))
     }
 
     fn keep_welcome(&mut self, body: &Value) {
@@ -249,32 +201,19 @@ impl Homeserver {
         let messages = body["messages"].as_object().expect("messages");
         let (user, devices) = messages.iter().next().expect("a user");
         let (device, content) = devices.as_object().and_then(|of| of.iter().next()).expect("one");
-        let peer = self.peers.remove(&(user.clone(), device.clone())).expect("one of ours");
+        let peer = self.tables.take_peer(user, device).expect("one of ours");
         self.welcome = Some((content.clone(), peer, self.commits.len()));
-    }
-
-    /// The bytes of a field that is base64 or names an upload.
-    fn payload(&self, value: &Value) -> Vec<u8> {
-        match value.as_str() {
-            Some(text) => from_base64(text),
-            None => self.upload(value).to_vec(),
-        }
-    }
-
-    fn upload(&self, reference: &Value) -> &[u8] {
-        let url = reference["url"].as_str().expect("a URL");
-        let number: usize = url.rsplit('/').next().expect("a name").parse().expect("a number");
-        &self.media[number]
     }
 
     /// What the first device that was added spends on the commits after.
     async fn watch(&mut self) -> Value {
         let (content, mut peer, mut seen) = self.welcome.take().expect("somebody was added");
-        let message = self.payload(&content["ciphertext"]);
+        let message = self.tables.payload(&content["ciphertext"]);
         let message = MlsMessageIn::tls_deserialize_exact(message).expect("an MLS message");
         let MlsMessageBodyIn::Welcome(welcome) = message.extract() else { panic!("no Welcome") };
         let tree = content.get("ratchet_tree").map(|reference| {
-            RatchetTreeIn::tls_deserialize_exact(self.upload(reference)).expect("a tree")
+            let tree = self.tables.payload(reference);
+            RatchetTreeIn::tls_deserialize_exact(tree).expect("a tree")
         });
         let config = MlsGroupJoinConfig::builder()
             .wire_format_policy(MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY)
@@ -284,7 +223,7 @@ impl Homeserver {
         peer.group = Some(group.expect("a group"));
         let mut calls = Calls::default();
         while let Some(commit) = self.commits.get(seen) {
-            let commit = self.payload(&commit["ciphertext"]);
+            let commit = self.tables.payload(&commit["ciphertext"]);
             calls.time(async { peer.process(&commit) }).await;
             seen += 1;
         }

@@ -413,7 +413,9 @@ impl From<FileError> for MlsError {
             FileError::Version => Self::unsupported("file_version", error),
             FileError::Session(error) => error.into(),
             FileError::Store(error) => error.into(),
-            FileError::Crypto(_) | FileError::Random => Self::internal("file", error),
+            FileError::Sealed(_) | FileError::Crypto(_) | FileError::Random => {
+                Self::internal("file", error)
+            }
         }
     }
 }

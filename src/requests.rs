@@ -7,7 +7,8 @@
 
 use std::{borrow::Cow, fmt};
 
-use http::header::CONTENT_TYPE;
+use http::{header::CONTENT_TYPE, uri::PathAndQuery};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use ruma::{
     OwnedEventId, OwnedRoomId, OwnedTransactionId, TransactionId,
     api::{
@@ -188,7 +189,7 @@ where
             Cow::Owned(versions),
         )
         .map_err(|error| MlsError::internal("request", error))?;
-    let path = http.uri().path_and_query().map(|path| strict(path.as_str())).unwrap_or_default();
+    let path = strict(http.uri().path_and_query().map(PathAndQuery::as_str).unwrap_or_default());
     let content_type = http.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let mut queued = QueuedRequest {
         purpose,
@@ -208,18 +209,26 @@ where
     Ok(id)
 }
 
-/// A path in which only those characters stand that RFC 3986 lets stand there: what parses URLs in an app may
-/// take no others, as Java's does, and session ids have a `|`.
+/// What RFC 3986 lets stand in no path or query: what parses URLs in an app may take none of it, as Java's does,
+/// and session ids have a `|`. A `%` is one of ruma's.
+const NOT_IN_PATHS: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// A path in which nothing else stands.
 fn strict(path: &str) -> String {
-    let mut strict = String::with_capacity(path.len());
-    for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte) {
-            strict.push(char::from(byte));
-        } else {
-            strict.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    strict
+    utf8_percent_encode(path, NOT_IN_PATHS).to_string()
 }
 
 /// Takes a request out of the queue; tells whether it was there.

@@ -12,11 +12,6 @@
 //! PBKDF2-HMAC-SHA-512 of the passphrase gives 64 bytes: the AES-256-CTR key and the HMAC-SHA-256 key. The
 //! HMAC is over all before it. The plaintext is a JSON array of sessions, as a backup has them.
 
-use aes::{
-    Aes256,
-    cipher::{KeyIvInit, StreamCipher},
-};
-use ctr::Ctr128BE;
 use openmls_traits::{
     crypto::OpenMlsCrypto,
     random::OpenMlsRand,
@@ -29,8 +24,8 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::{
-    key::BackupKey,
-    seal::{self as sealed, SessionData},
+    key::{BackupKey, MOST_ROUNDS, ROUNDS},
+    seal::{self as sealed, SealedError, SessionData},
     session::{Contents, Session, SessionError},
 };
 use crate::{
@@ -47,9 +42,6 @@ use crate::{
 const BEGIN: &str = "-----BEGIN MLS EPOCH EXPORT-----";
 const END: &str = "-----END MLS EPOCH EXPORT-----";
 const VERSION: u8 = 1;
-const ROUNDS: u32 = 500_000;
-/// The most rounds that a file can ask for.
-const MOST_ROUNDS: u32 = 10_000_000;
 const SALT: usize = 16;
 const IV: usize = 16;
 const HEADER: usize = 1 + SALT + IV + 4;
@@ -80,6 +72,9 @@ pub(crate) enum FileError {
     /// A session could not be written.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// The cipher failed.
+    #[error(transparent)]
+    Sealed(#[from] SealedError),
     /// The provider failed.
     #[error("cryptography failed: {0}")]
     Crypto(#[from] CryptoError),
@@ -128,22 +123,21 @@ pub(crate) fn array_of(sessions: &[Zeroizing<Vec<u8>>]) -> Zeroizing<Vec<u8>> {
     json
 }
 
-/// Writes the epochs of these rooms; gives the text and how many epochs it has.
-pub(crate) fn export_file(
+/// The epochs of these rooms, as they stand in a file before it is sealed.
+pub(crate) fn file_contents(
     tx: &Tx<'_>,
-    crypto: &(impl OpenMlsCrypto + OpenMlsRand),
     rooms: &[OwnedRoomId],
-    passphrase: &str,
-) -> Result<String, FileError> {
+) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let mut sessions = Vec::new();
     for room in rooms {
         let epochs = super::upload::readable(tx, room)?;
         sessions.extend(sessions_of(tx, room, &epochs)?);
     }
-    seal(crypto, &array_of(&sessions), passphrase)
+    Ok(array_of(&sessions))
 }
 
-fn seal(
+/// Seals a file's contents. It takes as long as stretching the passphrase does: in no transaction.
+pub(crate) fn seal_file(
     crypto: &(impl OpenMlsCrypto + OpenMlsRand),
     plaintext: &[u8],
     passphrase: &str,
@@ -163,7 +157,7 @@ fn seal(
     bytes.extend_from_slice(&ROUNDS.to_be_bytes());
     bytes.extend_from_slice(plaintext);
     if let Some(body) = bytes.get_mut(HEADER..) {
-        apply(encryption, &iv, body)?;
+        sealed::apply(encryption, &iv, body)?;
     }
     let mac = crypto.hmac(HashType::Sha2_256, mac, &bytes)?;
     bytes.extend_from_slice(mac.as_slice());
@@ -219,7 +213,7 @@ fn open(
         return Err(FileError::WrongPassphrase);
     }
     let mut plaintext = Zeroizing::new(ciphertext.to_vec());
-    apply(encryption, iv, &mut plaintext)?;
+    sealed::apply(encryption, iv, &mut plaintext)?;
     Ok(plaintext)
 }
 
@@ -227,11 +221,6 @@ fn stretch(passphrase: &str, salt: &[u8], rounds: u32) -> Zeroizing<[u8; 64]> {
     let mut keys = Zeroizing::new([0; 64]);
     pbkdf2::pbkdf2_hmac::<Sha512>(passphrase.as_bytes(), salt, rounds, &mut *keys);
     keys
-}
-
-fn apply(key: &[u8], iv: &[u8; IV], bytes: &mut [u8]) -> Result<(), FileError> {
-    let mut cipher = Ctr128BE::<Aes256>::new_from_slices(key, iv).map_err(|_| FileError::Form)?;
-    cipher.try_apply_keystream(bytes).map_err(|_| FileError::Form)
 }
 
 /// A file's sessions: each proved, or the code of what is wrong with it.
@@ -310,14 +299,14 @@ mod tests {
     #[test]
     fn a_file_opens_with_its_passphrase_alone() {
         let crypto = RustCrypto::default();
-        let text = seal(&crypto, b"[]", "correct horse").unwrap();
+        let text = seal_file(&crypto, b"[]", "correct horse").unwrap();
         assert!(text.starts_with(BEGIN) && text.trim_end().ends_with(END));
         assert_eq!(*open(&crypto, &text, "correct horse").unwrap(), b"[]");
         let mail = format!("Here it is:\r\n{}\r\nBye", text.replace('\n', "\r\n"));
         assert_eq!(*open(&crypto, &mail, "correct horse").unwrap(), b"[]");
         assert_eq!(open(&crypto, &text, "battery staple"), Err(FileError::WrongPassphrase));
         assert_eq!(open(&crypto, &text, ""), Err(FileError::EmptyPassphrase));
-        assert_eq!(seal(&crypto, b"[]", ""), Err(FileError::EmptyPassphrase));
+        assert_eq!(seal_file(&crypto, b"[]", ""), Err(FileError::EmptyPassphrase));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use bs58::decode;
 use openmls_traits::random::OpenMlsRand;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -19,12 +20,11 @@ const KEY_LENGTH: usize = 32;
 const TEXT_BYTES: usize = PREFIX.len() + KEY_LENGTH + 1;
 /// So many bytes with this prefix have so many characters.
 const TEXT_LENGTH: usize = 48;
-const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
 /// The rounds of a passphrase that becomes a key here.
 pub(crate) const ROUNDS: u32 = 500_000;
 /// The most rounds that somebody else can ask for: some seconds on a phone.
-const MOST_ROUNDS: u32 = 10_000_000;
+pub(super) const MOST_ROUNDS: u32 = 10_000_000;
 
 /// Why a text or a passphrase gives no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -87,29 +87,27 @@ impl BackupKey {
 
     /// Reads the text form. Whitespace is ignored.
     pub(crate) fn parse(text: &str) -> Result<Self, KeyError> {
-        let mut digits = Zeroizing::new(Vec::with_capacity(TEXT_LENGTH));
-        let mut length = 0;
-        for (at, character) in text.chars().filter(|c| !c.is_whitespace()).enumerate() {
-            length += 1;
-            let digit = u8::try_from(character)
-                .ok()
-                .and_then(|byte| ALPHABET.iter().position(|letter| *letter == byte))
-                .and_then(|digit| u8::try_from(digit).ok())
-                .ok_or(KeyError::Alphabet(at + 1))?;
-            if length <= TEXT_LENGTH {
-                digits.push(digit);
-            }
-        }
+        let length = text.chars().filter(|c| !c.is_whitespace()).count();
         if length != TEXT_LENGTH {
             return Err(KeyError::Length(length));
         }
-        let bytes = bytes_of(&digits);
-        // Less or more bytes than a key has begin with another number too.
-        let Some(rest) = bytes.strip_prefix(&PREFIX) else { return Err(KeyError::Prefix) };
-        if bytes.len() != TEXT_BYTES {
-            return Err(KeyError::Prefix);
+        let mut characters = Zeroizing::new([0; TEXT_LENGTH]);
+        let written = text.chars().filter(|c| !c.is_whitespace()).enumerate();
+        for (place, (at, character)) in characters.iter_mut().zip(written) {
+            *place = u8::try_from(character).map_err(|_| KeyError::Alphabet(at + 1))?;
         }
-        if bytes.iter().fold(0, |parity, byte| parity ^ byte) != 0 {
+        // As many as characters: each leading 1 is a byte.
+        let mut bytes = Zeroizing::new([0; TEXT_LENGTH]);
+        let length = bs58::decode(&*characters).onto(&mut *bytes).map_err(|error| match error {
+            decode::Error::InvalidCharacter { index, .. }
+            | decode::Error::NonAsciiCharacter { index } => KeyError::Alphabet(index + 1),
+            _ => KeyError::Prefix,
+        })?;
+        // Less or more bytes than a key has begin with another number too.
+        let bytes = bytes.get(..length).filter(|bytes| bytes.len() == TEXT_BYTES);
+        let rest = bytes.and_then(|bytes| bytes.strip_prefix(&PREFIX)).ok_or(KeyError::Prefix)?;
+        let parity = PREFIX.iter().chain(rest).fold(0, |parity, byte| parity ^ byte);
+        if parity != 0 {
             return Err(KeyError::Parity);
         }
         Self::from_bytes(rest.get(..KEY_LENGTH).unwrap_or_default())
@@ -122,14 +120,16 @@ impl BackupKey {
         bytes.extend_from_slice(&*self.0);
         let parity = bytes.iter().fold(0, |parity, byte| parity ^ byte);
         bytes.push(parity);
-        let digits = digits_of(&bytes);
+        let mut characters = Zeroizing::new([0; TEXT_LENGTH]);
+        // It always fits: 35 bytes that begin with 0x8B have 48 characters.
+        let length = bs58::encode(&*bytes).onto(characters.as_mut_slice()).unwrap_or_default();
         // The whole size at once: growing would leave copies behind.
         let mut text = Zeroizing::new(String::with_capacity(TEXT_LENGTH * 5 / 4));
-        for (at, digit) in digits.iter().enumerate() {
+        for (at, character) in characters.iter().take(length).enumerate() {
             if at > 0 && at % 4 == 0 {
                 text.push(' ');
             }
-            text.push(ALPHABET.get(usize::from(*digit)).copied().map_or('1', char::from));
+            text.push(char::from(*character));
         }
         text
     }
@@ -161,45 +161,14 @@ impl<'de> Deserialize<'de> for BackupKey {
     }
 }
 
-/// The bytes of a base58 number, its leading zeros included.
-fn bytes_of(digits: &[u8]) -> Zeroizing<Vec<u8>> {
-    convert(digits, 58, 256)
-}
-
-/// The base58 digits of bytes.
-fn digits_of(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
-    convert(bytes, 256, 58)
-}
-
-/// A number in another base, most significant digit first. Each leading zero stays one.
-fn convert(digits: &[u8], from: u32, to: u32) -> Zeroizing<Vec<u8>> {
-    let zeros = digits.iter().take_while(|digit| **digit == 0).count();
-    // Least significant first; room for all, so that nothing is copied. 256 is less than 58 squared.
-    let mut number = Zeroizing::new(Vec::<u8>::with_capacity(digits.len() * 2));
-    for digit in digits.iter().skip(zeros) {
-        let mut carry = u32::from(*digit);
-        for place in number.iter_mut() {
-            carry += u32::from(*place) * from;
-            *place = (carry % to) as u8;
-            carry /= to;
-        }
-        while carry > 0 {
-            number.push((carry % to) as u8);
-            carry /= to;
-        }
-    }
-    let mut converted = Zeroizing::new(Vec::with_capacity(zeros + number.len()));
-    converted.resize(zeros, 0);
-    converted.extend(number.iter().rev());
-    converted
-}
-
 #[cfg(test)]
 mod tests {
     use openmls_rust_crypto::RustCrypto;
     use proptest::prelude::*;
 
     use super::*;
+
+    const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
     /// The key of the Matrix spec's and of other clients' tests.
     const KNOWN: &str = "EsTcLW2KPGiFwKEA3As5g5c4BXwkqeeJZJV8Q9fugUMNUE4d";

@@ -27,7 +27,7 @@ mod tests;
 mod upload;
 
 pub(crate) use self::{
-    file::{FileError, bundle, export_file, import_file, open_bundle, seal_bundle},
+    file::{FileError, bundle, file_contents, import_file, open_bundle, seal_bundle, seal_file},
     key::{BackupKey, KeyError, ROUNDS},
     restore::{
         Restore, Scope, begin as restore, cancel as cancel_restore, fetched, step, under_way,

@@ -94,13 +94,6 @@ impl Keys {
         Ok(Self { encryption: encryption.into(), mac: mac.into() })
     }
 
-    /// Encrypts or decrypts in place.
-    fn apply(&self, iv: &[u8; IV], bytes: &mut [u8]) -> Result<(), SealedError> {
-        let mut cipher = Ctr128BE::<Aes256>::new_from_slices(self.encryption.as_slice(), iv)
-            .map_err(|_| SealedError::Form)?;
-        cipher.try_apply_keystream(bytes).map_err(|_| SealedError::Form)
-    }
-
     fn mac(
         &self,
         crypto: &impl OpenMlsCrypto,
@@ -108,6 +101,12 @@ impl Keys {
     ) -> Result<SecretVLBytes, CryptoError> {
         crypto.hmac(HashType::Sha2_256, self.mac.as_slice(), ciphertext)
     }
+}
+
+/// Encrypts or decrypts in place.
+pub(super) fn apply(key: &[u8], iv: &[u8; IV], bytes: &mut [u8]) -> Result<(), SealedError> {
+    let mut cipher = Ctr128BE::<Aes256>::new_from_slices(key, iv).map_err(|_| SealedError::Form)?;
+    cipher.try_apply_keystream(bytes).map_err(|_| SealedError::Form)
 }
 
 /// Seals a session under its id.
@@ -121,7 +120,7 @@ pub(crate) fn seal(
     iv[BIT_63] &= 0x7F;
     let keys = Keys::derive(crypto, key, session_id.as_bytes())?;
     let mut ciphertext = plaintext.to_vec();
-    keys.apply(&iv, &mut ciphertext)?;
+    apply(keys.encryption.as_slice(), &iv, &mut ciphertext)?;
     let mac = keys.mac(crypto, &ciphertext)?;
     Ok(SessionData {
         iv: encode_base64(&iv),
@@ -145,7 +144,7 @@ pub(crate) fn open(
     if !same(keys.mac(crypto, &bytes)?.as_slice(), &mac) {
         return Err(SealedError::Mac);
     }
-    keys.apply(&iv, &mut bytes)?;
+    apply(keys.encryption.as_slice(), &iv, &mut bytes)?;
     Ok(bytes)
 }
 
@@ -169,7 +168,7 @@ pub(crate) fn proves(
     let iv: [u8; IV] = decode(&auth_data.iv)?.try_into().map_err(|_| SealedError::Form)?;
     let keys = Keys::derive(crypto, key, b"")?;
     let mut proof = PROOF;
-    keys.apply(&iv, &mut proof)?;
+    apply(keys.encryption.as_slice(), &iv, &mut proof)?;
     Ok(same(keys.mac(crypto, &proof)?.as_slice(), &decode(&auth_data.mac)?))
 }
 

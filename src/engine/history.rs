@@ -100,13 +100,15 @@ impl Engine {
         rooms: Option<Vec<OwnedRoomId>>,
         passphrase: &str,
     ) -> Result<String, MlsError> {
-        self.read(|tx| {
+        let contents = self.read(|tx| {
             let rooms = match rooms {
                 Some(rooms) => rooms,
                 None => archive::rooms(tx)?,
             };
-            Ok(backup::export_file(tx, &self.opener.crypto, &rooms, passphrase)?)
-        })
+            Ok(backup::file_contents(tx, &rooms)?)
+        })?;
+        // Others read meanwhile.
+        Ok(backup::seal_file(&self.opener.crypto, &contents, passphrase)?)
     }
 
     /// Takes what a file holds: how many epochs became readable, and what was wrong with others.

@@ -79,8 +79,7 @@ pub(crate) fn next_step(turn: &Turn<'_>, room_id: &RoomId) -> Result<Step, MlsEr
     let head = graph::get(turn.tx, room_id, head)?;
     let rotate = room.rotate || is_due(turn, &room, &head)?;
     let recheck = room.recheck_ms.is_some_and(|due| due <= turn.now_ms);
-    let is_settled = room.settled == Some(head.id) && !recheck;
-    if is_settled && !rotate {
+    if room.settled == Some(head.id) && !rotate && !recheck {
         return welcomes_first(turn, room_id);
     }
     if room.blocked_until_ms.is_some_and(|until| turn.now_ms < until) {
@@ -94,11 +93,7 @@ pub(crate) fn next_step(turn: &Turn<'_>, room_id: &RoomId) -> Result<Step, MlsEr
     if !waiting.is_empty() {
         return Ok(Step::Waiting(waiting));
     }
-    // Comparing reads every device of the room: not again for a renewal.
-    let mut difference = match is_settled {
-        true => Difference::default(),
-        false => difference(turn, &room, &head, &users)?,
-    };
+    let mut difference = difference(turn, &room, &head, &users)?;
     // The rest come next.
     difference.add.truncate(most_adds());
     let claim = missing_key_packages(turn, room_id, &difference.add)?;
@@ -107,10 +102,8 @@ pub(crate) fn next_step(turn: &Turn<'_>, room_id: &RoomId) -> Result<Step, MlsEr
     }
     let wanted = difference.add.len();
     let add = take_key_packages(turn, room_id, difference.add)?;
-    if !is_settled {
-        room.recheck_ms =
-            (add.len() < wanted).then(|| turn.now_ms.saturating_add(RETRY_UNREACHABLE_MS));
-    }
+    room.recheck_ms =
+        (add.len() < wanted).then(|| turn.now_ms.saturating_add(RETRY_UNREACHABLE_MS));
     if add.is_empty() && difference.remove.is_empty() && !rotate {
         room.settled = Some(head.id);
         rooms::put(turn.tx, &room)?;
@@ -207,7 +200,6 @@ pub(crate) fn queue_key_queries(
     Ok(ids)
 }
 
-#[derive(Default)]
 struct Difference {
     add: Vec<Device>,
     remove: Vec<(DeviceName, u32)>,

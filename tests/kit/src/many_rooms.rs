@@ -3,22 +3,20 @@
 //! The other devices are plain OpenMLS, one a user. In each room two of them speak and the first commits; the rest
 //! are leaves and published keys.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use matrix_mls::{
-    MachineConfig, MlsMachine, OutgoingRequest, Publishing, RoomChanges, SendPlan, StoreKey,
-    SyncChanges, ToDeviceResult,
+    MachineConfig, MlsMachine, Publishing, RoomChanges, StoreKey, SyncChanges, ToDeviceResult,
 };
 use openmls::prelude::{KeyPackage, KeyPackageIn, MlsGroup, ProtocolVersion};
 use openmls_traits::OpenMlsProvider;
 use serde_json::{Map, Value, json};
 use tls_codec::Deserialize as _;
 
-use crate::peer::{ALGORITHM, KEY_PACKAGE, Peer, WELCOME_ALGORITHM, base64, from_base64};
+use crate::{
+    peer::{ALGORITHM, KEY_PACKAGE, Peer, WELCOME_ALGORITHM, base64, from_base64},
+    tables::Tables,
+};
 
 const ME: &str = "@me:example.org";
 /// How many users there are beside ours, a device each.
@@ -63,14 +61,14 @@ impl ManyRooms {
         let peers: Vec<_> = (0..USERS)
             .map(|number| Peer::new(&format!("@user{number}:example.org"), &format!("D{number}")))
             .collect();
-        let mut published = Published::default();
+        let mut tables = Tables::default();
         for peer in &peers {
-            published.put(&peer.user, &peer.device, peer.device_keys());
+            tables.publish(&peer.user, &peer.device, peer.device_keys());
         }
         let mut all = Self { peers, rooms: Vec::new(), events: 0 };
         let machine = MlsMachine::open(config(store)).await.expect("the store opens");
         for batch in sizes.chunks(BATCH) {
-            let packages = key_packages(&machine, &mut published).await;
+            let packages = key_packages(&machine, &mut tables).await;
             let mut sync = SyncChanges::default();
             for (size, package) in batch.iter().zip(packages) {
                 let (welcome, changes) = all.found(*size, package);
@@ -84,14 +82,7 @@ impl ManyRooms {
         }
         for room in &all.rooms {
             let room = machine.room(room.id.clone()).expect("a room id");
-            while let SendPlan::Waiting { requests, .. } =
-                room.prepare_to_send().await.expect("the room can be sent to")
-            {
-                assert!(!requests.is_empty(), "nothing to do and not ready");
-                for request in requests {
-                    published.answer(&machine, request).await;
-                }
-            }
+            tables.make_ready(&machine, &room).await;
         }
         machine.shutdown().await.expect("it closes");
         all
@@ -215,7 +206,7 @@ fn event(event_id: &str, sender: &Peer, content: Value) -> Value {
 }
 
 /// Has the machine upload fresh key packages; gives them.
-async fn key_packages(machine: &Arc<MlsMachine>, published: &mut Published) -> Vec<KeyPackage> {
+async fn key_packages(machine: &Arc<MlsMachine>, tables: &mut Tables) -> Vec<KeyPackage> {
     let counts = HashMap::from([(KEY_PACKAGE.to_owned(), 0)]);
     let sync = SyncChanges { one_time_key_counts: Some(counts), ..SyncChanges::default() };
     machine.receive_sync(sync).await.expect("the sync is taken in");
@@ -225,7 +216,7 @@ async fn key_packages(machine: &Arc<MlsMachine>, published: &mut Published) -> V
         if request.path.ends_with("/keys/upload") {
             let body: Value = serde_json::from_slice(&request.body).expect("JSON");
             if let Some(keys) = body.get("device_keys") {
-                published.put(ME, "ME", keys.clone());
+                tables.publish(ME, "ME", keys.clone());
             }
             for package in body["one_time_keys"].as_object().expect("key packages").values() {
                 let bytes = from_base64(package.as_str().expect("a bare string"));
@@ -234,33 +225,8 @@ async fn key_packages(machine: &Arc<MlsMachine>, published: &mut Published) -> V
                 packages.push(package.expect("a valid key package"));
             }
         }
-        published.answer(machine, request).await;
+        let answer = tables.answer(&request);
+        machine.mark_request_as_sent(request.id, 200, answer).await.expect("the answer is taken");
     }
     packages
-}
-
-/// What devices have published, by user: one of each.
-#[derive(Default)]
-struct Published(BTreeMap<String, Value>);
-
-impl Published {
-    fn put(&mut self, user: &str, device: &str, keys: Value) {
-        self.0.insert(user.to_owned(), json!({ device: keys }));
-    }
-
-    async fn answer(&self, machine: &MlsMachine, request: OutgoingRequest) {
-        let body = if request.path.ends_with("/keys/query") {
-            let asked: Value = serde_json::from_slice(&request.body).expect("JSON");
-            let users = asked["device_keys"].as_object().expect("users").keys();
-            let answer: BTreeMap<_, _> =
-                users.filter_map(|user| Some((user, self.0.get(user)?))).collect();
-            json!({ "device_keys": answer, "failures": {} })
-        } else if request.path.ends_with("/keys/upload") {
-            json!({ "one_time_key_counts": { KEY_PACKAGE: BATCH } })
-        } else {
-            panic!("nothing here needs {} {}", request.method, request.path)
-        };
-        let body = body.to_string().into_bytes();
-        machine.mark_request_as_sent(request.id, 200, body).await.expect("the answer is taken");
-    }
 }

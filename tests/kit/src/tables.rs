@@ -60,6 +60,11 @@ impl Tables {
         self.peers.insert((peer.user.clone(), peer.device.clone()), peer);
     }
 
+    /// Takes a peer out, to play it; its keys stay published.
+    pub fn take_peer(&mut self, user: &str, device: &str) -> Option<Peer> {
+        self.peers.remove(&(user.to_owned(), device.to_owned()))
+    }
+
     /// A device is no more.
     pub fn unpublish(&mut self, user: &str, device: &str) {
         if let Some(devices) = self.device_keys.get_mut(user) {

@@ -1,11 +1,6 @@
 //! What the figures were measured on: machine, date, and the versions of the contenders.
 
-use std::{
-    fs,
-    process::Command,
-    thread,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fs, process::Command, thread};
 
 use serde_json::{Map, Value};
 
@@ -19,8 +14,7 @@ pub fn describe() -> Map<String, Value> {
             all.insert(name.to_owned(), Value::String(value));
         }
     };
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    put("date", Some(date(seconds / 86_400)));
+    put("date", said_by("date", "+%F"));
     put("processor", line_of("/proc/cpuinfo", "model name"));
     put("cores", thread::available_parallelism().ok().map(|cores| cores.to_string()));
     put("memory", line_of("/proc/meminfo", "MemTotal"));
@@ -53,39 +47,9 @@ fn version(lock: &str, name: &str) -> Option<String> {
     Some(after.split('"').next()?.to_owned())
 }
 
-/// The date of a day since 1970, as ISO 8601 has it.
-fn date(mut days: u64) -> String {
-    let is_leap = |year: u64| {
-        (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400)
-    };
-    let mut year = 1970;
-    while days >= 365 + u64::from(is_leap(year)) {
-        days -= 365 + u64::from(is_leap(year));
-        year += 1;
-    }
-    let february = 28 + u64::from(is_leap(year));
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    format!("{year}-{month:02}-{:02}", days + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates() {
-        assert_eq!(date(0), "1970-01-01");
-        assert_eq!(date(365 + 365 + 59), "1972-02-29");
-        assert_eq!(date(20_782), "2026-11-25");
-        assert_eq!(date(20_818), "2026-12-31");
-    }
 
     #[test]
     fn versions() {
