@@ -34,43 +34,47 @@
 
 #![deny(missing_docs, unsafe_code)]
 
+mod api;
 mod backup;
+mod commits;
 mod devices;
 mod engine;
-mod error;
-mod group;
+mod epochs;
+mod exported;
+mod failure;
 mod history;
 mod identity;
-mod key_backup;
-mod logging;
-mod machine;
+mod incoming;
+mod messages;
+mod mls;
 mod protocol;
-mod reader;
+mod rejection;
+mod rejoin;
 mod requests;
 mod room;
-mod settings;
+mod sessions;
+mod sharing;
 mod store;
-mod updates;
+mod turn;
 
-pub use error::MlsError;
-pub use key_backup::{
-    BackupCounts, BackupSecret, BackupState, HistoryFailure, ImportSummary, MlsBackup,
-    PassphraseParameters, RecoveryKey, RestoreScope, RestoreStatus, key_of_secret,
+pub use api::{
+    BackupCounts, BackupSecret, DecryptedMessage, DeviceTrust, EpochInfo, ErrorDetails,
+    EventOutcome, EventResult, ImportSummary, LogLevel, LogSink, MachineConfig, MlsBackup,
+    MlsError, MlsMachine, MlsReader, MlsRoom, Publishing, RecoveryKey, RestoreScope, RestoreStatus,
+    RoomMember, RoomSettings, RoomSummary, SendPlan, SignedDeviceKeys, StoreKey, SyncSummary,
+    ToDeviceResult, key_of_secret, set_log_sink, sync_changes_from_response,
 };
-pub use logging::{LogLevel, LogSink, set_log_sink};
-pub use machine::{
-    MachineConfig, MlsMachine, Publishing, RoomChanges, RoomSummary, SignedDeviceKeys, StoreKey,
-    SyncChanges, SyncSummary, ToDeviceResult, sync_changes_from_response,
+pub use exported::{
+    BackupState, HistoryFailure, OutgoingRequest, PassphraseParameters, RequestOutcome,
+    RoomChanges, Subscription, SyncChanges, Update, UpdateObserver,
 };
-pub use reader::MlsReader;
-pub use requests::{OutgoingRequest, RequestOutcome};
-pub use room::{
-    DecryptedMessage, DeviceTrust, EpochInfo, EventOutcome, EventResult, MlsRoom, RoomMember,
-    SendPlan,
-};
-pub use settings::RoomSettings;
+
+/// What tests and benches reach beneath the exported API. Never in a build that ships.
 #[cfg(feature = "test-hooks")]
-pub use store::hooks as test_hooks;
-pub use updates::{Subscription, Update, UpdateObserver};
+pub mod test_hooks {
+    pub use crate::store::hooks::*;
+    /// The store itself, which the bench of epochs drives without a machine.
+    pub use crate::store::{MlsStorage, Namespace, Store, StoreError, StoreKeyMaterial, Tx};
+}
 
 uniffi::setup_scaffolding!();

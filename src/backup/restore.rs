@@ -1,106 +1,61 @@
 //! Bringing epochs back from the backup: of all rooms, of one, or the one that a message needs.
 //!
-//! A restore is a record in the store, so that it goes on where it was when the app is killed. First the
-//! key is proved, then the sessions are fetched, then taken in portions, each a turn of its own, so that
-//! nothing else waits for long and cancelling takes effect between two. What is wrong with a session is
-//! counted by kind; the others are kept.
+//! A restore is a record in the store, so that it goes on where it was when the app is killed. First
+//! the key is proved, then the sessions are fetched, then taken in portions, each a turn of its own,
+//! so that nothing else waits for long and cancelling takes effect between two. What is wrong with a
+//! session is counted by kind; the others are kept.
 
 use std::collections::BTreeMap;
 
 use ruma::{
-    OwnedRoomId, RoomId,
+    RoomId,
     api::client::backup::{get_backup_keys, get_backup_keys_for_room, get_backup_keys_for_session},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    key::BackupKey,
-    seal::{self, SealedError, SessionData},
-    session::{self, Failures, Session, SessionError, Taken},
-    state, upload,
+    error::BackupError,
+    lookup::look,
+    proof, record,
+    restores::{self, MOST_RESTORES, Phase, Portion, Restore, Scope},
+    saved,
 };
 use crate::{
-    error::MlsError,
-    group::{Turn, timeline},
+    exported::Update,
+    failure::Failure,
     history::restored::Source,
-    requests::{self, BACKUP_SCOPE, Purpose, REQUESTS},
-    store::{Collection, StoreError, Tx},
-    updates::Update,
+    requests::{self, BACKUP_SCOPE, Purpose},
+    room::wake,
+    sessions::{
+        BackupKey, Failures, SealedError, Session, SessionData, SessionError, Taken, is_leaves,
+        is_ours, seal,
+    },
+    store::StoreError,
+    turn::Turn,
 };
 
 /// How many sessions are taken in one turn.
 const PORTION: usize = 64;
-/// How many restores can be under way.
-const MOST_RESTORES: usize = 64;
-
-/// What is to be restored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Scope {
-    All,
-    Room(OwnedRoomId),
-    /// One session, which a message needs.
-    Session(OwnedRoomId, String),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-enum Phase {
-    /// It is asked which version there is, to prove the key.
-    Proving,
-    Fetching,
-    Taking {
-        next: u32,
-        portions: u32,
-    },
-}
-
-/// A restore under way.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Restore {
-    pub(crate) id: u64,
-    pub(crate) scope: Scope,
-    /// The recovery key; nothing stands for that of the enabled backup.
-    key: Option<BackupKey>,
-    phase: Phase,
-    /// Which version it is from, once its key was proved.
-    version: Option<String>,
-    pub(crate) total: u64,
-    pub(crate) done: u64,
-    /// How many epochs became readable.
-    epochs: u64,
-    failures: Failures,
-}
-
-/// Some of the sessions that were fetched.
-type Portion = Vec<(String, String, Box<RawValue>)>;
-
-const RESTORES: Collection<Restore> = Collection::new("restore");
-const NEXT_ID: Collection<u64> = Collection::new("restore_next_id");
-/// Portions that were fetched and not taken yet, by restore.
-const PORTIONS: Collection<Vec<(String, String, String)>> = Collection::new("restore_portion");
 
 /// Begins a restore; gives its id.
-pub(crate) fn begin(
+pub(crate) fn restore(
     turn: &Turn<'_>,
     key: Option<BackupKey>,
     scope: Scope,
-) -> Result<u64, MlsError> {
-    let running = RESTORES.list(turn.tx, b"")?;
+) -> Result<u64, BackupError> {
+    let running = restores::under_way(turn.tx)?;
     if let Some(same) = running.iter().find(|restore| restore.scope == scope && restore.key == key)
     {
         return Ok(same.id);
     }
     if running.len() >= MOST_RESTORES {
-        return Err(MlsError::not_ready("too many restores are under way"));
+        return Err(BackupError::TooManyRestores);
     }
-    if key.is_none() && state::load(turn.tx)?.active.is_none() {
-        return Err(MlsError::invalid(
-            "no_key",
-            "key: no backup is enabled whose key could be used",
-        ));
+    if key.is_none() && record::load(turn.tx)?.active.is_none() {
+        return Err(BackupError::NoKey);
     }
-    let id = NEXT_ID.get(turn.tx, b"", b"")?.unwrap_or(1);
-    NEXT_ID.put(turn.tx, b"", b"", &(id + 1))?;
+    let id = restores::next_id(turn.tx)?;
     let phase = if key.is_none() { Phase::Fetching } else { Phase::Proving };
     let mut restore = Restore {
         id,
@@ -114,57 +69,36 @@ pub(crate) fn begin(
         failures: Failures::new(),
     };
     if restore.key.is_some() {
-        put(turn.tx, &restore)?;
-        state::look(turn)?;
+        restores::put(turn.tx, &restore)?;
+        look(turn)?;
     } else {
         fetch(turn, &mut restore)?;
     }
     Ok(id)
 }
 
-/// The restores under way.
-pub(crate) fn under_way(tx: &Tx<'_>) -> Result<Vec<Restore>, StoreError> {
-    RESTORES.list(tx, b"")
-}
-
-/// Stops a restore. What it has brought back stays. Tells whether there was one; whoever waits for its end
-/// hears of that.
-pub(crate) fn cancel(turn: &Turn<'_>, id: u64) -> Result<bool, MlsError> {
-    let Some(restore) = RESTORES.get(turn.tx, b"", &id.to_be_bytes())? else { return Ok(false) };
+/// Stops a restore. What it has brought back stays. Tells whether there was one; whoever waits for
+/// its end hears of that.
+pub(crate) fn cancel_restore(turn: &Turn<'_>, id: u64) -> Result<bool, BackupError> {
+    let Some(restore) = restores::find(turn.tx, id)? else { return Ok(false) };
     fail(turn, &restore, "cancelled")?;
     Ok(true)
 }
 
-/// Takes a restore away, with what was fetched for it.
-fn remove(turn: &Turn<'_>, id: u64) -> Result<(), MlsError> {
-    for (request, queued) in REQUESTS.in_scope(turn.tx, BACKUP_SCOPE)? {
-        if matches!(queued.purpose, Purpose::RestoreKeys { restore } if restore == id) {
-            requests::remove(turn.tx, request)?;
-        }
-    }
-    PORTIONS.delete_scope(turn.tx, &id.to_be_bytes())?;
-    RESTORES.delete(turn.tx, b"", &id.to_be_bytes())?;
-    Ok(())
-}
-
-fn put(tx: &Tx<'_>, restore: &Restore) -> Result<(), StoreError> {
-    RESTORES.put(tx, b"", &restore.id.to_be_bytes(), restore)
-}
-
 /// The version's name and the key of its sessions, if the restore's key is the version's.
-fn unlock(turn: &Turn<'_>, restore: &Restore) -> Result<Option<(String, BackupKey)>, MlsError> {
+fn unlock(turn: &Turn<'_>, restore: &Restore) -> Result<Option<(String, BackupKey)>, BackupError> {
     match &restore.key {
-        Some(key) => state::unlock(turn, key),
+        Some(key) => proof::unlock(turn, key),
         None => {
-            let active = state::load(turn.tx)?.active;
+            let active = record::load(turn.tx)?.active;
             Ok(active.map(|active| (active.version, active.session_key)))
         }
     }
 }
 
 /// The homeserver has said which backup there is: restores that waited for that go on.
-pub(super) fn looked(turn: &Turn<'_>) -> Result<(), MlsError> {
-    for mut restore in RESTORES.list(turn.tx, b"")? {
+pub(super) fn go_on_with_proof(turn: &Turn<'_>) -> Result<(), BackupError> {
+    for mut restore in restores::under_way(turn.tx)? {
         if restore.phase == Phase::Proving {
             restore.phase = Phase::Fetching;
             fetch(turn, &mut restore)?;
@@ -174,12 +108,12 @@ pub(super) fn looked(turn: &Turn<'_>) -> Result<(), MlsError> {
 }
 
 /// Asks for the sessions, if the key is right.
-fn fetch(turn: &Turn<'_>, restore: &mut Restore) -> Result<(), MlsError> {
+fn fetch(turn: &Turn<'_>, restore: &mut Restore) -> Result<(), BackupError> {
     let Some((version, _)) = unlock(turn, restore)? else {
-        return fail(turn, restore, state::why_locked(turn.tx)?);
+        return Ok(fail(turn, restore, proof::why_locked(turn.tx)?.code())?);
     };
     restore.version = Some(version.clone());
-    put(turn.tx, restore)?;
+    restores::put(turn.tx, restore)?;
     let purpose = Purpose::RestoreKeys { restore: restore.id };
     let (tx, scope, now) = (turn.tx, BACKUP_SCOPE, turn.now_ms);
     match restore.scope.clone() {
@@ -210,15 +144,15 @@ struct OneRoom {
 }
 
 /// The homeserver has given the sessions.
-pub(crate) fn fetched(turn: &Turn<'_>, id: u64, body: &[u8]) -> Result<(), MlsError> {
-    let Some(mut restore) = RESTORES.get(turn.tx, b"", &id.to_be_bytes())? else { return Ok(()) };
+pub(crate) fn fetched(turn: &Turn<'_>, id: u64, body: &[u8]) -> Result<(), BackupError> {
+    let Some(mut restore) = restores::find(turn.tx, id)? else { return Ok(()) };
     if restore.phase != Phase::Fetching {
         return Ok(());
     }
     let mut sessions = read_answer(&restore.scope, body)?;
-    // Beside a Megolm backup's own, which are none of ours. Leaves come first: epochs need them.
-    sessions.retain(|(_, session_id, _)| session::is_ours(session_id));
-    sessions.sort_by_key(|(_, session_id, _)| !session::is_leaves(session_id));
+    // A Megolm backup has sessions of its own. Leaves come first: epochs need them.
+    sessions.retain(|(_, session_id, _)| is_ours(session_id));
+    sessions.sort_by_key(|(_, session_id, _)| !is_leaves(session_id));
     restore.total = sessions.len() as u64;
     let mut portions = 0_u32;
     for portion in sessions.chunks(PORTION) {
@@ -226,20 +160,22 @@ pub(crate) fn fetched(turn: &Turn<'_>, id: u64, body: &[u8]) -> Result<(), MlsEr
             .iter()
             .map(|(room, id, data)| (room.clone(), id.clone(), data.get().to_owned()))
             .collect();
-        PORTIONS.put(turn.tx, &id.to_be_bytes(), &portions.to_be_bytes(), &portion)?;
+        restores::put_portion(turn.tx, id, portions, &portion)?;
         portions += 1;
     }
     restore.phase = Phase::Taking { next: 0, portions };
-    put(turn.tx, &restore)?;
+    restores::put(turn.tx, &restore)?;
     Ok(())
 }
 
-fn read_answer(scope: &Scope, body: &[u8]) -> Result<Portion, MlsError> {
-    let malformed =
-        |_| MlsError::rejected("malformed_answer", "the backup's sessions are not readable");
+/// Sessions as an answer has them: room, session id, data.
+type Answered = Vec<(String, String, Box<RawValue>)>;
+
+fn read_answer(scope: &Scope, body: &[u8]) -> Result<Answered, BackupError> {
+    let malformed = |_| BackupError::MalformedAnswer("the backup's sessions are not readable");
     let of_room = |room: &str, sessions: OneRoom| {
         let sessions = sessions.sessions.into_iter();
-        sessions.map(|(id, data)| (room.to_owned(), id, data)).collect::<Portion>()
+        sessions.map(|(id, data)| (room.to_owned(), id, data)).collect::<Answered>()
     };
     Ok(match scope {
         Scope::All => {
@@ -258,8 +194,8 @@ fn read_answer(scope: &Scope, body: &[u8]) -> Result<Portion, MlsError> {
 }
 
 /// Takes the next portion of some restore; tells whether there may be more to do.
-pub(crate) fn step(turn: &Turn<'_>) -> Result<bool, MlsError> {
-    let mut taking = RESTORES.list(turn.tx, b"")?.into_iter();
+pub(crate) fn step(turn: &Turn<'_>) -> Result<bool, BackupError> {
+    let mut taking = restores::under_way(turn.tx)?.into_iter();
     let Some(mut restore) = taking.find(|restore| matches!(restore.phase, Phase::Taking { .. }))
     else {
         return Ok(false);
@@ -269,32 +205,18 @@ pub(crate) fn step(turn: &Turn<'_>) -> Result<bool, MlsError> {
         finish(turn, &restore)?;
         return Ok(true);
     }
-    let scope = restore.id.to_be_bytes();
-    let portion = PORTIONS.get(turn.tx, &scope, &next.to_be_bytes())?.unwrap_or_default();
     let Some((version, key)) =
         unlock(turn, &restore)?.filter(|(version, _)| restore.version.as_ref() == Some(version))
     else {
         // The backup was disabled, or became another, while its sessions waited.
-        fail(turn, &restore, "wrong_key")?;
+        fail(turn, &restore, proof::Locked::WrongKey.code())?;
         return Ok(true);
     };
-    let mut incomplete = false;
-    for (room, session_id, data) in &portion {
-        restore.done += 1;
-        match take(turn, &version, &key, room, session_id, data) {
-            Ok(true) => restore.epochs += 1,
-            Ok(false) => {}
-            Err(Failure::Stop(error)) => return Err(error),
-            Err(Failure::Session(code)) => {
-                incomplete |= code == "missing_leaves";
-                tracing::warn!(session = %session_id, code, "a session was not restored");
-                *restore.failures.entry(code.to_owned()).or_default() += 1;
-            }
-        }
-    }
-    PORTIONS.delete(turn.tx, &scope, &next.to_be_bytes())?;
+    let portion = restores::portion(turn.tx, restore.id, next)?;
+    let lacks_leaves = take_portion(turn, &mut restore, &version, &key, &portion)?;
+    restores::delete_portion(turn.tx, restore.id, next)?;
     // The one session was not enough: its leaves are sessions of their own.
-    if let (true, Scope::Session(room, _)) = (incomplete, restore.scope.clone()) {
+    if let (true, Scope::Session(room, _)) = (lacks_leaves, restore.scope.clone()) {
         restore = Restore {
             scope: Scope::Room(room),
             phase: Phase::Fetching,
@@ -307,15 +229,63 @@ pub(crate) fn step(turn: &Turn<'_>) -> Result<bool, MlsError> {
         return Ok(true);
     }
     restore.phase = Phase::Taking { next: next + 1, portions };
-    put(turn.tx, &restore)?;
+    restores::put(turn.tx, &restore)?;
     let (id, done, total) = (restore.id, restore.done, restore.total);
     turn.tell(Update::RestoreProgress { restore: id, done, total });
     Ok(true)
 }
 
-enum Failure {
-    Stop(MlsError),
-    Session(&'static str),
+/// Takes the sessions of a portion, and counts what is wrong; tells whether one lacks its leaves.
+fn take_portion(
+    turn: &Turn<'_>,
+    restore: &mut Restore,
+    version: &str,
+    key: &BackupKey,
+    portion: &Portion,
+) -> Result<bool, Failure> {
+    let mut lacks_leaves = false;
+    for (room, session_id, data) in portion {
+        restore.done += 1;
+        match take(turn, version, key, room, session_id, data) {
+            Ok(true) => restore.epochs += 1,
+            Ok(false) => {}
+            Err(NotTaken::Session(SessionError::Store(error))) => return Err(error.into()),
+            Err(error) => {
+                lacks_leaves |= error == NotTaken::Session(SessionError::MissingLeaves);
+                let code = error.code();
+                tracing::warn!(session = %session_id, code, "a session was not restored");
+                *restore.failures.entry(code.to_owned()).or_default() += 1;
+            }
+        }
+    }
+    Ok(lacks_leaves)
+}
+
+/// Why a session of the backup was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum NotTaken {
+    /// It does not open with the backup's key.
+    #[error("the session is damaged, or was sealed with another key")]
+    Damaged,
+    /// What it holds is at fault.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+impl NotTaken {
+    /// Stable across releases.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Damaged => "damaged_session",
+            Self::Session(error) => error.code(),
+        }
+    }
+}
+
+impl From<StoreError> for NotTaken {
+    fn from(error: StoreError) -> Self {
+        Self::Session(error.into())
+    }
 }
 
 /// Opens one session and keeps what it holds; tells whether that made an epoch readable.
@@ -326,44 +296,41 @@ fn take(
     room: &str,
     session_id: &str,
     data: &str,
-) -> Result<bool, Failure> {
+) -> Result<bool, NotTaken> {
     #[derive(Deserialize)]
     struct KeyBackupData {
         session_data: SessionData,
     }
-    let room = RoomId::parse(room).map_err(|_| Failure::Session("other_room"))?;
-    let data: KeyBackupData =
-        serde_json::from_str(data).map_err(|_| Failure::Session("malformed_session"))?;
-    let json = match seal::open(turn.crypto, key, session_id, &data.session_data) {
-        Ok(json) => json,
-        Err(SealedError::Mac) => return Err(Failure::Session("damaged_session")),
-        Err(_) => return Err(Failure::Session("malformed_session")),
-    };
-    let taken = Session::read(&json, &room, Some(session_id), Source::Backup)
-        .and_then(|session| session.take(turn.tx, &room));
-    let kept = match taken {
-        Ok(Taken::Leaves(chunk)) => {
-            upload::found_chunk(turn.tx, &room, chunk, version).map(|()| false)
+    let room = RoomId::parse(room).map_err(|_| SessionError::OtherRoom)?;
+    let data: KeyBackupData = serde_json::from_str(data).map_err(|_| SessionError::Malformed)?;
+    let json =
+        seal::open(turn.crypto, key, session_id, &data.session_data).map_err(
+            |error| match error {
+                SealedError::Mac => NotTaken::Damaged,
+                _ => SessionError::Malformed.into(),
+            },
+        )?;
+    let session = Session::read(&json, &room, Some(session_id), Source::Backup)?;
+    match session.take(turn.tx, &room)? {
+        Taken::Leaves(chunk) => {
+            saved::put_chunk(turn.tx, &room, chunk, version)?;
+            Ok(false)
         }
-        Ok(Taken::NewEpoch(id)) => {
-            upload::found(turn.tx, &room, id, version, session_id).map(|()| true)
+        Taken::KnownEpoch(id) => {
+            saved::found(turn.tx, &room, id, version, session_id)?;
+            Ok(false)
         }
-        Ok(Taken::KnownEpoch(id)) => {
-            upload::found(turn.tx, &room, id, version, session_id).map(|()| false)
+        Taken::NewEpoch(id) => {
+            saved::found(turn.tx, &room, id, version, session_id)?;
+            // Messages that waited for the epoch can be read now.
+            wake(turn.tx, &room)?;
+            Ok(true)
         }
-        Err(SessionError::Store(error)) => return Err(Failure::Stop(error.into())),
-        Err(error) => return Err(Failure::Session(error.code())),
-    };
-    let new = kept.map_err(|error| Failure::Stop(error.into()))?;
-    if new {
-        // Messages that waited for the epoch can be read now.
-        timeline::stir(turn, &room).map_err(Failure::Stop)?;
     }
-    Ok(new)
 }
 
-fn finish(turn: &Turn<'_>, restore: &Restore) -> Result<(), MlsError> {
-    remove(turn, restore.id)?;
+fn finish(turn: &Turn<'_>, restore: &Restore) -> Result<(), StoreError> {
+    restores::remove(turn, restore.id)?;
     turn.tell(Update::RestoreFinished {
         restore: restore.id,
         epochs: restore.epochs,
@@ -372,19 +339,19 @@ fn finish(turn: &Turn<'_>, restore: &Restore) -> Result<(), MlsError> {
     Ok(())
 }
 
-fn fail(turn: &Turn<'_>, restore: &Restore, code: &str) -> Result<(), MlsError> {
+fn fail(turn: &Turn<'_>, restore: &Restore, code: &str) -> Result<(), StoreError> {
     let mut restore = restore.clone();
     restore.failures.insert(code.to_owned(), 1);
     finish(turn, &restore)
 }
 
 /// The homeserver refuses the sessions.
-pub(super) fn refused(turn: &Turn<'_>, id: u64, status: u16, code: &str) -> Result<(), MlsError> {
-    let Some(restore) = RESTORES.get(turn.tx, b"", &id.to_be_bytes())? else { return Ok(()) };
+pub(super) fn refused(turn: &Turn<'_>, id: u64, status: u16, code: &str) -> Result<(), StoreError> {
+    let Some(restore) = restores::find(turn.tx, id)? else { return Ok(()) };
     match (status, &restore.scope) {
         // It has no such session.
         (404, Scope::Session(..)) => fail(turn, &restore, "not_in_backup"),
-        (404, _) => fail(turn, &restore, "no_backup"),
+        (404, _) => fail(turn, &restore, proof::Locked::NoBackup.code()),
         _ => fail(turn, &restore, code),
     }
 }

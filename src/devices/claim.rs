@@ -8,11 +8,11 @@ use ruma::{
 };
 use serde_json::Value;
 
-use super::{DeviceId, DevicesError};
-use crate::protocol::{decode_base64, identifiers};
+use super::record::DevicesError;
+use crate::protocol::{DeviceName, decode_base64, identifiers};
 
 /// A request for one key package of each of these devices.
-pub(crate) fn claim_request(devices: &[DeviceId], suite: Ciphersuite) -> claim_keys::v3::Request {
+pub(crate) fn claim_request(devices: &[DeviceName], suite: Ciphersuite) -> claim_keys::v3::Request {
     let algorithm = OneTimeKeyAlgorithm::from(identifiers::key_package_algorithm(suite));
     let mut asked: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>> =
         BTreeMap::new();
@@ -30,7 +30,7 @@ pub(crate) fn claim_request(devices: &[DeviceId], suite: Ciphersuite) -> claim_k
 pub(crate) fn parse_claim_response(
     body: &[u8],
     suite: Ciphersuite,
-) -> Result<BTreeMap<DeviceId, Vec<u8>>, DevicesError> {
+) -> Result<BTreeMap<DeviceName, Vec<u8>>, DevicesError> {
     // Not a derived structure, which an array would pass for.
     let answer: BTreeMap<String, Value> =
         serde_json::from_slice(body).map_err(|_| DevicesError::MalformedAnswer)?;
@@ -53,7 +53,7 @@ pub(crate) fn parse_claim_response(
             });
             if let Some(package) = package {
                 let device_id = OwnedDeviceId::from(device.as_str());
-                packages.insert(DeviceId { user_id: user_id.clone(), device_id }, package);
+                packages.insert(DeviceName { user_id: user_id.clone(), device_id }, package);
             }
         }
     }

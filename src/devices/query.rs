@@ -10,10 +10,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    DEVICES, DeviceId, DeviceRecord, DevicesError, Rejection, note_eligible, tracking,
-    tracking::TrackedUser, verify::credential_key,
+    record::{self, DEVICES, DeviceRecord, DevicesError, note_eligible},
+    tracking::{self, TrackedUser},
+    verify::{Rejection, credential_key},
 };
-use crate::store::{StoreError, Tx};
+use crate::{
+    protocol::DeviceName,
+    store::{StoreError, Tx},
+};
 
 /// The most devices a user may have. An answer with more is not taken in: each is a record in the
 /// store and costs up to two signatures to check, and homeservers answer what they like.
@@ -54,8 +58,7 @@ pub(crate) fn query_request(
 /// A device that may not take part.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct RejectedDevice {
-    pub(crate) user_id: OwnedUserId,
-    pub(crate) device_id: OwnedDeviceId,
+    pub(crate) name: DeviceName,
     pub(crate) reason: Rejection,
 }
 
@@ -158,8 +161,8 @@ fn take_in(
 ) -> Result<(), StoreError> {
     let mut changed = false;
     for gone in DEVICES.list(tx, user.as_bytes())? {
-        if !devices.contains_key(gone.id.device_id.as_str()) {
-            changed |= DEVICES.delete(tx, user.as_bytes(), gone.id.device_id.as_bytes())?;
+        if !devices.contains_key(gone.name.device_id.as_str()) {
+            changed |= DEVICES.delete(tx, user.as_bytes(), gone.name.device_id.as_bytes())?;
         }
     }
     for (device, keys) in devices {
@@ -167,7 +170,7 @@ fn take_in(
             continue;
         }
         let device = OwnedDeviceId::from(device.as_str());
-        let before = DEVICES.get(tx, user.as_bytes(), device.as_bytes())?;
+        let before = record::record(tx, user, &device)?;
         let known = before.as_ref().and_then(|before| before.credential_key.clone());
         let verdict = match serde_json::from_str::<CanonicalJsonValue>(keys.get()) {
             Ok(CanonicalJsonValue::Object(keys)) => credential_key(user, &device, &keys),
@@ -179,16 +182,12 @@ fn take_in(
             (Some(known), Ok(_)) => (Some(known), Some(Rejection::Changed)),
             (known, Err(rejection)) => (known, Some(rejection)),
         };
-        let id = DeviceId { user_id: user.to_owned(), device_id: device.clone() };
-        let record = DeviceRecord { id, credential_key, rejection };
+        let name = DeviceName::new(user.to_owned(), device.clone());
+        let record = DeviceRecord { name: name.clone(), credential_key, rejection };
         if let Some(reason) = rejection
             && before.as_ref().and_then(|before| before.rejection) != rejection
         {
-            report.rejected.push(RejectedDevice {
-                user_id: user.to_owned(),
-                device_id: device.clone(),
-                reason,
-            });
+            report.rejected.push(RejectedDevice { name, reason });
         }
         if before.as_ref() != Some(&record) {
             DEVICES.put(tx, user.as_bytes(), device.as_bytes(), &record)?;

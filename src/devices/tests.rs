@@ -13,11 +13,13 @@ use tempfile::TempDir;
 
 use super::{
     query::{PostponedUser, QueryReport},
+    record::{DEVICES, eligible},
+    verify::Rejection,
     *,
 };
 use crate::{
-    protocol::{encode_base64, identifiers},
-    store::{Store, StoreKeyMaterial},
+    protocol::{DeviceName, encode_base64, identifiers},
+    store::{Store, StoreError, StoreKeyMaterial, Tx},
 };
 
 const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
@@ -112,10 +114,12 @@ fn a_device_that_holds_together_may_take_part() {
     assert_eq!(scene.eligible().len(), 1);
     assert_eq!(scene.eligible()[0].credential_key, credential.public());
     scene.write(|tx| {
-        let of = |key| trust(tx, &alice(), &owned_device_id!("PHONE"), key).unwrap();
+        let of =
+            |key| trust(tx, &DeviceName::new(alice(), owned_device_id!("PHONE")), key).unwrap();
         assert_eq!(of(credential.public()), Trust::Signed);
         assert_eq!(of(device.public()), Trust::Conflicting);
-        let other = trust(tx, &alice(), &owned_device_id!("OTHER"), device.public());
+        let other =
+            trust(tx, &DeviceName::new(alice(), owned_device_id!("OTHER")), device.public());
         assert_eq!(other.unwrap(), Trust::Unknown);
     });
 }
@@ -181,7 +185,8 @@ fn another_credential_for_a_known_device_is_a_conflict_and_not_an_update() {
     assert_eq!(report.rejected[0].reason, Rejection::Changed);
     assert_eq!(scene.eligible(), []);
     scene.write(|tx| {
-        let of = |key| trust(tx, &alice(), &owned_device_id!("PHONE"), key).unwrap();
+        let of =
+            |key| trust(tx, &DeviceName::new(alice(), owned_device_id!("PHONE")), key).unwrap();
         assert_eq!(of(second.public()), Trust::Conflicting);
     });
     // The first one again: the device is what it was.
@@ -279,7 +284,7 @@ fn no_cut_or_altered_answer_makes_a_device_or_a_panic() {
 
 #[test]
 fn a_claim_names_every_device_and_its_answer_is_read_entry_by_entry() {
-    let id = |device: &str| DeviceId { user_id: alice(), device_id: device.into() };
+    let id = |device: &str| DeviceName { user_id: alice(), device_id: device.into() };
     let request = claim_request(&[id("A"), id("B")], SUITE);
     assert_eq!(request.one_time_keys[&alice()].len(), 2);
     let algorithm = identifiers::key_package_algorithm(SUITE);

@@ -3,22 +3,17 @@
 
 use std::path::Path;
 
-use crate::identity::Crypto;
 use ruma::RoomId;
 
 use crate::{
-    error::MlsError,
-    group::{
-        message::{self, Message, Readers},
-        process, timeline,
-    },
-    protocol::{MessageContent, RoomEvent},
-    store::{StoreKeyMaterial, StoreReader, Tx},
+    identity::Crypto,
+    messages::{self, Message, MessageError, Readers, parse_event},
+    store::{StoreError, StoreKeyMaterial, StoreReader, Tx},
 };
 
 /// What opening a message needs beside the store.
 #[derive(Default)]
-pub(crate) struct Opener {
+pub(super) struct Opener {
     pub(super) crypto: Crypto,
     pub(super) readers: Readers,
 }
@@ -30,40 +25,27 @@ impl Opener {
         tx: &Tx<'_>,
         room: &RoomId,
         event: &str,
-    ) -> Result<Message, MlsError> {
-        let (event, content) = parse(event)?;
+    ) -> Result<Message, MessageError> {
+        let (event, content) = parse_event(event)?;
         let id = event.event_id.as_deref();
-        message::read(tx, &self.crypto, &self.readers, room, id, &event.sender, &content)
+        messages::open(tx, &self.crypto, &self.readers, room, id, &event.sender, &content)
     }
-}
-
-/// Parses the event of a message.
-pub(super) fn parse(event: &str) -> Result<(RoomEvent, MessageContent), MlsError> {
-    let event: RoomEvent = timeline::parse(event, "event")?;
-    if event.event_type != "m.room.encrypted" {
-        return Err(MlsError::invalid("not_encrypted", "event: its type is not m.room.encrypted"));
-    }
-    let content: MessageContent = timeline::parse(event.content.get(), "the event's content")?;
-    if !process::is_ours(&content.algorithm) {
-        return Err(MlsError::invalid("not_mls", "event: it is not encrypted with MLS"));
-    }
-    Ok((event, content))
 }
 
 /// A store that can only be read from, beside whoever has it open.
-pub(crate) struct Reader {
+pub(crate) struct ReadOnlyEngine {
     store: StoreReader,
     opener: Opener,
 }
 
-impl Reader {
+impl ReadOnlyEngine {
     /// Opens an existing store for reading.
-    pub(crate) fn open(directory: &Path, key: StoreKeyMaterial<'_>) -> Result<Self, MlsError> {
+    pub(crate) fn open(directory: &Path, key: StoreKeyMaterial<'_>) -> Result<Self, StoreError> {
         Ok(Self { store: StoreReader::open(directory, key)?, opener: Opener::default() })
     }
 
     /// Opens one message event.
-    pub(crate) fn decrypt(&self, room: &RoomId, event: &str) -> Result<Message, MlsError> {
+    pub(crate) fn decrypt(&self, room: &RoomId, event: &str) -> Result<Message, MessageError> {
         self.store.read(|tx| self.opener.decrypt(tx, room, event))
     }
 }

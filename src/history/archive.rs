@@ -17,7 +17,7 @@ use super::{
     RatchetCache, chunks, locate, open,
 };
 use crate::{
-    group::EpochId,
+    protocol::EpochId,
     store::{Collection, StoreError, Tx},
 };
 
@@ -200,13 +200,13 @@ pub fn chunk(tx: &Tx<'_>, room: &RoomId, id: ChunkId) -> Result<LeafChunk, Store
 }
 
 /// Reads the messages of one epoch. Remembers between messages what it looked up and derived.
-pub struct Reader {
+pub struct EpochReader {
     export: StoredExport,
     ratchets: RatchetCache,
     leaves: HashMap<u32, Leaf>,
 }
 
-impl Reader {
+impl EpochReader {
     /// A reader of an epoch's messages, unless its export was deleted.
     pub fn load(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Option<Self>, StoreError> {
         Ok(find(tx, room, epoch)?.map(|export| Self {

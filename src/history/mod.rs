@@ -32,7 +32,7 @@ pub use self::{
     leaves::{CHUNK_LEAVES, ChunkId, Leaf, LeafChunk, LeavesError, chunks, locate},
     open::{OpenError, Opened, open},
     ratchet_cache::RatchetCache,
-    seal::{Draft, SealError, seal},
+    seal::{MessageDraft, SealError, seal},
     secret_tree::MAX_GENERATION,
 };
 #[cfg(test)]

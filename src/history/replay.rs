@@ -18,7 +18,7 @@ use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    group::EpochId,
+    protocol::EpochId,
     store::{Collection, StoreError, Tx},
 };
 

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{ChunkId, EpochKeys, archive};
 use crate::{
-    group::EpochId,
     protocol::DeviceName,
+    protocol::EpochId,
     store::{Collection, StoreError, Tx},
 };
 

@@ -63,7 +63,7 @@ impl From<CryptoError> for SealError {
 }
 
 /// A message to seal.
-pub struct Draft<'a> {
+pub struct MessageDraft<'a> {
     /// The generation, never used before in this epoch.
     pub generation: u32,
     /// Data to authenticate and send in the clear.
@@ -80,7 +80,7 @@ pub fn seal(
     ratchets: &mut RatchetCache,
     crypto: &(impl OpenMlsCrypto + OpenMlsRand),
     signer: &impl Signer,
-    draft: &Draft<'_>,
+    draft: &MessageDraft<'_>,
 ) -> Result<Vec<u8>, SealError> {
     let suite = keys.ciphersuite();
     let (group_id, epoch) = (keys.group_id(), keys.epoch());

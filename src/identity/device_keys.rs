@@ -6,7 +6,7 @@ use ruma::{
 };
 use serde_json::json;
 
-use super::{Identity, IdentityError, encoding};
+use super::device::{Identity, IdentityError, encoding};
 use crate::protocol::{encode_base64, identifiers};
 
 /// Device keys to publish, and what an Olm machine has to sign.
@@ -18,16 +18,16 @@ pub(crate) struct SignedKeys {
 impl Identity {
     /// The `device_keys` of a device without Olm: its credential key is its Ed25519 key too.
     pub(super) fn own_device_keys(&self) -> Result<CanonicalJsonObject, IdentityError> {
-        let keys = json!({ "user_id": self.name.0, "device_id": self.name.1 });
+        let keys = json!({ "user_id": self.name.user_id, "device_id": self.name.device_id });
         let mut keys: CanonicalJsonObject = serde_json::from_value(keys).map_err(encoding)?;
-        let device_key_id = format!("ed25519:{}", self.name.1);
+        let device_key_id = format!("ed25519:{}", self.name.device_id);
         self.put_credential(&mut keys);
         let key = CanonicalJsonValue::String(encode_base64(self.public_key()));
         child(&mut keys, "keys").insert(device_key_id.clone(), key);
         let (_, signature) = self.sign(&keys)?;
-        let signatures = child(child(&mut keys, "signatures"), self.name.0.as_str());
+        let signatures = child(child(&mut keys, "signatures"), self.name.user_id.as_str());
         signatures.insert(device_key_id, signature.clone());
-        signatures.insert(identifiers::credential_key_id(self.name.1.as_str()), signature);
+        signatures.insert(identifiers::credential_key_id(self.name.device_id.as_str()), signature);
         Ok(keys)
     }
 
@@ -38,8 +38,8 @@ impl Identity {
         let mut keys: CanonicalJsonObject = serde_json::from_str(text)
             .map_err(|_| IdentityError::BadDeviceKeys("they are not a JSON object"))?;
         let named = |field: &str| keys.get(field).and_then(CanonicalJsonValue::as_str);
-        if named("user_id") != Some(self.name.0.as_str())
-            || named("device_id") != Some(self.name.1.as_str())
+        if named("user_id") != Some(self.name.user_id.as_str())
+            || named("device_id") != Some(self.name.device_id.as_str())
         {
             return Err(IdentityError::BadDeviceKeys("they are another device's"));
         }
@@ -52,8 +52,8 @@ impl Identity {
         if to_sign != before {
             keys.remove("signatures");
         }
-        child(child(&mut keys, "signatures"), self.name.0.as_str())
-            .insert(identifiers::credential_key_id(self.name.1.as_str()), signature);
+        child(child(&mut keys, "signatures"), self.name.user_id.as_str())
+            .insert(identifiers::credential_key_id(self.name.device_id.as_str()), signature);
         let device_keys = serde_json::to_string(&keys).map_err(encoding)?;
         Ok(SignedKeys { device_keys, to_sign })
     }
@@ -68,7 +68,7 @@ impl Identity {
             CanonicalJsonValue::Array(known) => known.push(algorithm),
             other => *other = CanonicalJsonValue::Array(vec![algorithm]),
         }
-        let device_id = self.name.1.as_str();
+        let device_id = self.name.device_id.as_str();
         let keys = child(keys, "keys");
         // A credential of an earlier store, or under the other name, would contradict this one.
         for id in identifiers::credential_key_ids(device_id) {

@@ -6,7 +6,6 @@
 //! was used (in the joining transaction), when it has expired, when far too many newer ones were
 //! made, or, for a replaced last-resort one, after a time of grace.
 
-use super::Crypto;
 use openmls::prelude::{
     KeyPackage, KeyPackageBundle, KeyPackageRef, Lifetime, tls_codec::Serialize as _,
 };
@@ -15,7 +14,11 @@ use ruma::{OwnedOneTimeKeyId, encryption::OneTimeKey, serde::Raw};
 use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
 
-use super::{Identity, IdentityError, Provider, encoding};
+use super::{
+    crypto::Crypto,
+    device::{Identity, IdentityError, encoding},
+    provider::Provider,
+};
 use crate::{
     protocol::{encode_base64, identifiers},
     store::{Collection, MlsStorage, Namespace, StoreError, Tx},

@@ -1,8 +1,8 @@
 //! What OpenMLS is given for a call: crypto, randomness, and storage in one namespace.
 
-use super::Crypto;
 use openmls_traits::OpenMlsProvider;
 
+use super::crypto::Crypto;
 use crate::store::MlsStorage;
 
 /// An OpenMLS provider for the length of a transaction.

@@ -7,8 +7,11 @@ mod validation;
 
 use std::collections::HashMap;
 
-use super::Crypto;
-use openmls::prelude::{KeyPackageIn, ProtocolVersion, tls_codec::Deserialize as _};
+use openmls::prelude::{
+    BasicCredential, Capabilities, Ciphersuite, CredentialWithKey, KeyPackageIn, ProtocolVersion,
+    tls_codec::Deserialize as _,
+};
+use openmls_basic_credential::SignatureKeyPair;
 use openmls_traits::{OpenMlsProvider, storage::StorageProvider};
 use ruma::{
     CanonicalJsonObject, SigningKeyAlgorithm, api::client::keys::upload_keys, device_id,
@@ -17,11 +20,11 @@ use ruma::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::*;
+use super::{crypto::SUITE, *};
 use crate::{
     devices,
-    protocol::{decode_base64, identifiers},
-    store::{MlsStorage, Namespace, Store, StoreKeyMaterial},
+    protocol::{DeviceName, credential, decode_base64, identifiers},
+    store::{MlsStorage, Namespace, Store, StoreError, StoreKeyMaterial, Tx},
 };
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -196,7 +199,8 @@ fn own_device_keys_are_what_others_accept() {
         let (query, _) = devices::query_request(tx, [user.to_owned()].into()).unwrap();
         let body = answer.to_string();
         devices::handle_query_response(tx, &query, body.as_bytes(), 0).unwrap();
-        let device = devices::device(tx, user, device).unwrap().expect("it is eligible");
+        let name = DeviceName::new(user.to_owned(), device.to_owned());
+        let device = devices::device(tx, &name).unwrap().expect("it is eligible");
         assert_eq!(device.credential_key, scene.identity.public_key());
     });
 }
@@ -264,7 +268,7 @@ fn a_key_package_is_only_good_for_its_device_key_suite_and_time() {
         validate_key_package(&scene.crypto, bytes, name, key, SUITE, now).map(drop)
     };
     check(&bytes, &own, &key, now).unwrap();
-    let other = DeviceName(own.0.clone(), "E".into());
+    let other = DeviceName::new(own.user_id.clone(), "E".into());
     assert!(check(&bytes, &other, &key, now).is_err());
     assert!(check(&bytes, &own, &[1; 32], now).is_err());
     assert!(check(&bytes, &own, &key, now + 81 * DAY_MS).is_err());
@@ -292,7 +296,7 @@ fn a_store_is_one_devices() {
     assert_eq!(again.public_key(), scene.identity.public_key());
     assert!(matches!(open(user_id!("@a:b"), device_id!("E")), Err(IdentityError::OtherDevice(_))));
     assert!(matches!(open(user_id!("@c:b"), device_id!("D")), Err(IdentityError::OtherDevice(_))));
-    let record = scene.write(|tx| IDENTITY.get(tx, b"", b"own").unwrap().unwrap());
+    let record = scene.write(|tx| super::device::IDENTITY.get(tx, b"", b"own").unwrap().unwrap());
     let printed = format!("{again:?} {:?}", again.signer());
     assert!(!printed.contains(&format!("{:?}", record.private_key)));
 }

@@ -6,13 +6,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::Crypto;
 use openmls::prelude::{Ciphersuite, KeyPackageRef};
 use ruma::{api::client::keys::upload_keys, serde::Raw};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::to_raw_value};
 
-use super::{Identity, IdentityError, Provider, Publishing, encoding, key_packages};
+use super::{
+    crypto::Crypto,
+    device::{Identity, IdentityError, Publishing, encoding},
+    key_packages,
+    provider::Provider,
+};
 use crate::{
     protocol::identifiers,
     store::{Collection, MlsStorage, Namespace, StoreError, Tx},

@@ -1,12 +1,11 @@
 //! Whether a claimed key package may be used to add its device.
 
-use super::Crypto;
 use openmls::prelude::{
     BasicCredential, Capabilities, Ciphersuite, CredentialType, KeyPackage, KeyPackageIn,
     ProtocolVersion, VerifiableCiphersuite, tls_codec::Deserialize as _,
 };
 
-use super::IdentityError;
+use super::{crypto::Crypto, device::IdentityError};
 use crate::protocol::{DeviceName, credential};
 
 /// Reads and checks a key package: its signatures (RFC 9420, section 10.1), its suite, that it is

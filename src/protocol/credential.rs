@@ -4,12 +4,10 @@
 //! `{opaque user_id<V>; opaque device_id<V>}`: Matrix ids may hold any separator one could choose,
 //! so the parts carry their lengths.
 
-use std::fmt;
-
 use ruma::{OwnedDeviceId, UserId};
 use tls_codec::{Deserialize, Serialize, VLBytes};
 
-use super::DeviceName;
+use super::device_name::DeviceName;
 
 /// Why an identity names no Matrix device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -18,7 +16,7 @@ pub(crate) struct CredentialError;
 
 /// The identity of a device.
 pub(crate) fn encode(device: &DeviceName) -> Vec<u8> {
-    [device.0.as_bytes(), device.1.as_bytes()]
+    [device.user_id.as_bytes(), device.device_id.as_bytes()]
         .into_iter()
         // Ids have at most 255 bytes where they come from, which any length prefix can say.
         .flat_map(|part| VLBytes::new(part.to_vec()).tls_serialize_detached().unwrap_or_default())
@@ -37,13 +35,7 @@ pub(crate) fn parse(identity: &[u8]) -> Result<DeviceName, CredentialError> {
         return Err(CredentialError);
     }
     let user = UserId::parse(&user).map_err(|_| CredentialError)?;
-    Ok(DeviceName(user, OwnedDeviceId::from(device)))
-}
-
-impl fmt::Display for DeviceName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}|{}", self.0, self.1)
-    }
+    Ok(DeviceName::new(user, OwnedDeviceId::from(device)))
 }
 
 #[cfg(test)]
@@ -55,14 +47,14 @@ mod tests {
     #[test]
     fn any_id_survives_the_round_trip() {
         for device in ["PHONE", "a|b", "ключ 🔑", "{\"\\"] {
-            let name = DeviceName(owned_user_id!("@al|ice:example.org"), device.into());
+            let name = DeviceName::new(owned_user_id!("@al|ice:example.org"), device.into());
             assert_eq!(parse(&encode(&name)), Ok(name));
         }
     }
 
     #[test]
     fn what_names_no_device_is_refused() {
-        let good = encode(&DeviceName(owned_user_id!("@a:b"), "D".into()));
+        let good = encode(&DeviceName::new(owned_user_id!("@a:b"), "D".into()));
         for end in 0..good.len() {
             assert_eq!(parse(&good[..end]), Err(CredentialError), "cut at {end}");
         }

@@ -5,20 +5,15 @@
 
 use std::collections::BTreeMap;
 
-use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
-use super::{MediaReference, Payload};
-
-/// The largest content this library puts into an event, in bytes of JSON. The limit of 65,535
-/// bytes is for the whole federated event (Matrix spec, "Size limits"); the rest is for its
-/// envelope: ids, hashes and signatures.
-pub(crate) const CONTENT_LIMIT: usize = 60_000;
-
-/// A device as the wire has it: `[user_id, device_id]`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) struct DeviceName(pub(crate) OwnedUserId, pub(crate) OwnedDeviceId);
+use super::{
+    device_name::DeviceName,
+    json::parse,
+    payload::{MediaReference, Payload},
+};
 
 /// The content of a commit's event, or of the announcement of a new group (empty ciphertext).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +37,13 @@ pub(crate) struct CommitContent {
     /// The new epoch's ratchet tree, where the GroupInfo is without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ratchet_tree: Option<MediaReference>,
+}
+
+impl CommitContent {
+    /// Whether it announces a group that somebody made: there is no commit then.
+    pub(crate) fn is_announcement(&self) -> bool {
+        self.ciphertext.is_empty()
+    }
 }
 
 /// The content of an encrypted message's event.
@@ -108,6 +110,14 @@ pub(crate) struct RoomEvent {
     pub(crate) state_key: Option<String>,
     /// Left unread until the type is known.
     pub(crate) content: Box<RawValue>,
+}
+
+impl RoomEvent {
+    /// Whether it carries a commit, and no message.
+    pub(crate) fn is_commit(&self) -> bool {
+        parse::<CommitMark>(self.content.get(), "the content")
+            .is_ok_and(|mark| mark.public_group_state.is_some())
+    }
 }
 
 /// Any to-device event, as far as this library reads it.

@@ -54,6 +54,11 @@ pub(crate) fn suite_of_room_algorithm(algorithm: &str) -> Option<Ciphersuite> {
     suite_after(algorithm, &[UNSTABLE, STABLE], "", SUPPORTED)
 }
 
+/// Whether an algorithm is that of MLS rooms of a suite that this library takes part in.
+pub(crate) fn is_room_algorithm(algorithm: &str) -> bool {
+    suite_of_room_algorithm(algorithm).is_some()
+}
+
 /// The algorithm of a Welcome.
 pub(crate) fn welcome_algorithm(suite: Ciphersuite) -> String {
     format!("{UNSTABLE}welcome.{}", suite_name(suite))

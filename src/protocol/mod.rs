@@ -1,13 +1,23 @@
-//! What crosses the wire: names and JSON, plain serde without logic.
+//! What crosses the wire: names, JSON, and the order of epochs on which all clients agree.
 //!
-//! It knows nothing of the store, of OpenMLS's groups or of requests. Where a thing has more than
-//! one name on the wire, one is written and all are read.
+//! Plain data with its serde form. The store, requests and OpenMLS's groups are unknown here. Where
+//! a thing has more than one name on the wire, one is written and all are read.
 
 pub(crate) mod credential;
+mod device_name;
+mod epoch_id;
 mod events;
 pub(crate) mod identifiers;
+mod json;
 mod payload;
+mod rank;
 
-pub(crate) use credential::CredentialError;
-pub(crate) use events::*;
-pub(crate) use payload::{MediaReference, Payload, PayloadError, decode_base64, encode_base64};
+pub(crate) use self::{
+    credential::CredentialError,
+    device_name::DeviceName,
+    epoch_id::{EpochId, UnwritableContext},
+    events::*,
+    json::{CONTENT_LIMIT, ContentError, JsonError, parse, write_content},
+    payload::{MediaReference, Payload, PayloadError, decode_base64, encode_base64},
+    rank::Rank,
+};

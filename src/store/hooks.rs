@@ -14,9 +14,6 @@ use std::{
     },
 };
 
-/// The store itself, which the bench of epochs drives without a machine.
-pub use super::{MlsStorage, Namespace, Store, StoreError, StoreKeyMaterial, Tx};
-
 /// The changes of a write are made; the commit has not begun.
 pub const BEFORE_COMMIT: &str = "before-commit";
 

@@ -9,7 +9,7 @@
 use rusqlite::OptionalExtension;
 use serde::{Deserialize, Serialize};
 
-use super::{StoreError, Tx, openmls};
+use super::{error::StoreError, tx::Tx};
 
 /// The id of a namespace. Ids are never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -41,17 +41,6 @@ impl Tx<'_> {
         }
         // The rows go with it: ON DELETE CASCADE.
         self.execute("DELETE FROM namespace WHERE id = ?1", [namespace.0])?;
-        Ok(())
-    }
-
-    /// Copies from `parent` every OpenMLS row that `child` neither has nor has deleted, and
-    /// forgets the deletions: afterwards `child` stands alone.
-    pub fn detach_namespace(&self, child: Namespace, parent: Namespace) -> Result<(), StoreError> {
-        if child == parent {
-            return Ok(());
-        }
-        openmls::copy_inherited(self, child, parent)?;
-        self.execute("DELETE FROM mls_row WHERE namespace = ?1 AND value IS NULL", [child.0])?;
         Ok(())
     }
 

@@ -50,10 +50,10 @@ fn nonsense_about_one_device_leaves_the_other_as_good() {
         handle_query_response(tx, &query, body.as_bytes(), 0).unwrap()
     });
     assert_eq!(scene.eligible().len(), 1);
-    let rejected: Vec<_> = report.rejected.iter().map(|one| one.device_id.as_str()).collect();
+    let rejected: Vec<_> = report.rejected.iter().map(|one| one.name.device_id.as_str()).collect();
     assert_eq!(rejected, ["DEEP", "FLOAT", "HUGE", "NULL", "TWICE"]);
     assert!(report.rejected.iter().all(|rejected| {
-        let expected = match rejected.device_id.as_str() {
+        let expected = match rejected.name.device_id.as_str() {
             "TWICE" => Rejection::WrongIdentity,
             _ => Rejection::Malformed,
         };

@@ -155,7 +155,7 @@ proptest! {
                 assert!(tracked || outdated.is_empty());
                 if tracked && outdated.is_empty() {
                     let devices = eligible_devices(tx, &alice()).unwrap();
-                    let ids: Vec<_> = devices.iter().map(|one| one.device_id.as_str()).collect();
+                    let ids: Vec<_> = devices.iter().map(|one| one.name.device_id.as_str()).collect();
                     assert_eq!(ids, [LISTS[list].0.as_str()]);
                 }
             }

@@ -22,8 +22,8 @@ use openmls_traits::storage::{self, StorageProvider};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Draft, EpochKeys, Leaf, LeafChunk, OpenError, Opened, RatchetCache, capture, chunks, locate,
-    open, seal,
+    EpochKeys, Leaf, LeafChunk, MessageDraft, OpenError, Opened, RatchetCache, capture, chunks,
+    locate, open, seal,
 };
 
 const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
@@ -201,8 +201,12 @@ impl Epoch {
     }
 
     fn seal(&self, signer: &SignatureKeyPair, generation: u32, text: &[u8]) -> Vec<u8> {
-        let draft =
-            Draft { generation, authenticated_data: b"beside", plaintext: text, padding: 64 };
+        let draft = MessageDraft {
+            generation,
+            authenticated_data: b"beside",
+            plaintext: text,
+            padding: 64,
+        };
         let crypto = RustCrypto::default();
         seal(&self.keys, &mut RatchetCache::default(), &crypto, signer, &draft).unwrap()
     }

@@ -24,8 +24,8 @@ fn signed_leaf() -> (SignatureKeyPair, Leaf) {
     (signer, leaf)
 }
 
-fn draft(generation: u32) -> Draft<'static> {
-    Draft { generation, authenticated_data: b"", plaintext: b"text", padding: 0 }
+fn draft(generation: u32) -> MessageDraft<'static> {
+    MessageDraft { generation, authenticated_data: b"", plaintext: b"text", padding: 0 }
 }
 
 proptest! {
@@ -168,7 +168,7 @@ fn padding_hides_the_length_and_guards_vary() {
     let keys = made_up(2, 1, 1);
     let mut cache = RatchetCache::default();
     let mut length_of = |text: &[u8], padding| {
-        let draft = Draft { plaintext: text, padding, ..draft(0) };
+        let draft = MessageDraft { plaintext: text, padding, ..draft(0) };
         let sealed = seal(&keys, &mut cache, &crypto, &signer, &draft).unwrap();
         let again = seal(&keys, &mut cache, &crypto, &signer, &draft).unwrap();
         assert_ne!(sealed, again, "the reuse guard is random");

@@ -170,7 +170,7 @@ fn message_protection() {
         let scheme: SignatureScheme = suite.signature_algorithm();
         let private = bytes(&vector.signature_priv);
         let signer = SignatureKeyPair::from_raw(scheme, private, bytes(&vector.signature_pub));
-        let draft = Draft {
+        let draft = MessageDraft {
             generation: opened.generation,
             authenticated_data: &opened.authenticated_data,
             plaintext: &application,

@@ -23,7 +23,7 @@ fn ruma_reads_what_is_uploaded() {
     let (_, request) = scene.plan(NOW_MS).unwrap();
     let keys: DeviceKeys = request.device_keys.unwrap().deserialize().unwrap();
     let name = scene.identity.name();
-    assert_eq!((keys.user_id, keys.device_id), (name.0, name.1));
+    assert_eq!((keys.user_id, keys.device_id), (name.user_id, name.device_id));
     let algorithms: Vec<_> = keys.algorithms.iter().map(|a| a.as_str().to_owned()).collect();
     assert_eq!(algorithms, [identifiers::room_algorithm(SUITE)]);
     let ids: Vec<_> = keys.keys.keys().map(|id| id.as_str().to_owned()).collect();

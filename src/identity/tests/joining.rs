@@ -15,7 +15,7 @@ use super::{
 fn welcome(package: openmls::prelude::KeyPackage) -> Welcome {
     let provider = OpenMlsRustCrypto::default();
     let signer = SignatureKeyPair::new(SUITE.signature_algorithm()).unwrap();
-    let name = DeviceName(user_id!("@host:b").to_owned(), "H".into());
+    let name = DeviceName::new(user_id!("@host:b").to_owned(), "H".into());
     let credential = CredentialWithKey {
         credential: BasicCredential::new(credential::encode(&name)).into(),
         signature_key: signer.public().into(),

@@ -23,7 +23,9 @@ impl Scene {
         drop((store, identity));
         let store = Store::open(_directory.path(), StoreKeyMaterial::None).unwrap();
         let identity = store
-            .write(|tx| Identity::load_or_create(tx, &crypto, &name.0, &name.1, publishing))
+            .write(|tx| {
+                Identity::load_or_create(tx, &crypto, &name.user_id, &name.device_id, publishing)
+            })
             .unwrap();
         Self { store, crypto, identity, _directory }
     }
@@ -148,7 +150,9 @@ fn beside_olm_no_upload_carries_device_keys_whatever_was_planned_before() {
     let Scene { store, crypto, _directory, .. } = scene;
     let publishing = Publishing::BesideOlm;
     let identity = store
-        .write(|tx| Identity::load_or_create(tx, &crypto, &name.0, &name.1, publishing))
+        .write(|tx| {
+            Identity::load_or_create(tx, &crypto, &name.user_id, &name.device_id, publishing)
+        })
         .unwrap();
     let scene = Scene { store, crypto, identity, _directory };
     let (_, request) = scene.plan(NOW_MS).unwrap();

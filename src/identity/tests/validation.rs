@@ -74,7 +74,7 @@ fn each_rule_is_kept() {
     let credential = BasicCredential::new(b"@a:b|D".to_vec()).into();
     refused(Made { credential, ..made() }, "names no Matrix device");
 
-    let name = DeviceName(scene.identity.name().0, "E".into());
+    let name = DeviceName::new(scene.identity.name().user_id, "E".into());
     let credential = BasicCredential::new(names::encode(&name)).into();
     refused(Made { credential, ..made() }, "names another device");
 

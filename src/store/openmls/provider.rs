@@ -6,7 +6,7 @@
 
 use openmls_traits::storage::{CURRENT_VERSION as V, StorageProvider, traits};
 
-use super::{Kind, MlsStorage};
+use super::{kind::Kind, storage::MlsStorage};
 use crate::store::StoreError;
 
 impl StorageProvider<V> for MlsStorage<'_> {

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, de::DeserializeOwned, de::IgnoredAny};
 
-use super::{Kind, MlsStorage, chunks};
+use super::{chunks, kind::Kind, storage::MlsStorage};
 use crate::store::{
     Namespace, StoreError, Tx, cbor,
     cipher::{Hash, Opened, Place, Plaintext},
@@ -159,7 +159,7 @@ impl MlsStorage<'_> {
 
 /// Copies the rows of `parent` of which `child` knows nothing, sealing each for its new place. A value
 /// in pieces is not copied: the child has the same list.
-pub(in crate::store) fn copy_inherited(
+pub(super) fn copy_inherited(
     tx: &Tx<'_>,
     child: Namespace,
     parent: Namespace,

@@ -6,8 +6,11 @@ use std::{collections::BTreeMap, fs};
 use openmls_traits::storage::StorageProvider;
 use proptest::prelude::*;
 
-use super::{fresh, is_damaged, lock, mls_rows::Item, open, raw};
-use crate::store::{DATABASE, MlsStorage, Namespace, Store, StoreError, Tx};
+use super::{fresh, is_damaged, mls_rows::Item, open, raw};
+use crate::store::{
+    MlsStorage, Namespace, Store, StoreError, Tx,
+    handle::{DATABASE, lock},
+};
 
 /// A value of this many bytes, the same for the same seed; [`Item::with`] gives it a spot that differs.
 fn large(seed: u64, len: usize) -> Item {

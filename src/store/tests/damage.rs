@@ -5,8 +5,9 @@ use std::{collections::BTreeSet, fs, panic::catch_unwind};
 use openmls_traits::storage::StorageProvider;
 use tempfile::TempDir;
 
-use super::{Record, fresh, is_damaged, lock, mls_rows::Item, open, raw, record};
-use crate::store::{Collection, DATABASE, MlsStorage, Namespace, Queue, Store, StoreError};
+use super::{Record, fresh, is_damaged, mls_rows::Item, open, raw, record};
+use crate::store::handle::{DATABASE, lock};
+use crate::store::{Collection, MlsStorage, Namespace, Queue, Store, StoreError};
 
 const RECORDS: Collection<Record> = Collection::new("records");
 const QUEUE: Queue<Record> = Queue::new("queue");

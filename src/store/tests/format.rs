@@ -12,9 +12,9 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::{Record, mls_flow::Provider, open, record};
+use crate::store::handle::DATABASE;
 use crate::store::{
-    Collection, DATABASE, MlsStorage, Namespace, Queue, StoreError, migrations,
-    migrations::MIGRATIONS,
+    Collection, MlsStorage, Namespace, Queue, StoreError, migrations, migrations::MIGRATIONS,
 };
 
 const RECORDS: Collection<Record> = Collection::new("fixture");

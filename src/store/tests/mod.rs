@@ -19,7 +19,7 @@ use rusqlite::Params;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use super::{Store, StoreError, StoreKeyMaterial, lock};
+use super::{Store, StoreError, StoreKeyMaterial};
 
 const KEY: [u8; 32] = [7; 32];
 
@@ -45,7 +45,7 @@ fn fresh() -> (TempDir, Store) {
 
 /// Changes rows behind the store's back.
 fn raw(store: &Store, sql: &str, parameters: impl Params) -> usize {
-    lock(&store.writer).execute(sql, parameters).unwrap()
+    crate::store::handle::lock(&store.writer).execute(sql, parameters).unwrap()
 }
 
 fn is_damaged<T>(result: Result<T, StoreError>) -> bool {

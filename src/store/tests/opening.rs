@@ -6,7 +6,8 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::{KEY, Record, fresh, is_damaged, open, record};
-use crate::store::{Collection, DATABASE, Store, StoreError, StoreKeyMaterial};
+use crate::store::handle::DATABASE;
+use crate::store::{Collection, Store, StoreError, StoreKeyMaterial};
 
 const RECORDS: Collection<Record> = Collection::new("records");
 
@@ -75,7 +76,7 @@ fn a_changed_key_opens_the_store_and_the_old_one_does_not() {
 #[test]
 fn the_old_sealed_cipher_is_gone_after_a_change_of_key() {
     let (dir, store) = fresh();
-    let sealed: Vec<u8> = super::lock(&store.writer)
+    let sealed: Vec<u8> = crate::store::handle::lock(&store.writer)
         .query_row("SELECT value FROM meta WHERE name = 'cipher'", [], |row| row.get(0))
         .unwrap();
     store.change_key(StoreKeyMaterial::Raw(&[9; 32])).unwrap();
@@ -181,7 +182,7 @@ fn a_directory_that_cannot_be_used_is_an_io_error() {
 fn both_connections_have_the_settings_that_keep_what_was_committed() {
     let (_dir, store) = fresh();
     for connection in [&store.writer, &store.reader.connection] {
-        let connection = super::lock(connection);
+        let connection = crate::store::handle::lock(connection);
         let setting = |name: &str| -> String {
             connection
                 .query_row(&format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}"), [], |row| {
@@ -206,7 +207,7 @@ fn sealing_adds_little() {
         let mut plain = Vec::new();
         ciborium::into_writer(&value, &mut plain).unwrap();
         store.write(|tx| RECORDS.put(tx, b"", b"", &value)).unwrap();
-        let sealed: usize = super::lock(&store.writer)
+        let sealed: usize = crate::store::handle::lock(&store.writer)
             .query_row("SELECT length(value) FROM record", [], |row| row.get::<_, u32>(0))
             .unwrap() as usize;
         // Place 16, version 1, length up to 3, nonce 24, authentication tag 16.

@@ -3,7 +3,7 @@
 use std::{panic::AssertUnwindSafe, sync::mpsc, thread};
 
 use super::{Record, fresh, open, record};
-use crate::store::{Collection, Store, StoreError, lock};
+use crate::store::{Collection, Store, StoreError};
 
 const RECORDS: Collection<Record> = Collection::new("records");
 
@@ -143,7 +143,7 @@ fn writing_in_a_read_fails() {
 
 /// The disk is full for SQLite when the database may have no more pages.
 fn set_pages(store: &Store, pages: i64) {
-    let writer = lock(&store.writer);
+    let writer = crate::store::handle::lock(&store.writer);
     let set: i64 = writer
         .query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get(0))
         .unwrap();
@@ -154,8 +154,9 @@ fn set_pages(store: &Store, pages: i64) {
 fn a_full_disk_undoes_the_transaction_and_passes() {
     let (dir, store) = fresh();
     put(&store, "before").unwrap();
-    let pages: i64 =
-        lock(&store.writer).query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    let pages: i64 = crate::store::handle::lock(&store.writer)
+        .query_row("PRAGMA page_count", [], |row| row.get(0))
+        .unwrap();
     set_pages(&store, pages + 8);
     let large = Record { name: "large".to_owned(), bytes: vec![200; 100_000] };
     let full = store.write(|tx| {

@@ -1,0 +1,153 @@
+//! This library's logs, forwarded to the app.
+//!
+//! Logs are `tracing` events. An app that has a `tracing` subscriber of its own (a Rust app) gets
+//! them there; one that has none sets a sink. They hold ids, counts, durations and error codes,
+//! never keys, plaintext or ciphertext.
+
+use std::{
+    fmt::Write as _,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
+};
+
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    Layer,
+    layer::{Context, SubscriberExt},
+    registry::Registry,
+};
+
+use super::error::MlsError;
+
+/// How much a log line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, uniffi::Enum)]
+pub enum LogLevel {
+    /// Something failed that should not.
+    Error,
+    /// Something is odd; this library copes.
+    Warn,
+    /// What happened, a few lines a sync.
+    Info,
+    /// How it happened.
+    Debug,
+}
+
+impl LogLevel {
+    fn of(level: Level) -> Option<Self> {
+        match level {
+            Level::ERROR => Some(Self::Error),
+            Level::WARN => Some(Self::Warn),
+            Level::INFO => Some(Self::Info),
+            Level::DEBUG => Some(Self::Debug),
+            _ => None,
+        }
+    }
+}
+
+/// Takes log lines. Called on whichever thread logs, so it must not call back into this library.
+#[uniffi::export(with_foreign)]
+pub trait LogSink: Send + Sync {
+    /// One line.
+    fn on_log(&self, level: LogLevel, target: String, message: String);
+}
+
+type Current = RwLock<Option<(LogLevel, Arc<dyn LogSink>)>>;
+
+static CURRENT: OnceLock<Current> = OnceLock::new();
+
+/// Sends this library's logs, up to a level, to a sink, or (with none) nowhere. The last call counts.
+///
+/// Fails with `InvalidInput` when the process has a `tracing` subscriber that this library did not
+/// set: the logs go there already.
+#[uniffi::export]
+pub fn set_log_sink(level: LogLevel, sink: Option<Arc<dyn LogSink>>) -> Result<(), MlsError> {
+    let mut failure = None;
+    let current = CURRENT.get_or_init(|| {
+        let subscriber = Registry::default().with(Forward);
+        failure = tracing::subscriber::set_global_default(subscriber).err();
+        RwLock::default()
+    });
+    if let Some(error) = failure {
+        return Err(MlsError::invalid("subscriber_set", format!("sink: {error}")));
+    }
+    *current.write().unwrap_or_else(PoisonError::into_inner) = sink.map(|sink| (level, sink));
+    Ok(())
+}
+
+struct Forward;
+
+impl<S: Subscriber> Layer<S> for Forward {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        metadata.target().starts_with("matrix_mls")
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let Some(level) = LogLevel::of(*event.metadata().level()) else { return };
+        let sink = match &*CURRENT
+            .get_or_init(RwLock::default)
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+        {
+            Some((most, sink)) if level <= *most => sink.clone(),
+            _ => return,
+        };
+        let mut line = Line::default();
+        event.record(&mut line);
+        let target = event.metadata().target().to_owned();
+        // An exception in the app's sink arrives as a panic; the work that logged goes on.
+        let _ = catch_unwind(AssertUnwindSafe(|| sink.on_log(level, target, line.0)));
+    }
+}
+
+/// An event's message, then its fields as `name=value`.
+#[derive(Default)]
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        // Writing to a String does not fail.
+        let _ = if field.name() == "message" {
+            write!(self.0, "{value:?}")
+        } else {
+            let space = if self.0.is_empty() { "" } else { " " };
+            write!(self.0, "{space}{}={value:?}", field.name())
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Lines(Mutex<Vec<(LogLevel, String)>>);
+
+    impl LogSink for Lines {
+        fn on_log(&self, level: LogLevel, _: String, message: String) {
+            self.0.lock().unwrap().push((level, message));
+        }
+    }
+
+    #[test]
+    fn lines_reach_the_sink_up_to_its_level() {
+        let lines = Arc::new(Lines::default());
+        set_log_sink(LogLevel::Info, Some(lines.clone())).unwrap();
+        tracing::info!(target: "matrix_mls::logging_test", count = 3, "hello");
+        tracing::debug!(target: "matrix_mls::logging_test", "too fine");
+        tracing::info!(target: "somebody_else", "not ours");
+        set_log_sink(LogLevel::Info, None).unwrap();
+        tracing::info!(target: "matrix_mls::logging_test", "nobody listens");
+        let lines = lines.0.lock().unwrap();
+        let ours: Vec<_> = lines.iter().filter(|(_, line)| line.contains("count=3")).collect();
+        assert_eq!(ours.len(), 1);
+        assert!(ours[0].1.starts_with("hello"), "{}", ours[0].1);
+        assert!(!lines.iter().any(|(_, line)| line.contains("too fine")));
+        assert!(!lines.iter().any(|(_, line)| line.contains("not ours")));
+        assert!(!lines.iter().any(|(_, line)| line.contains("nobody listens")));
+    }
+}

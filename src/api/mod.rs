@@ -1,0 +1,34 @@
+//! The exported API: what UniFFI makes Kotlin and Swift of, and what Rust apps use.
+//!
+//! Thin: each call parses its arguments, moves the work off the async executor's threads, and puts the
+//! result into an exported shape. Decisions are the core's. `error_codes` is the one place that gives
+//! the core's errors their exported variants and codes.
+
+mod backup;
+mod error;
+mod error_codes;
+mod event;
+mod logging;
+mod machine;
+mod reader;
+mod room;
+mod settings;
+mod slot;
+mod store_key;
+mod sync;
+
+pub use self::{
+    backup::{
+        BackupCounts, BackupSecret, ImportSummary, MlsBackup, RecoveryKey, RestoreScope,
+        RestoreStatus, key_of_secret,
+    },
+    error::{ErrorDetails, MlsError},
+    event::{DecryptedMessage, DeviceTrust, EventOutcome, EventResult},
+    logging::{LogLevel, LogSink, set_log_sink},
+    machine::{MachineConfig, MlsMachine, Publishing, SignedDeviceKeys},
+    reader::MlsReader,
+    room::{EpochInfo, MlsRoom, RoomMember, SendPlan},
+    settings::RoomSettings,
+    store_key::StoreKey,
+    sync::{RoomSummary, SyncSummary, ToDeviceResult, sync_changes_from_response},
+};

@@ -1,0 +1,113 @@
+//! What goes into the machine with a sync, and what comes out of it.
+
+use std::collections::HashMap;
+
+use serde_json::value::RawValue;
+
+use super::{error::MlsError, event::EventResult};
+use crate::{
+    engine::{SyncOutcome, ToDeviceOutcome},
+    exported::{RoomChanges, SyncChanges},
+    protocol::{SyncResponse, parse},
+};
+
+/// What the machine made of a sync.
+#[derive(Debug, Clone, Default, uniffi::Record)]
+pub struct SyncSummary {
+    /// A result for each room's events, in order; events that waited and could now be read come at the end.
+    pub rooms: Vec<RoomSummary>,
+    /// A result for each to-device event, in order.
+    pub to_device: Vec<ToDeviceResult>,
+}
+
+/// The results of one room's events.
+#[derive(Debug, Clone, uniffi::Record)]
+pub struct RoomSummary {
+    /// The room.
+    pub room_id: String,
+    /// A result an event.
+    pub events: Vec<EventResult>,
+}
+
+/// What became of one to-device event.
+#[derive(Debug, Clone, PartialEq, uniffi::Enum)]
+pub enum ToDeviceResult {
+    /// It is none of this library's.
+    Ignored,
+    /// It was a Welcome, and this device is now in the room's group.
+    Joined {
+        /// The room.
+        room_id: String,
+        /// The number of the epoch it entered.
+        epoch: u64,
+    },
+    /// A member who has added this device gave it what was said before, as far as the room lets it read that.
+    HistoryShared {
+        /// The room.
+        room_id: String,
+    },
+    /// It was a Welcome, or history, that needs a value which is still to be fetched (see `outgoing_requests`).
+    Waiting {
+        /// What it waits for.
+        error: MlsError,
+    },
+    /// It could not be used.
+    Failed {
+        /// Why.
+        error: MlsError,
+    },
+}
+
+impl From<SyncOutcome> for SyncSummary {
+    fn from(outcome: SyncOutcome) -> Self {
+        let rooms = outcome.rooms.into_iter().map(|(room_id, events)| RoomSummary {
+            room_id: room_id.to_string(),
+            events: events.into_iter().map(EventResult::from).collect(),
+        });
+        let to_device = outcome.to_device.into_iter().map(ToDeviceResult::from);
+        Self { rooms: rooms.collect(), to_device: to_device.collect() }
+    }
+}
+
+impl From<ToDeviceOutcome> for ToDeviceResult {
+    fn from(outcome: ToDeviceOutcome) -> Self {
+        match outcome {
+            ToDeviceOutcome::Ignored => Self::Ignored,
+            ToDeviceOutcome::Joined { room_id, epoch } => {
+                Self::Joined { room_id: room_id.to_string(), epoch }
+            }
+            ToDeviceOutcome::History { room_id } => {
+                Self::HistoryShared { room_id: room_id.to_string() }
+            }
+            ToDeviceOutcome::Waiting(error) => Self::Waiting { error: error.into() },
+            ToDeviceOutcome::Failed(error) => Self::Failed { error: error.into() },
+        }
+    }
+}
+
+/// Takes what this library needs out of the body of a `/v3/sync` response.
+///
+/// Fails with `InvalidInput` when the body is not such a response.
+#[uniffi::export]
+pub fn sync_changes_from_response(response: String) -> Result<SyncChanges, MlsError> {
+    let response: SyncResponse = parse(&response, "the sync response")
+        .map_err(|error| MlsError::invalid("bad_sync_response", error))?;
+    let texts =
+        |events: Vec<Box<RawValue>>| events.iter().map(|event| event.get().to_owned()).collect();
+    let rooms = response.rooms.join.into_iter().chain(response.rooms.leave);
+    Ok(SyncChanges {
+        to_device: texts(response.to_device.events),
+        changed_devices: response.device_lists.changed,
+        left_devices: response.device_lists.left,
+        one_time_key_counts: response.device_one_time_keys_count.map(HashMap::from_iter),
+        unused_fallback_key_types: response.device_unused_fallback_key_types,
+        rooms: rooms
+            .map(|(room_id, room)| RoomChanges {
+                room_id,
+                state: texts(room.state.events),
+                timeline: texts(room.timeline.events),
+            })
+            .collect(),
+        next_batch: response.next_batch,
+    })
+}

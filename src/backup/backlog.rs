@@ -1,0 +1,78 @@
+//! The epochs that are still to be uploaded.
+
+use ruma::{OwnedRoomId, RoomId};
+
+use super::{record, saved};
+use crate::{
+    epochs::graph,
+    failure::Failure,
+    history::archive,
+    protocol::EpochId,
+    requests::{self, BACKUP_SCOPE, Purpose, REQUESTS},
+    store::{Queue, StoreError, Tx},
+    turn::Turn,
+};
+
+/// The name is that of rows written by earlier versions.
+const BACKLOG: Queue<(OwnedRoomId, EpochId)> = Queue::new("backup_backlog");
+
+/// An epoch has become part of a room: it belongs into the backup.
+pub(crate) fn note_epoch(turn: &Turn<'_>, room: &RoomId, epoch: EpochId) -> Result<(), StoreError> {
+    if record::load(turn.tx)?.active.is_some() {
+        BACKLOG.push(turn.tx, b"", turn.now_ms, &(room.to_owned(), epoch))?;
+    }
+    Ok(())
+}
+
+/// How many epochs are still to be uploaded.
+pub(super) fn count(tx: &Tx<'_>) -> Result<u64, StoreError> {
+    BACKLOG.count(tx)
+}
+
+/// The epochs that are to be uploaded next, oldest first.
+pub(super) fn next(
+    tx: &Tx<'_>,
+    most: usize,
+) -> Result<Vec<(i64, (OwnedRoomId, EpochId))>, StoreError> {
+    BACKLOG.due(tx, u64::MAX, most)
+}
+
+/// An epoch need not be uploaded any more.
+pub(super) fn remove(tx: &Tx<'_>, id: i64) -> Result<(), StoreError> {
+    BACKLOG.remove(tx, id).map(drop)
+}
+
+/// Has all that can be read uploaded to this version; tells how much of it is there already.
+pub(super) fn begin(turn: &Turn<'_>, version: &str) -> Result<u64, Failure> {
+    let mut backed_up = 0;
+    for room in archive::rooms(turn.tx)? {
+        for epoch in graph::readable(turn.tx, &room)? {
+            if saved::is_in_version(turn.tx, &room, epoch.id, version)? {
+                backed_up += 1;
+            } else {
+                BACKLOG.push(turn.tx, b"", turn.now_ms, &(room.clone(), epoch.id))?;
+            }
+        }
+    }
+    Ok(backed_up)
+}
+
+/// Has nothing uploaded from now on.
+pub(super) fn stop(turn: &Turn<'_>) -> Result<(), StoreError> {
+    drop_uploads(turn)?;
+    for (id, _) in BACKLOG.in_scope(turn.tx, b"")? {
+        remove(turn.tx, id)?;
+    }
+    Ok(())
+}
+
+/// Takes back the uploads that are under way. What they hold stays in the backlog; should the
+/// homeserver have it already, it takes it again.
+fn drop_uploads(turn: &Turn<'_>) -> Result<(), StoreError> {
+    for (id, queued) in REQUESTS.in_scope(turn.tx, BACKUP_SCOPE)? {
+        if matches!(queued.purpose, Purpose::BackUp(_)) {
+            requests::remove(turn.tx, id)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! Why something asked of the key backup cannot be done.
+
+use crate::{
+    failure::{EndsTurn, Failure},
+    sessions::SealedError,
+    store::StoreError,
+};
+
+/// Why something asked of the key backup cannot be done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BackupError {
+    /// It failed, whatever was asked.
+    #[error(transparent)]
+    Failure(#[from] Failure),
+    /// This device knows of no backup.
+    #[error("there is no backup that this device knows of")]
+    NoBackup,
+    /// A restore was asked for without a key, and no backup is enabled.
+    #[error("key: no backup is enabled whose key could be used")]
+    NoKey,
+    /// Too many restores are under way.
+    #[error("too many restores are under way")]
+    TooManyRestores,
+    /// An answer of the homeserver is not what the specification says.
+    #[error("{0}")]
+    MalformedAnswer(&'static str),
+}
+
+impl EndsTurn for BackupError {
+    fn ends_turn(&self) -> bool {
+        matches!(self, Self::Failure(failure) if failure.ends_turn())
+    }
+}
+
+impl From<StoreError> for BackupError {
+    fn from(error: StoreError) -> Self {
+        Self::Failure(error.into())
+    }
+}
+
+/// Sealing fails only where the provider does.
+impl From<SealedError> for BackupError {
+    fn from(error: SealedError) -> Self {
+        Self::Failure(Failure::defect("backup", error))
+    }
+}

@@ -1,0 +1,159 @@
+//! Which epochs and chunks of leaves are in the backup, and under which names.
+
+use ruma::{RoomId, api::client::backup::delete_backup_keys_for_session};
+use serde::{Deserialize, Serialize};
+
+use super::record;
+use crate::{
+    failure::Failure,
+    history::{ChunkId, restored::ReadableEpoch},
+    protocol::EpochId,
+    requests::{self, BACKUP_SCOPE, Purpose, REQUESTS},
+    sessions::{epoch_session_id, suffix_of},
+    store::{Collection, StoreError, Tx},
+    turn::Turn,
+};
+
+/// Where each epoch is, by room.
+const SAVED: Collection<Saved> = Collection::new("backup_saved");
+/// In which version each chunk of leaves is, by room.
+const SAVED_CHUNKS: Collection<String> = Collection::new("backup_saved_chunk");
+/// Which epoch has each session id, by room.
+const NAMES: Collection<EpochId> = Collection::new("backup_session_name");
+
+/// An epoch in the backup.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Saved {
+    pub(super) version: String,
+    pub(super) session_id: String,
+}
+
+/// Whether an epoch is in this version of the backup.
+pub(super) fn is_in_version(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epoch: EpochId,
+    version: &str,
+) -> Result<bool, StoreError> {
+    let saved = SAVED.get(tx, room.as_bytes(), epoch.as_bytes())?;
+    Ok(saved.is_some_and(|saved| saved.version == version))
+}
+
+/// Whether a chunk of leaves is in this version of the backup.
+pub(super) fn is_chunk_in_version(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    chunk: ChunkId,
+    version: &str,
+) -> Result<bool, StoreError> {
+    let saved = SAVED_CHUNKS.get(tx, room.as_bytes(), &chunk.0)?;
+    Ok(saved.is_some_and(|saved| saved == version))
+}
+
+/// An epoch is in the backup now.
+pub(super) fn put(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epoch: EpochId,
+    saved: &Saved,
+) -> Result<(), StoreError> {
+    SAVED.put(tx, room.as_bytes(), epoch.as_bytes(), saved)
+}
+
+/// A chunk of leaves is in a version of the backup: it was uploaded, or found there.
+pub(super) fn put_chunk(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    chunk: ChunkId,
+    version: &str,
+) -> Result<(), StoreError> {
+    SAVED_CHUNKS.put(tx, room.as_bytes(), &chunk.0, &version.to_owned())
+}
+
+/// The session id of an epoch: once it has one it keeps it.
+pub(super) fn name(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epoch: &ReadableEpoch,
+) -> Result<String, StoreError> {
+    let plain = epoch_session_id(epoch.number, &epoch.creator, None);
+    match NAMES.get(tx, room.as_bytes(), plain.as_bytes())? {
+        Some(id) if id != epoch.id => {
+            Ok(epoch_session_id(epoch.number, &epoch.creator, Some(&suffix_of(epoch.id))))
+        }
+        Some(_) => Ok(plain),
+        None => {
+            NAMES.put(tx, room.as_bytes(), plain.as_bytes(), &epoch.id)?;
+            Ok(plain)
+        }
+    }
+}
+
+/// An epoch was found in a version of the backup, under this session id.
+pub(super) fn found(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epoch: EpochId,
+    version: &str,
+    session_id: &str,
+) -> Result<(), StoreError> {
+    let is_new = !is_in_version(tx, room, epoch, version)?;
+    let mut record = record::load(tx)?;
+    if let Some(active) =
+        record.active.as_mut().filter(|active| is_new && active.version == version)
+    {
+        active.backed_up += 1;
+        record::save(tx, &record)?;
+    }
+    let saved = Saved { version: version.to_owned(), session_id: session_id.to_owned() };
+    put(tx, room, epoch, &saved)?;
+    if NAMES.get(tx, room.as_bytes(), session_id.as_bytes())?.is_none() {
+        NAMES.put(tx, room.as_bytes(), session_id.as_bytes(), &epoch)?;
+    }
+    Ok(())
+}
+
+/// The export of an epoch was deleted: it goes from the backup too, and from uploads under way.
+pub(crate) fn forget_epoch(turn: &Turn<'_>, room: &RoomId, epoch: EpochId) -> Result<(), Failure> {
+    for (id, queued) in REQUESTS.in_scope(turn.tx, BACKUP_SCOPE)? {
+        if let Purpose::BackUp(batch) = &queued.purpose
+            && let Some(entry) = batch.epochs.iter().find(|entry| entry.epoch == epoch)
+        {
+            requests::remove(turn.tx, id)?;
+            if queued.handed_out {
+                let (version, session_id) = (batch.version.clone(), entry.session_id.clone());
+                delete_from_backup(turn, room, &Saved { version, session_id })?;
+            }
+        }
+    }
+    if let Some(saved) = SAVED.get(turn.tx, room.as_bytes(), epoch.as_bytes())? {
+        SAVED.delete(turn.tx, room.as_bytes(), epoch.as_bytes())?;
+        delete_from_backup(turn, room, &saved)?;
+        let mut record = record::load(turn.tx)?;
+        if let Some(active) = record.active.as_mut().filter(|a| a.version == saved.version) {
+            active.backed_up = active.backed_up.saturating_sub(1);
+            record::save(turn.tx, &record)?;
+        }
+    }
+    Ok(())
+}
+
+/// Has a session deleted from the backup.
+pub(super) fn delete_from_backup(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    saved: &Saved,
+) -> Result<(), Failure> {
+    let active = record::load(turn.tx)?.active;
+    if active.is_none_or(|active| active.version != saved.version) {
+        return Ok(());
+    }
+    let request = delete_backup_keys_for_session::v3::Request::new(
+        saved.version.clone(),
+        room.to_owned(),
+        saved.session_id.clone(),
+    );
+    let purpose = Purpose::DeleteFromBackup { room_id: room.to_owned() };
+    requests::enqueue(turn.tx, BACKUP_SCOPE, turn.now_ms, purpose, request)?;
+    Ok(())
+}

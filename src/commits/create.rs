@@ -1,0 +1,97 @@
+//! Making a room's group: epoch 0, with this device alone in it, and its announcement.
+
+use openmls::group::MlsGroup;
+use ruma::{RoomId, api::client::state::send_state_event, events::StateEventType, serde::Raw};
+
+use super::publish::{BaseName, CommitDraft, publish};
+use crate::{
+    epochs::{EpochRecord, Origin, Status, graph},
+    failure::Failure,
+    messages::SendError,
+    mls::{create_config, group_id, keep_export},
+    protocol::{identifiers, write_content},
+    requests::{self, Purpose},
+    room::{Room, Settings, Standing, membership},
+    turn::Turn,
+};
+
+/// Creates the group of a room and queues its announcement. The epoch is staged until the
+/// homeserver has accepted that.
+pub(crate) fn create_group(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    settings: Settings,
+) -> Result<(), SendError> {
+    check_can_create(room)?;
+    let algorithm = identifiers::room_algorithm(turn.identity.ciphersuite());
+    match &room.state.algorithm {
+        Some(known) if !identifiers::is_room_algorithm(known) => {
+            return Err(SendError::OtherAlgorithm(known.clone()));
+        }
+        Some(_) => {}
+        None => queue_room_encryption(turn, &room.id, &algorithm)?,
+    }
+
+    let namespace = turn.tx.new_namespace()?;
+    let provider = turn.provider(namespace);
+    let group = MlsGroup::new_with_group_id(
+        &provider,
+        turn.identity.signer(),
+        &create_config(turn.identity),
+        group_id(&room.id),
+        turn.identity.credential_with_key(),
+    )
+    .map_err(Failure::from)?;
+    let own = turn.identity.name();
+    let origin = Origin {
+        namespace,
+        creator: own.clone(),
+        parent: None,
+        status: Status::Staged,
+        since_ms: turn.now_ms,
+    };
+    let epoch = EpochRecord::of(&group, origin)?;
+    keep_export(turn.tx, &room.id, epoch.id, &group, &provider, settings.history)?;
+    graph::put(turn.tx, &room.id, &epoch)?;
+    let created_by = room.state.create_event.as_ref();
+    let base = BaseName {
+        creator: own,
+        commit_event: created_by.map(ToString::to_string).unwrap_or_default(),
+    };
+    publish(turn, &room.id, &epoch, &group, base, CommitDraft::default())?;
+
+    room.settings = settings;
+    room.state.algorithm.get_or_insert(algorithm);
+    room.standing.stage(epoch.id);
+    Ok(membership::track_devices(turn.tx, &room.id)?)
+}
+
+/// A room has one group: this device's, or another's that it waits to be added to.
+fn check_can_create(room: &Room) -> Result<(), SendError> {
+    let has_one = match &room.standing {
+        Standing::Founding { .. } | Standing::Member(_) => true,
+        Standing::Joining { staged, .. } => staged.is_some(),
+        Standing::NoGroup | Standing::Gone => false,
+    };
+    if has_one {
+        return Err(SendError::AlreadyEnabled);
+    }
+    if room.others_group {
+        return Err(SendError::GroupExists);
+    }
+    Ok(())
+}
+
+/// Queues the state event that says the room is encrypted with MLS.
+fn queue_room_encryption(turn: &Turn<'_>, room: &RoomId, algorithm: &str) -> Result<(), SendError> {
+    let content = serde_json::json!({ "algorithm": algorithm });
+    let request = send_state_event::v3::Request::new_raw(
+        room.to_owned(),
+        StateEventType::RoomEncryption,
+        String::new(),
+        Raw::from_json(write_content(&content, "m.room.encryption")?),
+    );
+    let purpose = Purpose::EnableEncryption { room_id: room.to_owned() };
+    requests::enqueue(turn.tx, room.as_bytes(), turn.now_ms, purpose, request)?;
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! Who is in the group and should not be, and who should be and is not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ruma::{OwnedUserId, RoomId};
+
+use crate::{
+    devices::{self, Device},
+    epochs::EpochRecord,
+    failure::Failure,
+    history::archive,
+    protocol::{DeviceName, credential},
+    turn::Turn,
+};
+
+/// What makes an epoch's members those that the room should have.
+pub(super) struct Difference {
+    pub(super) add: Vec<Device>,
+    /// The devices to remove, with their leaves.
+    pub(super) remove: Vec<(DeviceName, u32)>,
+}
+
+/// Compares the members of an epoch with the devices of these users that may take part.
+pub(super) fn difference(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    epoch: &EpochRecord,
+    users: &BTreeSet<OwnedUserId>,
+) -> Result<Difference, Failure> {
+    let own = turn.identity.name();
+    let mut target: BTreeMap<DeviceName, Device> = BTreeMap::new();
+    for user in users {
+        for device in devices::eligible_devices(turn.tx, user)? {
+            if device.name != own {
+                target.insert(device.name.clone(), device);
+            }
+        }
+    }
+    let mut remove = Vec::new();
+    for (index, leaf) in archive::leaves(turn.tx, room, epoch.id)? {
+        let name = credential::parse(leaf.credential()?.serialized_content())?;
+        if name == own && leaf.signature_key() == turn.identity.public_key() {
+            continue;
+        }
+        match target.get(&name) {
+            Some(device) if device.credential_key == leaf.signature_key() => {
+                target.remove(&name);
+            }
+            _ => remove.push((name, index)),
+        }
+    }
+    Ok(Difference { add: target.into_values().collect(), remove })
+}

@@ -1,0 +1,34 @@
+//! Commits of this device's own: from who is in the group to who should be.
+//!
+//! | step | file |
+//! |---|---|
+//! | decide what is to be done next | `plan`, with `difference` |
+//! | ask for device lists | `key_queries` |
+//! | claim key packages | `key_packages` |
+//! | make a group | `create` |
+//! | make a commit | `stage` |
+//! | bring it to the homeserver, and the Welcomes after it | `publish`, `welcomes`; `staged` keeps what belongs to it |
+//! | take the homeserver's answer | `outcome` |
+//!
+//! A commit is made, stored and queued in one turn. It is in force only when the homeserver has
+//! accepted its event, in a later turn.
+
+mod create;
+mod difference;
+mod key_packages;
+mod key_queries;
+pub(crate) mod outcome;
+mod plan;
+mod publish;
+mod stage;
+mod staged;
+mod welcomes;
+
+pub(crate) use self::{
+    create::create_group,
+    key_packages::{claim_refused, claimed, forget_candidates},
+    key_queries::{ask_for_outdated, queue_key_queries},
+    plan::{NextStep, block_commits, next_step},
+    publish::{BaseName, CommitDraft, is_media_url, part_uploaded, publish},
+    staged::{commit_hash_of_staged, staged_requests},
+};

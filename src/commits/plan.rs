@@ -1,0 +1,112 @@
+//! The next step from who is in the group to who should be.
+//!
+//! The target is every joined user's devices that may take part. [`next_step`] does one step towards
+//! it (ask for device lists, claim key packages, stage one commit) and says what must be sent before
+//! the next; when nothing is left it marks the room as settled on its head. It decides from the
+//! store alone, so it gives the same answer after a restart.
+
+use super::{
+    difference::difference,
+    key_packages::{self, RETRY_UNREACHABLE_MS},
+    key_queries::ask_for_outdated,
+    stage::{Change, stage},
+};
+use crate::{
+    devices,
+    epochs::{EpochRecord, graph},
+    messages::SendError,
+    requests::{self, Purpose, REQUEST_BACKOFF, REQUESTS},
+    room::{Room, membership},
+    store::StoreError,
+    turn::Turn,
+};
+
+/// How many devices one commit adds at the most: more save little, and make one long call of it
+/// (docs/decisions/007).
+const MOST_ADDS: usize = 500;
+
+/// What has to happen before a room can be sent to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NextStep {
+    /// Nothing.
+    Ready,
+    /// The requests with these ids have to be answered; with none, time has to pass.
+    Waiting(Vec<i64>),
+}
+
+/// Does what can be done now towards the target membership of a room that has a head.
+pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendError> {
+    let Some(head) = room.standing.head() else {
+        return Err(SendError::NotInGroup(room.id.clone()));
+    };
+    let head = graph::get(turn.tx, &room.id, head)?;
+    let rotate = room.renewal.wanted || is_renewal_due(turn, room, &head)?;
+    let recheck = room.pace.recheck_ms.is_some_and(|due| due <= turn.now_ms);
+    if room.standing.is_settled() && !rotate && !recheck {
+        return welcomes_first(turn, room);
+    }
+    if room.pace.blocked_until_ms.is_some_and(|until| turn.now_ms < until) {
+        return Ok(NextStep::Waiting(Vec::new()));
+    }
+    let users = membership::users_of_group(turn.tx, room)?;
+    // Whatever made the room an MLS room, from now on these devices matter.
+    devices::track(turn.tx, users.iter().map(|user| &**user))?;
+    let queries = ask_for_outdated(turn, &users)?;
+    if !queries.is_empty() {
+        return Ok(NextStep::Waiting(queries));
+    }
+    let mut difference = difference(turn, &room.id, &head, &users)?;
+    // The rest come with the next commit.
+    difference.add.truncate(most_adds());
+    let unclaimed = key_packages::still_to_claim(turn, &room.id, &difference.add)?;
+    if !unclaimed.is_empty() {
+        let claim = key_packages::claim(turn, &room.id, unclaimed)?;
+        return Ok(NextStep::Waiting(vec![claim]));
+    }
+    let wanted = difference.add.len();
+    let add = key_packages::take(turn, &room.id, difference.add)?;
+    room.pace.recheck_ms =
+        (add.len() < wanted).then(|| turn.now_ms.saturating_add(RETRY_UNREACHABLE_MS));
+    if add.is_empty() && difference.remove.is_empty() && !rotate {
+        room.standing.settle();
+        return welcomes_first(turn, room);
+    }
+    stage(turn, room, &head, Change { add, remove: difference.remove, rotate })?;
+    Ok(NextStep::Waiting(requests::ids_of_room(turn.tx, &room.id)?))
+}
+
+fn most_adds() -> usize {
+    #[cfg(feature = "test-hooks")]
+    if let Some(most) = crate::store::hooks::most_adds() {
+        return most;
+    }
+    MOST_ADDS
+}
+
+/// Ready, unless Welcomes are still to be sent: whoever was just added should be able to read what
+/// comes next. The app is asked for them once; a Welcome that fails does not hold up the room.
+fn welcomes_first(turn: &Turn<'_>, room: &Room) -> Result<NextStep, SendError> {
+    let waiting: Vec<_> = REQUESTS
+        .in_scope(turn.tx, room.id.as_bytes())?
+        .into_iter()
+        .filter(|(_, queued)| {
+            matches!(queued.purpose, Purpose::Welcome { .. }) && !queued.handed_out
+        })
+        .map(|(id, _)| id)
+        .collect();
+    Ok(if waiting.is_empty() { NextStep::Ready } else { NextStep::Waiting(waiting) })
+}
+
+/// Whether the room's settings want a new epoch.
+fn is_renewal_due(turn: &Turn<'_>, room: &Room, head: &EpochRecord) -> Result<bool, StoreError> {
+    let sent = turn.tx.generation(head.namespace)?;
+    let age = turn.now_ms.saturating_sub(head.since_ms);
+    Ok(sent >= room.settings.rotate_after_messages || age >= room.settings.rotate_after_ms)
+}
+
+/// The homeserver has refused a commit: the next one has to wait, longer with each refusal.
+pub(crate) fn block_commits(turn: &Turn<'_>, room: &mut Room) {
+    let delay = REQUEST_BACKOFF.delay_ms(room.pace.refusals);
+    room.pace.refusals = room.pace.refusals.saturating_add(1);
+    room.pace.blocked_until_ms = Some(turn.now_ms.saturating_add(delay));
+}

@@ -1,0 +1,205 @@
+//! Bringing a commit of this device's own to the homeserver: what goes into its event, and what has
+//! to be uploaded to the media repository first.
+//!
+//! A room of up to [`TREE_INLINE`] devices says everything in events. In larger rooms the ratchet
+//! tree stands in the media repository, once a commit, and the Welcomes and the public group state
+//! name it. Where the event would still be too large, the commit stands there as well. Uploads come
+//! first: the event names them, and exists only when all are there.
+
+use openmls::group::MlsGroup;
+use ruma::{
+    RoomId,
+    api::client::{media::create_content, message::send_message_event},
+    events::MessageLikeEventType,
+    serde::Raw,
+};
+use sha2::{Digest, Sha256};
+use tls_codec::Serialize as _;
+
+use super::staged::{self, StagedCommit};
+use crate::{
+    epochs::EpochRecord,
+    failure::Failure,
+    messages::SendError,
+    protocol::{
+        CONTENT_LIMIT, CommitContent, ContentError, DeviceName, EpochId, MediaReference, Payload,
+        identifiers, write_content,
+    },
+    requests::{self, CommitPart, Purpose},
+    turn::Turn,
+};
+
+/// Up to how many devices the ratchet tree stands in the event. A leaf takes some 230 bytes, in
+/// base64 310: with the commit that leaves a margin in an event.
+pub(super) const TREE_INLINE: usize = 120;
+
+/// How long a media repository's URL may be, in bytes (a server name of 255, and an id).
+const LONGEST_URL: usize = 600;
+
+/// What an event of a commit is called in errors.
+const EVENT: &str = "the room's commit and public group state";
+
+/// A commit of this device's own, merged into a namespace of its own.
+#[derive(Default)]
+pub(crate) struct CommitDraft {
+    /// Nothing for the announcement of a new group.
+    pub(crate) commit: Option<Vec<u8>>,
+    pub(crate) welcome: Vec<u8>,
+    /// The added devices, with the references of their key packages.
+    pub(crate) added: Vec<(DeviceName, Vec<u8>)>,
+    pub(crate) removed: Vec<DeviceName>,
+    pub(crate) resolves: Vec<EpochRecord>,
+    pub(crate) rotates: bool,
+}
+
+/// The epoch that a commit is based on, as its event names it.
+pub(crate) struct BaseName {
+    pub(crate) creator: DeviceName,
+    pub(crate) commit_event: String,
+}
+
+/// Keeps what belongs to a staged epoch and queues what has to be sent for it.
+pub(crate) fn publish(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    epoch: &EpochRecord,
+    group: &MlsGroup,
+    base: BaseName,
+    draft: CommitDraft,
+) -> Result<(), SendError> {
+    let commit = draft.commit.unwrap_or_default();
+    let (mut content, mut uploads) = content_of(turn, epoch, group, base, &draft.resolves)?;
+    content.ciphertext = Payload::inline(&commit);
+    if size_of(&content)? > CONTENT_LIMIT && !commit.is_empty() {
+        content.ciphertext = Payload::Media(MediaReference::to(&commit));
+        uploads.push((CommitPart::Commit, commit.clone()));
+    }
+    // URLs that are still to come take space as well.
+    let size = size_of(&content)? + uploads.len() * LONGEST_URL;
+    if size > CONTENT_LIMIT {
+        return Err(ContentError::TooLarge { what: EVENT, size }.into());
+    }
+    let (added, references) = draft
+        .added
+        .into_iter()
+        .map(|(device, reference)| (device, serde_bytes::ByteBuf::from(reference)))
+        .unzip();
+    let staged = StagedCommit {
+        commit_hash: (!commit.is_empty()).then(|| Sha256::digest(&commit).into()),
+        welcome: draft.welcome,
+        added,
+        references,
+        removed: draft.removed,
+        missing: uploads.iter().map(|(part, _)| *part).collect(),
+        content: Some(content),
+        rotates: draft.rotates,
+    };
+    for (part, bytes) in uploads {
+        let mut request = create_content::v3::Request::new(bytes);
+        request.content_type = Some("application/octet-stream".to_owned());
+        let purpose = Purpose::Upload { room_id: room.to_owned(), epoch: epoch.id, part };
+        requests::enqueue(turn.tx, room.as_bytes(), turn.now_ms, purpose, request)?;
+    }
+    keep_or_send(turn, room, epoch.id, staged)
+}
+
+/// The event's content without the commit, and the parts of it that are to be uploaded.
+fn content_of(
+    turn: &Turn<'_>,
+    epoch: &EpochRecord,
+    group: &MlsGroup,
+    base: BaseName,
+    resolves: &[EpochRecord],
+) -> Result<(CommitContent, Vec<(CommitPart, Vec<u8>)>), Failure> {
+    let tree_outside = epoch.members as usize > TREE_INLINE;
+    let info = group.export_group_info(turn.crypto, turn.identity.signer(), !tree_outside)?;
+    let mut uploads = Vec::new();
+    let mut ratchet_tree = None;
+    if tree_outside {
+        let tree = group
+            .export_ratchet_tree()
+            .tls_serialize_detached()
+            .map_err(|error| Failure::defect("ratchet_tree", error))?;
+        ratchet_tree = Some(MediaReference::to(&tree));
+        uploads.push((CommitPart::Tree, tree));
+    }
+    let content = CommitContent {
+        algorithm: identifiers::room_algorithm(turn.identity.ciphersuite()),
+        ciphertext: Payload::inline(b""),
+        epoch_creator: base.creator,
+        sender: turn.identity.name(),
+        resolves: resolves
+            .iter()
+            .map(|tip| (tip.number.to_string(), tip.creator.clone()))
+            .collect(),
+        commit_event: base.commit_event,
+        public_group_state: Payload::inline(&info.to_bytes()?),
+        ratchet_tree,
+    };
+    Ok((content, uploads))
+}
+
+/// Keeps a staged commit, and queues its event when nothing is missing any more.
+fn keep_or_send(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    epoch: EpochId,
+    mut staged: StagedCommit,
+) -> Result<(), SendError> {
+    if staged.missing.is_empty()
+        && let Some(content) = staged.content.take()
+    {
+        let body = write_content(&content, EVENT)?;
+        // The Welcomes name the tree as well.
+        staged.content = Some(CommitContent {
+            ciphertext: Payload::Inline(String::new()),
+            public_group_state: Payload::Inline(String::new()),
+            ..content
+        });
+        let request = send_message_event::v3::Request::new_raw(
+            room.to_owned(),
+            requests::transaction_id(),
+            MessageLikeEventType::RoomEncrypted,
+            Raw::from_json(body),
+        );
+        let purpose = Purpose::Commit { room_id: room.to_owned(), epoch };
+        requests::enqueue(turn.tx, room.as_bytes(), turn.now_ms, purpose, request)?;
+    }
+    Ok(staged::put(turn.tx, room, epoch, &staged)?)
+}
+
+/// Whether this is a URL of the media repository that an event can hold.
+pub(crate) fn is_media_url(url: &str) -> bool {
+    url.starts_with("mxc://") && url.len() <= LONGEST_URL
+}
+
+/// A part of a staged commit is in the media repository.
+pub(crate) fn part_uploaded(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    epoch: EpochId,
+    part: CommitPart,
+    url: &str,
+) -> Result<(), SendError> {
+    // Dropped meanwhile: nobody will ever hear of the upload.
+    let Some(mut staged) = staged::find(turn.tx, room, epoch)? else { return Ok(()) };
+    let Some(content) = &mut staged.content else { return Ok(()) };
+    let reference = match part {
+        CommitPart::Tree => content.ratchet_tree.as_mut(),
+        CommitPart::Commit => match &mut content.ciphertext {
+            Payload::Media(reference) => Some(reference),
+            Payload::Inline(_) => None,
+        },
+    };
+    if let Some(reference) = reference {
+        reference.url = url.to_owned();
+    }
+    staged.missing.retain(|missing| *missing != part);
+    keep_or_send(turn, room, epoch, staged)
+}
+
+fn size_of(content: &CommitContent) -> Result<usize, ContentError> {
+    serde_json::to_string(content)
+        .map(|text| text.len())
+        .map_err(|error| ContentError::Unwritable { what: EVENT, reason: error.to_string() })
+}

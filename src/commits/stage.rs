@@ -1,0 +1,122 @@
+//! Making a commit on the head.
+//!
+//! OpenMLS cannot replay a commit of one's own from a saved parent, so the child epoch is made
+//! together with the commit, in a namespace of its own. The parent stays as it was, but for the
+//! place in this device's handshake ratchet: a second commit on the parent uses other keys.
+//! Acceptance makes the child an epoch of the room, a refusal drops its namespace (`outcome`).
+
+use openmls::prelude::{KeyPackage, LeafNodeIndex};
+use openmls_traits::OpenMlsProvider;
+
+use super::publish::{BaseName, CommitDraft, TREE_INLINE, publish};
+use crate::{
+    epochs::{EpochRecord, Origin, Status, graph, head},
+    failure::Failure,
+    messages::SendError,
+    mls::{keep_export, load_group},
+    protocol::DeviceName,
+    room::Room,
+    turn::Turn,
+};
+
+/// What a commit is to change.
+#[derive(Default)]
+pub(super) struct Change {
+    pub(super) add: Vec<(DeviceName, KeyPackage)>,
+    /// The devices to remove, with their leaves.
+    pub(super) remove: Vec<(DeviceName, u32)>,
+    /// Renew this device's keys on the way to the root.
+    pub(super) rotate: bool,
+}
+
+/// Stages a commit on the head of a room and queues what has to be sent for it.
+pub(super) fn stage(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    base: &EpochRecord,
+    change: Change,
+) -> Result<(), SendError> {
+    let namespace = turn.tx.new_namespace()?;
+    let provider = turn.child_provider(base.namespace, namespace);
+    let mut group = load_group(&provider, &room.id)?;
+
+    // A commit that only adds goes without a path: it renews no keys, and the path is what makes a
+    // commit expensive. A commit that removes must have it (RFC 9420 §12.4).
+    let path = change.rotate || !change.remove.is_empty();
+    let devices = base.members as usize + change.add.len();
+    let (added, key_packages) = referenced(turn, change.add)?;
+    let (removed, leaves): (Vec<_>, Vec<_>) = change.remove.into_iter().unzip();
+    let bundle = group
+        .commit_builder()
+        .consume_proposal_store(false)
+        .propose_removals(leaves.into_iter().map(LeafNodeIndex::new))
+        .propose_adds(key_packages)
+        .force_self_update(path)
+        .load_psks(provider.storage())
+        .map_err(Failure::from)?
+        .use_ratchet_tree_extension(devices - removed.len().min(devices) <= TREE_INLINE)
+        .build(turn.crypto, turn.crypto, turn.identity.signer(), |_| true)
+        .map_err(Failure::from)?
+        .stage_commit(&provider)
+        .map_err(Failure::from)?;
+    let commit = bundle.commit().to_bytes().map_err(Failure::from)?;
+    let welcome = bundle.to_welcome_msg().map(|welcome| welcome.to_bytes()).transpose();
+    provider.storage().hand_up_message_secrets(group.group_id())?;
+    group.merge_pending_commit(&provider).map_err(Failure::from)?;
+
+    let resolves = head::other_tips(turn.tx, room)?;
+    let origin = Origin {
+        namespace,
+        creator: turn.identity.name(),
+        parent: Some(base.id),
+        status: Status::Staged,
+        since_ms: turn.now_ms,
+    };
+    let mut epoch = EpochRecord::of(&group, origin)?;
+    epoch.resolves = resolves.iter().map(|tip| tip.id).collect();
+    keep_export(turn.tx, &room.id, epoch.id, &group, &provider, room.settings.history)?;
+    turn.tx.detach_namespace(namespace, base.namespace)?;
+    graph::put(turn.tx, &room.id, &epoch)?;
+    tracing::debug!(
+        room = %room.id, epoch = epoch.number, added = added.len(),
+        removed = removed.len(), path, "commit staged"
+    );
+    let draft = CommitDraft {
+        commit: Some(commit),
+        welcome: welcome.map_err(Failure::from)?.unwrap_or_default(),
+        added,
+        removed,
+        resolves,
+        rotates: room.renewal.wanted,
+    };
+    publish(turn, &room.id, &epoch, &group, base_name(base), draft)?;
+    room.standing.stage(epoch.id);
+    Ok(())
+}
+
+/// Devices with the references of their key packages.
+type Referenced = Vec<(DeviceName, Vec<u8>)>;
+
+/// Takes the references of key packages, by which each device finds its part of the Welcome.
+fn referenced(
+    turn: &Turn<'_>,
+    add: Vec<(DeviceName, KeyPackage)>,
+) -> Result<(Referenced, Vec<KeyPackage>), Failure> {
+    let (mut added, mut key_packages) = (Vec::new(), Vec::new());
+    for (device, key_package) in add {
+        let reference = key_package
+            .hash_ref(turn.crypto)
+            .map_err(|error| Failure::defect("key_package", error))?;
+        added.push((device, reference.as_slice().to_vec()));
+        key_packages.push(key_package);
+    }
+    Ok((added, key_packages))
+}
+
+/// An epoch as the event of a commit on it names it.
+fn base_name(epoch: &EpochRecord) -> BaseName {
+    BaseName {
+        creator: epoch.creator.clone(),
+        commit_event: epoch.commit_event.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
+}

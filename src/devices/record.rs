@@ -1,0 +1,112 @@
+//! What is kept of other people's devices, and how far their keys are trusted.
+
+use ruma::{DeviceId, OwnedDeviceId, UserId};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use super::verify::Rejection;
+use crate::{
+    protocol::DeviceName,
+    store::{Collection, StoreError, Tx},
+};
+
+/// A device that may take part in groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub(crate) name: DeviceName,
+    /// The public key of its MLS credential.
+    pub(crate) credential_key: Vec<u8>,
+}
+
+/// How far a device's credential key is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// The device's published keys are not known.
+    Unknown,
+    /// They are signed and name this key.
+    Signed,
+    /// They name another key.
+    Conflicting,
+}
+
+/// What is kept of a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DeviceRecord {
+    #[serde(rename = "id")]
+    pub(super) name: DeviceName,
+    /// The first credential key that held together; it stays when the device is rejected later.
+    pub(super) credential_key: Option<Vec<u8>>,
+    /// Why the device may not take part now.
+    pub(super) rejection: Option<Rejection>,
+}
+
+pub(super) const DEVICES: Collection<DeviceRecord> = Collection::new("device");
+
+/// A user's devices that may take part, in one row: that is what a room is compared with before messages, and
+/// opening a row for each device is most of that (docs/decisions/010). Users whose devices were last told of
+/// by an earlier version have none.
+const ELIGIBLE: Collection<Vec<(OwnedDeviceId, ByteBuf)>> = Collection::new("eligible_devices");
+
+/// An answer of the homeserver that cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DevicesError {
+    /// The body is not what the specification says.
+    #[error("the answer about device keys cannot be read")]
+    MalformedAnswer,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The devices of a user that may take part in groups.
+pub(crate) fn eligible_devices(tx: &Tx<'_>, user: &UserId) -> Result<Vec<Device>, StoreError> {
+    let Some(devices) = ELIGIBLE.get(tx, user.as_bytes(), b"")? else {
+        return Ok(DEVICES.list(tx, user.as_bytes())?.into_iter().filter_map(eligible).collect());
+    };
+    let device = |(device_id, key): (_, ByteBuf)| Device {
+        name: DeviceName::new(user.to_owned(), device_id),
+        credential_key: key.into_vec(),
+    };
+    Ok(devices.into_iter().map(device).collect())
+}
+
+/// The user's devices have changed.
+pub(super) fn note_eligible(tx: &Tx<'_>, user: &UserId) -> Result<(), StoreError> {
+    let devices = DEVICES.list(tx, user.as_bytes())?.into_iter().filter_map(eligible);
+    let devices =
+        devices.map(|device| (device.name.device_id, ByteBuf::from(device.credential_key)));
+    ELIGIBLE.put(tx, user.as_bytes(), b"", &devices.collect())
+}
+
+/// One device, if it may take part in groups.
+pub(crate) fn device(tx: &Tx<'_>, name: &DeviceName) -> Result<Option<Device>, StoreError> {
+    Ok(record(tx, &name.user_id, &name.device_id)?.and_then(eligible))
+}
+
+/// What is kept of a device.
+pub(super) fn record(
+    tx: &Tx<'_>,
+    user: &UserId,
+    device: &DeviceId,
+) -> Result<Option<DeviceRecord>, StoreError> {
+    DEVICES.get(tx, user.as_bytes(), device.as_bytes())
+}
+
+pub(super) fn eligible(record: DeviceRecord) -> Option<Device> {
+    if record.rejection.is_some() {
+        return None;
+    }
+    Some(Device { name: record.name, credential_key: record.credential_key? })
+}
+
+/// How far this key is trusted as that of this device's credential.
+pub(crate) fn trust(tx: &Tx<'_>, name: &DeviceName, key: &[u8]) -> Result<Trust, StoreError> {
+    let Some(record) = record(tx, &name.user_id, &name.device_id)? else {
+        return Ok(Trust::Unknown);
+    };
+    Ok(match (record.credential_key, record.rejection) {
+        (Some(known), _) if known != key => Trust::Conflicting,
+        (Some(_), None) => Trust::Signed,
+        _ => Trust::Unknown,
+    })
+}

@@ -1,0 +1,82 @@
+//! What an answer with success means, by what its request was for.
+
+use ruma::OwnedEventId;
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::{
+    backup,
+    commits::{self, outcome},
+    engine::{consequences::in_room, error::EngineError, upkeep},
+    identity,
+    incoming::{fetch, media, members, walk},
+    rejection::Rejection,
+    rejoin,
+    requests::Purpose,
+    sharing,
+    turn::Turn,
+};
+
+#[derive(Deserialize)]
+struct SentEvent {
+    event_id: OwnedEventId,
+}
+
+#[derive(Deserialize)]
+struct Uploaded {
+    content_uri: String,
+}
+
+/// Takes in an answer with success.
+pub(super) fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Result<(), EngineError> {
+    match purpose {
+        Purpose::UploadKeys(plan) => {
+            identity::mark_uploaded(turn.tx, plan, body, turn.now_ms)?;
+        }
+        Purpose::QueryKeys(query) => upkeep::queried(turn, query, body)?,
+        Purpose::ClaimKeys { room_id, devices } => {
+            commits::claimed(turn, room_id, devices, body)?;
+        }
+        Purpose::Commit { room_id, epoch } => {
+            let SentEvent { event_id } = read(body, "the answer names no event")?;
+            in_room(turn, room_id, |room| outcome::accepted(turn, room, *epoch, event_id))?;
+        }
+        Purpose::Upload { room_id, epoch, part } => {
+            commits::part_uploaded(turn, room_id, *epoch, *part, &media_url(body)?)?;
+        }
+        Purpose::Download { room_id, reference } => {
+            media::downloaded(turn, room_id, reference, body)?;
+        }
+        Purpose::FetchEvent { room_id, event_id } => fetch::fetched(turn, room_id, event_id, body)?,
+        Purpose::FindGroup { room_id } => {
+            in_room(turn, room_id, |room| rejoin::searched(turn, room, body))?;
+        }
+        Purpose::FindCommits { room_id } => walk::paged(turn, room_id, body)?,
+        Purpose::FetchMembers { room_id } => {
+            in_room(turn, room_id, |room| members::fetched(turn, room, body))?;
+        }
+        Purpose::BackupVersion => backup::looked(turn, body)?,
+        Purpose::CreateBackup => backup::created(turn, body)?,
+        Purpose::DeleteBackup => backup::deleted(turn)?,
+        Purpose::BackUp(batch) => backup::uploaded(turn, batch, body)?,
+        Purpose::RestoreKeys { restore } => backup::fetched(turn, *restore, body)?,
+        Purpose::OfferHistory(bundle) => sharing::uploaded(turn, bundle, &media_url(body)?)?,
+        Purpose::EnableEncryption { .. }
+        | Purpose::Welcome { .. }
+        | Purpose::DeleteFromBackup { .. }
+        | Purpose::TellHistory { .. } => {}
+    }
+    Ok(())
+}
+
+fn read<T: DeserializeOwned>(body: &[u8], otherwise: &'static str) -> Result<T, Rejection> {
+    serde_json::from_slice(body).map_err(|_| Rejection::MalformedAnswer(otherwise))
+}
+
+/// The URL that the media repository's answer to an upload names.
+fn media_url(body: &[u8]) -> Result<String, Rejection> {
+    let Uploaded { content_uri } = read(body, "the answer names no URL")?;
+    if !commits::is_media_url(&content_uri) {
+        return Err(Rejection::MalformedAnswer("the answer names no mxc:// URL"));
+    }
+    Ok(content_uri)
+}

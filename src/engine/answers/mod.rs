@@ -1,0 +1,70 @@
+//! What the homeserver's answer to a request means.
+//!
+//! An answer is taken in one turn together with the removal of its request, so it counts once. What
+//! may pass (no answer, 401, 429, 5xx) puts the request off; a refusal undoes what it stood for.
+
+mod accepted;
+mod later;
+mod refused;
+
+use super::{core::Engine, error::EngineError, events};
+use crate::{
+    exported::RequestOutcome,
+    failure::EndsTurn,
+    requests::{self, REQUESTS},
+};
+use later::{MatrixError, later};
+
+impl Engine {
+    /// Takes in the answer to a request; status 0 stands for none.
+    pub(crate) fn answered(
+        &self,
+        id: &str,
+        status: u16,
+        body: &[u8],
+    ) -> Result<RequestOutcome, EngineError> {
+        let id: i64 = id.parse().map_err(|_| EngineError::UnknownRequest)?;
+        let readers = &self.opener.readers;
+        let outcome = self.turn(|turn| {
+            let Some(queued) = REQUESTS.get(turn.tx, id)? else {
+                // Answered before, or overtaken by what sync brought.
+                return Ok(RequestOutcome::Accepted);
+            };
+            match status {
+                200..=299 => {
+                    let taken = turn.atomically(|| accepted::accepted(turn, &queued.purpose, body));
+                    match taken {
+                        Ok(()) => {
+                            requests::remove(turn.tx, id)?;
+                            events::go_on(turn, readers)?;
+                            Ok(RequestOutcome::Accepted)
+                        }
+                        Err(error) if error.ends_turn() => Err(error),
+                        // The request may or may not have been done, and sending it again does no
+                        // harm.
+                        Err(error) => {
+                            tracing::warn!(%error, "the answer cannot be read");
+                            Ok(later(turn, id, queued, None)?)
+                        }
+                    }
+                }
+                429 => {
+                    let delay = MatrixError::of(body).retry_after_ms;
+                    Ok(later(turn, id, queued, delay)?)
+                }
+                400..=499 if !matches!(status, 401 | 407 | 408) => {
+                    let error = MatrixError::of(body);
+                    let outcome = refused::refused(turn, id, queued, status, error)?;
+                    events::go_on(turn, readers)?;
+                    Ok(outcome)
+                }
+                // No answer at all, a login that has run out, a proxy in the way, a server that is
+                // down.
+                _ => Ok(later(turn, id, queued, None)?),
+            }
+        })?;
+        // Where that was what a restore waited for. The answer has been taken in whatever comes of it.
+        self.go_on_restoring()?;
+        Ok(outcome)
+    }
+}

@@ -1,0 +1,126 @@
+//! What a refusal means, by what its request was for: what it stood for is undone.
+
+use ruma::RoomId;
+
+use super::later::{MatrixError, later};
+use crate::{
+    backup::{self, Verdict},
+    commits::{self, outcome},
+    engine::{consequences::in_room, error::EngineError},
+    exported::{RequestOutcome, Update},
+    failure::Failure,
+    incoming::{media, members, missing, walk},
+    protocol::EpochId,
+    rejoin,
+    requests::{self, Purpose, QueuedRequest},
+    room,
+    turn::Turn,
+};
+
+/// How often a value that the media repository does not have is asked for: another homeserver's may
+/// take a while to come.
+const DOWNLOAD_TRIES: u32 = 4;
+
+/// What to do with a refused request.
+enum Refusal {
+    /// It is sent again.
+    Later,
+    /// The homeserver has answered all the same.
+    Answer,
+    /// It is over; the app is told, unless it hears of that otherwise.
+    Over { tell: bool },
+}
+
+/// Takes in a refusal.
+pub(super) fn refused(
+    turn: &Turn<'_>,
+    id: i64,
+    queued: QueuedRequest,
+    status: u16,
+    error: MatrixError,
+) -> Result<RequestOutcome, EngineError> {
+    let code = if error.errcode.is_empty() { format!("HTTP_{status}") } else { error.errcode };
+    match undo(turn, &queued, status, &code)? {
+        Refusal::Later => Ok(later(turn, id, queued, None)?),
+        Refusal::Answer => {
+            requests::remove(turn.tx, id)?;
+            Ok(RequestOutcome::Accepted)
+        }
+        Refusal::Over { tell } => {
+            requests::remove(turn.tx, id)?;
+            if tell {
+                turn.tell(Update::RequestRefused {
+                    room_id: queued.purpose.room().map(ToString::to_string),
+                    code: code.clone(),
+                    reason: error.error.clone(),
+                });
+            }
+            Ok(RequestOutcome::Refused { code, reason: error.error })
+        }
+    }
+}
+
+/// Undoes what a refused request stood for.
+fn undo(
+    turn: &Turn<'_>,
+    queued: &QueuedRequest,
+    status: u16,
+    code: &str,
+) -> Result<Refusal, EngineError> {
+    match &queued.purpose {
+        // Without these nothing works: they are tried again, more and more seldom.
+        Purpose::UploadKeys(_) | Purpose::QueryKeys(_) => {
+            tracing::warn!(%code, "the homeserver refuses a key request");
+            return Ok(Refusal::Later);
+        }
+        Purpose::Download { .. } if queued.failures < DOWNLOAD_TRIES => return Ok(Refusal::Later),
+        Purpose::Download { room_id, reference } => media::lost(turn, room_id, reference)?,
+        Purpose::ClaimKeys { room_id, devices } => {
+            commits::claim_refused(turn, room_id, devices)?;
+        }
+        Purpose::Commit { room_id, epoch } => commit_refused(turn, room_id, *epoch)?,
+        Purpose::Upload { room_id, epoch, .. } => {
+            for request in commits::staged_requests(turn.tx, room_id, *epoch)?.ids {
+                requests::remove(turn.tx, request)?;
+            }
+            commit_refused(turn, room_id, *epoch)?;
+        }
+        Purpose::FetchEvent { room_id, event_id } => match status {
+            404 => walk::look_for(turn, room_id, event_id)?,
+            _ => missing::put_off(turn, room_id, event_id)?,
+        },
+        Purpose::FindCommits { room_id } => walk::refused(turn, room_id)?,
+        Purpose::FindGroup { room_id } => room::edit(turn.tx, room_id, |room| {
+            rejoin::search_refused(turn, room);
+            Ok::<_, Failure>(())
+        })?,
+        Purpose::FetchMembers { room_id } => members::settled(turn, room_id)?,
+        Purpose::OfferHistory(_)
+        | Purpose::EnableEncryption { .. }
+        | Purpose::Welcome { .. }
+        | Purpose::TellHistory { .. } => {}
+        // The backup tells what it means itself.
+        Purpose::BackupVersion
+        | Purpose::CreateBackup
+        | Purpose::DeleteBackup
+        | Purpose::BackUp(_)
+        | Purpose::DeleteFromBackup { .. }
+        | Purpose::RestoreKeys { .. } => {
+            return Ok(match backup::refused(turn, &queued.purpose, status, code)? {
+                Verdict::Later => Refusal::Later,
+                Verdict::Answer => Refusal::Answer,
+                Verdict::Refusal => Refusal::Over { tell: false },
+            });
+        }
+    }
+    Ok(Refusal::Over { tell: true })
+}
+
+/// A commit of this device's own, or a part of it, was refused: the next has to wait.
+fn commit_refused(turn: &Turn<'_>, room: &RoomId, epoch: EpochId) -> Result<(), Failure> {
+    in_room(turn, room, |room| {
+        outcome::dropped(turn, room, epoch)?;
+        commits::block_commits(turn, room);
+        Ok(())
+    })
+}

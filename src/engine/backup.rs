@@ -1,0 +1,145 @@
+//! The engine's side of key backup: each of the app's wishes as a turn, and restores portion by portion.
+
+use ruma::OwnedRoomId;
+
+use super::{core::Engine, error::EngineError};
+use crate::{
+    backup::{self, Mode, Restore, Scope},
+    epochs::graph,
+    exported::BackupState,
+    history::archive,
+    room::wake,
+    sessions::{self, BackupKey, Failures, PassphraseInfo, SessionError, Taken, array_of_sessions},
+};
+
+/// How many sessions of a file are taken in one turn.
+const PORTION: usize = 64;
+
+impl Engine {
+    /// Takes what restores have fetched, a turn a portion.
+    pub(super) fn go_on_restoring(&self) -> Result<(), EngineError> {
+        // Looked at without the lock first: nearly always there is none.
+        if self.read(backup::under_way)?.is_empty() {
+            return Ok(());
+        }
+        while self.turn(|turn| Ok(backup::step(turn)?))? {}
+        Ok(())
+    }
+
+    /// How the backup stands.
+    pub(crate) fn backup_state(&self) -> Result<BackupState, EngineError> {
+        Ok(self.read(backup::state)?)
+    }
+
+    /// Asks the homeserver which backup there is.
+    pub(crate) fn look_for_backup(&self) -> Result<(), EngineError> {
+        self.turn(|turn| Ok(backup::look(turn)?))
+    }
+
+    /// Makes a backup.
+    pub(crate) fn create_backup(
+        &self,
+        key: BackupKey,
+        passphrase: PassphraseInfo,
+        replace: bool,
+    ) -> Result<(), EngineError> {
+        self.turn(|turn| Ok(backup::create(turn, key, passphrase, replace)?))
+    }
+
+    /// Goes on with the backup there is.
+    pub(crate) fn enable_backup(&self, key: BackupKey) -> Result<(), EngineError> {
+        self.turn(|turn| Ok(backup::enable(turn, key)?))
+    }
+
+    /// Writes to the backup no longer.
+    pub(crate) fn disable_backup(&self) -> Result<(), EngineError> {
+        self.turn(|turn| Ok(backup::disable(turn)?))
+    }
+
+    /// Deletes the backup.
+    pub(crate) fn delete_backup(&self) -> Result<(), EngineError> {
+        self.turn(|turn| Ok(backup::delete(turn)?))
+    }
+
+    /// How much is backed up: epochs in it, epochs to come, sessions on the homeserver.
+    pub(crate) fn backup_counts(&self) -> Result<(u64, u64, Option<u64>), EngineError> {
+        Ok(self.read(backup::counts)?)
+    }
+
+    /// The enabled backup's recovery key.
+    pub(crate) fn recovery_key(
+        &self,
+    ) -> Result<Option<(BackupKey, PassphraseInfo, Mode)>, EngineError> {
+        Ok(self.read(backup::recovery_key)?)
+    }
+
+    /// Begins a restore.
+    pub(crate) fn restore(&self, key: Option<BackupKey>, scope: Scope) -> Result<u64, EngineError> {
+        self.turn(|turn| Ok(backup::restore(turn, key, scope)?))
+    }
+
+    /// Stops a restore.
+    pub(crate) fn cancel_restore(&self, id: u64) -> Result<bool, EngineError> {
+        self.turn(|turn| Ok(backup::cancel_restore(turn, id)?))
+    }
+
+    /// The restores under way.
+    pub(crate) fn restores(&self) -> Result<Vec<Restore>, EngineError> {
+        Ok(self.read(backup::under_way)?)
+    }
+
+    /// Writes a file with the epochs of these rooms, or of all.
+    pub(crate) fn export_history(
+        &self,
+        rooms: Option<Vec<OwnedRoomId>>,
+        passphrase: &str,
+    ) -> Result<String, EngineError> {
+        let contents = self.read(|tx| {
+            let rooms = match rooms {
+                Some(rooms) => rooms,
+                None => archive::rooms(tx)?,
+            };
+            let mut epochs = Vec::with_capacity(rooms.len());
+            for room in rooms {
+                let readable = graph::readable(tx, &room)?;
+                epochs.push((room, readable));
+            }
+            let epochs = epochs.iter().map(|(room, epochs)| (&**room, &**epochs));
+            array_of_sessions(tx, epochs)
+        })?;
+        // Stretching the passphrase takes long; others read meanwhile.
+        Ok(sessions::seal_file(&self.opener.crypto, &contents, passphrase)?)
+    }
+
+    /// Takes what a file holds: how many epochs became readable, and what was wrong with others.
+    pub(crate) fn import_history(
+        &self,
+        text: &str,
+        passphrase: &str,
+    ) -> Result<(u64, Failures), EngineError> {
+        let mut sessions =
+            sessions::import_file(&self.opener.crypto, text, passphrase)?.into_iter().peekable();
+        let (mut epochs, mut failures) = (0, Failures::new());
+        while sessions.peek().is_some() {
+            let portion: Vec<_> = sessions.by_ref().take(PORTION).collect();
+            self.turn(|turn| {
+                for session in portion {
+                    let taken = session
+                        .and_then(|(room, session)| Ok((session.take(turn.tx, &room)?, room)));
+                    match taken {
+                        Ok((Taken::NewEpoch(id), room)) => {
+                            epochs += 1;
+                            backup::note_epoch(turn, &room, id)?;
+                            wake(turn.tx, &room)?;
+                        }
+                        Ok(_) => {}
+                        Err(SessionError::Store(error)) => return Err(error.into()),
+                        Err(error) => *failures.entry(error.code().to_owned()).or_default() += 1,
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok((epochs, failures))
+    }
+}

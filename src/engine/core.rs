@@ -1,0 +1,177 @@
+//! One device's engine: the store, the lock, and what a turn is.
+
+use std::{
+    num::NonZeroUsize,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use lru::LruCache;
+use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId};
+
+use super::{error::EngineError, opener::Opener};
+use crate::{
+    exported::{Observers, Subscription, Update, UpdateObserver},
+    failure::Failure,
+    history::replay::MessageName,
+    identity::{Identity, Publishing},
+    incoming::media,
+    messages::Sealer,
+    rejoin, room,
+    store::{Store, StoreError, StoreKeyMaterial, Tx},
+    turn::Turn,
+};
+
+/// For how many rooms the state of sealing is kept in memory. Loading it again reads a few rows.
+const MAX_SEALERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
+
+/// One device's engine.
+pub(crate) struct Engine {
+    pub(super) store: Store,
+    pub(super) identity: Identity,
+    pub(super) work: Mutex<Work>,
+    pub(super) opener: Opener,
+    observers: Arc<Observers>,
+}
+
+/// What only the holder of the lock may touch.
+pub(super) struct Work {
+    /// Sealers by room, each with the turn in which it was last found current.
+    pub(super) sealers: LruCache<OwnedRoomId, (u64, Sealer)>,
+    /// Counts turns: a sealer is checked again after each.
+    pub(super) turns: u64,
+}
+
+/// What a turn leaves to be done once it is on disk.
+struct Done {
+    /// The bindings of messages to events that were written.
+    bound: Vec<MessageName>,
+    updates: Vec<Update>,
+    /// Whether keys of past epochs were deleted.
+    keys_deleted: bool,
+}
+
+impl Engine {
+    /// Opens a device's store, making it where there is none.
+    pub(crate) fn open(
+        user_id: OwnedUserId,
+        device_id: OwnedDeviceId,
+        publishing: Publishing,
+        directory: &Path,
+        key: StoreKeyMaterial<'_>,
+    ) -> Result<Self, EngineError> {
+        let store = Store::open(directory, key)?;
+        let opener = Opener::default();
+        let identity = store.write(|tx| {
+            Identity::load_or_create(tx, &opener.crypto, &user_id, &device_id, publishing)
+                .map_err(EngineError::from)
+        })?;
+        let work = Mutex::new(Work { sealers: LruCache::new(MAX_SEALERS), turns: 0 });
+        let engine = Self { store, identity, work, opener, observers: Arc::default() };
+        engine.check_copy()?;
+        Ok(engine)
+    }
+
+    /// A copy of the store may be older than what this device has sent since: then its keys were used.
+    fn check_copy(&self) -> Result<(), EngineError> {
+        let Some(mark) = self.store.file_mark() else { return Ok(()) };
+        #[cfg(feature = "test-hooks")]
+        let trusted = crate::store::hooks::trusts_copies();
+        #[cfg(not(feature = "test-hooks"))]
+        let trusted = false;
+        self.turn(|turn| {
+            if turn.tx.is_copy(mark)? && !trusted {
+                tracing::warn!("the store's file is a copy");
+                for room in room::all(turn.tx)? {
+                    room::edit(turn.tx, &room.id, |room| rejoin::distrust_store(turn, room))?;
+                }
+            }
+            Ok(turn.tx.adopt_file(mark)?)
+        })
+    }
+
+    /// This device.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Seals the store's key anew.
+    pub(crate) fn change_key(&self, key: StoreKeyMaterial<'_>) -> Result<(), EngineError> {
+        let _work = self.lock();
+        Ok(self.store.change_key(key)?)
+    }
+
+    /// Tells an observer of updates from now on.
+    pub(crate) fn subscribe(
+        &self,
+        observer: Arc<dyn UpdateObserver>,
+    ) -> Result<Subscription, EngineError> {
+        let subscription = self.observers.add(observer);
+        Ok(subscription.map_err(|error| Failure::defect("thread", error))?)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Work> {
+        // Sealers only ever hold more reserved generations than they use, and the rest is on disk:
+        // a panic elsewhere leaves nothing here that is wrong.
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs one turn: all of it happens, or none. Only the call of the job is compiled for each of
+    /// them (docs/decisions/005).
+    pub(super) fn turn<T>(
+        &self,
+        job: impl FnOnce(&Turn<'_>) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let mut work = self.lock();
+        let now_ms = now_ms();
+        let (value, done) = self.store.write(|tx| {
+            let turn = Turn::new(tx, &self.identity, &self.opener.crypto, now_ms);
+            let value = job(&turn).map_err(|error| turn.true_cause(error))?;
+            Ok::<_, EngineError>((value, self.end(turn)?))
+        })?;
+        self.committed(&mut work, done);
+        Ok(value)
+    }
+
+    /// What every turn does last, before its commit.
+    #[inline(never)]
+    fn end(&self, turn: Turn<'_>) -> Result<Done, EngineError> {
+        media::queue_wanted(&turn).map_err(|error| turn.true_cause(error))?;
+        let bound = self.opener.readers.bindings.write(turn.tx)?;
+        let ended = turn.end();
+        Ok(Done { bound, updates: ended.updates, keys_deleted: ended.keys_deleted })
+    }
+
+    /// A turn is on disk.
+    #[inline(never)]
+    fn committed(&self, work: &mut Work, done: Done) {
+        self.opener.readers.bindings.written(&done.bound);
+        if done.keys_deleted {
+            self.opener.readers.clear();
+            self.store.cut_log();
+        }
+        work.turns += 1;
+        // Under the lock, so that updates come in the order of the turns.
+        self.observers.tell(&done.updates);
+    }
+
+    pub(super) fn read<T, E: From<StoreError>>(
+        &self,
+        job: impl FnOnce(&Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.store.read(job)
+    }
+}
+
+/// Milliseconds since 1970; a clock before that counts as 1970.
+fn now_ms() -> u64 {
+    #[cfg(feature = "test-hooks")]
+    if let Some(now_ms) = crate::store::hooks::clock_ms() {
+        return now_ms;
+    }
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+        .unwrap_or(0)
+}

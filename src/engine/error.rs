@@ -1,0 +1,88 @@
+//! Why a call failed: the errors of all domains side by side. `api::error` gives each its exported
+//! form and code.
+
+use crate::{
+    backup::BackupError,
+    devices::DevicesError,
+    failure::{EndsTurn, Failure},
+    identity::IdentityError,
+    incoming::EventError,
+    messages::{MessageError, SendError},
+    rejection::{InputError, Rejection},
+    sessions::{FileError, SessionError},
+    store::StoreError,
+};
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EngineError {
+    /// It failed, whatever was asked.
+    #[error(transparent)]
+    Failure(#[from] Failure),
+    /// No request has such an id.
+    #[error("id: no request has such an id")]
+    UnknownRequest,
+    /// What the homeserver answered is not taken.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// This device's own keys are at fault.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// An answer about devices is at fault.
+    #[error(transparent)]
+    Devices(#[from] DevicesError),
+    /// An event is at fault.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// A message cannot be read.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// Nothing can be sent to the room now.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// The key backup is at fault.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// A file of epochs is at fault.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A session could not be written.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        Self::Failure(error.into())
+    }
+}
+
+impl From<InputError> for EngineError {
+    fn from(error: InputError) -> Self {
+        match error {
+            InputError::Failure(failure) => Self::Failure(failure),
+            InputError::Rejected(rejection) => Self::Rejected(rejection),
+        }
+    }
+}
+
+impl EndsTurn for EngineError {
+    fn ends_turn(&self) -> bool {
+        match self {
+            Self::Failure(failure) => failure.ends_turn(),
+            Self::Identity(IdentityError::Store(error))
+            | Self::Devices(DevicesError::Store(error))
+            | Self::Session(SessionError::Store(error)) => error.ends_turn(),
+            Self::Event(error) => error.ends_turn(),
+            Self::Message(error) => error.ends_turn(),
+            Self::Send(error) => error.ends_turn(),
+            Self::Backup(error) => error.ends_turn(),
+            Self::UnknownRequest
+            | Self::Rejected(_)
+            | Self::Identity(_)
+            | Self::Devices(_)
+            | Self::File(_)
+            | Self::Session(_) => false,
+        }
+    }
+}

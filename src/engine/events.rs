@@ -1,0 +1,253 @@
+//! A room's events, one by one.
+//!
+//! Every event is a part of its own inside the turn, with what follows from it: what it changed is
+//! undone if it fails, and its failure costs none of the others. What came too early waits in the
+//! store, what it needs is asked for, and it is tried again once that is there.
+
+use std::collections::BTreeSet;
+
+use ruma::RoomId;
+
+use super::{
+    consequences::{in_room, settle_reported},
+    to_device::retry_welcomes,
+};
+use crate::{
+    epochs::joinable,
+    failure::{EndsTurn, Failure},
+    incoming::{
+        EventError, Outcome, ReceivedEvent,
+        commit::{self, Processed, event_id},
+        fetch, message, missing, state,
+        waiting::{self, CameBy},
+    },
+    messages::Readers,
+    protocol::{AlgorithmOnly, BaseOnly, CommitContent, RoomEvent, identifiers, parse},
+    rejoin,
+    room::{self, Room, Standing},
+    sharing,
+    turn::{Consequence, Turn},
+};
+
+/// Takes in events of a room in the order given, then those that waited and no longer have to.
+pub(super) fn receive(
+    turn: &Turn<'_>,
+    readers: &Readers,
+    room: &RoomId,
+    events: &[String],
+) -> Result<Vec<ReceivedEvent>, EventError> {
+    let mut received = Vec::with_capacity(events.len());
+    let mut kept = false;
+    for json in events {
+        let event = receive_one(turn, readers, room, json)?;
+        if let Outcome::Waiting(_) = &event.outcome {
+            waiting::keep(turn, room, event.event_id.as_deref(), json, CameBy::App)?;
+            kept = true;
+        }
+        received.push(event);
+    }
+    if kept {
+        waiting::bound(turn, room)?;
+    }
+    leave_with_the_room(turn, room)?;
+    sharing::retry(turn, room)?;
+    retry_waiting(turn, readers, room, &mut received)?;
+    ask_for_missing(turn, room)?;
+    Ok(received)
+}
+
+/// Goes on with the commits that wait in woken rooms, when what they need has come otherwise than by
+/// sync. Messages, and the results of events that the app has fed, are left for the next sync.
+pub(super) fn go_on(turn: &Turn<'_>, readers: &Readers) -> Result<(), EventError> {
+    for room in room::woken(turn.tx)? {
+        waiting::bound(turn, &room)?;
+        retry_welcomes(turn, &room)?;
+        sharing::retry(turn, &room)?;
+        retry_commits(turn, readers, &room)?;
+        ask_for_missing(turn, &room)?;
+    }
+    Ok(())
+}
+
+/// Tries the commits that wait in a room, as long as that moves the group on.
+fn retry_commits(turn: &Turn<'_>, readers: &Readers, room: &RoomId) -> Result<(), EventError> {
+    // One that moves may let others move, the longest chain being all of them: each of them once.
+    let mut entered = BTreeSet::new();
+    loop {
+        let mut moved = false;
+        for (id, event) in waiting::list(turn, room)? {
+            if !is_commit_json(&event.json) {
+                continue;
+            }
+            let outcome = receive_one(turn, readers, room, &event.json)?.outcome;
+            if matches!(outcome, Outcome::Waiting(_)) {
+                continue;
+            }
+            moved |= matches!(outcome, Outcome::Commit { .. }) && entered.insert(id);
+            if event.came_by() == CameBy::Request {
+                waiting::remove(turn, room, id, &event)?;
+            }
+        }
+        if !moved {
+            return Ok(());
+        }
+    }
+}
+
+fn is_commit_json(json: &str) -> bool {
+    parse::<RoomEvent>(json, "the event").is_ok_and(|event| event.is_commit())
+}
+
+/// Asks for the commits that waiting events need.
+fn ask_for_missing(turn: &Turn<'_>, room: &RoomId) -> Result<(), Failure> {
+    let waiting = waiting::list(turn, room)?;
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    room::edit(turn.tx, room, |room| fetch::ask_for_missing(turn, room, &waiting))
+}
+
+/// Whoever is out of the Matrix room is out of its group. This is looked at when all events are in:
+/// somebody who comes back finds the old leave in the timeline, behind the Welcome that let them in
+/// again.
+fn leave_with_the_room(turn: &Turn<'_>, room: &RoomId) -> Result<(), Failure> {
+    in_room(turn, room, |room| match room.standing {
+        Standing::Gone => Ok(()),
+        _ if !room.state.own_user_left => Ok(()),
+        Standing::Member(_) => rejoin::removed(turn, room),
+        // It was in no group, and must not join one either.
+        _ => rejoin::leave(turn, room),
+    })
+}
+
+/// Tries what waits in a room, as long as that brings new epochs.
+fn retry_waiting(
+    turn: &Turn<'_>,
+    readers: &Readers,
+    room: &RoomId,
+    received: &mut Vec<ReceivedEvent>,
+) -> Result<(), EventError> {
+    while room::take_woken(turn.tx, room)? {
+        for (id, event) in waiting::list(turn, room)? {
+            let result = receive_one(turn, readers, room, &event.json)?;
+            if !matches!(result.outcome, Outcome::Waiting(_)) {
+                waiting::remove(turn, room, id, &event)?;
+                if event.came_by() == CameBy::App {
+                    received.push(result);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn receive_one(
+    turn: &Turn<'_>,
+    readers: &Readers,
+    room: &RoomId,
+    json: &str,
+) -> Result<ReceivedEvent, EventError> {
+    let event: RoomEvent = match parse(json, "the event") {
+        Ok(event) => event,
+        Err(error) => {
+            return Ok(ReceivedEvent { event_id: None, outcome: Outcome::Failed(error.into()) });
+        }
+    };
+    let event_id = event.event_id.as_ref().map(ToString::to_string);
+    let outcome = match turn.atomically(|| take_in(turn, readers, room, &event)) {
+        Ok(outcome) => outcome,
+        // The event is not to blame: the whole turn fails, and the app feeds it again.
+        Err(error) if error.ends_turn() => return Err(error),
+        Err(error) if error.can_wait() => wait(turn, room, &event, error)?,
+        Err(error) => Outcome::Failed(error),
+    };
+    if let (Outcome::Failed(error), Some(id)) = (&outcome, &event_id)
+        && event.is_commit()
+    {
+        if error.is_before_joining() {
+            missing::mark_before_joining(turn, room, id)?;
+        } else {
+            missing::mark_hopeless(turn, room, id)?;
+        }
+    }
+    if let Outcome::Failed(error) | Outcome::Waiting(error) = &outcome {
+        tracing::info!(room = %room, event = event_id.as_deref(), %error, "event not read");
+    }
+    Ok(ReceivedEvent { event_id, outcome })
+}
+
+/// An event that cannot be read yet waits, unless what it needs will never come.
+fn wait(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    event: &RoomEvent,
+    error: EventError,
+) -> Result<Outcome, EventError> {
+    let base: Option<BaseOnly> = parse(event.content.get(), "the content").ok();
+    let hopeless = match base {
+        Some(base) if error.awaits_commit() => {
+            // Whoever sends on an epoch goes on with the commit that leads there.
+            if joinable::confirm(turn.tx, room, &base.commit_event, &event.sender)? {
+                turn.report(Consequence::EpochConfirmed);
+                settle_reported(turn, room)?;
+            }
+            missing::is_hopeless(turn, room, &base.commit_event)?
+        }
+        _ => false,
+    };
+    Ok(if hopeless { Outcome::Failed(error) } else { Outcome::Waiting(error) })
+}
+
+/// Takes in one event, with what follows from it.
+fn take_in(
+    turn: &Turn<'_>,
+    readers: &Readers,
+    room: &RoomId,
+    event: &RoomEvent,
+) -> Result<Outcome, EventError> {
+    if event.event_type == "m.room.encrypted" && event.state_key.is_none() {
+        return take_in_encrypted(turn, readers, room, event);
+    }
+    if state::is_followed(event) {
+        return in_room(turn, room, |room| state::receive(turn, room, event));
+    }
+    Ok(Outcome::Ignored)
+}
+
+fn take_in_encrypted(
+    turn: &Turn<'_>,
+    readers: &Readers,
+    room: &RoomId,
+    event: &RoomEvent,
+) -> Result<Outcome, EventError> {
+    match parse::<AlgorithmOnly>(event.content.get(), "the content") {
+        Ok(AlgorithmOnly { algorithm }) if identifiers::is_room_algorithm(&algorithm) => {}
+        // Redacted, or encrypted with something else.
+        _ => return Ok(Outcome::Ignored),
+    }
+    if event.is_commit() {
+        return in_room(turn, room, |room| take_in_commit(turn, room, event));
+    }
+    // A message changes no room, so none is loaded for it.
+    let message = message::receive(turn, readers, room, event)?;
+    settle_reported(turn, room)?;
+    Ok(Outcome::Message(message))
+}
+
+fn take_in_commit(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    event: &RoomEvent,
+) -> Result<Outcome, EventError> {
+    let content: CommitContent = parse(event.content.get(), "the commit")?;
+    let id = event_id(event.event_id.as_ref())?;
+    Ok(match commit::receive(turn, room, id, &event.sender, &content)? {
+        Processed::Entered { number, added, removed } => {
+            Outcome::Commit { epoch: number, added, removed }
+        }
+        Processed::Known => Outcome::Duplicate,
+        Processed::Announced => Outcome::State,
+        Processed::NotFollowed(error) => Outcome::Failed(error),
+        Processed::TooEarly(error) => Outcome::Waiting(error),
+    })
+}

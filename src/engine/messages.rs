@@ -1,0 +1,79 @@
+//! Sealing and opening messages for an app.
+
+use ruma::RoomId;
+use serde_json::value::RawValue;
+
+use super::{core::Engine, error::EngineError};
+use crate::{
+    failure::Failure,
+    messages::{Message, MessageError, SealContext, Sealer, parse_event, read_once},
+    room,
+};
+
+/// How many bindings of messages to events wait for a turn before one is made for them.
+const MOST_UNWRITTEN: usize = 64;
+
+impl Engine {
+    /// Seals a message for a room that is ready.
+    pub(crate) fn encrypt(
+        &self,
+        room: &RoomId,
+        event_type: &str,
+        content: &RawValue,
+    ) -> Result<String, EngineError> {
+        let mut work = self.lock();
+        let turns = work.turns;
+        let current = match work.sealers.get(room) {
+            Some((checked, _)) if *checked == turns => true,
+            Some((_, sealer)) => {
+                self.read(|tx| Ok::<_, Failure>(sealer.is_current(&room::load(tx, room)?)))?
+            }
+            None => false,
+        };
+        if !current {
+            work.sealers.pop(room);
+            let Some(sealer) = self.read(|tx| Sealer::load(tx, room))? else {
+                drop(work);
+                return self.turn(|turn| Ok(read_once::seal(turn, room, event_type, content)?));
+            };
+            work.sealers.put(room.to_owned(), (turns, sealer));
+        }
+        let Some((checked, sealer)) = work.sealers.get_mut(room) else {
+            return Err(Failure::defect("sealer", "a sealer was just put there").into());
+        };
+        *checked = turns;
+        let with = SealContext {
+            store: &self.store,
+            crypto: &self.opener.crypto,
+            identity: &self.identity,
+        };
+        Ok(sealer.seal(&with, room, event_type, content)?)
+    }
+
+    /// Opens one message event. Where messages are read once, that is a turn.
+    pub(crate) fn decrypt(&self, room: &RoomId, event: &str) -> Result<Message, EngineError> {
+        let message = match self.read(|tx| self.opener.decrypt(tx, room, event)) {
+            Err(MessageError::ReadOnce(_)) => {
+                return self.turn(|turn| {
+                    let (event, content) = parse_event(event)?;
+                    Ok(read_once::open(turn, room, &event, &content)?)
+                });
+            }
+            message => message?,
+        };
+        let unwritten = self.opener.readers.bindings.waiting();
+        // A turn that is under way writes them, too.
+        if unwritten >= MOST_UNWRITTEN && self.work.try_lock().is_ok() {
+            self.turn(|_| Ok(()))?;
+        }
+        Ok(message)
+    }
+
+    /// Writes what was only remembered, before the engine goes.
+    pub(crate) fn write_bindings(&self) -> Result<(), EngineError> {
+        if self.opener.readers.bindings.waiting() > 0 {
+            self.turn(|_| Ok(()))?;
+        }
+        Ok(())
+    }
+}

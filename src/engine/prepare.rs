@@ -1,0 +1,108 @@
+//! Making a room ready to be sent to, one step a call.
+//!
+//! In this order: what is staged is waited for; the homeserver is asked who is in the room, where
+//! that is in doubt; a device that cannot go on rejoins; the head is chosen anew; the head's members
+//! are made those of the room.
+
+use ruma::RoomId;
+
+use super::{consequences::in_room, consequences::settle, core::Engine, error::EngineError};
+use crate::{
+    commits::{self, NextStep},
+    epochs::head,
+    exported::OutgoingRequest,
+    failure::EndsTurn,
+    incoming::members,
+    messages::SendError,
+    rejoin,
+    requests::{self, REQUESTS},
+    room::{self, RejoinReason, Room},
+    turn::Turn,
+};
+
+/// The shortest wait that is asked for when there is nothing to send, so that no app spins.
+const SHORTEST_WAIT_MS: u64 = 50;
+
+/// What has to be sent before a room is ready.
+pub(crate) enum Readiness {
+    Ready,
+    Waiting { requests: Vec<OutgoingRequest>, retry_after_ms: Option<u64> },
+}
+
+impl Engine {
+    /// Does the next step towards a room that can be sent to.
+    pub(crate) fn prepare(&self, room: &RoomId) -> Result<Readiness, EngineError> {
+        self.turn(|turn| {
+            let ids = match in_room(turn, room, |room| next_step(turn, room))? {
+                NextStep::Ready => return Ok(Readiness::Ready),
+                NextStep::Waiting(ids) => ids,
+            };
+            let mut due = Vec::new();
+            let mut retry_at: Option<u64> = None;
+            for id in ids {
+                let Some(queued) = REQUESTS.get(turn.tx, id)? else { continue };
+                if queued.due_ms <= turn.now_ms {
+                    due.push((id, queued));
+                } else {
+                    retry_at = Some(retry_at.map_or(queued.due_ms, |at| at.min(queued.due_ms)));
+                }
+            }
+            let retry_after_ms = if due.is_empty() {
+                let retry_at = retry_at.or(blocked_until(turn, &room::load(turn.tx, room)?));
+                let wait = retry_at.map_or(0, |at| at.saturating_sub(turn.now_ms));
+                Some(wait.max(SHORTEST_WAIT_MS))
+            } else {
+                None
+            };
+            Ok(Readiness::Waiting { requests: requests::hand_out(turn.tx, due)?, retry_after_ms })
+        })
+    }
+}
+
+fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendError> {
+    if room.standing.staged().is_some() {
+        return Ok(NextStep::Waiting(requests::ids_of_room(turn.tx, &room.id)?));
+    }
+    if room.standing.is_gone() || !room.uses_mls() {
+        return Err(SendError::NotInGroup(room.id.clone()));
+    }
+    let doubtful = members::ask(turn, &room.id)?;
+    if !doubtful.is_empty() {
+        return Ok(NextStep::Waiting(doubtful));
+    }
+    if room.standing.head().is_none() && room.standing.rejoin().is_none() {
+        rejoin::require(turn, room, RejoinReason::NoGroup)?;
+    }
+    if room.standing.rejoin().is_some() {
+        return rejoin::step(turn, room);
+    }
+    // What was doubtful, or not, may look different by now.
+    head::choose(turn, room)?;
+    settle(turn, room)?;
+    commits::next_step(turn, room)
+}
+
+/// When the next commit or rejoin may be made, if that is not now.
+fn blocked_until(turn: &Turn<'_>, room: &Room) -> Option<u64> {
+    let commits = room.pace.blocked_until_ms.filter(|until| *until > turn.now_ms);
+    commits.max(rejoin::waits_until(turn, room))
+}
+
+/// Does the next step of every rejoin that does not wait for something to be sent.
+pub(super) fn rejoin_rooms(turn: &Turn<'_>) -> Result<(), EngineError> {
+    for room_id in rejoin::rooms_to_see_to(turn)? {
+        if !rejoin::may_step_unasked(turn, &room::load(turn.tx, &room_id)?)? {
+            continue;
+        }
+        let stepped = turn.atomically(|| in_room(turn, &room_id, |room| rejoin::step(turn, room)));
+        match stepped {
+            Ok(_) => {}
+            Err(error) if error.ends_turn() => return Err(error.into()),
+            Err(error) => in_room(turn, &room_id, |room| {
+                rejoin::rest(turn, room, &error);
+                Ok::<_, SendError>(())
+            })?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! What an app asks of a room, beside messages.
+
+use std::collections::BTreeSet;
+
+use ruma::{OwnedRoomId, OwnedUserId, RoomId};
+
+use super::{consequences::in_room, core::Engine, error::EngineError, events};
+use crate::{
+    commits,
+    devices::{self, Trust},
+    epochs::{EpochRecord, Status, graph, retention},
+    failure::Failure,
+    history::archive,
+    incoming::{ReceivedEvent, members},
+    messages::SendError,
+    protocol::{DeviceName, credential},
+    rejoin,
+    room::{self, Retention, Room, Settings, membership},
+    store::StoreError,
+};
+
+impl Engine {
+    /// Makes a room's group.
+    pub(crate) fn enable(&self, room: &RoomId, settings: Settings) -> Result<(), EngineError> {
+        self.turn(|turn| {
+            Ok(in_room(turn, room, |room| commits::create_group(turn, room, settings))?)
+        })
+    }
+
+    /// Says who the joined users of a room are.
+    pub(crate) fn set_members(
+        &self,
+        room: &RoomId,
+        users: &BTreeSet<OwnedUserId>,
+    ) -> Result<(), EngineError> {
+        self.turn(|turn| {
+            members::settled(turn, room)?;
+            Ok(room::edit(turn.tx, room, |room| membership::replace_joined(turn.tx, room, users))?)
+        })
+    }
+
+    /// Asks for fresh keys with the next commit.
+    pub(crate) fn rotate(&self, room: &RoomId) -> Result<(), EngineError> {
+        self.turn(|turn| {
+            Ok(room::edit(turn.tx, room, |room| {
+                if room.standing.head().is_none() {
+                    return Err(SendError::NotInGroup(room.id.clone()));
+                }
+                room.renewal.wanted = true;
+                Ok(())
+            })?)
+        })
+    }
+
+    /// Joins a room's group by an external commit.
+    pub(crate) fn join_externally(&self, room: &RoomId) -> Result<(), EngineError> {
+        self.turn(|turn| {
+            Ok(room::edit(turn.tx, room, |room| {
+                if !room.uses_mls() || room.state.own_user_left {
+                    return Err(SendError::NotInGroup(room.id.clone()));
+                }
+                Ok(rejoin::ask(turn, room)?)
+            })?)
+        })
+    }
+
+    /// Replaces a room's settings.
+    pub(crate) fn set_settings(
+        &self,
+        room: &RoomId,
+        settings: Settings,
+    ) -> Result<(), EngineError> {
+        self.turn(|turn| {
+            Ok(in_room(turn, room, |room| {
+                let is_once = |settings: &Settings| settings.history == Retention::ReadOnce;
+                // How an epoch's messages are read is decided when it begins.
+                room.renewal.wanted |=
+                    room.standing.head().is_some() && is_once(&settings) != is_once(&room.settings);
+                room.settings = settings;
+                room.standing.unsettle();
+                retention::delete_old(turn, room)
+            })?)
+        })
+    }
+
+    /// Leaves a room's group.
+    pub(crate) fn leave(&self, room: &RoomId) -> Result<(), EngineError> {
+        self.turn(|turn| {
+            Ok(in_room(turn, room, |room| {
+                let standing = &room.standing;
+                let joins = standing.staged().is_some() || standing.rejoin().is_some();
+                if standing.head().is_none() && !joins {
+                    return Err(SendError::NotInGroup(room.id.clone()));
+                }
+                Ok(rejoin::leave(turn, room)?)
+            })?)
+        })
+    }
+
+    /// Takes in events of one room.
+    pub(crate) fn receive_events(
+        &self,
+        room: &RoomId,
+        events: &[String],
+    ) -> Result<Vec<ReceivedEvent>, EngineError> {
+        self.turn(|turn| Ok(events::receive(turn, &self.opener.readers, room, events)?))
+    }
+
+    /// The devices in a room's group.
+    pub(crate) fn members(&self, room: &RoomId) -> Result<Vec<(DeviceName, Trust)>, EngineError> {
+        self.read(|tx| {
+            let Some(head) = room::load(tx, room)?.standing.head() else {
+                return Err(SendError::NotInGroup(room.to_owned()).into());
+            };
+            let mut members = Vec::new();
+            for (_, leaf) in archive::leaves(tx, room, head)? {
+                let credential = leaf.credential().map_err(Failure::from)?;
+                let device =
+                    credential::parse(credential.serialized_content()).map_err(Failure::from)?;
+                let trust = devices::trust(tx, &device, leaf.signature_key())?;
+                members.push((device, trust));
+            }
+            Ok(members)
+        })
+    }
+
+    /// The accepted epochs of a room, and which is the head.
+    pub(crate) fn epochs(&self, room: &RoomId) -> Result<(Room, Vec<EpochRecord>), EngineError> {
+        self.read(|tx| {
+            let mut epochs = graph::all(tx, room)?;
+            epochs.retain(|epoch| epoch.status == Status::Accepted);
+            Ok((room::load(tx, room)?, epochs))
+        })
+    }
+
+    /// What is known of a room, if anything.
+    pub(crate) fn room(&self, room: &RoomId) -> Result<Option<Room>, EngineError> {
+        self.read(|tx| Ok(room::find(tx, room)?))
+    }
+
+    /// The rooms that use MLS.
+    pub(crate) fn rooms(&self) -> Result<Vec<OwnedRoomId>, EngineError> {
+        self.read(|tx| {
+            let rooms = room::all(tx)?.into_iter();
+            Ok::<_, StoreError>(rooms.filter(Room::uses_mls).map(|room| room.id).collect())
+        })
+        .map_err(EngineError::from)
+    }
+}

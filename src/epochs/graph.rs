@@ -1,0 +1,200 @@
+//! The epoch graph of a room: which epochs are known, and how they hang together.
+//!
+//! Each epoch is an OpenMLS group state in a storage namespace of its own, so a commit on any kept
+//! epoch makes a child without disturbing its siblings. An epoch is *full* while it can process
+//! commits and send, and *decrypt-only* after its OpenMLS state was dropped; its export (see
+//! `history`) stays either way. Which of them to send on is `head`'s business.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ruma::{EventId, RoomId};
+
+use super::record::{EpochRecord, Status};
+use crate::{
+    failure::Failure,
+    history::{
+        archive,
+        restored::{self, ReadableEpoch},
+    },
+    protocol::{DeviceName, EpochId, credential},
+    store::{Collection, StoreError, Tx},
+};
+
+const EPOCHS: Collection<EpochRecord> = Collection::new("epoch");
+const BY_EVENT: Collection<EpochId> = Collection::new("epoch_by_event");
+const BY_NAME: Collection<Vec<EpochId>> = Collection::new("epoch_by_name");
+
+fn name_key(number: u64, creator: &DeviceName) -> Vec<u8> {
+    // The length of the user id keeps two names from running together.
+    let (user, device) = (creator.user_id.as_bytes(), creator.device_id.as_bytes());
+    [&number.to_be_bytes()[..], &(user.len() as u64).to_be_bytes(), user, device].concat()
+}
+
+/// Stores an epoch, new or changed.
+pub(crate) fn put(tx: &Tx<'_>, room: &RoomId, epoch: &EpochRecord) -> Result<(), StoreError> {
+    EPOCHS.put(tx, room.as_bytes(), epoch.id.as_bytes(), epoch)?;
+    if let Some(event) = &epoch.commit_event {
+        BY_EVENT.put(tx, room.as_bytes(), event.as_bytes(), &epoch.id)?;
+    }
+    let name = name_key(epoch.number, &epoch.creator);
+    let mut named = BY_NAME.get(tx, room.as_bytes(), &name)?.unwrap_or_default();
+    if !named.contains(&epoch.id) {
+        named.push(epoch.id);
+        BY_NAME.put(tx, room.as_bytes(), &name, &named)?;
+    }
+    Ok(())
+}
+
+/// The epoch with this id.
+pub(crate) fn get(tx: &Tx<'_>, room: &RoomId, id: EpochId) -> Result<EpochRecord, StoreError> {
+    EPOCHS
+        .get(tx, room.as_bytes(), id.as_bytes())?
+        .ok_or_else(|| StoreError::Damaged("an epoch that another row names is missing".into()))
+}
+
+/// The epoch with this id, if it is known.
+pub(crate) fn find(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    id: EpochId,
+) -> Result<Option<EpochRecord>, StoreError> {
+    EPOCHS.get(tx, room.as_bytes(), id.as_bytes())
+}
+
+/// All epochs of a room, in the order in which they were learned of.
+pub(crate) fn all(tx: &Tx<'_>, room: &RoomId) -> Result<Vec<EpochRecord>, StoreError> {
+    EPOCHS.list(tx, room.as_bytes())
+}
+
+/// The epoch that the commit in this event made.
+pub(crate) fn by_event(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    event: &EventId,
+) -> Result<Option<EpochRecord>, StoreError> {
+    match BY_EVENT.get(tx, room.as_bytes(), event.as_bytes())? {
+        Some(id) => find(tx, room, id),
+        None => Ok(None),
+    }
+}
+
+/// The accepted epochs that fit what an event says of its epoch: by the commit's event id if that
+/// is known, and else by number and creator, which a fork can give to several.
+pub(crate) fn named(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    commit_event: &str,
+    number: u64,
+    creator: &DeviceName,
+) -> Result<Vec<EpochRecord>, StoreError> {
+    if let Ok(event) = <&EventId>::try_from(commit_event)
+        && let Some(epoch) = by_event(tx, room, event)?
+    {
+        return Ok(if epoch.number == number { vec![epoch] } else { Vec::new() });
+    }
+    let ids = BY_NAME.get(tx, room.as_bytes(), &name_key(number, creator))?.unwrap_or_default();
+    let mut epochs = Vec::new();
+    for id in ids {
+        if let Some(epoch) = find(tx, room, id)?
+            && epoch.status == Status::Accepted
+        {
+            epochs.push(epoch);
+        }
+    }
+    Ok(epochs)
+}
+
+/// Why an epoch that an event names is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UnknownEpoch {
+    /// It may still become known: what leads to it is asked for, or comes by sync.
+    #[error("epoch {0} is not known to this device (yet)")]
+    NotYet(u64),
+    /// It is from before this device was in the group.
+    #[error("epoch {0} is from before this device was in the group")]
+    BeforeJoining(u64),
+}
+
+/// Why no epoch of this number that an event names is known.
+pub(crate) fn why_unknown(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    number: u64,
+) -> Result<UnknownEpoch, StoreError> {
+    Ok(match first_number(tx, room)? {
+        Some(first) if number < first => UnknownEpoch::BeforeJoining(number),
+        _ => UnknownEpoch::NotYet(number),
+    })
+}
+
+/// The number of the first epoch that this device was in.
+pub(super) fn first_number(tx: &Tx<'_>, room: &RoomId) -> Result<Option<u64>, StoreError> {
+    Ok(all(tx, room)?
+        .iter()
+        .filter(|epoch| epoch.status == Status::Accepted)
+        .map(|epoch| epoch.number)
+        .min())
+}
+
+/// The members of an epoch of the graph.
+pub(crate) fn members(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epoch: EpochId,
+) -> Result<BTreeSet<DeviceName>, Failure> {
+    let mut members = BTreeSet::new();
+    for (_, leaf) in archive::leaves(tx, room, epoch)? {
+        members.insert(credential::parse(leaf.credential()?.serialized_content())?);
+    }
+    Ok(members)
+}
+
+/// The epochs of a room of which an export is kept, those that came from elsewhere among them, by
+/// number.
+pub(crate) fn readable(tx: &Tx<'_>, room: &RoomId) -> Result<Vec<ReadableEpoch>, StoreError> {
+    let own = all(tx, room)?.into_iter().filter(|epoch| epoch.status == Status::Accepted);
+    let mut epochs: BTreeMap<EpochId, ReadableEpoch> =
+        restored::all(tx, room)?.into_iter().map(|epoch| (epoch.id, epoch)).collect();
+    epochs.extend(own.map(EpochRecord::readable).map(|epoch| (epoch.id, epoch)));
+    let mut kept = Vec::with_capacity(epochs.len());
+    for epoch in epochs.into_values() {
+        if archive::has(tx, room, epoch.id)? {
+            kept.push(epoch);
+        }
+    }
+    kept.sort_by_key(|epoch| epoch.number);
+    Ok(kept)
+}
+
+/// Forgets an epoch altogether: its record, its OpenMLS state and its export.
+pub(crate) fn remove(tx: &Tx<'_>, room: &RoomId, epoch: &EpochRecord) -> Result<(), StoreError> {
+    tx.delete_namespace(epoch.namespace)?;
+    archive::remove(tx, room, epoch.id)?;
+    EPOCHS.delete(tx, room.as_bytes(), epoch.id.as_bytes())?;
+    if let Some(event) = &epoch.commit_event {
+        BY_EVENT.delete(tx, room.as_bytes(), event.as_bytes())?;
+    }
+    let name = name_key(epoch.number, &epoch.creator);
+    let mut named = BY_NAME.get(tx, room.as_bytes(), &name)?.unwrap_or_default();
+    named.retain(|id| *id != epoch.id);
+    if named.is_empty() {
+        BY_NAME.delete(tx, room.as_bytes(), &name)?;
+    } else {
+        BY_NAME.put(tx, room.as_bytes(), &name, &named)?;
+    }
+    Ok(())
+}
+
+/// Drops an epoch's OpenMLS state: it can still decrypt, and do nothing else.
+pub(crate) fn make_decrypt_only(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epoch: &mut EpochRecord,
+) -> Result<(), StoreError> {
+    if epoch.full {
+        tx.delete_namespace(epoch.namespace)?;
+        epoch.full = false;
+        put(tx, room, epoch)?;
+    }
+    Ok(())
+}

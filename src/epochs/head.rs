@@ -1,0 +1,256 @@
+//! Which epoch to send on, and which epochs to keep able to process commits.
+//!
+//! **The head rule** ([`best`]): the head is the kept epoch of the smallest [`Rank`] that the room
+//! does not refuse. It is a function of the set of epochs, so devices that know the same commits
+//! choose the same head, in whatever order the commits came. Every kept epoch can take a commit, so
+//! a fork is followed on all its branches; the rule only decides which branch is sent on.
+//!
+//! Keeping an epoch costs space, and lets whoever takes the device process what is committed on it.
+//! So the room's settings bound the number and the age of kept epochs. An epoch that all its members
+//! have left goes earlier: nobody honest commits on it any more. It stays for [`LATE_MS`] all the
+//! same, as a commit that was made before may still be on its way.
+//!
+//! Choosing changes the room and its epochs, and nothing else. What a new head means for the rest of
+//! the library is reported (`turn::Consequence`).
+
+use super::{
+    fit, graph,
+    record::{EpochRecord, Status},
+};
+use crate::{
+    exported::Update,
+    failure::Failure,
+    protocol::{DeviceName, EpochId, Rank},
+    room::{Retention, Room},
+    store::{StoreError, Tx},
+    turn::{Consequence, Turn},
+};
+
+/// How long what a device sent may be overtaken by what it sent later, in milliseconds.
+const LATE_MS: u64 = 60 * 60 * 1000;
+
+/// An epoch that has just become part of the room, with what its commit says.
+pub(crate) struct NewEpoch<'a> {
+    pub(crate) epoch: EpochRecord,
+    pub(crate) added: &'a [DeviceName],
+    pub(crate) removed: &'a [DeviceName],
+}
+
+/// The head rule: of these epochs, the first by rank that is not refused.
+pub(crate) fn best<E>(
+    epochs: &[EpochRecord],
+    is_refused: impl Fn(&EpochRecord) -> Result<bool, E>,
+) -> Result<Option<&EpochRecord>, E> {
+    let mut ranked: Vec<_> = epochs.iter().collect();
+    ranked.sort_by_key(|epoch| epoch.rank());
+    for epoch in ranked {
+        if !is_refused(epoch)? {
+            return Ok(Some(epoch));
+        }
+    }
+    Ok(None)
+}
+
+/// The kept epochs of a room, first by rank first.
+pub(crate) fn kept(tx: &Tx<'_>, room: &Room) -> Result<Vec<EpochRecord>, StoreError> {
+    let mut kept = Vec::with_capacity(room.kept.len());
+    for id in &room.kept {
+        kept.push(graph::get(tx, &room.id, *id)?);
+    }
+    kept.sort_by_key(EpochRecord::rank);
+    Ok(kept)
+}
+
+/// The tips beside the head that no commit has superseded yet.
+pub(crate) fn other_tips(tx: &Tx<'_>, room: &Room) -> Result<Vec<EpochRecord>, StoreError> {
+    let mut tips = kept(tx, room)?;
+    let head = room.standing.head();
+    tips.retain(|epoch| !epoch.has_child && !epoch.resolved && Some(epoch.id) != head);
+    Ok(tips)
+}
+
+/// The rank of the head, if there is one.
+pub(crate) fn rank(tx: &Tx<'_>, room: &Room) -> Result<Option<Rank>, StoreError> {
+    room.standing.head().map(|head| Ok(graph::get(tx, &room.id, head)?.rank())).transpose()
+}
+
+/// Makes an epoch part of the room, and the head if it comes first.
+pub(crate) fn enter(turn: &Turn<'_>, room: &mut Room, new: NewEpoch<'_>) -> Result<(), Failure> {
+    let NewEpoch { mut epoch, added, removed } = new;
+    epoch.status = Status::Accepted;
+    epoch.shared = room.history_is_open();
+    epoch.since_ms = turn.now_ms;
+    epoch.behind = epoch.members.saturating_sub(1);
+    graph::put(turn.tx, &room.id, &epoch)?;
+    for resolved in &epoch.resolves {
+        if let Some(mut resolved) = graph::find(turn.tx, &room.id, *resolved)? {
+            resolved.resolved = true;
+            graph::put(turn.tx, &room.id, &resolved)?;
+        }
+    }
+    if let Some(parent) = epoch.parent
+        && let Some(mut parent) = graph::find(turn.tx, &room.id, parent)?
+    {
+        if parent.has_child {
+            turn.tell(Update::Forked { room_id: room.id.to_string(), epoch: epoch.number });
+        }
+        parent.has_child = true;
+        parent.superseded_ms.get_or_insert(turn.now_ms);
+        graph::put(turn.tx, &room.id, &parent)?;
+    }
+    room.keep_epoch(epoch.id);
+    let id = epoch.id;
+    turn.report(Consequence::EpochEntered { epoch: id, commit_event: epoch.commit_event.clone() });
+    choose_with(turn, room, Some(&NewEpoch { epoch, added, removed }))?;
+    if room.standing.head() != Some(id) {
+        supersede(turn, room, id)?;
+    }
+    Ok(())
+}
+
+/// Chooses the head anew.
+pub(crate) fn choose(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
+    choose_with(turn, room, None)
+}
+
+/// Chooses the head anew where that may bring another one: somebody has come into the Matrix room,
+/// and explains a doubtful commit for good, even if they are gone by the end of the same sync.
+pub(crate) fn choose_if_doubtful(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
+    if kept(turn.tx, room)?.iter().any(|epoch| !epoch.doubts.is_empty()) {
+        choose(turn, room)?;
+    }
+    Ok(())
+}
+
+fn choose_with(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    new: Option<&NewEpoch<'_>>,
+) -> Result<(), Failure> {
+    let mut epochs = kept(turn.tx, room)?;
+    for epoch in &mut epochs {
+        fit::reconsider(turn.tx, room, epoch)?;
+    }
+    let Some(head) = best(&epochs, |epoch| fit::is_refused(turn, room, epoch, &epochs))? else {
+        // What would be committed on an unfit epoch would be passed over as well.
+        if room.standing.head().is_some() {
+            turn.report(Consequence::NoFitEpoch);
+        }
+        return Ok(());
+    };
+    if room.standing.head() == Some(head.id) {
+        turn.report(Consequence::HeadConfirmed);
+        return prune(turn, room);
+    }
+    let before = room.standing.lead(head.id);
+    renew_again_if_lost(turn, room, head, &epochs)?;
+    if let Some(before) = before {
+        supersede(turn, room, before)?;
+    }
+    tell_change(turn, room, before, head, new);
+    turn.report(Consequence::HeadChanged { is_first: before.is_none() });
+    prune(turn, room)
+}
+
+/// Notes that an epoch is not the head.
+fn supersede(turn: &Turn<'_>, room: &Room, id: EpochId) -> Result<(), StoreError> {
+    let Some(mut epoch) = graph::find(turn.tx, &room.id, id)? else { return Ok(()) };
+    epoch.superseded_ms.get_or_insert(turn.now_ms);
+    graph::put(turn.tx, &room.id, &epoch)
+}
+
+/// Has keys renewed again that the app wanted renewed, where the branch on which they were has lost.
+fn renew_again_if_lost(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    head: &EpochRecord,
+    epochs: &[EpochRecord],
+) -> Result<(), StoreError> {
+    if let Some(renewed) = room.renewal.done_in
+        && let Some(renewed) = epochs.iter().find(|epoch| epoch.id == renewed)
+        && is_beside(turn.tx, room, head, renewed)?
+    {
+        room.renewal.done_in = None;
+        room.renewal.wanted = true;
+    }
+    Ok(())
+}
+
+/// Whether an epoch is on another branch than an earlier one. If the device rejoined after that
+/// epoch, the way back ends, and its keys are already fresh.
+fn is_beside(
+    tx: &Tx<'_>,
+    room: &Room,
+    epoch: &EpochRecord,
+    earlier: &EpochRecord,
+) -> Result<bool, StoreError> {
+    let mut on = epoch.clone();
+    while on.number > earlier.number {
+        let Some(parent) = on.parent else { return Ok(false) };
+        let Some(parent) = graph::find(tx, &room.id, parent)? else { return Ok(false) };
+        on = parent;
+    }
+    Ok(on.id != earlier.id)
+}
+
+fn tell_change(
+    turn: &Turn<'_>,
+    room: &Room,
+    before: Option<EpochId>,
+    head: &EpochRecord,
+    new: Option<&NewEpoch<'_>>,
+) {
+    let room_id = room.id.to_string();
+    let Some(before) = before else {
+        turn.tell(Update::Joined { room_id, epoch: head.number });
+        return;
+    };
+    let (added, removed) = match new {
+        Some(new) if new.epoch.id == head.id && head.parent == Some(before) => {
+            (names(new.added), names(new.removed))
+        }
+        // Another branch, or another group: what changed is the difference. An update that lacks
+        // it keeps no room from going on.
+        _ => {
+            let members = |id| graph::members(turn.tx, &room.id, id);
+            match (members(before), members(head.id)) {
+                (Ok(old), Ok(new)) => (names(new.difference(&old)), names(old.difference(&new))),
+                (Err(error), _) | (_, Err(error)) => {
+                    tracing::warn!(room = %room.id, %error, "the members of an epoch are unknown");
+                    (Vec::new(), Vec::new())
+                }
+            }
+        }
+    };
+    turn.tell(Update::EpochChanged { room_id, epoch: head.number, added, removed });
+}
+
+fn names<'a>(devices: impl IntoIterator<Item = &'a DeviceName>) -> Vec<String> {
+    devices.into_iter().map(ToString::to_string).collect()
+}
+
+/// Makes decrypt-only what need not, or must not, be kept longer.
+pub(crate) fn prune(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
+    let most = room.settings.kept_epochs.max(1) as usize;
+    let mut stay = 0;
+    let mut pruned = false;
+    for mut epoch in kept(turn.tx, room)? {
+        let is_head = room.standing.head() == Some(epoch.id);
+        let since = epoch.superseded_ms.unwrap_or(turn.now_ms);
+        let old = turn.now_ms.saturating_sub(since) >= room.settings.kept_for_ms;
+        let left = epoch.superseded_ms.is_some()
+            && epoch.left_ms.is_some_and(|at| turn.now_ms.saturating_sub(at) >= LATE_MS);
+        if is_head || (stay < most && !old && !left) {
+            stay += usize::from(!is_head);
+            continue;
+        }
+        room.kept.retain(|id| *id != epoch.id);
+        graph::make_decrypt_only(turn.tx, &room.id, &mut epoch)?;
+        pruned = true;
+    }
+    // Where messages are read once, what an epoch left behind goes with it.
+    if pruned && room.settings.history == Retention::ReadOnce {
+        turn.report(Consequence::EpochsPruned);
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! Epochs that this device is not in and could join: known from the public group state that their
+//! commits carry.
+//!
+//! They have two uses. A device without a group (a new one, or one that lost its state) joins the
+//! best of them. A device with a group keeps those that come before its head: commits that it could
+//! not follow, on a branch that everybody else will go on with. Their base was let go or was never
+//! seen, or the commit did not apply. An epoch's id is computed from its GroupContext, which the
+//! public group state holds, so such a branch ranks among a device's own epochs by the same rule.
+//!
+//! A joinable epoch is a claim of whoever sent it. The claim is verified when the epoch is joined
+//! (`rejoin::external`), and forgotten when that fails. A commit that did not apply here most likely
+//! applies nowhere, whatever its public group state says; its epoch counts only once another user
+//! has been seen to go on with it.
+
+use openmls::{
+    framing::MlsMessageBodyIn,
+    messages::group_info::VerifiableGroupInfo,
+    prelude::{OpenMlsSignaturePublicKey, Verifiable as _},
+};
+use ruma::{EventId, OwnedEventId, RoomId, UserId};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    devices,
+    failure::Failure,
+    mls::parse_message,
+    protocol::{CommitContent, DeviceName, EpochId, MediaReference, Payload, Rank},
+    rejection::{InputError, Rejection},
+    store::{Collection, StoreError, Tx},
+    turn::Turn,
+};
+
+/// How many are kept of one room.
+const MOST: usize = 4;
+/// No group that grows by honest commits gets here; a claim beyond it is made up.
+const HIGHEST_NUMBER: u64 = 1 << 48;
+
+/// An epoch that could be joined.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct JoinableEpoch {
+    pub(crate) id: EpochId,
+    pub(crate) number: u64,
+    pub(crate) commit_event: OwnedEventId,
+    pub(crate) creator: DeviceName,
+    info: Payload,
+    /// Nobody but its maker has been seen to go on with it.
+    #[serde(default)]
+    unconfirmed: bool,
+    pub(crate) tree: Option<MediaReference>,
+}
+
+/// The name is that of rows written by earlier versions.
+const JOINABLE: Collection<JoinableEpoch> = Collection::new("foreign_epoch");
+
+impl JoinableEpoch {
+    /// Reads the public group state in a commit's event, and believes no more of it than that the
+    /// device which the event names has signed it, where that device's key is known.
+    pub(crate) fn read(
+        turn: &Turn<'_>,
+        room: &RoomId,
+        event: &EventId,
+        content: &CommitContent,
+    ) -> Result<Self, InputError> {
+        let info = parse_info(&content.public_group_state)?;
+        let key = if content.sender == turn.identity.name() {
+            Some(turn.identity.public_key().to_vec())
+        } else {
+            devices::device(turn.tx, &content.sender)?.map(|device| device.credential_key)
+        };
+        if let Some(key) = key {
+            let scheme = turn.identity.ciphersuite().signature_algorithm();
+            let key = OpenMlsSignaturePublicKey::new(key.into(), scheme)
+                .map_err(|error| Failure::defect("signature_key", error))?;
+            info.verify_no_out(turn.crypto, &key).map_err(|_| Rejection::BadSignature)?;
+        }
+        if info.group_id().as_slice() != room.as_bytes() {
+            return Err(Rejection::OtherGroup("the state is another group's").into());
+        }
+        let number = info.epoch().as_u64();
+        if number > HIGHEST_NUMBER {
+            return Err(Rejection::EpochNumber.into());
+        }
+        Ok(Self {
+            id: EpochId::of(info.group_context())?,
+            number,
+            commit_event: event.to_owned(),
+            creator: content.sender.clone(),
+            info: content.public_group_state.clone(),
+            unconfirmed: false,
+            tree: content.ratchet_tree.clone(),
+        })
+    }
+
+    /// The same epoch, which does not count until somebody confirms it.
+    pub(crate) fn unconfirmed(self) -> Self {
+        Self { unconfirmed: true, ..self }
+    }
+
+    /// The GroupInfo, unverified.
+    pub(crate) fn info(&self) -> Result<VerifiableGroupInfo, InputError> {
+        parse_info(&self.info)
+    }
+
+    /// Where it stands among all epochs.
+    pub(crate) fn rank(&self) -> Rank {
+        Rank::of(self.number, self.id, Some(&self.commit_event))
+    }
+}
+
+fn parse_info(payload: &Payload) -> Result<VerifiableGroupInfo, InputError> {
+    match parse_message(&payload.bytes()?)? {
+        MlsMessageBodyIn::GroupInfo(info) => Ok(info),
+        _ => Err(Rejection::NoGroupInfo.into()),
+    }
+}
+
+/// The joinable epochs of a room, first by rank first.
+fn list(tx: &Tx<'_>, room: &RoomId) -> Result<Vec<JoinableEpoch>, StoreError> {
+    let mut epochs = JOINABLE.list(tx, room.as_bytes())?;
+    epochs.sort_by_key(JoinableEpoch::rank);
+    Ok(epochs)
+}
+
+/// The first of them that counts, if it comes before the head.
+pub(crate) fn best(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    head: Option<&Rank>,
+) -> Result<Option<JoinableEpoch>, StoreError> {
+    let best = list(tx, room)?.into_iter().find(|epoch| !epoch.unconfirmed);
+    Ok(best.filter(|best| head.is_none_or(|head| best.rank() < *head)))
+}
+
+/// The maker of the unconfirmed epoch that a commit's event leads to.
+pub(crate) fn unconfirmed_maker(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    commit_event: &str,
+) -> Result<Option<DeviceName>, StoreError> {
+    Ok(list(tx, room)?
+        .into_iter()
+        .find(|epoch| epoch.unconfirmed && epoch.commit_event == commit_event)
+        .map(|epoch| epoch.creator))
+}
+
+/// A user was seen to go on with a commit; tells whether that makes its epoch count now.
+pub(crate) fn confirm(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    commit_event: &str,
+    user: &UserId,
+) -> Result<bool, StoreError> {
+    for mut epoch in list(tx, room)? {
+        let is_another = epoch.creator.user_id != user;
+        if epoch.unconfirmed && epoch.commit_event == commit_event && is_another {
+            epoch.unconfirmed = false;
+            JOINABLE.put(tx, room.as_bytes(), epoch.id.as_bytes(), &epoch)?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Keeps one, if it comes before the head and is among the best; tells whether it comes before the
+/// head.
+pub(crate) fn note(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epoch: JoinableEpoch,
+    head: Option<&Rank>,
+) -> Result<bool, StoreError> {
+    if head.is_some_and(|head| *head <= epoch.rank()) {
+        return Ok(false);
+    }
+    let known = JOINABLE.get(tx, room.as_bytes(), epoch.id.as_bytes())?;
+    if known.is_none_or(|known| known.unconfirmed) {
+        JOINABLE.put(tx, room.as_bytes(), epoch.id.as_bytes(), &epoch)?;
+    }
+    for surplus in list(tx, room)?.into_iter().skip(MOST) {
+        forget(tx, room, surplus.id)?;
+    }
+    Ok(true)
+}
+
+/// Forgets one that could not be joined, or need not be.
+pub(crate) fn forget(tx: &Tx<'_>, room: &RoomId, id: EpochId) -> Result<(), StoreError> {
+    JOINABLE.delete(tx, room.as_bytes(), id.as_bytes()).map(drop)
+}
+
+/// Forgets those that do not come before the head.
+pub(crate) fn forget_behind(tx: &Tx<'_>, room: &RoomId, head: &Rank) -> Result<(), StoreError> {
+    for epoch in list(tx, room)? {
+        if *head <= epoch.rank() {
+            forget(tx, room, epoch.id)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,32 @@
+//! The epochs of a room: which are known, how they hang together, which one to send on, and for
+//! how long their keys are kept.
+//!
+//! | to … | see |
+//! |---|---|
+//! | look up an epoch | `graph`; what a row holds, `record` |
+//! | know the head rule | `head` (the order itself is `protocol::Rank`) |
+//! | judge a commit by the Matrix room | `fit`; what does not fit, `doubt` |
+//! | know epochs that this device could join | `joinable` |
+//! | know how far the other devices have come | `sightings` |
+//! | delete the keys of old epochs | `retention` |
+//!
+//! Nothing here knows of requests. What a new head means for sends, rejoins and the backup is
+//! reported as a `turn::Consequence`.
+
+mod doubt;
+pub(crate) mod fit;
+pub(crate) mod graph;
+pub(crate) mod head;
+pub(crate) mod joinable;
+mod record;
+pub(crate) mod retention;
+pub(crate) mod sightings;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::{
+    doubt::CommitDoubt,
+    graph::UnknownEpoch,
+    joinable::JoinableEpoch,
+    record::{EpochRecord, Origin, Status},
+};

@@ -1,0 +1,296 @@
+//! The epoch graph by itself: the head rule, lookups, and what is dropped when.
+
+use std::error::Error;
+
+use proptest::prelude::*;
+use ruma::{RoomId, owned_event_id, owned_user_id, room_id};
+use tempfile::TempDir;
+
+use super::{CommitDoubt, EpochRecord, Status, UnknownEpoch, graph, head};
+use crate::{
+    failure::Failure,
+    identity::{Crypto, Identity, Publishing},
+    protocol::{DeviceName, EpochId},
+    room::{self, Membership, Room, membership},
+    store::{Store, StoreError, StoreKeyMaterial, Tx},
+    turn::{Consequence, Turn},
+};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+fn room() -> &'static RoomId {
+    room_id!("!room:example.org")
+}
+
+fn store() -> Result<(TempDir, Store), Box<dyn Error>> {
+    let directory = tempfile::tempdir()?;
+    let store = Store::open(directory.path(), StoreKeyMaterial::None)?;
+    Ok((directory, store))
+}
+
+fn creator() -> DeviceName {
+    DeviceName::new(owned_user_id!("@a:b"), "D".into())
+}
+
+fn id(byte: u8) -> EpochId {
+    EpochId::from_bytes([byte; 32])
+}
+
+fn epoch(
+    tx: &Tx<'_>,
+    byte: u8,
+    number: u64,
+    parent: Option<u8>,
+) -> Result<EpochRecord, StoreError> {
+    Ok(EpochRecord {
+        id: id(byte),
+        number,
+        namespace: tx.new_namespace()?,
+        creator: creator(),
+        parent: parent.map(id),
+        commit_event: None,
+        status: Status::Accepted,
+        full: true,
+        has_child: false,
+        since_ms: 0,
+        superseded_ms: None,
+        external: false,
+        resolves: Vec::new(),
+        resolved: false,
+        doubts: Vec::new(),
+        shared: false,
+        behind: 1,
+        left_ms: None,
+        members: 2,
+    })
+}
+
+/// Chooses the head in a turn of one device, at a time; gives what was reported.
+fn choose(tx: &Tx<'_>, now_ms: u64) -> Result<Vec<Consequence>, Failure> {
+    let crypto = Crypto::default();
+    let user = owned_user_id!("@me:b");
+    let identity = Identity::load_or_create(tx, &crypto, &user, &"ME".into(), Publishing::Alone)
+        .map_err(|error| Failure::defect("identity", error))?;
+    let turn = Turn::new(tx, &identity, &crypto, now_ms);
+    room::edit(tx, room(), |room| head::choose(&turn, room))?;
+    Ok(std::iter::from_fn(|| turn.next_consequence()).collect())
+}
+
+/// Puts an epoch into the graph as if its commit had just been taken in.
+fn keep(tx: &Tx<'_>, record: &EpochRecord) -> Result<(), StoreError> {
+    graph::put(tx, room(), record)?;
+    change(tx, |room| room.kept.push(record.id))
+}
+
+fn change(tx: &Tx<'_>, work: impl FnOnce(&mut Room)) -> Result<(), StoreError> {
+    room::edit(tx, room(), |room| {
+        work(room);
+        Ok(())
+    })
+}
+
+fn full(tx: &Tx<'_>) -> Result<Vec<u64>, StoreError> {
+    let epochs = graph::all(tx, room())?;
+    Ok(epochs.iter().filter(|epoch| epoch.full).map(|epoch| epoch.number).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_head_does_not_depend_on_the_order_of_arrival(
+        epochs in prop::collection::btree_set((0_u64..5, any::<u8>()), 1..12),
+        order in any::<prop::sample::Index>(),
+    ) {
+        let (_directory, store) = store().map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let records: Result<Vec<_>, StoreError> = store.write(|tx| {
+            Ok::<_, StoreError>(
+                epochs.iter().map(|(number, byte)| epoch(tx, *byte, *number, None)).collect(),
+            )
+        }).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let records = records.map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let head = |records: &[EpochRecord], refused: u64| {
+            let is_refused = |epoch: &EpochRecord| Ok::<_, Failure>(epoch.number == refused);
+            let best = head::best(records, is_refused).ok().flatten();
+            best.map(|head| (head.number, head.id))
+        };
+        let mut other = records.clone();
+        other.rotate_left(order.index(records.len()));
+        other.reverse();
+        for refused in 0..6 {
+            prop_assert_eq!(head(&records, refused), head(&other, refused));
+            let highest =
+                records.iter().map(|record| record.number).filter(|n| *n != refused).max();
+            prop_assert_eq!(head(&records, refused).map(|(number, _)| number), highest);
+        }
+    }
+}
+
+#[test]
+fn two_epochs_of_one_number_and_creator_are_told_apart_by_their_events() -> Outcome {
+    let (_directory, store) = store()?;
+    store.write(|tx| {
+        let mut first = epoch(tx, 1, 7, None)?;
+        first.commit_event = Some(owned_event_id!("$first"));
+        let mut second = epoch(tx, 2, 7, None)?;
+        second.commit_event = Some(owned_event_id!("$second"));
+        for epoch in [&first, &second] {
+            graph::put(tx, room(), epoch)?;
+        }
+        let ids = |event: &str, number| {
+            let epochs = graph::named(tx, room(), event, number, &creator())?;
+            Ok::<_, StoreError>(epochs.iter().map(|epoch| epoch.id).collect::<Vec<_>>())
+        };
+        assert_eq!(ids("$first", 7)?, [first.id]);
+        assert_eq!(ids("$second", 7)?, [second.id]);
+        assert_eq!(ids("$first", 8)?, [], "the event is of another number");
+        assert_eq!(ids("$unknown", 7)?, [first.id, second.id]);
+        assert_eq!(ids("", 7)?, [first.id, second.id]);
+        assert_eq!(ids("", 6)?, []);
+        graph::remove(tx, room(), &first)?;
+        assert_eq!(ids("$first", 7)?, [second.id]);
+        assert!(graph::find(tx, room(), first.id)?.is_none());
+        Ok::<_, StoreError>(())
+    })?;
+    Ok(())
+}
+
+#[test]
+fn names_that_share_letters_are_not_one_name() -> Outcome {
+    let (_directory, store) = store()?;
+    store.write(|tx| {
+        let mut record = epoch(tx, 1, 1, None)?;
+        record.creator = DeviceName::new(owned_user_id!("@a:bc"), "D".into());
+        graph::put(tx, room(), &record)?;
+        let other = DeviceName::new(owned_user_id!("@a:b"), "cD".into());
+        assert_eq!(graph::named(tx, room(), "", 1, &other)?.len(), 0);
+        assert_eq!(graph::named(tx, room(), "", 1, &record.creator)?.len(), 1);
+        Ok::<_, StoreError>(())
+    })?;
+    Ok(())
+}
+
+#[test]
+fn what_is_kept_is_bounded_by_number_by_age_and_by_who_is_still_there() -> Outcome {
+    let (_directory, store) = store()?;
+    store.write(|tx| {
+        change(tx, |room| {
+            room.settings.kept_epochs = 3;
+            room.settings.kept_for_ms = 1_000;
+        })?;
+        for byte in 0..10_u8 {
+            keep(tx, &epoch(tx, byte, u64::from(byte), byte.checked_sub(1))?)?;
+            choose(tx, 10)?;
+        }
+        assert_eq!(full(tx)?, [6, 7, 8, 9], "the head and the best three beside it");
+        assert_eq!(graph::all(tx, room())?.len(), 10, "all of them still decrypt");
+        assert_eq!(graph::why_unknown(tx, room(), 10)?, UnknownEpoch::NotYet(10));
+
+        // Everybody has been seen beyond one of them.
+        let mut left = graph::get(tx, room(), id(7))?;
+        (left.behind, left.left_ms) = (0, Some(15));
+        graph::put(tx, room(), &left)?;
+        change(tx, |room| room.settings.kept_for_ms = 86_400_000)?;
+        choose(tx, 20)?;
+        assert_eq!(full(tx)?, [6, 7, 8, 9], "what was sent on it may be late");
+        choose(tx, 3_600_015)?;
+        assert_eq!(full(tx)?, [6, 8, 9]);
+
+        choose(tx, 86_400_020)?;
+        assert_eq!(full(tx)?, [9], "the head stays however old it is");
+        Ok::<_, Failure>(())
+    })?;
+    Ok(())
+}
+
+#[test]
+fn what_came_before_the_first_epoch_is_from_before_joining() -> Outcome {
+    let (_directory, store) = store()?;
+    store.write(|tx| {
+        assert_eq!(graph::why_unknown(tx, room(), 3)?, UnknownEpoch::NotYet(3));
+        keep(tx, &epoch(tx, 1, 4, None)?)?;
+        assert_eq!(graph::why_unknown(tx, room(), 3)?, UnknownEpoch::BeforeJoining(3));
+        assert_eq!(graph::why_unknown(tx, room(), 4)?, UnknownEpoch::NotYet(4));
+        Ok::<_, StoreError>(())
+    })?;
+    Ok(())
+}
+
+#[test]
+fn the_head_passes_over_unfit_commits_and_what_follows_them_where_the_room_says_so() -> Outcome {
+    let (_directory, store) = store()?;
+    store.write(|tx| {
+        let stranger = DeviceName::new(owned_user_id!("@stranger:b"), "D".into());
+        keep(tx, &epoch(tx, 1, 1, None)?)?;
+        let mut unfit = epoch(tx, 2, 2, Some(1))?;
+        unfit.doubts = vec![CommitDoubt::StrangerAdded(stranger.clone())];
+        keep(tx, &unfit)?;
+        keep(tx, &epoch(tx, 3, 3, Some(2))?)?;
+        let head = |now_ms| {
+            choose(tx, now_ms)?;
+            Ok::<_, Failure>(room::load(tx, room())?.standing.head())
+        };
+        assert_eq!(head(1)?, Some(id(3)), "it is only told");
+        change(tx, |room| room.settings.refuse_unfit_commits = true)?;
+        assert_eq!(head(2)?, Some(id(1)));
+        // The event that explains it comes later.
+        room::edit(tx, room(), |room| {
+            membership::set(tx, room, &stranger.user_id, Some(Membership::Joined))
+        })?;
+        assert_eq!(head(3)?, Some(id(3)));
+        Ok::<_, Failure>(())
+    })?;
+    Ok(())
+}
+
+#[test]
+fn what_a_choice_means_for_others_is_reported_and_not_done() -> Outcome {
+    let (_directory, store) = store()?;
+    store.write(|tx| {
+        assert_eq!(choose(tx, 1)?, [], "there is nothing to choose from");
+        keep(tx, &epoch(tx, 1, 1, None)?)?;
+        assert_eq!(choose(tx, 1)?, [Consequence::HeadChanged { is_first: true }]);
+        assert_eq!(choose(tx, 1)?, [Consequence::HeadConfirmed]);
+        keep(tx, &epoch(tx, 2, 2, Some(1))?)?;
+        assert_eq!(choose(tx, 1)?, [Consequence::HeadChanged { is_first: false }]);
+        change(tx, |room| room.settings.refuse_unfit_commits = true)?;
+        let stranger = DeviceName::new(owned_user_id!("@stranger:b"), "D".into());
+        for byte in [1, 2] {
+            let mut unfit = graph::get(tx, room(), id(byte))?;
+            unfit.doubts = vec![CommitDoubt::StrangerAdded(stranger.clone())];
+            graph::put(tx, room(), &unfit)?;
+        }
+        assert_eq!(choose(tx, 1)?, [Consequence::NoFitEpoch]);
+        assert_eq!(room::load(tx, room())?.standing.head(), Some(id(2)), "it stays until then");
+        Ok::<_, Failure>(())
+    })?;
+    Ok(())
+}
+
+#[test]
+fn keys_are_renewed_again_only_where_their_branch_has_lost() -> Outcome {
+    let (_directory, store) = store()?;
+    store.write(|tx| {
+        let renewed = epoch(tx, 2, 2, None)?;
+        let mut between = epoch(tx, 3, 3, Some(2))?;
+        between.full = false;
+        graph::put(tx, room(), &between)?;
+        let mut beside = epoch(tx, 7, 2, None)?;
+        beside.full = false;
+        graph::put(tx, room(), &beside)?;
+        keep(tx, &renewed)?;
+        change(tx, |room| {
+            room.standing.lead(renewed.id);
+            room.renewal.done_in = Some(renewed.id);
+        })?;
+        // On the way to the next head an epoch was let go: that is no other branch.
+        keep(tx, &epoch(tx, 4, 4, Some(3))?)?;
+        choose(tx, 1)?;
+        assert!(!room::load(tx, room())?.renewal.wanted);
+        keep(tx, &epoch(tx, 5, 5, Some(7))?)?;
+        choose(tx, 1)?;
+        assert!(room::load(tx, room())?.renewal.wanted);
+        Ok::<_, Failure>(())
+    })?;
+    Ok(())
+}

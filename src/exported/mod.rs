@@ -1,0 +1,19 @@
+//! The types of the exported API that the core itself makes or takes: updates and their observers,
+//! requests, a sync's changes, and how the backup stands.
+//!
+//! Plain data without decisions. The rest of the exported API is in `api`, above the core.
+
+mod backup;
+mod observers;
+mod request;
+mod sync;
+mod update;
+
+pub use self::{
+    backup::{BackupState, HistoryFailure, PassphraseParameters},
+    observers::{Subscription, UpdateObserver},
+    request::{OutgoingRequest, RequestOutcome},
+    sync::{RoomChanges, SyncChanges},
+    update::Update,
+};
+pub(crate) use observers::Observers;

@@ -1,0 +1,160 @@
+//! Observers: those who are told of updates.
+//!
+//! Updates are collected while a transaction runs and delivered after it is committed, so an
+//! observer never hears of what was rolled back, and no lock is held while it runs. Each observer
+//! has a thread and a queue of its own: a slow one delays nobody, and one that fails is told the
+//! next update all the same.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+};
+
+use super::update::Update;
+
+/// Hears of updates. Called on a thread of this library's, one update at a time, in order.
+#[uniffi::export(with_foreign)]
+pub trait UpdateObserver: Send + Sync {
+    /// Something changed. Return soon; calls back into the machine are allowed.
+    fn on_update(&self, update: Update);
+
+    /// Nothing more will come: the subscription was stopped, or the machine was shut down.
+    fn on_end(&self);
+}
+
+/// An observer's place among those that are told. It ends when this is stopped or dropped.
+#[derive(uniffi::Object)]
+pub struct Subscription {
+    observers: Weak<Observers>,
+    stopped: Arc<AtomicBool>,
+}
+
+#[uniffi::export]
+impl Subscription {
+    /// Ends the subscription: no update is delivered from now on, but for one that is being
+    /// delivered. Stopping again does nothing.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        if let Some(observers) = self.observers.upgrade() {
+            // A dropped sender ends the observer's thread.
+            observers.lock().retain(|observer| !Arc::ptr_eq(&observer.stopped, &self.stopped));
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Those who are told.
+#[derive(Default)]
+pub(crate) struct Observers(Mutex<Vec<Observer>>);
+
+struct Observer {
+    updates: mpsc::Sender<Update>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Observers {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Observer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells this observer, too, from now on.
+    pub(crate) fn add(
+        self: &Arc<Self>,
+        observer: Arc<dyn UpdateObserver>,
+    ) -> io::Result<Subscription> {
+        let (sender, updates) = mpsc::channel::<Update>();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let until = stopped.clone();
+        std::thread::Builder::new().name("matrix-mls-updates".to_owned()).spawn(move || {
+            for update in updates {
+                if until.load(Ordering::SeqCst) {
+                    break;
+                }
+                guarded(|| observer.on_update(update));
+            }
+            guarded(|| observer.on_end());
+        })?;
+        self.lock().push(Observer { updates: sender, stopped: stopped.clone() });
+        Ok(Subscription { observers: Arc::downgrade(self), stopped })
+    }
+
+    /// Tells everyone.
+    pub(crate) fn tell(&self, updates: &[Update]) {
+        for observer in self.lock().iter() {
+            for update in updates {
+                // An observer whose thread has gone is no reason to fail.
+                let _ = observer.updates.send(update.clone());
+            }
+        }
+    }
+}
+
+/// An exception in the app's code arrives as a panic; it is the app's, and ends nothing here.
+fn guarded(call: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(call)).is_err() {
+        tracing::error!("an update observer failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Recorder(mpsc::Sender<Option<Update>>);
+
+    impl UpdateObserver for Recorder {
+        fn on_update(&self, update: Update) {
+            let fails = matches!(update, Update::Forked { .. });
+            self.0.send(Some(update)).unwrap();
+            assert!(!fails, "as an exception in the app's code");
+        }
+
+        fn on_end(&self) {
+            self.0.send(None).unwrap();
+        }
+    }
+
+    fn forked() -> Update {
+        Update::Forked { room_id: "!a".into(), epoch: 1 }
+    }
+
+    fn removed() -> Update {
+        Update::Removed { room_id: "!a".into() }
+    }
+
+    #[test]
+    fn an_observer_that_fails_hears_the_next_update() {
+        let observers = Arc::new(Observers::default());
+        let (sender, heard) = mpsc::channel();
+        let _subscription = observers.add(Arc::new(Recorder(sender))).unwrap();
+        observers.tell(&[forked(), removed()]);
+        assert_eq!(heard.recv().unwrap(), Some(forked()));
+        assert_eq!(heard.recv().unwrap(), Some(removed()));
+        drop(observers);
+        assert_eq!(heard.recv().unwrap(), None);
+    }
+
+    #[test]
+    fn stopping_one_leaves_the_other() {
+        let observers = Arc::new(Observers::default());
+        let ((one, first), (two, second)) = (mpsc::channel(), mpsc::channel());
+        let subscription = observers.add(Arc::new(Recorder(one))).unwrap();
+        let _other = observers.add(Arc::new(Recorder(two))).unwrap();
+        subscription.stop();
+        subscription.stop();
+        assert_eq!(first.recv().unwrap(), None);
+        observers.tell(&[removed()]);
+        assert_eq!(second.recv().unwrap(), Some(removed()));
+        assert!(first.recv().is_err(), "nothing after the end");
+    }
+}

@@ -1,0 +1,167 @@
+//! This device: its signature key and its MLS credential.
+
+use std::fmt;
+
+use openmls::prelude::{
+    BasicCredential, Capabilities, Ciphersuite, CredentialWithKey, ExtensionType,
+    KeyPackageNewError,
+};
+use openmls_basic_credential::SignatureKeyPair;
+use openmls_traits::{crypto::OpenMlsCrypto, types::CryptoError};
+use ruma::{OwnedDeviceId, OwnedUserId};
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use super::crypto::{Crypto, SUITE};
+use crate::{
+    protocol::{DeviceName, credential},
+    store::{Collection, StoreError, Tx},
+};
+
+/// Who uploads this device's `device_keys`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Publishing {
+    Alone,
+    BesideOlm,
+}
+
+/// What can go wrong with this device's own keys.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IdentityError {
+    /// The store was made for another device.
+    #[error("the store belongs to {0}")]
+    OtherDevice(DeviceName),
+    /// The app passed device keys that are not this device's, or none at all.
+    #[error("device_keys: {0}")]
+    BadDeviceKeys(&'static str),
+    /// An answer of the homeserver is not what the specification says.
+    #[error("the answer to a key upload cannot be read")]
+    MalformedAnswer,
+    /// A key package is not what its device may use.
+    #[error("the key package {0}")]
+    BadKeyPackage(&'static str),
+    /// The crypto provider refused.
+    #[error("crypto: {0}")]
+    Crypto(#[from] CryptoError),
+    /// OpenMLS refused to make a key package.
+    #[error("key package: {0}")]
+    NewKeyPackage(#[from] KeyPackageNewError),
+    /// A value could not be written as JSON or TLS.
+    #[error("encoding: {0}")]
+    Encoding(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What the store keeps of this device.
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub(super) struct IdentityRecord {
+    #[zeroize(skip)]
+    user_id: OwnedUserId,
+    #[zeroize(skip)]
+    device_id: OwnedDeviceId,
+    suite: u16,
+    pub(super) private_key: Vec<u8>,
+    public_key: Vec<u8>,
+}
+
+pub(super) const IDENTITY: Collection<IdentityRecord> = Collection::new("identity");
+
+/// This device.
+pub(crate) struct Identity {
+    pub(super) name: DeviceName,
+    pub(super) suite: Ciphersuite,
+    pub(super) signer: SignatureKeyPair,
+    capabilities: Capabilities,
+    pub(super) publishing: Publishing,
+}
+
+impl Identity {
+    /// The device of this store, made where there is none yet.
+    pub(crate) fn load_or_create(
+        tx: &Tx<'_>,
+        crypto: &Crypto,
+        user_id: &OwnedUserId,
+        device_id: &OwnedDeviceId,
+        publishing: Publishing,
+    ) -> Result<Self, IdentityError> {
+        let record = match IDENTITY.get(tx, b"", b"own")? {
+            Some(record) => record,
+            None => {
+                let (private_key, public_key) =
+                    crypto.signature_key_gen(SUITE.signature_algorithm())?;
+                let record = IdentityRecord {
+                    user_id: user_id.clone(),
+                    device_id: device_id.clone(),
+                    suite: SUITE.into(),
+                    private_key,
+                    public_key,
+                };
+                IDENTITY.put(tx, b"", b"own", &record)?;
+                record
+            }
+        };
+        let name = DeviceName::new(record.user_id.clone(), record.device_id.clone());
+        if name.user_id != *user_id || name.device_id != *device_id {
+            return Err(IdentityError::OtherDevice(name));
+        }
+        let suite = Ciphersuite::try_from(record.suite)
+            .map_err(|_| StoreError::Damaged("the device's ciphersuite is unknown".into()))?;
+        let signer = SignatureKeyPair::from_raw(
+            suite.signature_algorithm(),
+            record.private_key.clone(),
+            record.public_key.clone(),
+        );
+        // The last-resort package carries the extension that says so, and a leaf has to name the
+        // extensions it carries (RFC 9420, section 7.2).
+        let capabilities = Capabilities::builder()
+            .ciphersuites(crypto.supported_ciphersuites())
+            .extensions(vec![ExtensionType::LastResort])
+            .build();
+        Ok(Self { name, suite, signer, capabilities, publishing })
+    }
+
+    /// The user and device.
+    pub(crate) fn name(&self) -> DeviceName {
+        self.name.clone()
+    }
+
+    /// The suite of this device's groups and key packages.
+    pub(crate) fn ciphersuite(&self) -> Ciphersuite {
+        self.suite
+    }
+
+    /// Signs as this device.
+    pub(crate) fn signer(&self) -> &SignatureKeyPair {
+        &self.signer
+    }
+
+    /// The public half of the signature key.
+    pub(crate) fn public_key(&self) -> &[u8] {
+        self.signer.public()
+    }
+
+    /// What this device's leaves say it can do.
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        self.capabilities.clone()
+    }
+
+    /// The credential of this device's leaves.
+    pub(crate) fn credential_with_key(&self) -> CredentialWithKey {
+        CredentialWithKey {
+            credential: BasicCredential::new(credential::encode(&self.name)).into(),
+            signature_key: self.public_key().into(),
+        }
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Identity").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+pub(super) fn encoding(error: impl fmt::Display) -> IdentityError {
+    IdentityError::Encoding(error.to_string())
+}

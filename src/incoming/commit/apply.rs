@@ -1,0 +1,281 @@
+//! Applying a commit of another device: authenticate it, find its base, check it, merge it, keep the
+//! epoch.
+//!
+//! The commit is processed by a copy-on-write child of its base epoch, so the base is as it was
+//! whatever happens. The commit is believed only when the event's sender, the commit's MLS sender and
+//! the names in the event agree, and when it adds nobody whose published keys say otherwise.
+
+use std::collections::BTreeSet;
+
+use openmls::{
+    framing::{
+        MlsMessageBodyIn, ProcessedMessage, ProcessedMessageContent, ProtocolMessage, Sender,
+    },
+    group::{MlsGroup, StagedCommit},
+    prelude::Member,
+};
+
+use super::{
+    base::{self, Base},
+    event::{CommitEvent, Confirmation, Processed},
+    unfollowed::{not_followed, note_joinable},
+};
+use crate::{
+    devices,
+    epochs::{
+        EpochRecord, Origin, Status, fit, graph,
+        head::{self, NewEpoch},
+        joinable, sightings,
+    },
+    identity::Provider,
+    incoming::{error::EventError, media, missing},
+    mls::{
+        check_commit, check_external_commit, devices_added, keep_export, load_group, parse_message,
+    },
+    protocol::{DeviceName, EpochId, credential},
+    rejection::Rejection,
+    room::Room,
+    store::Namespace,
+    turn::{Consequence, Turn},
+};
+
+/// A commit that OpenMLS has processed on a child of its base.
+struct Authentic {
+    group: MlsGroup,
+    /// The child's namespace.
+    namespace: Namespace,
+    device: DeviceName,
+    /// The committer's leaf; nothing for an external commit.
+    committer: Option<Member>,
+    staged: Box<StagedCommit>,
+}
+
+/// What a commit does to the group.
+struct Effect {
+    added: Vec<DeviceName>,
+    removed: Vec<DeviceName>,
+}
+
+/// Applies a commit to its base, if this device has that.
+pub(super) fn apply(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    commit: CommitEvent<'_>,
+) -> Result<Processed, EventError> {
+    let message = read(turn, room, commit)?;
+    let number = message.epoch().as_u64();
+    let base = match base::find(turn, room, commit.content, number)? {
+        Base::Kept(base) => *base,
+        Base::Unknown(unknown) => return Err(unknown.into()),
+        Base::Unreachable(reason) => {
+            let confirmation = confirmation_needed(turn, room, commit)?;
+            return not_followed(turn, room, commit, reason, confirmation);
+        }
+        Base::Missing(unknown) => {
+            // What comes after a missing commit is as far away.
+            let confirmation = confirmation_needed(turn, room, commit)?;
+            if missing::mark_missing(turn, &room.id, commit.id)? {
+                note_joinable(turn, room, commit, confirmation)?;
+            }
+            return Ok(Processed::TooEarly(unknown.into()));
+        }
+    };
+    let namespace = turn.tx.new_namespace()?;
+    let provider = turn.child_provider(base.namespace, namespace);
+    let authentic = authenticate(&provider, namespace, room, commit, message)?;
+    let effect = check(turn, &authentic)?;
+    if authentic.staged.self_removed() {
+        turn.tx.delete_namespace(namespace)?;
+        return removes_this_device(turn, room, commit, &authentic, effect);
+    }
+    merge(turn, room, commit, &provider, &base, authentic, effect)
+}
+
+/// The MLS message of a commit's event.
+fn read(
+    turn: &Turn<'_>,
+    room: &Room,
+    commit: CommitEvent<'_>,
+) -> Result<ProtocolMessage, EventError> {
+    let bytes = media::bytes(turn, &room.id, &commit.content.ciphertext)?;
+    let message = match parse_message(&bytes)? {
+        MlsMessageBodyIn::PrivateMessage(message) => ProtocolMessage::from(message),
+        MlsMessageBodyIn::PublicMessage(message) => ProtocolMessage::from(message),
+        _ => return Err(Rejection::NotACommit.into()),
+    };
+    if message.group_id().as_slice() != room.id.as_bytes() {
+        return Err(Rejection::OtherGroup("the commit belongs to another group").into());
+    }
+    Ok(message)
+}
+
+/// Whether the epoch of a commit whose base is out of reach counts at once. Whoever goes on with an
+/// epoch that nobody else took is as alone as before.
+fn confirmation_needed(
+    turn: &Turn<'_>,
+    room: &Room,
+    commit: CommitEvent<'_>,
+) -> Result<Confirmation, EventError> {
+    let maker = joinable::unconfirmed_maker(turn.tx, &room.id, &commit.content.commit_event)?;
+    Ok(match maker {
+        Some(maker) if maker.user_id == commit.sender => Confirmation::Needed,
+        _ => Confirmation::NotNeeded,
+    })
+}
+
+/// Has OpenMLS verify and process a commit, and makes sure that it is from whom the event says.
+fn authenticate(
+    provider: &Provider<'_>,
+    namespace: Namespace,
+    room: &Room,
+    commit: CommitEvent<'_>,
+    message: ProtocolMessage,
+) -> Result<Authentic, EventError> {
+    let mut group = load_group(provider, &room.id)?;
+    let processed: ProcessedMessage = group
+        .process_message(provider, message)
+        .map_err(|error| Rejection::BadCommit(error.to_string()))?;
+    let device = credential::parse(processed.credential().serialized_content())?;
+    if device.user_id != commit.sender || device != commit.content.sender {
+        let reason = "the commit was made by another device than the event says";
+        return Err(Rejection::SenderMismatch(reason).into());
+    }
+    let not_a_member = Rejection::NotAMember("the commit was not made by a member");
+    let committer = match processed.sender() {
+        Sender::Member(index) => Some(group.member_at(*index).ok_or(not_a_member)?),
+        Sender::NewMemberCommit => None,
+        _ => return Err(not_a_member.into()),
+    };
+    let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else {
+        return Err(Rejection::NotACommit.into());
+    };
+    Ok(Authentic { group, namespace, device, committer, staged })
+}
+
+/// Checks what a commit must not do, and tells what it does.
+fn check(turn: &Turn<'_>, commit: &Authentic) -> Result<Effect, EventError> {
+    let removed = match &commit.committer {
+        Some(committer) => check_commit(&commit.group, &commit.staged, committer)?,
+        None => check_external_commit(turn.tx, &commit.group, &commit.staged, &commit.device)?,
+    };
+    Ok(Effect { added: devices_added(turn.tx, &commit.staged)?, removed })
+}
+
+/// A commit that removes this device. It counts if its epoch comes before the head; else it was made
+/// on a branch that the room goes on without.
+fn removes_this_device(
+    turn: &Turn<'_>,
+    room: &Room,
+    commit: CommitEvent<'_>,
+    authentic: &Authentic,
+    effect: Effect,
+) -> Result<Processed, EventError> {
+    let again = missing::is_hopeless(turn, &room.id, commit.id.as_str())?;
+    missing::mark_hopeless(turn, &room.id, commit.id.as_str())?;
+    if !note_joinable(turn, room, commit, Confirmation::NotNeeded)? {
+        let reason = "it removes this device, on a branch that the room goes on without";
+        return Ok(Processed::NotFollowed(EventError::NotFollowed(reason.to_owned())));
+    }
+    if again && room.standing.rejoin().is_some() {
+        // A device that belongs in the room keeps its epochs, so the commit applies again whenever
+        // it is tried again. The rejoin is under way already.
+        return Ok(Processed::Known);
+    }
+    turn.report(Consequence::Removed);
+    let number = authentic.staged.epoch().as_u64();
+    Ok(Processed::Entered { number, added: effect.added, removed: effect.removed })
+}
+
+/// Merges a commit into the child, and makes the child an epoch of the room.
+fn merge(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    commit: CommitEvent<'_>,
+    provider: &Provider<'_>,
+    base: &EpochRecord,
+    authentic: Authentic,
+    effect: Effect,
+) -> Result<Processed, EventError> {
+    let Authentic { mut group, namespace, device, committer, staged } = authentic;
+    let Effect { mut added, mut removed } = effect;
+    let external = committer.is_none();
+    let change = fit::Change { committer: &device, external, added: &added, removed: &removed };
+    let doubts = fit::doubts(turn.tx, room, &change)?;
+    let number = staged.epoch().as_u64();
+    group.merge_staged_commit(provider, *staged).map_err(crate::failure::Failure::from)?;
+    let origin = Origin {
+        namespace,
+        creator: device.clone(),
+        parent: Some(base.id),
+        status: Status::Accepted,
+        since_ms: turn.now_ms,
+    };
+    let mut epoch = EpochRecord::of(&group, origin)?;
+    if graph::find(turn.tx, &room.id, epoch.id)?.is_some() {
+        // The same commit in another event.
+        turn.tx.delete_namespace(namespace)?;
+        return Ok(Processed::Known);
+    }
+    epoch.commit_event = Some(commit.id.to_owned());
+    epoch.external = external;
+    epoch.resolves = resolved(turn, room, commit)?;
+    epoch.doubts = doubts;
+    keep_export(turn.tx, &room.id, epoch.id, &group, provider, room.settings.history)?;
+    turn.tx.detach_namespace(namespace, base.namespace)?;
+    media::used_payload(turn, &room.id, &commit.content.ciphertext)?;
+    follow_devices(turn, &added, &removed)?;
+    fit::tell(turn, &room.id, &device, &epoch.doubts);
+    if external && !removed.contains(&device) {
+        added.push(device.clone());
+    } else if external {
+        // It takes its own place again: nobody has come or gone.
+        removed.retain(|other| *other != device);
+    }
+    let rank = epoch.rank();
+    head::enter(turn, room, NewEpoch { epoch, added: &added, removed: &removed })?;
+    if let Some(committer) = committer {
+        let leaf = committer.index.u32();
+        if let Some(progress) = sightings::note(turn, &room.id, &device, rank)? {
+            sightings::count(turn, room, &device, leaf, &progress)?;
+        }
+    }
+    Ok(Processed::Entered { number, added, removed })
+}
+
+/// Follows the device lists of those added. A committer that knows more than this device, or less,
+/// is a reason to ask the homeserver rather than to undo the commit.
+fn follow_devices(
+    turn: &Turn<'_>,
+    added: &[DeviceName],
+    removed: &[DeviceName],
+) -> Result<(), EventError> {
+    let users: BTreeSet<_> = added.iter().map(|device| &*device.user_id).collect();
+    devices::track(turn.tx, users)?;
+    for (device, comes) in added
+        .iter()
+        .map(|device| (device, true))
+        .chain(removed.iter().map(|device| (device, false)))
+    {
+        if devices::device(turn.tx, device)?.is_some() != comes {
+            devices::doubt(turn.tx, [&*device.user_id])?;
+        }
+    }
+    Ok(())
+}
+
+/// The tips that a commit says it supersedes, as far as they are known.
+fn resolved(
+    turn: &Turn<'_>,
+    room: &Room,
+    commit: CommitEvent<'_>,
+) -> Result<Vec<EpochId>, EventError> {
+    Ok(head::kept(turn.tx, room)?
+        .into_iter()
+        .filter(|epoch| {
+            commit.content.resolves.iter().any(|(number, creator)| {
+                *creator == epoch.creator && *number == epoch.number.to_string()
+            })
+        })
+        .map(|epoch| epoch.id)
+        .collect())
+}

@@ -1,0 +1,51 @@
+//! The epoch that a commit is based on.
+
+use crate::{
+    epochs::{EpochRecord, Status, UnknownEpoch, graph},
+    incoming::missing,
+    protocol::CommitContent,
+    room::Room,
+    store::StoreError,
+    turn::Turn,
+};
+
+/// Where a commit comes from.
+pub(super) enum Base {
+    /// An epoch that this device keeps in full.
+    Kept(Box<EpochRecord>),
+    /// Not known yet: what leads to it is asked for, or it is from before this device joined.
+    Unknown(UnknownEpoch),
+    /// The homeserver does not have what leads to it. It may come late; the room does not wait.
+    Missing(UnknownEpoch),
+    /// The commit will never be processed, for this reason.
+    Unreachable(&'static str),
+}
+
+/// The epoch that a commit for this epoch number is based on.
+pub(super) fn find(
+    turn: &Turn<'_>,
+    room: &Room,
+    content: &CommitContent,
+    number: u64,
+) -> Result<Base, StoreError> {
+    let named =
+        graph::named(turn.tx, &room.id, &content.commit_event, number, &content.epoch_creator)?;
+    let is_known = !named.is_empty();
+    let kept = named.into_iter().find(|e| e.full && e.status == Status::Accepted);
+    if let Some(base) = kept {
+        return Ok(Base::Kept(Box::new(base)));
+    }
+    if is_known {
+        return Ok(Base::Unreachable("the epoch it is based on is no longer kept in full"));
+    }
+    let unknown = graph::why_unknown(turn.tx, &room.id, number)?;
+    if let UnknownEpoch::NotYet(_) = unknown {
+        if missing::is_hopeless(turn, &room.id, &content.commit_event)? {
+            return Ok(Base::Unreachable("the epoch it is based on cannot be reached"));
+        }
+        if missing::is_missing(turn, &room.id, &content.commit_event)? {
+            return Ok(Base::Missing(unknown));
+        }
+    }
+    Ok(Base::Unknown(unknown))
+}

@@ -1,0 +1,54 @@
+//! A commit of this device's own, back from the homeserver: as good as the answer to its request.
+
+use sha2::{Digest, Sha256};
+
+use super::event::{CommitEvent, Processed};
+use crate::{
+    commits::{self, outcome},
+    epochs::{JoinableEpoch, graph, head, joinable},
+    incoming::{error::EventError, missing},
+    protocol::{CommitContent, Payload},
+    rejection::Rejection,
+    requests,
+    room::{RejoinReason, Room},
+    turn::{Consequence, Turn},
+};
+
+/// Takes in a commit that this device has made.
+pub(super) fn receive(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    commit: CommitEvent<'_>,
+) -> Result<Processed, EventError> {
+    if let Some(id) = room.standing.staged()
+        && commits::commit_hash_of_staged(turn.tx, &room.id, id)? == hash_of(commit.content)?
+    {
+        for request in commits::staged_requests(turn.tx, &room.id, id)?.ids {
+            requests::remove(turn.tx, request)?;
+        }
+        outcome::accepted(turn, room, id, commit.id.to_owned())?;
+        return Ok(Processed::Known);
+    }
+    // This device has signed it, so this device made it. If the epoch is unknown, this device has
+    // forgotten the commit, and what else it has sent since.
+    let epoch = JoinableEpoch::read(turn, &room.id, commit.id, commit.content)?;
+    if graph::find(turn.tx, &room.id, epoch.id)?.is_some() {
+        return Ok(Processed::Known);
+    }
+    missing::mark_hopeless(turn, &room.id, commit.id.as_str())?;
+    let head = head::rank(turn.tx, room)?;
+    let ahead = joinable::note(turn.tx, &room.id, epoch, head.as_ref())?;
+    if ahead && room.standing.head().is_some() {
+        turn.report(Consequence::MustRejoin(RejoinReason::OldCopy));
+    }
+    Ok(Processed::NotFollowed(Rejection::UnknownOwnCommit.into()))
+}
+
+/// SHA-256 of the commit in an event; nothing for an announcement.
+fn hash_of(content: &CommitContent) -> Result<Option<[u8; 32]>, Rejection> {
+    Ok(match &content.ciphertext {
+        _ if content.is_announcement() => None,
+        Payload::Media(reference) => reference.hash(),
+        Payload::Inline(_) => Some(Sha256::digest(content.ciphertext.bytes()?).into()),
+    })
+}

@@ -1,0 +1,106 @@
+//! Deciding what a commit's event is.
+
+use ruma::{EventId, UserId};
+
+use super::{
+    apply,
+    event::{CommitEvent, Confirmation, Processed},
+    own,
+    unfollowed::{not_followed, note_joinable},
+};
+use crate::{
+    epochs::graph,
+    failure::EndsTurn,
+    incoming::{
+        error::{Awaited, EventError},
+        missing,
+    },
+    protocol::CommitContent,
+    rejection::Rejection,
+    room::{Room, Standing, membership},
+    turn::Turn,
+};
+
+/// Takes in one commit event.
+pub(crate) fn receive(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    event: &EventId,
+    sender: &UserId,
+    content: &CommitContent,
+) -> Result<Processed, EventError> {
+    let commit = CommitEvent { id: event, sender, content };
+    if content.sender.user_id != sender {
+        let reason = "the event names another user as sender";
+        return Err(Rejection::SenderMismatch(reason).into());
+    }
+    if graph::by_event(turn.tx, &room.id, event)?.is_some() {
+        return Ok(Processed::Known);
+    }
+    if room.state.algorithm.is_none() {
+        room.state.algorithm = Some(content.algorithm.clone());
+        membership::track_devices(turn.tx, &room.id)?;
+    }
+    if content.sender == turn.identity.name() {
+        return own::receive(turn, room, commit);
+    }
+    if content.is_announcement() {
+        return announced(turn, room, commit);
+    }
+    match &room.standing {
+        Standing::Member(_) => follow(turn, room, commit),
+        Standing::Gone => Err(EventError::NotInGroup(room.id.clone())),
+        Standing::NoGroup | Standing::Founding { .. } | Standing::Joining { .. } => {
+            note_joinable(turn, room, commit, Confirmation::NotNeeded)?;
+            let reason = "this device is not in the room's group yet".to_owned();
+            Ok(Processed::TooEarly(EventError::Awaits(Awaited::Group(reason))))
+        }
+    }
+}
+
+/// An announcement of somebody else. In the room's own past it changes nothing: whoever joined later
+/// finds it in the timeline. Beside a group of this device's own making it is a second group, which
+/// ranks like any branch.
+fn announced(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    commit: CommitEvent<'_>,
+) -> Result<Processed, EventError> {
+    room.others_group |= room.standing.head().is_none();
+    note_joinable(turn, room, commit, Confirmation::NotNeeded)?;
+    Ok(Processed::Announced)
+}
+
+/// Applies a commit of another device; where that cannot be done, says what it means.
+fn follow(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    commit: CommitEvent<'_>,
+) -> Result<Processed, EventError> {
+    // The part works on a copy: what it has changed is forgotten with its rows if it fails.
+    let mut changed = room.clone();
+    match turn.atomically(|| apply::apply(turn, &mut changed, commit)) {
+        Ok(processed) => {
+            *room = changed;
+            Ok(processed)
+        }
+        Err(error) if error.ends_turn() => Err(error),
+        Err(error @ (EventError::Rejected(Rejection::BadCommit(_)) | EventError::BadMedia(_))) => {
+            // Most likely it applies nowhere. If others go on with it, its committer or a server has
+            // wronged this device alone. Where there are no others, that cannot be told.
+            let alone = membership::users_of_group(turn.tx, room)?.len() <= 2;
+            let confirmation = if alone { Confirmation::NotNeeded } else { Confirmation::Needed };
+            not_followed(turn, room, commit, &error.to_string(), confirmation)
+        }
+        Err(error) if error.is_before_joining() => {
+            // A commit of the past changes nothing. On a branch that began before and won, it does:
+            // this device joins that branch, and a Welcome may yet let it in further back.
+            if !note_joinable(turn, room, commit, Confirmation::NotNeeded)? {
+                return Err(error);
+            }
+            missing::mark_missing(turn, &room.id, commit.id)?;
+            Ok(Processed::TooEarly(EventError::Awaits(Awaited::Group(error.to_string()))))
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,50 @@
+//! Messages in the timeline: opened, and what they say beside their text.
+
+use ruma::RoomId;
+
+use super::error::EventError;
+use crate::{
+    epochs::{graph, sightings},
+    messages::{self, Message, MessageError, Readers, read_once},
+    protocol::{MessageContent, RoomEvent, parse},
+    room,
+    turn::{Consequence, Turn},
+};
+
+/// Opens a message of the timeline.
+pub(crate) fn receive(
+    turn: &Turn<'_>,
+    readers: &Readers,
+    room: &RoomId,
+    event: &RoomEvent,
+) -> Result<Message, EventError> {
+    let content: MessageContent = parse(event.content.get(), "the message")?;
+    let id = event.event_id.as_deref();
+    let opened = messages::open(turn.tx, turn.crypto, readers, room, id, &event.sender, &content);
+    let message = match opened {
+        Err(MessageError::ReadOnce(_)) => read_once::open(turn, room, event, &content)?,
+        message => message?,
+    };
+    note_sender(turn, room, &message)?;
+    Ok(message)
+}
+
+/// Takes in where a message's sender is. A message of this device of which the store knows nothing
+/// says that the store is an older copy of itself.
+fn note_sender(turn: &Turn<'_>, room_id: &RoomId, message: &Message) -> Result<(), EventError> {
+    // A message whose epoch came from elsewhere is not in the graph, and says nothing of where
+    // anybody is.
+    let Some(epoch) = graph::find(turn.tx, room_id, message.epoch_id)? else { return Ok(()) };
+    if let Some(progress) = sightings::note(turn, room_id, &message.sender, epoch.rank())? {
+        let room = room::load(turn.tx, room_id)?;
+        sightings::count(turn, &room, &message.sender, message.leaf, &progress)?;
+    }
+    if message.sender == turn.identity.name()
+        && epoch.full
+        && message.leaf == message.own_leaf
+        && message.generation >= turn.tx.generation(epoch.namespace)?
+    {
+        turn.report(Consequence::OwnMessageForgotten { epoch: epoch.rank() });
+    }
+    Ok(())
+}

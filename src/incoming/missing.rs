@@ -1,0 +1,123 @@
+//! Commits that others are based on and that cannot be had.
+//!
+//! A commit that the homeserver does not have is *missing*: the room goes on without it, but what is
+//! based on it waits, as it may still come from another homeserver; it is asked for again, more and
+//! more rarely. A commit that leads to no epoch that is kept is *hopeless*: what is based on it waits
+//! no longer.
+
+use ruma::{EventId, RoomId};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    requests::Backoff,
+    room::wake,
+    store::{Collection, Mark, StoreError},
+    turn::Turn,
+};
+
+/// How many hopeless commits of one room are remembered, and how many missing ones.
+const MOST_REMEMBERED: u64 = 1_000;
+/// After how long a missing commit is asked for again.
+const RETRY: Backoff = Backoff { first_ms: 10 * 60 * 1000, most_ms: 24 * 60 * 60 * 1000 };
+
+const HOPELESS: Collection<Mark> = Collection::new("hopeless_commit");
+const MISSING: Collection<Missing> = Collection::new("missing_commit");
+
+/// How a missing commit is asked for.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+struct Missing {
+    tries: u32,
+    again_ms: u64,
+}
+
+fn get(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<Option<Missing>, StoreError> {
+    MISSING.get(turn.tx, room.as_bytes(), event.as_bytes())
+}
+
+fn put(turn: &Turn<'_>, room: &RoomId, event: &str, missing: &Missing) -> Result<(), StoreError> {
+    MISSING.put(turn.tx, room.as_bytes(), event.as_bytes(), missing)
+}
+
+/// Whether a commit is known to lead nowhere.
+pub(crate) fn is_hopeless(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<bool, StoreError> {
+    Ok(HOPELESS.get(turn.tx, room.as_bytes(), event.as_bytes())?.is_some())
+}
+
+/// A commit leads nowhere: nothing has to wait for it.
+pub(crate) fn mark_hopeless(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<(), StoreError> {
+    if is_hopeless(turn, room, event)? {
+        return Ok(());
+    }
+    if HOPELESS.count(turn.tx, room.as_bytes())? >= MOST_REMEMBERED {
+        HOPELESS.delete_scope(turn.tx, room.as_bytes())?;
+    }
+    HOPELESS.put(turn.tx, room.as_bytes(), event.as_bytes(), &Mark)?;
+    MISSING.delete(turn.tx, room.as_bytes(), event.as_bytes())?;
+    wake(turn.tx, room)
+}
+
+/// Whether a commit cannot be had for now.
+pub(super) fn is_missing(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<bool, StoreError> {
+    Ok(get(turn, room, event)?.is_some())
+}
+
+/// Whether a missing commit is not to be asked for yet.
+pub(super) fn is_put_off(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<bool, StoreError> {
+    Ok(get(turn, room, event)?.is_some_and(|missing| missing.again_ms > turn.now_ms))
+}
+
+/// A commit cannot be had, or what leads to it cannot, for now; tells whether that was unknown.
+pub(super) fn mark_missing(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    event: &EventId,
+) -> Result<bool, StoreError> {
+    let is_new = !is_missing(turn, room, event.as_str())?;
+    if is_new {
+        bound(turn, room)?;
+        put(turn, room, event.as_str(), &Missing::default())?;
+        wake(turn.tx, room)?;
+    }
+    Ok(is_new)
+}
+
+/// A commit is from before this device was in the group. A late Welcome may lead to it; asking for
+/// it does not.
+pub(crate) fn mark_before_joining(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    event: &str,
+) -> Result<(), StoreError> {
+    let is_new = !is_missing(turn, room, event)?;
+    bound(turn, room)?;
+    put(turn, room, event, &Missing { tries: 0, again_ms: u64::MAX })?;
+    if is_new { wake(turn.tx, room) } else { Ok(()) }
+}
+
+/// The homeserver has not given the commit that it was asked for: it is asked again later.
+pub(crate) fn put_off(turn: &Turn<'_>, room: &RoomId, event: &EventId) -> Result<(), StoreError> {
+    mark_missing(turn, room, event)?;
+    let mut missing = get(turn, room, event.as_str())?.unwrap_or_default();
+    missing.again_ms = turn.now_ms.saturating_add(RETRY.delay_ms(missing.tries));
+    missing.tries = missing.tries.saturating_add(1);
+    put(turn, room, event.as_str(), &missing)
+}
+
+/// A commit that was missing or hopeless leads to an epoch now.
+pub(crate) fn mark_found(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<(), StoreError> {
+    HOPELESS.delete(turn.tx, room.as_bytes(), event.as_bytes())?;
+    MISSING.delete(turn.tx, room.as_bytes(), event.as_bytes()).map(drop)
+}
+
+/// Has all missing commits asked for again: this device has come in by a Welcome, maybe further back
+/// than it was.
+pub(super) fn ask_again(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {
+    MISSING.delete_scope(turn.tx, room.as_bytes()).map(drop)
+}
+
+fn bound(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {
+    if MISSING.count(turn.tx, room.as_bytes())? >= MOST_REMEMBERED {
+        MISSING.delete_scope(turn.tx, room.as_bytes())?;
+    }
+    Ok(())
+}

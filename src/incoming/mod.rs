@@ -1,0 +1,35 @@
+//! What comes in about a room: its events one by one, Welcomes, and what has to be fetched for them.
+//!
+//! | to … | see |
+//! |---|---|
+//! | take in a commit of somebody else's | `commit`: `receive` decides, `apply` checks and merges |
+//! | take in this device's own commit coming back | `commit::own` |
+//! | join by a Welcome | `welcome` |
+//! | follow the room's state | `state`; who is in the room, when a sync leaves that in doubt, `members` |
+//! | notice what a message says beside its text | `message` |
+//! | keep events that came too early | `waiting` |
+//! | remember commits that cannot be had | `missing` |
+//! | ask for a commit by its event id | `fetch` |
+//! | find commits in the room's history | `walk`, over `history_pages` |
+//! | fetch large values | `media` |
+//!
+//! One event is one part of a turn: what it changed is undone if it fails (`engine::events`).
+
+pub(crate) mod commit;
+mod error;
+pub(crate) mod fetch;
+pub(crate) mod history_pages;
+pub(crate) mod media;
+pub(crate) mod members;
+pub(crate) mod message;
+pub(crate) mod missing;
+mod outcome;
+pub(crate) mod state;
+pub(crate) mod waiting;
+pub(crate) mod walk;
+pub(crate) mod welcome;
+
+pub(crate) use self::{
+    error::{Awaited, EventError},
+    outcome::{Outcome, ReceivedEvent},
+};

@@ -1,0 +1,131 @@
+//! Events that came too early: kept in the store until what they need arrives.
+//!
+//! A commit or a message of an epoch that this device does not know yet is kept as it came; bounded
+//! in number, size and age a room. What is dropped is told. What is missing is asked for (`fetch`).
+
+use ruma::RoomId;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    exported::Update,
+    protocol::{BaseOnly, RoomEvent, parse},
+    store::{Collection, Mark, Queue, StoreError},
+    turn::Turn,
+};
+
+/// How many events wait in one room at the most.
+const MAX_WAITING: u64 = 1_000;
+/// How much they take together, in bytes.
+const MAX_BYTES: usize = 16_000_000;
+/// How long one waits, in milliseconds.
+const MAX_AGE_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+
+/// How an event came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CameBy {
+    /// The app fed it, and expects a result.
+    App,
+    /// This library asked for it; the app has not seen it.
+    Request,
+}
+
+/// An event that waits.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct WaitingEvent {
+    pub(crate) event_id: Option<String>,
+    pub(crate) json: String,
+    /// The event id of the commit it waits for, if it says one.
+    #[serde(default)]
+    pub(crate) needs: String,
+    /// When it came, in milliseconds since 1970.
+    #[serde(default)]
+    since_ms: u64,
+    /// This library asked for it.
+    #[serde(default)]
+    fetched: bool,
+}
+
+impl WaitingEvent {
+    /// How it came.
+    pub(crate) fn came_by(&self) -> CameBy {
+        if self.fetched { CameBy::Request } else { CameBy::App }
+    }
+}
+
+const WAITING: Queue<WaitingEvent> = Queue::new("waiting_event");
+/// Which events wait, by event id.
+const KNOWN: Collection<Mark> = Collection::new("waiting_event_id");
+
+/// Keeps an event, unless it is kept already. Whoever keeps some calls [`bound`] when all are in.
+pub(crate) fn keep(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    event_id: Option<&str>,
+    json: &str,
+    came_by: CameBy,
+) -> Result<(), StoreError> {
+    let scope = room.as_bytes();
+    if let Some(id) = event_id {
+        if is_waiting(turn, room, id)? {
+            return Ok(());
+        }
+        KNOWN.put(turn.tx, scope, id.as_bytes(), &Mark)?;
+    }
+    let event = WaitingEvent {
+        event_id: event_id.map(ToOwned::to_owned),
+        json: json.to_owned(),
+        needs: base_of(json),
+        since_ms: turn.now_ms,
+        fetched: came_by == CameBy::Request,
+    };
+    WAITING.push(turn.tx, scope, 0, &event).map(drop)
+}
+
+/// Whether an event waits.
+pub(super) fn is_waiting(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<bool, StoreError> {
+    Ok(KNOWN.get(turn.tx, room.as_bytes(), event.as_bytes())?.is_some())
+}
+
+/// The event id of the commit that an event is based on.
+fn base_of(json: &str) -> String {
+    let base = parse::<RoomEvent>(json, "the event")
+        .and_then(|event| parse::<BaseOnly>(event.content.get(), "the content"));
+    base.map(|base| base.commit_event).unwrap_or_default()
+}
+
+/// Lets go of what has waited too long, and of the oldest where there is too much. It reads all that
+/// waits.
+pub(crate) fn bound(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {
+    let (mut number, mut bytes, mut dropped) = (0, 0, 0);
+    for (id, event) in list(turn, room)?.into_iter().rev() {
+        number += 1;
+        bytes += event.json.len();
+        let old = turn.now_ms.saturating_sub(event.since_ms) >= MAX_AGE_MS;
+        if number > MAX_WAITING || bytes > MAX_BYTES || old {
+            remove(turn, room, id, &event)?;
+            dropped += 1;
+        }
+    }
+    if dropped > 0 {
+        turn.tell(Update::EventsDropped { room_id: room.to_string(), count: dropped });
+    }
+    Ok(())
+}
+
+/// What waits in a room, oldest first.
+pub(crate) fn list(turn: &Turn<'_>, room: &RoomId) -> Result<Vec<(i64, WaitingEvent)>, StoreError> {
+    WAITING.in_scope(turn.tx, room.as_bytes())
+}
+
+/// It need not wait any more.
+pub(crate) fn remove(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    id: i64,
+    event: &WaitingEvent,
+) -> Result<(), StoreError> {
+    if let Some(event_id) = &event.event_id {
+        KNOWN.delete(turn.tx, room.as_bytes(), event_id.as_bytes())?;
+    }
+    WAITING.remove(turn.tx, id).map(drop)
+}

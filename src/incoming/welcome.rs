@@ -1,0 +1,206 @@
+//! Joining by a Welcome.
+//!
+//! The Welcome is opened in a namespace of its own. The private keys of the key package that it used
+//! are deleted in the same transaction in which the epoch is kept, so a Welcome that fails costs
+//! nothing, and one that succeeds can never be opened a second time. A Welcome whose ratchet tree
+//! stands in the media repository waits for that.
+
+use std::collections::BTreeSet;
+
+use openmls::{framing::MlsMessageBodyIn, group::StagedWelcome, messages::Welcome};
+use ruma::{OwnedUserId, RoomId, UserId};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    error::{Awaited, EventError},
+    media, missing,
+};
+use crate::{
+    devices,
+    epochs::{
+        CommitDoubt, EpochRecord, Origin, Status, graph,
+        head::{self, NewEpoch},
+    },
+    failure::Failure,
+    identity::{self, IdentityError, Provider},
+    mls::{join_config, keep_export, parse_message, parse_tree, refuse_conflicting},
+    protocol::{DeviceName, MediaReference, WelcomeContent, credential, identifiers},
+    rejection::{InputError, Rejection},
+    room::{RejoinReason, Room, Standing, membership},
+    store::{Collection, StoreError},
+    turn::{Consequence, Turn},
+};
+
+/// Joins the group that a Welcome leads to; gives the number of the epoch. Nothing means that this
+/// device is already there.
+pub(crate) fn join(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    sender: &UserId,
+    content: &WelcomeContent,
+) -> Result<Option<u64>, EventError> {
+    if content.sender.user_id != sender {
+        let reason = "the event names another user as sender";
+        return Err(Rejection::SenderMismatch(reason).into());
+    }
+    if graph::by_event(turn.tx, &room.id, &content.commit_event)?.is_some() {
+        return Ok(None);
+    }
+    let is_stranger = check_inviter(turn, room, sender)?;
+    let MlsMessageBodyIn::Welcome(welcome) = parse_message(&content.ciphertext.bytes()?)? else {
+        return Err(Rejection::NotAWelcome.into());
+    };
+    let namespace = turn.tx.new_namespace()?;
+    let provider = turn.provider(namespace);
+    let staged = open(turn, room, &provider, content, welcome)?;
+    let users = check_members(turn, &staged)?;
+    let group = staged.into_group(&provider).map_err(InputError::from)?;
+
+    let origin = Origin {
+        namespace,
+        creator: content.sender.clone(),
+        parent: None,
+        status: Status::Accepted,
+        since_ms: turn.now_ms,
+    };
+    let mut epoch = EpochRecord::of(&group, origin)?;
+    if graph::find(turn.tx, &room.id, epoch.id)?.is_some() {
+        return Err(Rejection::KnownEpoch.into());
+    }
+    if is_stranger {
+        epoch.doubts.push(CommitDoubt::InvitedByStranger(content.sender.clone()));
+    }
+    epoch.commit_event = Some(content.commit_event.clone());
+    keep_export(turn.tx, &room.id, epoch.id, &group, &provider, room.settings.history)?;
+    identity::forget_used_key_packages(turn.tx, turn.crypto).map_err(|error| match error {
+        IdentityError::Store(error) => Failure::Store(error),
+        error => Failure::defect("identity", error),
+    })?;
+
+    // Whoever is let in again may be no more than invited: an old leave says nothing then.
+    room.state.own_user_left = false;
+    let suite = turn.identity.ciphersuite();
+    room.state.algorithm.get_or_insert_with(|| identifiers::room_algorithm(suite));
+    devices::track(turn.tx, users.iter().map(|user| &**user))?;
+    missing::ask_again(turn, &room.id)?;
+    let number = epoch.number;
+    head::enter(turn, room, NewEpoch { epoch, added: &[], removed: &[] })?;
+    turn.report(Consequence::Welcomed);
+    let tree = content.ratchet_tree.as_ref();
+    media::used(turn, &room.id, tree.and_then(MediaReference::hash))?;
+    Ok(Some(number))
+}
+
+/// Whether the inviter is a stranger to the room. Anybody can claim a key package of this device and
+/// invite it into a group that bears the room's id. A device that has a group listens to the room's
+/// members only, as soon as they are known; until then the doubt stays with the epoch.
+fn check_inviter(turn: &Turn<'_>, room: &Room, sender: &UserId) -> Result<bool, EventError> {
+    let users = membership::users_of_group(turn.tx, room)?;
+    let is_stranger = !users.contains(sender);
+    if room.standing.head().is_some() && !users.is_empty() && is_stranger {
+        return Err(Rejection::InviterNotInRoom.into());
+    }
+    Ok(is_stranger)
+}
+
+/// Has OpenMLS open a Welcome, and makes sure that it leads where the event says.
+fn open(
+    turn: &Turn<'_>,
+    room: &Room,
+    provider: &Provider<'_>,
+    content: &WelcomeContent,
+    welcome: Welcome,
+) -> Result<StagedWelcome, EventError> {
+    // A leaf that was never updated carries its key package's lifetime, so an old room would become
+    // unjoinable. Whether each device may be there is decided by its published keys instead.
+    let mut builder = StagedWelcome::build_from_welcome(provider, &join_config(), welcome)
+        .map_err(InputError::from)?
+        .skip_lifetime_validation();
+    if let Some(reference) = &content.ratchet_tree {
+        builder = builder.with_ratchet_tree(parse_tree(&media::blob(turn, &room.id, reference)?)?);
+    }
+    let staged = builder.build().map_err(InputError::from)?;
+    if staged.group_context().group_id().as_slice() != room.id.as_bytes() {
+        return Err(Rejection::OtherGroup("the Welcome leads to another room's group").into());
+    }
+    let inviter = staged.welcome_sender().map_err(InputError::from)?;
+    if credential::parse(inviter.credential().serialized_content())? != content.sender {
+        let reason = "the Welcome was made by another device than the event says";
+        return Err(Rejection::SenderMismatch(reason).into());
+    }
+    Ok(staged)
+}
+
+/// Checks the members of the group against what their devices publish; gives their users.
+fn check_members(
+    turn: &Turn<'_>,
+    staged: &StagedWelcome,
+) -> Result<BTreeSet<OwnedUserId>, EventError> {
+    let mut users = BTreeSet::new();
+    for member in staged.members() {
+        let device = credential::parse(member.credential.serialized_content())?;
+        refuse_conflicting(turn.tx, &device, &member.signature_key)?;
+        let DeviceName { user_id, .. } = device;
+        users.insert(user_id);
+    }
+    Ok(users)
+}
+
+/// A Welcome that waits for its ratchet tree.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct WaitingWelcome {
+    pub(crate) sender: OwnedUserId,
+    pub(crate) content: WelcomeContent,
+}
+
+/// The name is that of rows written by earlier versions.
+const WAITING: Collection<WaitingWelcome> = Collection::new("pending_welcome");
+/// How many wait in one room.
+const MOST_WAITING: u64 = 8;
+
+/// Keeps a Welcome whose ratchet tree has to be fetched first.
+pub(crate) fn keep(
+    turn: &Turn<'_>,
+    sender: &UserId,
+    content: &WelcomeContent,
+) -> Result<(), StoreError> {
+    let room = content.room_id.as_bytes();
+    if WAITING.count(turn.tx, room)? >= MOST_WAITING {
+        WAITING.delete_scope(turn.tx, room)?;
+    }
+    let waiting = WaitingWelcome { sender: sender.to_owned(), content: content.clone() };
+    WAITING.put(turn.tx, room, content.commit_event.as_bytes(), &waiting)
+}
+
+/// The Welcomes of a room that wait.
+pub(crate) fn waiting(turn: &Turn<'_>, room: &RoomId) -> Result<Vec<WaitingWelcome>, StoreError> {
+    WAITING.list(turn.tx, room.as_bytes())
+}
+
+/// A Welcome need not wait any more.
+pub(crate) fn remove(turn: &Turn<'_>, content: &WelcomeContent) -> Result<(), StoreError> {
+    let (room, key) = (content.room_id.as_bytes(), content.commit_event.as_bytes());
+    WAITING.delete(turn.tx, room, key).map(drop)
+}
+
+/// Whether a Welcome has to be kept until its ratchet tree is there.
+pub(crate) fn has_to_wait(error: &EventError) -> bool {
+    matches!(error, EventError::Awaits(Awaited::Media))
+}
+
+/// A Welcome could not be used. A device that has no group without it joins by itself: the key
+/// package may have been used before, or the store may have forgotten it.
+pub(crate) fn failed(turn: &Turn<'_>, room: &Room, error: &EventError) -> Result<(), StoreError> {
+    tracing::info!(room = %room.id, %error, "a Welcome could not be used");
+    let own = turn.identity.name().user_id;
+    let can_join = match room.standing {
+        Standing::NoGroup | Standing::Founding { .. } | Standing::Joining { .. } => {
+            room.uses_mls() && membership::is_joined(turn.tx, &room.id, &own)?
+        }
+        Standing::Member(_) | Standing::Gone => false,
+    };
+    if can_join {
+        turn.report(Consequence::MustRejoin(RejoinReason::NoGroup));
+    }
+    Ok(())
+}

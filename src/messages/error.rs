@@ -1,0 +1,149 @@
+//! Why a message cannot be read, and why nothing can be sent to a room now.
+
+use ruma::OwnedRoomId;
+
+use crate::{
+    epochs::UnknownEpoch,
+    failure::{EndsTurn, Failure},
+    history::{LeavesError, Malformed, OpenError, SealError, archive::ArchiveError},
+    protocol::{ContentError, CredentialError, JsonError, PayloadError},
+    rejection::Rejection,
+    store::StoreError,
+};
+
+/// Why a message cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum MessageError {
+    /// Reading failed, whatever the message.
+    #[error(transparent)]
+    Failure(#[from] Failure),
+    /// The app passed an event of another type.
+    #[error("event: its type is not m.room.encrypted")]
+    NotEncrypted,
+    /// The app passed an event of another algorithm.
+    #[error("event: it is not encrypted with MLS")]
+    NotMls,
+    /// The event is malformed, or says of its sender what the message does not.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// It is another kind of MLS message.
+    #[error("{0}")]
+    OtherKind(&'static str),
+    /// The message does not open with the keys of its epoch.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The epoch that the event names is not known.
+    #[error(transparent)]
+    UnknownEpoch(#[from] UnknownEpoch),
+    /// Messages of its epoch are read once, and this one cannot be read so (now, or any more).
+    #[error("{0}")]
+    ReadOnce(String),
+    /// The keys of its epoch were deleted.
+    #[error("the keys of the message's epoch are kept no longer")]
+    HistoryDeleted,
+    /// Another event has shown it before.
+    #[error("another event has shown this message before")]
+    Replayed,
+    /// The plaintext is no event.
+    #[error("the plaintext is not an event")]
+    BadPlaintext,
+    /// It was written in another room.
+    #[error("the message was written in another room")]
+    OtherRoom,
+    /// The member who shared its epoch lied about its sender.
+    #[error(
+        "the member who shared this epoch gave another key for the sender than the sender publishes"
+    )]
+    ForgedHistory,
+}
+
+impl EndsTurn for MessageError {
+    fn ends_turn(&self) -> bool {
+        matches!(self, Self::Failure(failure) if failure.ends_turn())
+    }
+}
+
+/// Why nothing can be sent to a room now, or a call for it makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SendError {
+    /// Sending failed, whatever was to be sent.
+    #[error(transparent)]
+    Failure(#[from] Failure),
+    /// This device has no group for the room.
+    #[error("this device is in no MLS group of {0}")]
+    NotInGroup(OwnedRoomId),
+    /// The room has to be made ready first.
+    #[error("{0}")]
+    NotReady(&'static str),
+    /// This device cannot join the group anew for now.
+    #[error("{0}")]
+    CannotRejoin(&'static str),
+    /// No event could hold it.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// The room has a group of this device already.
+    #[error("room: this device already has an MLS group for it")]
+    AlreadyEnabled,
+    /// Another device has made the room's group.
+    #[error("room: another device has made its MLS group; its members add this device")]
+    GroupExists,
+    /// The room is encrypted with something else.
+    #[error("room: it is already encrypted with {0}")]
+    OtherAlgorithm(String),
+}
+
+impl EndsTurn for SendError {
+    fn ends_turn(&self) -> bool {
+        matches!(self, Self::Failure(failure) if failure.ends_turn())
+    }
+}
+
+impl From<StoreError> for SendError {
+    fn from(error: StoreError) -> Self {
+        Self::Failure(error.into())
+    }
+}
+
+impl From<SealError> for SendError {
+    fn from(error: SealError) -> Self {
+        Self::Failure(Failure::defect("seal", error))
+    }
+}
+
+impl From<StoreError> for MessageError {
+    fn from(error: StoreError) -> Self {
+        Self::Failure(error.into())
+    }
+}
+
+impl From<ArchiveError> for MessageError {
+    fn from(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::Open(error) => Self::Open(error),
+            ArchiveError::Leaves(error) => error.into(),
+            ArchiveError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// The leaves of a restored epoch are somebody's word, so a bad one is rejected.
+impl From<LeavesError> for MessageError {
+    fn from(error: LeavesError) -> Self {
+        match error {
+            LeavesError::Credential => Self::Rejected(Rejection::Credential(CredentialError)),
+            LeavesError::OtherChunk | LeavesError::Encoding => Self::Failure(error.into()),
+        }
+    }
+}
+
+macro_rules! rejected {
+    ($($error:ty),+ $(,)?) => {
+        $(impl From<$error> for MessageError {
+            fn from(error: $error) -> Self {
+                Self::Rejected(error.into())
+            }
+        })+
+    };
+}
+
+rejected!(JsonError, PayloadError, CredentialError, Malformed);

@@ -1,0 +1,123 @@
+//! Sealing messages on the head of a room.
+//!
+//! One generation must never seal two messages, so generations are reserved on disk before they are
+//! used; a crash skips those that were reserved and not used (docs/decisions/002). The reservation
+//! grows with use (1, 2, 4 … [`MAX_RESERVATION`]): an app that sends one message and is killed skips
+//! none, and an app that sends many seldom waits for the disk.
+
+use ruma::{OwnedEventId, RoomId};
+use serde_json::value::RawValue;
+
+use super::{
+    error::SendError,
+    event::{EpochName, event_content, plaintext},
+};
+use crate::{
+    epochs::{EpochRecord, graph},
+    history::{self, EpochKeys, MessageDraft, RatchetCache, archive},
+    identity::{Crypto, Identity},
+    protocol::{DeviceName, EpochId},
+    room::{self, Room},
+    store::{Namespace, Store, StoreError, Tx},
+};
+
+/// The most generations that one reservation takes.
+const MAX_RESERVATION: u32 = 32;
+
+/// The epoch that a room is sent to on, if it may be sent to.
+pub(super) fn ready_head(tx: &Tx<'_>, room_id: &RoomId) -> Result<EpochRecord, SendError> {
+    let room = room::load(tx, room_id)?;
+    let Some(head) = room.standing.head() else {
+        return Err(SendError::NotInGroup(room_id.to_owned()));
+    };
+    if !room.standing.is_settled() {
+        return Err(SendError::NotReady("the group's members have to be compared with the room's"));
+    }
+    Ok(graph::get(tx, room_id, head)?)
+}
+
+/// Seals messages on one epoch of one room, without looking at the store for most of them.
+pub(crate) struct Sealer {
+    epoch: EpochId,
+    namespace: Namespace,
+    keys: EpochKeys,
+    ratchets: RatchetCache,
+    creator: DeviceName,
+    commit_event: Option<OwnedEventId>,
+    next: u32,
+    reserved: u32,
+    reservation: u32,
+}
+
+/// What sealing needs beside the message.
+pub(crate) struct SealContext<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) crypto: &'a Crypto,
+    pub(crate) identity: &'a Identity,
+}
+
+impl Sealer {
+    /// A sealer for the head of a room, if the room may be sent to; none where its messages are
+    /// read once.
+    pub(crate) fn load(tx: &Tx<'_>, room_id: &RoomId) -> Result<Option<Self>, SendError> {
+        let head = ready_head(tx, room_id)?;
+        let Some(export) = archive::find(tx, room_id, head.id)? else { return Ok(None) };
+        let next = tx.generation(head.namespace)?;
+        Ok(Some(Self {
+            epoch: head.id,
+            namespace: head.namespace,
+            ratchets: RatchetCache::default(),
+            keys: export.keys,
+            creator: head.creator,
+            commit_event: head.commit_event,
+            next,
+            reserved: next,
+            reservation: 1,
+        }))
+    }
+
+    /// Whether the room may still be sent to on the epoch that this was loaded for.
+    pub(crate) fn is_current(&self, room: &Room) -> bool {
+        room.standing.is_settled() && room.standing.head() == Some(self.epoch)
+    }
+
+    /// Seals one message; gives the content of its event.
+    pub(crate) fn seal(
+        &mut self,
+        with: &SealContext<'_>,
+        room_id: &RoomId,
+        event_type: &str,
+        content: &RawValue,
+    ) -> Result<String, SendError> {
+        let plaintext = plaintext(room_id, event_type, content)?;
+        let generation = self.take_generation(with.store)?;
+        let draft =
+            MessageDraft { generation, authenticated_data: &[], plaintext: &plaintext, padding: 0 };
+        let signer = with.identity.signer();
+        let ciphertext =
+            history::seal(&self.keys, &mut self.ratchets, with.crypto, signer, &draft)?;
+        let epoch = EpochName { creator: &self.creator, commit_event: self.commit_event.as_ref() };
+        event_content(with.identity, &epoch, &ciphertext, content)
+    }
+
+    /// A generation that no other message of this epoch has or will have.
+    fn take_generation(&mut self, store: &Store) -> Result<u32, SendError> {
+        if self.next == self.reserved {
+            let reserved = self.next.saturating_add(self.reservation).min(history::MAX_GENERATION);
+            if reserved == self.next {
+                return Err(SendError::NotReady(
+                    "this epoch has no messages left; a new one is needed",
+                ));
+            }
+            store.write(|tx| {
+                tx.set_generation(self.namespace, reserved)?;
+                Ok::<_, StoreError>(())
+            })?;
+            self.reserved = reserved;
+            self.reservation = (self.reservation * 2).min(MAX_RESERVATION);
+        }
+        let generation = self.next;
+        self.next += 1;
+        Ok(generation)
+    }
+}

@@ -1,0 +1,99 @@
+//! What a commit must not do, whatever MLS allows. It is checked before the commit is merged.
+
+use openmls::{
+    group::{MlsGroup, StagedCommit},
+    messages::proposals::Proposal,
+    prelude::Member,
+};
+
+use crate::{
+    devices::{self, Trust},
+    protocol::{DeviceName, credential},
+    rejection::{InputError, Rejection},
+    store::Tx,
+};
+
+/// An external commit takes the place of its maker's older leaf, and of nobody else's (RFC 9420, section
+/// 12.4.3.2 leaves that to the application).
+pub(crate) fn check_external_commit(
+    tx: &Tx<'_>,
+    group: &MlsGroup,
+    staged: &StagedCommit,
+    joiner: &DeviceName,
+) -> Result<Vec<DeviceName>, InputError> {
+    let Some(leaf) = staged.update_path_leaf_node() else {
+        return Err(Rejection::NotAMember("the joiner has no leaf").into());
+    };
+    refuse_conflicting(tx, joiner, leaf.signature_key().as_slice())?;
+    let mut removed = Vec::new();
+    for proposal in staged.queued_proposals() {
+        match proposal.proposal() {
+            Proposal::ExternalInit(_) => {}
+            Proposal::Remove(remove) => {
+                let leaf = group.member(remove.removed()).ok_or(Rejection::NoSuchLeaf)?;
+                let device = credential::parse(leaf.serialized_content())?;
+                if device != *joiner {
+                    return Err(Rejection::RemovesAnother.into());
+                }
+                removed.push(device);
+            }
+            _ => return Err(Rejection::UnexpectedProposal.into()),
+        }
+    }
+    Ok(removed)
+}
+
+/// Refuses what no honest client of ours commits, and tells who is removed. MLS itself lets a member
+/// take any credential with a commit (RFC 9420, section 5.3.1 leaves that to the application); here a
+/// leaf stays its device's.
+pub(crate) fn check_commit(
+    group: &MlsGroup,
+    staged: &StagedCommit,
+    committer: &Member,
+) -> Result<Vec<DeviceName>, InputError> {
+    let mut removed = Vec::new();
+    for proposal in staged.queued_proposals() {
+        match proposal.proposal() {
+            Proposal::Add(_) => {}
+            Proposal::Remove(remove) => {
+                let leaf = group.member(remove.removed()).ok_or(Rejection::NoSuchLeaf)?;
+                removed.push(credential::parse(leaf.serialized_content())?);
+            }
+            _ => return Err(Rejection::UnexpectedProposal.into()),
+        }
+    }
+    if let Some(leaf) = staged.update_path_leaf_node()
+        && (*leaf.credential() != committer.credential
+            || leaf.signature_key().as_slice() != committer.signature_key)
+    {
+        return Err(Rejection::CredentialChange.into());
+    }
+    Ok(removed)
+}
+
+/// The devices that a commit adds, none of which may be an impostor.
+pub(crate) fn devices_added(
+    tx: &Tx<'_>,
+    staged: &StagedCommit,
+) -> Result<Vec<DeviceName>, InputError> {
+    let mut added = Vec::new();
+    for add in staged.add_proposals() {
+        let leaf = add.add_proposal().key_package().leaf_node();
+        let device = credential::parse(leaf.credential().serialized_content())?;
+        refuse_conflicting(tx, &device, leaf.signature_key().as_slice())?;
+        added.push(device);
+    }
+    Ok(added)
+}
+
+/// A leaf whose key is not the one its device publishes is an impostor's.
+pub(crate) fn refuse_conflicting(
+    tx: &Tx<'_>,
+    device: &DeviceName,
+    key: &[u8],
+) -> Result<(), InputError> {
+    match devices::trust(tx, device, key)? {
+        Trust::Conflicting => Err(Rejection::ConflictingCredential(device.clone()).into()),
+        Trust::Unknown | Trust::Signed => Ok(()),
+    }
+}

@@ -1,0 +1,75 @@
+//! How groups are configured, loaded and read.
+
+use openmls::{
+    framing::{MlsMessageBodyIn, MlsMessageIn},
+    group::{
+        MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY, MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig,
+    },
+    prelude::{GroupId, RatchetTreeIn, SenderRatchetConfiguration, tls_codec::Deserialize as _},
+};
+use openmls_traits::OpenMlsProvider;
+use ruma::RoomId;
+
+use crate::{
+    failure::Failure,
+    identity::{Identity, Provider},
+    rejection::Rejection,
+};
+
+/// How many earlier messages of one sender can still come.
+const OUT_OF_ORDER: u32 = 128;
+/// How many messages of one sender can be missing.
+const FAR_AHEAD: u32 = 1_000;
+
+/// The MLS group of a room has the room's id for its own.
+pub(crate) fn group_id(room: &RoomId) -> GroupId {
+    GroupId::from_slice(room.as_bytes())
+}
+
+/// How groups of this device's own making are configured. Old epochs are kept as exports, so
+/// OpenMLS keeps none. Commits are sent as PrivateMessage; PublicMessage is read too, as external
+/// commits are always public (RFC 9420 §12.4.3.2).
+pub(crate) fn create_config(identity: &Identity) -> MlsGroupCreateConfig {
+    MlsGroupCreateConfig::builder()
+        .ciphersuite(identity.ciphersuite())
+        .wire_format_policy(MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY)
+        .use_ratchet_tree_extension(true)
+        .sender_ratchet_configuration(ratchet_config())
+        .max_past_epochs(0)
+        .capabilities(identity.capabilities())
+        .build()
+}
+
+/// How groups are configured that this device joins.
+pub(crate) fn join_config() -> MlsGroupJoinConfig {
+    MlsGroupJoinConfig::builder()
+        .wire_format_policy(MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY)
+        .use_ratchet_tree_extension(true)
+        .sender_ratchet_configuration(ratchet_config())
+        .max_past_epochs(0)
+        .build()
+}
+
+/// How far messages that are read once can come out of order: a timeline is filled in from its end.
+fn ratchet_config() -> SenderRatchetConfiguration {
+    SenderRatchetConfiguration::new(OUT_OF_ORDER, FAR_AHEAD)
+}
+
+/// Loads the group that lives in a provider's namespace.
+pub(crate) fn load_group(provider: &Provider<'_>, room: &RoomId) -> Result<MlsGroup, Failure> {
+    MlsGroup::load(provider.storage(), &group_id(room))?
+        .ok_or_else(|| Failure::damaged("the state of an epoch is missing"))
+}
+
+/// Parses one MLSMessage and nothing behind it. (`DeserializeBytes` would do the same, but asserts in
+/// debug builds that input does not end early.)
+pub(crate) fn parse_message(bytes: &[u8]) -> Result<MlsMessageBodyIn, Rejection> {
+    MlsMessageIn::tls_deserialize_exact(bytes)
+        .map(MlsMessageIn::extract)
+        .map_err(|error| Rejection::MalformedMls(error.to_string()))
+}
+
+/// Parses a ratchet tree that stood outside of its GroupInfo.
+pub(crate) fn parse_tree(bytes: &[u8]) -> Result<RatchetTreeIn, Rejection> {
+    RatchetTreeIn::tls_deserialize_exact(bytes).map_err(|_| Rejection::BadTree)
+}

@@ -1,0 +1,15 @@
+//! What this library does with OpenMLS's groups, whatever the room: how groups are made, joined,
+//! loaded and exported, what a commit must not do, and what OpenMLS's errors mean.
+
+mod checks;
+mod errors;
+mod export;
+mod group;
+mod welcome_parts;
+
+pub(crate) use self::{
+    checks::{check_commit, check_external_commit, devices_added, refuse_conflicting},
+    export::keep_export,
+    group::{create_config, group_id, join_config, load_group, parse_message, parse_tree},
+    welcome_parts::split_welcome,
+};

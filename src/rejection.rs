@@ -1,0 +1,154 @@
+//! Why something that a member or the homeserver sent is not taken.
+//!
+//! Whatever comes from outside may be malformed, forged or not allowed. A [`Rejection`] names the
+//! reason; nothing of what was rejected has any effect. [`InputError`] is the error of a step that
+//! can also fail by itself.
+
+use crate::{
+    failure::{EndsTurn, Failure},
+    history::{LeavesError, Malformed},
+    protocol::{CredentialError, DeviceName, JsonError, PayloadError, UnwritableContext},
+    store::StoreError,
+};
+
+/// Why something from outside is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Rejection {
+    /// The JSON is not what it should be.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// A value in an event is not base64, or stands in the media repository where none may.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+    /// The bytes are no MLS message.
+    #[error("not an MLS message: {0}")]
+    MalformedMls(String),
+    /// A credential names no Matrix device.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// An answer of the homeserver is not what the specification says.
+    #[error("{0}")]
+    MalformedAnswer(&'static str),
+    /// The state key of a member event is no user id.
+    #[error("the state key is no user id")]
+    BadStateKey,
+    /// The event has no id.
+    #[error("the event does not say its event_id")]
+    NoEventId,
+    /// Event and content, or event and MLS message, name different senders.
+    #[error("{0}")]
+    SenderMismatch(&'static str),
+    /// Who made it is not in the group.
+    #[error("{0}")]
+    NotAMember(&'static str),
+    /// The message belongs to another group.
+    #[error("{0}")]
+    OtherGroup(&'static str),
+    /// The inviter is not in the Matrix room.
+    #[error("the Welcome comes from a user who is not in the room")]
+    InviterNotInRoom,
+    /// The maker of the public group state is not in the group.
+    #[error("the public group state comes from a device that is not in the group")]
+    StrangerState,
+    /// A leaf has a key that its device does not publish.
+    #[error("{0} is added with a key that it does not publish")]
+    ConflictingCredential(DeviceName),
+    /// This device is in that epoch already.
+    #[error("this device already is in that epoch")]
+    KnownEpoch,
+    /// No group that grows by honest commits gets to this epoch number.
+    #[error("the epoch's number is beyond all reason")]
+    EpochNumber,
+    /// The commit's ciphertext is another kind of message.
+    #[error("the commit is another kind of message")]
+    NotACommit,
+    /// OpenMLS refuses the commit.
+    #[error("{0}")]
+    BadCommit(String),
+    /// The commit removes a blank leaf.
+    #[error("the commit removes a leaf that is blank")]
+    NoSuchLeaf,
+    /// An external commit removes a leaf of another device.
+    #[error("a device that joins by itself removes another")]
+    RemovesAnother,
+    /// The commit holds a proposal that Matrix rooms do not use.
+    #[error("the commit holds a proposal that Matrix rooms do not use")]
+    UnexpectedProposal,
+    /// The committer's new leaf is another device's.
+    #[error("the committer's new leaf has another credential or signature key")]
+    CredentialChange,
+    /// A commit of this device of which its store knows nothing.
+    #[error("it is a commit of this device, which has no memory of it")]
+    UnknownOwnCommit,
+    /// The Welcome's ciphertext is another kind of message.
+    #[error("the Welcome is another kind of message")]
+    NotAWelcome,
+    /// OpenMLS refuses the Welcome.
+    #[error("{0}")]
+    BadWelcome(String),
+    /// The ratchet tree does not parse.
+    #[error("the ratchet tree does not parse")]
+    BadTree,
+    /// The public group state is no GroupInfo.
+    #[error("the public group state is no GroupInfo")]
+    NoGroupInfo,
+    /// OpenMLS refuses the public group state.
+    #[error("{0}")]
+    BadGroupState(String),
+    /// The group uses a ciphersuite that this device does not.
+    #[error("the group uses another ciphersuite")]
+    OtherCiphersuite,
+    /// The public group state is not signed by the device that the event names.
+    #[error("the public group state is not signed by the device that the event names")]
+    BadSignature,
+    /// The bundle of shared history is not what it should be.
+    #[error("{0}")]
+    BadBundle(&'static str),
+    /// A sealed session does not open.
+    #[error("{0}")]
+    DamagedSession(String),
+}
+
+impl From<Malformed> for Rejection {
+    fn from(error: Malformed) -> Self {
+        Self::MalformedMls(error.to_string())
+    }
+}
+
+/// The error of a step on input from outside.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InputError {
+    /// The step failed, whatever the input.
+    #[error(transparent)]
+    Failure(#[from] Failure),
+    /// The input is not taken.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+}
+
+impl EndsTurn for InputError {
+    fn ends_turn(&self) -> bool {
+        matches!(self, Self::Failure(failure) if failure.ends_turn())
+    }
+}
+
+/// Makes `?` go through the two variants.
+macro_rules! through {
+    ($($error:ty => $variant:ident),+ $(,)?) => {
+        $(impl From<$error> for InputError {
+            fn from(error: $error) -> Self {
+                Self::$variant(error.into())
+            }
+        })+
+    };
+}
+
+through! {
+    StoreError => Failure,
+    LeavesError => Failure,
+    UnwritableContext => Failure,
+    JsonError => Rejected,
+    PayloadError => Rejected,
+    CredentialError => Rejected,
+    Malformed => Rejected,
+}

@@ -1,0 +1,48 @@
+//! No longer in the group: removed by others, or gone of one's own will.
+
+use super::need::require;
+use crate::{
+    commits::{forget_candidates, outcome},
+    epochs::{graph, head},
+    exported::Update,
+    failure::Failure,
+    requests::{self, REQUESTS},
+    room::{RejoinReason, Room, membership},
+    turn::Turn,
+};
+
+/// This device was removed, by a commit or with its user: it keeps what it could read.
+///
+/// While its user is in the room a device belongs in the group, and others may add it, or it joins.
+/// The commit may also have been made on a branch that loses, by a device that knew less. So this
+/// device goes on following the branches that it is in, and sends on none of them.
+pub(crate) fn removed(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
+    let own = turn.identity.name().user_id;
+    let belongs = !room.state.own_user_left && membership::is_joined(turn.tx, &room.id, &own)?;
+    if belongs {
+        outcome::drop_unsent(turn, room)?;
+        require(turn, room, RejoinReason::Removed)?;
+    } else {
+        leave(turn, room)?;
+    }
+    turn.tell(Update::Removed { room_id: room.id.to_string() });
+    Ok(())
+}
+
+/// Drops every state that could send or process, and what was still to be sent for the room.
+pub(crate) fn leave(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
+    for (request, _) in REQUESTS.in_scope(turn.tx, room.id.as_bytes())? {
+        requests::remove(turn.tx, request)?;
+    }
+    if let Some(id) = room.standing.staged() {
+        outcome::dropped(turn, room, id)?;
+    }
+    for mut epoch in head::kept(turn.tx, room)? {
+        graph::make_decrypt_only(turn.tx, &room.id, &mut epoch)?;
+    }
+    room.kept.clear();
+    forget_candidates(turn, &room.id)?;
+    room.renewal.wanted = false;
+    room.standing.give_up();
+    Ok(())
+}

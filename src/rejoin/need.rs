@@ -1,0 +1,165 @@
+//! Whether a device has to join anew, and when that is over.
+
+use ruma::OwnedRoomId;
+
+use super::pace::jitter;
+use crate::{
+    epochs::{head, joinable},
+    exported::Update,
+    failure::Failure,
+    protocol::Rank,
+    room::{self, Rejoin, RejoinReason, Room},
+    store::{Collection, StoreError},
+    turn::Turn,
+};
+
+/// How long a device that was removed waits to be added again before it joins by itself.
+const REMOVED_WAIT_MS: u64 = 5_000;
+
+/// The rooms in which a rejoin is under way. The name is that of rows written by earlier versions.
+const ROOMS: Collection<OwnedRoomId> = Collection::new("healing_room");
+
+/// The rooms in which a rejoin is under way.
+pub(crate) fn rooms_to_see_to(turn: &Turn<'_>) -> Result<Vec<OwnedRoomId>, StoreError> {
+    let mut rooms = Vec::new();
+    for room_id in ROOMS.list(turn.tx, b"")? {
+        if room::load(turn.tx, &room_id)?.standing.rejoin().is_some() {
+            rooms.push(room_id);
+        } else {
+            ROOMS.delete(turn.tx, b"", room_id.as_bytes())?;
+        }
+    }
+    Ok(rooms)
+}
+
+/// This device has to join the room's group anew, for this reason.
+pub(crate) fn require(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    reason: RejoinReason,
+) -> Result<(), StoreError> {
+    if let Some(rejoin) = room.standing.rejoin()
+        && (rejoin.reason == reason
+            || rejoin.reason == RejoinReason::OldCopy
+            // Whoever removed it goes on, of course. That is no reason to come back sooner.
+            || (rejoin.reason == RejoinReason::Removed && reason == RejoinReason::Outrun))
+    {
+        return Ok(());
+    }
+    let wait = match reason {
+        RejoinReason::NoGroup if room.joins.times_ms.is_empty() => 0,
+        RejoinReason::Removed => REMOVED_WAIT_MS + jitter(turn, room),
+        _ => jitter(turn, room),
+    };
+    tracing::info!(room = %room.id, reason = reason.describe(), wait, "has to join anew");
+    room.standing.begin_rejoin(Rejoin::new(reason, turn.now_ms.saturating_add(wait)));
+    if matches!(reason, RejoinReason::OldCopy | RejoinReason::Doubtful | RejoinReason::Removed) {
+        room.standing.unsettle();
+    }
+    ROOMS.put(turn.tx, b"", room.id.as_bytes(), &room.id)?;
+    if reason.is_urgent() {
+        let reason = reason.describe().to_owned();
+        turn.tell(Update::Healing { room_id: room.id.to_string(), reason });
+    }
+    Ok(())
+}
+
+/// The app wants this device to join by itself, now.
+pub(crate) fn ask(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
+    room.standing.come_back();
+    room.standing.end_rejoin();
+    require(turn, room, RejoinReason::NoGroup)
+}
+
+/// The store turned out to be an older copy of itself, or may be one: nothing is sent to the room
+/// with what it holds.
+pub(crate) fn distrust_store(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
+    if room.standing.head().is_none() {
+        return Ok(());
+    }
+    require(turn, room, RejoinReason::OldCopy)?;
+    if let Some(rejoin) = room.standing.rejoin_mut() {
+        rejoin.after_sync = true;
+    }
+    Ok(())
+}
+
+/// An epoch has become known that would be the best to join: what did not work with another may
+/// work with it.
+pub(crate) fn better_epoch_known(turn: &Turn<'_>, room: &mut Room) {
+    let wait = jitter(turn, room);
+    if let Some(rejoin) = room.standing.rejoin_mut().filter(|rejoin| rejoin.media_tries > 0) {
+        rejoin.media_tries = 0;
+        rejoin.not_before_ms = turn.now_ms.saturating_add(wait);
+    }
+}
+
+/// A message of this device turned up that it does not remember. In epochs from before it last
+/// joined anew that is to be expected.
+pub(crate) fn forgotten_message(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    epoch: &Rank,
+) -> Result<(), StoreError> {
+    match &room.joins.trusted_from {
+        Some(from) if epoch > from => Ok(()),
+        _ => require(turn, room, RejoinReason::OldCopy),
+    }
+}
+
+/// A sync was taken in: rejoins that waited for one go on.
+pub(crate) fn mark_synced(turn: &Turn<'_>) -> Result<(), StoreError> {
+    for room_id in ROOMS.list(turn.tx, b"")? {
+        room::edit(turn.tx, &room_id, |room| {
+            if let Some(rejoin) = room.standing.rejoin_mut() {
+                rejoin.after_sync = false;
+            }
+            Ok::<_, StoreError>(())
+        })?;
+    }
+    Ok(())
+}
+
+/// This device has joined anew, by its own commit or a Welcome.
+pub(crate) fn joined(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
+    if room.standing.rejoin().is_some_and(|rejoin| rejoin.reason == RejoinReason::OldCopy) {
+        room.joins.trusted_from = head::rank(turn.tx, room)?;
+    }
+    end(turn, room)?;
+    head_changed(turn, room)
+}
+
+/// Ends a rejoin, and tells whoever heard that it began.
+pub(super) fn end(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
+    let Some(rejoin) = room.standing.end_rejoin() else { return Ok(()) };
+    ROOMS.delete(turn.tx, b"", room.id.as_bytes())?;
+    if rejoin.reason != RejoinReason::NoGroup {
+        let reason = rejoin.reason.describe().to_owned();
+        turn.tell(Update::Healed { room_id: room.id.to_string(), reason });
+    }
+    Ok(())
+}
+
+/// There is another head: compares it with the epochs that this device could join.
+pub(crate) fn head_changed(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
+    let Some(head) = head::rank(turn.tx, room)? else { return Ok(()) };
+    joinable::forget_behind(turn.tx, &room.id, &head)?;
+    if joinable::best(turn.tx, &room.id, Some(&head))?.is_some() {
+        return Ok(require(turn, room, RejoinReason::Outrun)?);
+    }
+    // Nothing comes before it that this device is not in.
+    stop(turn, room, RejoinReason::Removed)?;
+    Ok(stop(turn, room, RejoinReason::Outrun)?)
+}
+
+/// There is no longer this reason to join anew.
+pub(crate) fn stop(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    reason: RejoinReason,
+) -> Result<(), StoreError> {
+    match room.standing.rejoin() {
+        Some(rejoin) if rejoin.reason == reason => end(turn, room),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,177 @@
+//! The next step towards joining anew.
+
+use super::{
+    external,
+    need::end,
+    pace::is_spent,
+    search::{self, SEARCH_AGAIN_MS},
+};
+use crate::{
+    commits::{NextStep, ask_for_outdated},
+    devices,
+    epochs::{JoinableEpoch, head, joinable},
+    exported::Update,
+    failure::{EndsTurn, Failure},
+    incoming::{Awaited, EventError, media},
+    messages::SendError,
+    requests,
+    room::{RejoinReason, Room, Strangers, membership},
+    store::StoreError,
+    turn::Turn,
+};
+
+/// How long is waited for a ratchet tree that cannot be had, in milliseconds, doubling with each
+/// time; and how often.
+const FIRST_MEDIA_WAIT_MS: u64 = 30_000;
+const MOST_MEDIA_TRIES: u32 = 5;
+
+/// Whether the next step is made though nothing is to be sent.
+pub(crate) fn may_step_unasked(turn: &Turn<'_>, room: &Room) -> Result<bool, StoreError> {
+    let Some(rejoin) = room.standing.rejoin() else { return Ok(false) };
+    let own = turn.identity.name().user_id;
+    // Nothing is wanted of whoever is not in the room; where that is not known, only on demand.
+    let is_out = !membership::is_joined(turn.tx, &room.id, &own)?
+        && (rejoin.reason == RejoinReason::NoGroup || membership::has_members(turn.tx, &room.id)?);
+    Ok(!is_out
+        && rejoin.reason != RejoinReason::Removed
+        && rejoin.resting_until_ms <= turn.now_ms
+        && room.standing.staged().is_none())
+}
+
+/// Rests after a failure, until something is to be sent or some time has passed; tells the app why.
+pub(crate) fn rest(turn: &Turn<'_>, room: &mut Room, error: &SendError) {
+    if let Some(rejoin) = room.standing.rejoin_mut() {
+        rejoin.resting_until_ms = turn.now_ms.saturating_add(SEARCH_AGAIN_MS);
+    }
+    let reason = error.to_string();
+    turn.tell(Update::HealingFailed { room_id: room.id.to_string(), reason });
+}
+
+/// Does the next step towards joining anew.
+pub(crate) fn step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendError> {
+    let Some(rejoin) = room.standing.rejoin() else {
+        return Err(SendError::NotInGroup(room.id.clone()));
+    };
+    if rejoin.after_sync || rejoin.not_before_ms > turn.now_ms {
+        return Ok(NextStep::Waiting(Vec::new()));
+    }
+    let reason = rejoin.reason;
+    if !room.settings.allow_external_joins {
+        return Err(SendError::CannotRejoin(
+            "this device cannot go on, and the room's settings forbid joining by itself: it waits \
+             to be added again",
+        ));
+    }
+    // A device that is listed in no answer could not be checked by those who are to take it in.
+    let users = membership::users_of_group(turn.tx, room)?;
+    devices::track(turn.tx, users.iter().map(|user| &**user))?;
+    let queries = ask_for_outdated(turn, &users)?;
+    if !queries.is_empty() {
+        return Ok(NextStep::Waiting(queries));
+    }
+    if is_spent(turn, room) {
+        return Err(SendError::CannotRejoin(
+            "this device has joined by itself too often of late; it tries again within the hour",
+        ));
+    }
+    if let Some(step) = join_best(turn, room, reason)? {
+        return Ok(step);
+    }
+    if reason == RejoinReason::Outrun {
+        // What was ahead turned out to be nothing that could be joined.
+        end(turn, room)?;
+        return Ok(NextStep::Waiting(Vec::new()));
+    }
+    search::search(turn, room)
+}
+
+/// Tries the joinable epochs, best first; nothing when there is none left to try.
+fn join_best(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    reason: RejoinReason,
+) -> Result<Option<NextStep>, SendError> {
+    // A store that is not to be trusted has a head that is as foreign as any.
+    let head = match reason {
+        RejoinReason::OldCopy | RejoinReason::NoGroup | RejoinReason::Doubtful => None,
+        RejoinReason::Removed | RejoinReason::Outrun => head::rank(turn.tx, room)?,
+    };
+    while let Some(onto) = joinable::best(turn.tx, &room.id, head.as_ref())? {
+        let tree = match tree_of(turn, room, &onto)? {
+            Tree::Here(tree) => tree,
+            Tree::Awaited(step) => return Ok(Some(step)),
+            Tree::Lost => {
+                joinable::forget(turn.tx, &room.id, onto.id)?;
+                continue;
+            }
+        };
+        if is_strangers(turn, room, &onto)? {
+            joinable::forget(turn.tx, &room.id, onto.id)?;
+            continue;
+        }
+        room.joins.times_ms.push(turn.now_ms);
+        match turn.atomically(|| external::stage(turn, room, &onto, tree)) {
+            Ok(staged) => {
+                room.standing.stage(staged);
+                return Ok(Some(NextStep::Waiting(requests::ids_of_room(turn.tx, &room.id)?)));
+            }
+            Err(EventError::Failure(failure)) if failure.ends_turn() => return Err(failure.into()),
+            Err(error) => {
+                tracing::warn!(room = %room.id, %error, "a public group state cannot be joined by");
+                room.joins.times_ms.pop();
+                joinable::forget(turn.tx, &room.id, onto.id)?;
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The ratchet tree of an epoch that is to be joined.
+enum Tree {
+    /// It is here; nothing where it stands in the GroupInfo.
+    Here(Option<Vec<u8>>),
+    /// It is still to come.
+    Awaited(NextStep),
+    /// It cannot be had.
+    Lost,
+}
+
+fn tree_of(turn: &Turn<'_>, room: &mut Room, onto: &JoinableEpoch) -> Result<Tree, SendError> {
+    let Some(reference) = &onto.tree else { return Ok(Tree::Here(None)) };
+    let error = match media::blob(turn, &room.id, reference) {
+        Ok(tree) => return Ok(Tree::Here(Some(tree))),
+        Err(EventError::Awaits(Awaited::Media)) => {
+            media::queue_wanted(turn)?;
+            let waiting = requests::ids_of_room(turn.tx, &room.id)?;
+            return Ok(Tree::Awaited(NextStep::Waiting(waiting)));
+        }
+        Err(EventError::Failure(failure)) => return Err(failure.into()),
+        Err(error) => error,
+    };
+    // An older epoch would be a branch that nobody follows: better to wait for this one.
+    match room.standing.rejoin_mut() {
+        Some(rejoin) if rejoin.media_tries < MOST_MEDIA_TRIES => {
+            tracing::warn!(room = %room.id, %error, "a ratchet tree cannot be had for now");
+            media::try_again(turn, &room.id, reference)?;
+            let wait = FIRST_MEDIA_WAIT_MS << rejoin.media_tries;
+            rejoin.media_tries += 1;
+            rejoin.not_before_ms = turn.now_ms.saturating_add(wait);
+            Ok(Tree::Awaited(NextStep::Waiting(Vec::new())))
+        }
+        _ => Ok(Tree::Lost),
+    }
+}
+
+/// Whether an epoch is passed over because its maker's user is not in the room.
+fn is_strangers(turn: &Turn<'_>, room: &mut Room, onto: &JoinableEpoch) -> Result<bool, Failure> {
+    if membership::is_joined(turn.tx, &room.id, &onto.creator.user_id)? {
+        return Ok(false);
+    }
+    Ok(match room.standing.rejoin_mut() {
+        Some(rejoin) if rejoin.strangers != Strangers::Accepted => {
+            rejoin.strangers = Strangers::Seen;
+            true
+        }
+        _ => false,
+    })
+}

@@ -1,0 +1,130 @@
+//! What each request is for: ids and plain data, enough to take in its answer after a restart.
+
+use ruma::{OwnedEventId, OwnedRoomId, RoomId};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    devices::KeyQuery,
+    history::ChunkId,
+    identity::UploadPlan,
+    protocol::{DeviceName, EpochId, MediaReference},
+};
+
+/// What a request is for, and so what its answer means. Rows hold these names: a variant that is
+/// renamed keeps its old name in its serde form.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Purpose {
+    /// `POST /keys/upload`: device keys and key packages.
+    UploadKeys(UploadPlan),
+    /// `POST /keys/query`: the device lists of users.
+    QueryKeys(KeyQuery),
+    /// `POST /keys/claim`: a key package of each of these devices, for one room.
+    ClaimKeys { room_id: OwnedRoomId, devices: Vec<DeviceName> },
+    /// `PUT /rooms/…/state/m.room.encryption`.
+    EnableEncryption { room_id: OwnedRoomId },
+    /// `PUT /rooms/…/send/m.room.encrypted`: a commit, or the announcement of a new group.
+    Commit { room_id: OwnedRoomId, epoch: EpochId },
+    /// `PUT /sendToDevice/m.room.encrypted`: Welcomes.
+    Welcome { room_id: OwnedRoomId },
+    /// `POST /media/upload`: a part of a commit that no event could hold.
+    Upload { room_id: OwnedRoomId, epoch: EpochId, part: CommitPart },
+    /// `GET /media/download/…`: a part of another device's commit.
+    Download { room_id: OwnedRoomId, reference: MediaReference },
+    /// `GET /rooms/…/event/…`: a commit that others are based on.
+    FetchEvent { room_id: OwnedRoomId, event_id: OwnedEventId },
+    /// `GET /rooms/…/messages`, backwards: where the room's public group state is.
+    #[serde(rename = "WalkBack")]
+    FindGroup { room_id: OwnedRoomId },
+    /// `GET /rooms/…/messages`, backwards: where commits are that the homeserver does not have by
+    /// their event ids.
+    FindCommits { room_id: OwnedRoomId },
+    /// `GET /rooms/…/members`: who is in the room.
+    FetchMembers { room_id: OwnedRoomId },
+    /// `GET /room_keys/version`: which backup there is.
+    BackupVersion,
+    /// `POST /room_keys/version`.
+    CreateBackup,
+    /// `DELETE /room_keys/version/…`.
+    DeleteBackup,
+    /// `PUT /room_keys/keys`: epochs for the backup.
+    BackUp(BackupBatch),
+    /// `DELETE /room_keys/keys/…`: an epoch whose keys were deleted here.
+    #[serde(rename = "Unback")]
+    DeleteFromBackup { room_id: OwnedRoomId },
+    /// `GET /room_keys/keys…`: what a restore brings back.
+    RestoreKeys { restore: u64 },
+    /// `POST /media/upload`: history for devices that were added.
+    OfferHistory(HistoryBundle),
+    /// `PUT /sendToDevice/m.room.encrypted`: where that history is.
+    TellHistory { room_id: OwnedRoomId },
+}
+
+impl Purpose {
+    /// The room that the request is for, if it is for one.
+    pub(crate) fn room(&self) -> Option<&RoomId> {
+        match self {
+            Self::ClaimKeys { room_id, .. }
+            | Self::EnableEncryption { room_id }
+            | Self::Commit { room_id, .. }
+            | Self::Welcome { room_id }
+            | Self::Upload { room_id, .. }
+            | Self::Download { room_id, .. }
+            | Self::FetchEvent { room_id, .. }
+            | Self::FindGroup { room_id }
+            | Self::FindCommits { room_id }
+            | Self::FetchMembers { room_id }
+            | Self::DeleteFromBackup { room_id }
+            | Self::TellHistory { room_id } => Some(room_id),
+            Self::OfferHistory(bundle) => Some(&bundle.room_id),
+            Self::UploadKeys(_)
+            | Self::QueryKeys(_)
+            | Self::BackupVersion
+            | Self::CreateBackup
+            | Self::DeleteBackup
+            | Self::BackUp(_)
+            | Self::RestoreKeys { .. } => None,
+        }
+    }
+}
+
+/// A part of a commit that can stand in the media repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum CommitPart {
+    /// The commit.
+    Commit,
+    /// The ratchet tree.
+    Tree,
+}
+
+/// What one upload to the backup holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct BackupBatch {
+    /// The backup's version.
+    pub(crate) version: String,
+    pub(crate) epochs: Vec<BackupEntry>,
+    /// The chunks of leaves, by room.
+    pub(crate) chunks: Vec<(OwnedRoomId, ChunkId)>,
+}
+
+/// One epoch of an upload to the backup.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct BackupEntry {
+    /// Its id in the backlog of epochs to be uploaded.
+    #[serde(rename = "waiting")]
+    pub(crate) backlog_id: i64,
+    pub(crate) room: OwnedRoomId,
+    pub(crate) epoch: EpochId,
+    pub(crate) session_id: String,
+}
+
+/// Shared history on its way to the media repository.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct HistoryBundle {
+    pub(crate) room_id: OwnedRoomId,
+    /// The epoch whose members can make the bundle's key.
+    pub(crate) epoch: EpochId,
+    /// The devices that are told of it.
+    pub(crate) devices: Vec<DeviceName>,
+    pub(crate) bundle_id: String,
+    pub(crate) reference: MediaReference,
+}

@@ -1,0 +1,183 @@
+//! The queue of one store's requests: made once, kept until the answer is known.
+
+use std::borrow::Cow;
+
+use http::{header::CONTENT_TYPE, uri::PathAndQuery};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use ruma::{
+    OwnedTransactionId, RoomId, TransactionId,
+    api::{
+        MatrixVersion, OutgoingRequest as RumaRequest, OutgoingRequestExt, SupportedVersions,
+        auth_scheme::{AuthScheme, SendAccessToken},
+        path_builder::PathBuilder,
+    },
+};
+use serde::{Deserialize, Serialize};
+
+use super::purpose::Purpose;
+use crate::{
+    exported::OutgoingRequest,
+    failure::Failure,
+    store::{Collection, Queue, StoreError, Tx},
+};
+
+/// A request in the store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct QueuedRequest {
+    pub(crate) purpose: Purpose,
+    pub(crate) method: String,
+    pub(crate) path: String,
+    /// Empty where the body is kept beside, in [`BODIES`].
+    #[serde(with = "serde_bytes")]
+    pub(crate) body: Vec<u8>,
+    #[serde(default = "json")]
+    pub(crate) content_type: String,
+    /// When to send it, in milliseconds since 1970.
+    pub(crate) due_ms: u64,
+    /// How often it has failed so far.
+    pub(crate) failures: u32,
+    /// Whether the app has seen it: then it may have reached the homeserver.
+    pub(crate) handed_out: bool,
+}
+
+/// Requests of all kinds, oldest first; those of a room under the room's id.
+pub(crate) const REQUESTS: Queue<QueuedRequest> = Queue::new("request");
+
+/// Bodies that would make every look at the queue expensive, by request.
+const BODIES: Collection<serde_bytes::ByteBuf> = Collection::new("request_body");
+/// From which length on a body is kept beside its request.
+const LONG_BODY: usize = 64 * 1024;
+
+const JSON: &str = "application/json";
+
+fn json() -> String {
+    JSON.to_owned()
+}
+
+/// The scope of requests that belong to no room.
+pub(crate) const DEVICE_SCOPE: &[u8] = b"";
+/// The scope of the backup's.
+pub(crate) const BACKUP_SCOPE: &[u8] = b"backup";
+
+/// Puts a request into the queue.
+pub(crate) fn enqueue<R>(
+    tx: &Tx<'_>,
+    scope: &[u8],
+    now_ms: u64,
+    purpose: Purpose,
+    request: R,
+) -> Result<i64, Failure>
+where
+    R: RumaRequest,
+    for<'a> R::Authentication: AuthScheme<Input<'a> = SendAccessToken<'a>>,
+    for<'a> R::PathBuilder: PathBuilder<Input<'a> = Cow<'a, SupportedVersions>>,
+{
+    // The app adds its own base URL and access token; ruma wants some of each.
+    let versions = SupportedVersions {
+        versions: [MatrixVersion::V1_1, MatrixVersion::V1_11].into(),
+        features: Default::default(),
+    };
+    let http = request
+        .try_into_http_request::<Vec<u8>>(
+            "https://homeserver.invalid",
+            SendAccessToken::IfRequired("app"),
+            Cow::Owned(versions),
+        )
+        .map_err(|error| Failure::defect("request", error))?;
+    let path = strict(http.uri().path_and_query().map(PathAndQuery::as_str).unwrap_or_default());
+    let content_type = http.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let mut queued = QueuedRequest {
+        purpose,
+        method: http.method().to_string(),
+        path,
+        content_type: content_type.unwrap_or(JSON).to_owned(),
+        body: http.into_body(),
+        due_ms: now_ms,
+        failures: 0,
+        handed_out: false,
+    };
+    let long = (queued.body.len() >= LONG_BODY).then(|| std::mem::take(&mut queued.body));
+    let id = REQUESTS.push(tx, scope, now_ms, &queued)?;
+    if let Some(body) = long {
+        BODIES.put(tx, b"", &id.to_be_bytes(), &body.into())?;
+    }
+    Ok(id)
+}
+
+/// What RFC 3986 forbids in a path or query. Some parsers of URLs in apps refuse it (Java's does),
+/// and session ids have a `|`. A `%` in a path is already one of ruma's.
+const NOT_IN_PATHS: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// A path that every parser of URLs takes.
+fn strict(path: &str) -> String {
+    utf8_percent_encode(path, NOT_IN_PATHS).to_string()
+}
+
+/// Takes a request out of the queue; tells whether it was there.
+pub(crate) fn remove(tx: &Tx<'_>, id: i64) -> Result<bool, StoreError> {
+    BODIES.delete(tx, b"", &id.to_be_bytes())?;
+    REQUESTS.remove(tx, id)
+}
+
+/// A transaction id that no other request has.
+pub(crate) fn transaction_id() -> OwnedTransactionId {
+    TransactionId::new()
+}
+
+/// The exported form of a queued request.
+fn exported(tx: &Tx<'_>, id: i64, queued: QueuedRequest) -> Result<OutgoingRequest, StoreError> {
+    let beside = BODIES.get(tx, b"", &id.to_be_bytes())?.map(serde_bytes::ByteBuf::into_vec);
+    Ok(OutgoingRequest {
+        id: id.to_string(),
+        method: queued.method,
+        path: queued.path,
+        content_type: queued.content_type,
+        body: beside.unwrap_or(queued.body),
+    })
+}
+
+/// Notes that the app has seen these requests, and gives their exported form.
+pub(crate) fn hand_out(
+    tx: &Tx<'_>,
+    requests: Vec<(i64, QueuedRequest)>,
+) -> Result<Vec<OutgoingRequest>, StoreError> {
+    let mut out = Vec::with_capacity(requests.len());
+    for (id, mut queued) in requests {
+        if !queued.handed_out {
+            queued.handed_out = true;
+            REQUESTS.update(tx, id, queued.due_ms, &queued)?;
+        }
+        out.push(exported(tx, id, queued)?);
+    }
+    Ok(out)
+}
+
+/// The ids of a room's requests, oldest first.
+pub(crate) fn ids_of_room(tx: &Tx<'_>, room: &RoomId) -> Result<Vec<i64>, StoreError> {
+    Ok(REQUESTS.in_scope(tx, room.as_bytes())?.into_iter().map(|(id, _)| id).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_that_every_parser_of_urls_takes() {
+        let path = "/keys/!r:x/1|QGE/%2F?version=1&at={\"ü\"}";
+        assert_eq!(strict(path), "/keys/!r:x/1%7CQGE/%2F?version=1&at=%7B%22%C3%BC%22%7D");
+        assert_eq!(strict(&strict(path)), strict(path));
+    }
+}

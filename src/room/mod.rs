@@ -1,0 +1,26 @@
+//! What is known of one Matrix room: its settings, its state as far as it matters, its members,
+//! and how this device stands to its group.
+//!
+//! A [`Room`] is loaded once for an event, changed in memory, and saved once ([`edit`]). How this
+//! device stands to the group is one enum with named transitions ([`Standing`]). Members have rows
+//! of their own (`membership`), and so has the list of rooms whose waiting events deserve another
+//! try (`woken`).
+
+pub(crate) mod membership;
+mod record;
+mod rejoin;
+mod rows;
+mod settings;
+mod standing;
+mod stored;
+mod woken;
+
+pub(crate) use self::{
+    membership::Membership,
+    record::Room,
+    rejoin::{Rejoin, RejoinReason, Search, Strangers},
+    rows::{all, edit, find, load},
+    settings::{Retention, Settings},
+    standing::Standing,
+    woken::{take_woken, wake, woken},
+};

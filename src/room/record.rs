@@ -1,0 +1,104 @@
+//! A room as this device knows it.
+
+use ruma::{OwnedEventId, OwnedRoomId};
+
+use super::{settings::Settings, standing::Standing};
+use crate::protocol::{EpochId, Rank, identifiers};
+
+/// A room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) id: OwnedRoomId,
+    pub(crate) settings: Settings,
+    pub(crate) state: RoomState,
+    /// Somebody else has announced a group for the room, while this device had none.
+    pub(crate) others_group: bool,
+    pub(crate) standing: Standing,
+    /// The accepted epochs whose full state is kept, the head among them.
+    pub(crate) kept: Vec<EpochId>,
+    pub(crate) renewal: Renewal,
+    pub(crate) pace: CommitPace,
+    pub(crate) joins: ExternalJoins,
+    /// How many commits in a row were asked for by event id without one that could be processed.
+    pub(crate) commits_fetched: u32,
+}
+
+/// What the Matrix room's state says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct RoomState {
+    /// The event id of `m.room.create`.
+    pub(crate) create_event: Option<OwnedEventId>,
+    /// The algorithm that the room says it uses. An MLS algorithm never goes away.
+    pub(crate) algorithm: Option<String>,
+    /// `m.room.history_visibility`, as far as it is known.
+    pub(crate) history_visibility: Option<String>,
+    /// The last that was heard of this device's user is that they left the Matrix room.
+    pub(crate) own_user_left: bool,
+}
+
+/// The renewal of this device's keys that the app asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Renewal {
+    /// The next commit renews them.
+    pub(crate) wanted: bool,
+    /// The epoch in which they were last renewed. If that branch loses, they are renewed again.
+    pub(crate) done_in: Option<EpochId>,
+}
+
+/// When this device may commit, and when it has to look again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct CommitPace {
+    /// How many commits in a row the homeserver has refused.
+    pub(crate) refusals: u32,
+    /// Until when no commit is made after a refusal, in milliseconds since 1970.
+    pub(crate) blocked_until_ms: Option<u64>,
+    /// When to look again for devices that could not be added, in milliseconds since 1970.
+    pub(crate) recheck_ms: Option<u64>,
+}
+
+/// What is remembered of this device's own external joins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ExternalJoins {
+    /// When it joined externally of late, in milliseconds since 1970.
+    pub(crate) times_ms: Vec<u64>,
+    /// The epoch by which it joined anew after its store had turned out to be an older copy.
+    pub(crate) trusted_from: Option<Rank>,
+}
+
+impl Room {
+    /// A room of which nothing is known.
+    pub(super) fn new(id: OwnedRoomId) -> Self {
+        Self {
+            id,
+            settings: Settings::default(),
+            state: RoomState::default(),
+            others_group: false,
+            standing: Standing::NoGroup,
+            kept: Vec::new(),
+            renewal: Renewal::default(),
+            pace: CommitPace::default(),
+            joins: ExternalJoins::default(),
+            commits_fetched: 0,
+        }
+    }
+
+    /// Whether the room says that it uses MLS.
+    pub(crate) fn uses_mls(&self) -> bool {
+        self.state.algorithm.as_deref().is_some_and(identifiers::is_room_algorithm)
+    }
+
+    /// Whether those who come later may read what is said now (Matrix spec,
+    /// `m.room.history_visibility`).
+    pub(crate) fn history_is_open(&self) -> bool {
+        matches!(self.state.history_visibility.as_deref(), Some("shared" | "world_readable"))
+    }
+
+    /// An epoch is part of the room from now on: whatever stood in the way of commits is over.
+    pub(crate) fn keep_epoch(&mut self, epoch: EpochId) {
+        self.kept.push(epoch);
+        self.standing.come_back();
+        self.pace.refusals = 0;
+        self.pace.blocked_until_ms = None;
+        self.commits_fetched = 0;
+    }
+}

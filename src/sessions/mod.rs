@@ -1,0 +1,26 @@
+//! Epochs as they leave a device and come back: the sessions of MSC4038, the key that seals them, and
+//! files and bundles that hold them.
+//!
+//! A session is one epoch, or one chunk of leaves that many epochs share. The key backup seals
+//! sessions one by one, a file seals them with a passphrase, and a member shares them as a bundle.
+//! What comes back is checked one by one. Rooms, requests and the backup's versions are unknown here.
+
+mod bundle;
+mod file;
+mod key;
+pub(crate) mod seal;
+mod session;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::{
+    bundle::{BundleError, open_bundle, seal_bundle},
+    file::{FileError, import_file, seal_file},
+    key::{BackupKey, KeyError, ROUNDS},
+    seal::{AuthData, PassphraseInfo, SealedError, SessionData},
+    session::{
+        Contents, EventSessionError, Failures, Session, SessionError, Sessions, Taken,
+        array_of_sessions, epoch_session_id, is_leaves, is_ours, leaves_session_id,
+        session_of_event, suffix_of,
+    },
+};

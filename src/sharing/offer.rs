@@ -1,0 +1,135 @@
+//! Offering history to devices that this device has added.
+
+use std::collections::BTreeMap;
+
+use openmls_traits::random::OpenMlsRand;
+use ruma::{
+    OwnedEventId, OwnedRoomId, OwnedUserId,
+    api::client::{media::create_content, to_device::send_event_to_device},
+    events::ToDeviceEventType,
+    serde::Raw,
+    to_device::DeviceIdOrAllDevices,
+};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::bundle_key::bundle_key;
+use crate::{
+    epochs::graph,
+    failure::Failure,
+    history::restored::Source,
+    messages::SendError,
+    protocol::{DeviceName, EpochId, MediaReference, encode_base64, identifiers, write_content},
+    requests::{self, BACKUP_SCOPE, HistoryBundle, Purpose},
+    room::Room,
+    sessions::{SessionError, array_of_sessions, seal_bundle},
+    turn::Turn,
+};
+
+/// The most epochs in a bundle.
+const MOST_EPOCHS: usize = 200;
+/// The most bytes of sessions in a bundle.
+pub(super) const MOST_BYTES: usize = 4_000_000;
+
+/// The content of a to-device event that offers history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HistoryOffer {
+    pub(super) algorithm: String,
+    pub(crate) room_id: OwnedRoomId,
+    pub(super) sender: DeviceName,
+    /// The commit that made the epoch whose members can make the key.
+    pub(super) commit_event: OwnedEventId,
+    pub(super) bundle_id: String,
+    pub(super) bundle: MediaReference,
+}
+
+/// Offers the devices that this device has added what they may read.
+pub(crate) fn offer(
+    turn: &Turn<'_>,
+    room: &Room,
+    id: EpochId,
+    added: &[DeviceName],
+) -> Result<(), Failure> {
+    if !room.settings.share_history || !room.history_is_open() || added.is_empty() {
+        return Ok(());
+    }
+    let Some(sessions) = sessions_to_share(turn, room, id)? else { return Ok(()) };
+    let epoch = graph::get(turn.tx, &room.id, id)?;
+    let random: [u8; 16] =
+        turn.crypto.random_array().map_err(|error| Failure::defect("random", error))?;
+    let bundle_id = encode_base64(&random);
+    let key = bundle_key(turn, &room.id, &epoch, &bundle_id)?;
+    let body = seal_bundle(turn.crypto, &key, &bundle_id, &sessions)
+        .map_err(|error| Failure::defect("bundle", error))?;
+    let bundle = HistoryBundle {
+        room_id: room.id.clone(),
+        epoch: id,
+        devices: added.to_vec(),
+        bundle_id,
+        reference: MediaReference::to(&body),
+    };
+    let request = create_content::v3::Request::new(body);
+    requests::enqueue(turn.tx, BACKUP_SCOPE, turn.now_ms, Purpose::OfferHistory(bundle), request)?;
+    Ok(())
+}
+
+/// The sessions of the epochs that those added to this epoch may read, as many of the newest as fit.
+fn sessions_to_share(
+    turn: &Turn<'_>,
+    room: &Room,
+    id: EpochId,
+) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+    let mut epochs = graph::readable(turn.tx, &room.id)?;
+    epochs.retain(|epoch| {
+        epoch.shared && epoch.id != id && !matches!(epoch.source, Source::Member(_))
+    });
+    epochs.drain(..epochs.len().saturating_sub(MOST_EPOCHS));
+    while !epochs.is_empty() {
+        let json = array_of_sessions(turn.tx, [(&*room.id, &*epochs)]).map_err(own_session)?;
+        if json.len() <= MOST_BYTES {
+            return Ok(Some(json));
+        }
+        epochs.drain(..epochs.len().div_ceil(2));
+    }
+    Ok(None)
+}
+
+/// A session of this device's own epochs could not be written.
+fn own_session(error: SessionError) -> Failure {
+    match error {
+        SessionError::Store(error) => error.into(),
+        error => Failure::defect("session", error),
+    }
+}
+
+/// The bundle is in the media repository: the added devices are told.
+pub(crate) fn uploaded(
+    turn: &Turn<'_>,
+    bundle: &HistoryBundle,
+    url: &str,
+) -> Result<(), SendError> {
+    let epoch = graph::find(turn.tx, &bundle.room_id, bundle.epoch)?;
+    let Some(commit_event) = epoch.and_then(|epoch| epoch.commit_event) else { return Ok(()) };
+    let offer = HistoryOffer {
+        algorithm: identifiers::history_algorithm(turn.identity.ciphersuite()),
+        room_id: bundle.room_id.clone(),
+        sender: turn.identity.name(),
+        commit_event,
+        bundle_id: bundle.bundle_id.clone(),
+        bundle: MediaReference { url: url.to_owned(), ..bundle.reference.clone() },
+    };
+    let mut messages: BTreeMap<OwnedUserId, BTreeMap<_, _>> = BTreeMap::new();
+    for DeviceName { user_id, device_id } in &bundle.devices {
+        let content = Raw::from_json(write_content(&offer, "the offer of history")?);
+        let device = DeviceIdOrAllDevices::DeviceId(device_id.clone());
+        messages.entry(user_id.clone()).or_default().insert(device, content);
+    }
+    let request = send_event_to_device::v3::Request::new_raw(
+        ToDeviceEventType::RoomEncrypted,
+        requests::transaction_id(),
+        messages,
+    );
+    let purpose = Purpose::TellHistory { room_id: bundle.room_id.clone() };
+    requests::enqueue(turn.tx, BACKUP_SCOPE, turn.now_ms, purpose, request)?;
+    Ok(())
+}
