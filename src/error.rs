@@ -3,6 +3,8 @@
 //! arrives here. Lower layers have error types of their own and are translated at the bottom of
 //! this file, so that no module below has to know what an app can do about a failure.
 
+use std::fmt;
+
 use ruma::RoomId;
 
 use crate::{
@@ -17,229 +19,174 @@ use crate::{
     store::StoreError,
 };
 
+/// What every [`MlsError`] says, whichever of its variants it is.
+///
+/// No field ever holds a key, a plaintext or a ciphertext.
+#[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
+pub struct ErrorDetails {
+    /// What went wrong, made for programs: the same in every release.
+    pub code: String,
+    /// What went wrong, as a sentence for a log. The wording may change from release to release.
+    pub reason: String,
+    /// Whether the same call may succeed later without a change by the app.
+    pub retryable: bool,
+}
+
 /// Everything that can go wrong, by what an app can do about it.
 ///
-/// `code` is stable across releases and made for programs, `reason` is a sentence for a log and
-/// may change, `retryable` says that the same call may succeed later without a change by the app.
-/// Neither ever holds a key, a plaintext or a ciphertext.
+/// Each variant holds the same [`ErrorDetails`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, uniffi::Error)]
 #[non_exhaustive]
 pub enum MlsError {
     /// An argument the app passed is not what the call takes. Fix the call; `reason` names the argument.
-    #[error("{code}: {reason}")]
     InvalidInput {
-        /// Stable across releases.
-        code: String,
-        /// A sentence for a log.
-        reason: String,
-        /// Whether the same call may succeed later.
-        retryable: bool,
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
     },
     /// The store does not open with this key or passphrase. Ask for the right one; nothing was changed.
-    #[error("{code}: {reason}")]
     StoreWrongKey {
-        /// Stable across releases.
-        code: String,
-        /// A sentence for a log.
-        reason: String,
-        /// Whether the same call may succeed later.
-        retryable: bool,
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
     },
     /// The store's file or one of its rows is damaged. What was readable is as it was.
-    #[error("{code}: {reason}")]
     StoreDamaged {
-        /// Stable across releases.
-        code: String,
-        /// A sentence for a log.
-        reason: String,
-        /// Whether the same call may succeed later.
-        retryable: bool,
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
     },
     /// The store was written by a newer version of this library. Update the app.
-    #[error("{code}: {reason}")]
     StoreTooNew {
-        /// Stable across releases.
-        code: String,
-        /// A sentence for a log.
-        reason: String,
-        /// Whether the same call may succeed later.
-        retryable: bool,
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
     },
     /// The disk is full. The call changed nothing; free some space and call again.
-    #[error("{code}: {reason}")]
     StoreFull {
-        /// Stable across releases.
-        code: String,
-        /// A sentence for a log.
-        reason: String,
-        /// Whether the same call may succeed later.
-        retryable: bool,
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
     },
     /// Another machine, in this process or another, has this store open. Close that one first.
-    #[error("{code}: {reason}")]
     StoreInUse {
-        /// Stable across releases.
-        code: String,
-        /// A sentence for a log.
-        reason: String,
-        /// Whether the same call may succeed later.
-        retryable: bool,
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
     },
     /// The file system or SQLite refused an operation. The call changed nothing.
-    #[error("{code}: {reason}")]
     StoreIo {
-        /// Stable across releases.
-        code: String,
-        /// A sentence for a log.
-        reason: String,
-        /// Whether the same call may succeed later.
-        retryable: bool,
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
     },
     /// This machine was closed. Open it again.
-    #[error("{code}: {reason}")]
     Closed {
-        /// Stable across releases.
-        code: String,
-        /// A sentence for a log.
-        reason: String,
-        /// Whether the same call may succeed later.
-        retryable: bool,
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
     },
     /// The room has no MLS group on this device (yet, or any more). Enable it, or wait for a Welcome.
-    #[error("{code}: {reason}")]
     NotInGroup {
-        /// Stable across releases.
-        code: String,
-        /// A sentence for a log.
-        reason: String,
-        /// Whether the same call may succeed later.
-        retryable: bool,
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
     },
     /// The group's members are not yet who the room says they should be. Call `prepare_to_send`,
     /// send what it hands out, and try again.
-    #[error("{code}: {reason}")]
     NotReady {
-        /// Stable across releases.
-        code: String,
-        /// A sentence for a log.
-        reason: String,
-        /// Whether the same call may succeed later.
-        retryable: bool,
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
     },
     /// What would be sent is larger than a Matrix event may be. Nothing was sent or changed.
-    #[error("{code}: {reason}")]
     TooLarge {
-        /// Stable across releases.
-        code: String,
-        /// A sentence for a log.
-        reason: String,
-        /// Whether the same call may succeed later.
-        retryable: bool,
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
     },
     /// The event belongs to an epoch this device does not know, or needs a value that is still being
     /// fetched. What is missing is asked for (see `outgoing_requests`) or may arrive by sync.
-    #[error("{code}: {reason}")]
     UnknownEpoch {
-        /// Stable across releases.
-        code: String,
-        /// A sentence for a log.
-        reason: String,
-        /// Whether the same call may succeed later.
-        retryable: bool,
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
     },
     /// The commit is of a branch that this device cannot follow: what it is based on is no longer kept
     /// in full, or never was. Messages on that branch cannot be read here. If the branch turns out to be
     /// the one that all go on with, this device joins it by itself; nothing is to be done.
-    #[error("{code}: {reason}")]
     Forked {
-        /// Stable across releases.
-        code: String,
-        /// A sentence for a log.
-        reason: String,
-        /// Whether the same call may succeed later.
-        retryable: bool,
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
     },
     /// What a peer or the homeserver sent is malformed, forged or not allowed. It was ignored.
-    #[error("{code}: {reason}")]
     Rejected {
-        /// Stable across releases.
-        code: String,
-        /// A sentence for a log.
-        reason: String,
-        /// Whether the same call may succeed later.
-        retryable: bool,
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
     },
     /// Something this version does not support. `reason` names it.
-    #[error("{code}: {reason}")]
     Unsupported {
-        /// Stable across releases.
-        code: String,
-        /// A sentence for a log.
-        reason: String,
-        /// Whether the same call may succeed later.
-        retryable: bool,
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
     },
     /// A defect of this library. The call changed nothing; please report it.
-    #[error("{code}: {reason}")]
     Internal {
-        /// Stable across releases.
-        code: String,
-        /// A sentence for a log.
-        reason: String,
-        /// Whether the same call may succeed later.
-        retryable: bool,
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
     },
-}
-
-/// Takes one field out of whichever variant an error is.
-macro_rules! field {
-    ($error:expr, $field:ident) => {
-        match $error {
-            MlsError::InvalidInput { $field, .. }
-            | MlsError::StoreWrongKey { $field, .. }
-            | MlsError::StoreDamaged { $field, .. }
-            | MlsError::StoreTooNew { $field, .. }
-            | MlsError::StoreFull { $field, .. }
-            | MlsError::StoreInUse { $field, .. }
-            | MlsError::StoreIo { $field, .. }
-            | MlsError::Closed { $field, .. }
-            | MlsError::NotInGroup { $field, .. }
-            | MlsError::NotReady { $field, .. }
-            | MlsError::TooLarge { $field, .. }
-            | MlsError::UnknownEpoch { $field, .. }
-            | MlsError::Forked { $field, .. }
-            | MlsError::Rejected { $field, .. }
-            | MlsError::Unsupported { $field, .. }
-            | MlsError::Internal { $field, .. } => $field,
-        }
-    };
 }
 
 /// Makes a variant from a code and a reason.
 macro_rules! make {
     ($variant:ident, $code:expr, $reason:expr, $retryable:expr) => {
         MlsError::$variant {
-            code: String::from($code),
-            reason: $reason.to_string(),
-            retryable: $retryable,
+            details: ErrorDetails {
+                code: String::from($code),
+                reason: $reason.to_string(),
+                retryable: $retryable,
+            },
         }
     };
 }
 
+impl fmt::Display for MlsError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.code(), self.reason())
+    }
+}
+
+#[uniffi::export]
 impl MlsError {
+    /// What the error says, whichever variant it is.
+    pub fn details(&self) -> ErrorDetails {
+        self.as_details().clone()
+    }
+}
+
+impl MlsError {
+    /// The details that every variant holds.
+    fn as_details(&self) -> &ErrorDetails {
+        match self {
+            Self::InvalidInput { details }
+            | Self::StoreWrongKey { details }
+            | Self::StoreDamaged { details }
+            | Self::StoreTooNew { details }
+            | Self::StoreFull { details }
+            | Self::StoreInUse { details }
+            | Self::StoreIo { details }
+            | Self::Closed { details }
+            | Self::NotInGroup { details }
+            | Self::NotReady { details }
+            | Self::TooLarge { details }
+            | Self::UnknownEpoch { details }
+            | Self::Forked { details }
+            | Self::Rejected { details }
+            | Self::Unsupported { details }
+            | Self::Internal { details } => details,
+        }
+    }
+
     /// The stable code.
     pub fn code(&self) -> &str {
-        field!(self, code)
+        &self.as_details().code
     }
 
     /// The sentence for a log.
     pub fn reason(&self) -> &str {
-        field!(self, reason)
+        &self.as_details().reason
     }
 
     /// Whether the same call may succeed later.
     pub fn retryable(&self) -> bool {
-        *field!(self, retryable)
+        self.as_details().retryable
     }
 
     /// Whether the store cannot work now, and with it nothing can: the transaction is given up. A
@@ -455,5 +402,25 @@ impl From<ArchiveError> for MlsError {
             ArchiveError::Leaves(error) => error.into(),
             ArchiveError::Store(error) => error.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_gives_its_details_and_reads_as_code_and_reason() {
+        let error = MlsError::rejected("not_base64", "the ciphertext is not base64");
+        let details = ErrorDetails {
+            code: "not_base64".to_owned(),
+            reason: "the ciphertext is not base64".to_owned(),
+            retryable: false,
+        };
+        assert_eq!(error, MlsError::Rejected { details: details.clone() });
+        assert_eq!(error.details(), details);
+        assert_eq!((error.code(), error.reason()), ("not_base64", &*details.reason));
+        assert_eq!(error.to_string(), "not_base64: the ciphertext is not base64");
+        assert!(MlsError::not_ready("devices are missing").retryable());
     }
 }

@@ -52,7 +52,7 @@ mod settings;
 mod store;
 mod updates;
 
-pub use error::MlsError;
+pub use error::{ErrorDetails, MlsError};
 pub use key_backup::{
     BackupCounts, BackupSecret, BackupState, HistoryFailure, ImportSummary, MlsBackup,
     PassphraseParameters, RecoveryKey, RestoreScope, RestoreStatus, key_of_secret,

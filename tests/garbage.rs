@@ -201,11 +201,11 @@ async fn a_value_that_the_media_repository_does_not_have_holds_up_nothing() {
             json!({ "url": "mxc://example.org/abc", "size": 70_000, "sha256": "A".repeat(43) });
         large["content"]["sender"] = json!([event["sender"], "X"]);
         let result = handle.receive_events(vec![large.to_string()]).await.unwrap().remove(0);
-        let EventOutcome::Waiting { error: MlsError::UnknownEpoch { code, .. } } = result.outcome
+        let EventOutcome::Waiting { error: MlsError::UnknownEpoch { details } } = result.outcome
         else {
             panic!("{result:?}")
         };
-        assert_eq!(code, "value_in_media");
+        assert_eq!(details.code, "value_in_media");
         let requests = recorded.alice.machine().unwrap().outgoing_requests().await.unwrap();
         let download = "/_matrix/client/v1/media/download/example.org/abc";
         assert!(requests.iter().any(|request| request.path == download), "{requests:?}");
@@ -369,14 +369,14 @@ async fn what_an_app_passes_is_checked() {
     for room_id in ["", "room", "#room:example.org", "@user:example.org"] {
         let error = machine.room(room_id.to_owned()).err().unwrap();
         assert!(
-            matches!(&error, MlsError::InvalidInput { reason, .. } if reason.contains("room_id"))
+            matches!(&error, MlsError::InvalidInput { details } if details.reason.contains("room_id"))
         );
     }
     let handle = alice.room(&room).await.unwrap();
     for content in ["", "{", "[]", "3", "null", "{\"a\":}"] {
         let error = handle.encrypt("m.room.message".into(), content.into()).await.unwrap_err();
         assert!(
-            matches!(&error, MlsError::InvalidInput { reason, .. } if reason.contains("content"))
+            matches!(&error, MlsError::InvalidInput { details } if details.reason.contains("content"))
         );
     }
     alice.prepare(&room).await.unwrap();
@@ -384,10 +384,14 @@ async fn what_an_app_passes_is_checked() {
     let error = handle.encrypt("m.room.message".into(), large).await.unwrap_err();
     assert!(matches!(error, MlsError::TooLarge { .. }), "{error}");
     let error = handle.set_members(vec!["nobody".into()]).await.unwrap_err();
-    assert!(matches!(&error, MlsError::InvalidInput { reason, .. } if reason.contains("user_ids")));
+    assert!(
+        matches!(&error, MlsError::InvalidInput { details } if details.reason.contains("user_ids"))
+    );
     let settings = RoomSettings { rotate_after_messages: 0, ..RoomSettings::default() };
     let error = handle.enable(settings).await.unwrap_err();
-    assert!(matches!(&error, MlsError::InvalidInput { reason, .. } if reason.contains("settings")));
+    assert!(
+        matches!(&error, MlsError::InvalidInput { details } if details.reason.contains("settings"))
+    );
     let error = handle.enable(RoomSettings::default()).await.unwrap_err();
     assert_eq!(error.code(), "already_enabled");
 }

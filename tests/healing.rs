@@ -61,7 +61,7 @@ async fn a_room_without_a_group_cannot_be_joined_and_says_so() {
     alice.drive().await.unwrap();
     let error = handle.prepare_to_send().await.unwrap_err();
     assert!(
-        matches!(&error, MlsError::NotInGroup { code, .. } if code == "cannot_heal"),
+        matches!(&error, MlsError::NotInGroup { details } if details.code == "cannot_heal"),
         "{error}"
     );
     // It can still be made one.

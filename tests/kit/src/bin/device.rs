@@ -176,7 +176,7 @@ impl Device {
 async fn enable(client: &Client, room: &str) -> Outcome {
     match client.room(room).await?.enable(RoomSettings::default()).await {
         Ok(()) => {}
-        Err(MlsError::InvalidInput { code, .. }) if code == "already_enabled" => {}
+        Err(MlsError::InvalidInput { details }) if details.code == "already_enabled" => {}
         Err(error) => return Err(error.into()),
     }
     client.settle().await?;
