@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use uniffi_bindgen::interface::{Argument, AsType, ComponentInterface, Enum, Field, Type};
+use uniffi_bindgen::interface::{Argument, AsType, ComponentInterface, Enum, Field, Method, Type};
 
 /// The whole listing.
 pub fn write(interface: &ComponentInterface) -> String {
@@ -37,15 +37,7 @@ pub fn write(interface: &ComponentInterface) -> String {
             item(&mut out, &call.write(), constructor.docstring());
         }
         for method in object.methods() {
-            let call = Call {
-                kind: "method",
-                is_async: method.is_async(),
-                name: method.name(),
-                arguments: method.arguments(),
-                returns: method.return_type(),
-                throws: method.throws_type(),
-            };
-            item(&mut out, &call.write(), method.docstring());
+            item(&mut out, &Call::of(method).write(), method.docstring());
         }
     }
     for record in interface.record_definitions() {
@@ -69,6 +61,9 @@ fn enumeration(out: &mut String, definition: &Enum, kind: &str) {
             if fields.is_empty() { String::new() } else { format!(" {{ {} }}", fields.join(", ")) };
         item(out, &format!("{}{fields}", variant.name()), variant.docstring());
     }
+    for method in definition.methods() {
+        item(out, &Call::of(method).write(), method.docstring());
+    }
 }
 
 /// Something that can be called.
@@ -81,7 +76,18 @@ struct Call<'a> {
     throws: Option<&'a Type>,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    fn of(method: &'a Method) -> Self {
+        Self {
+            kind: "method",
+            is_async: method.is_async(),
+            name: method.name(),
+            arguments: method.arguments(),
+            returns: method.return_type(),
+            throws: method.throws_type(),
+        }
+    }
+
     fn write(&self) -> String {
         let asynchronous = if self.is_async { "async " } else { "" };
         let arguments: Vec<String> = self

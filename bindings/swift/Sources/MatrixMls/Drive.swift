@@ -110,7 +110,8 @@ extension MlsMachine {
     public func markRequestAsSent(id: String, answer: Answer) async throws -> RequestOutcome {
         guard (0...999).contains(answer.status) else {
             let reason = "status: \(answer.status) is no HTTP status"
-            throw MlsError.InvalidInput(code: "bad_status", reason: reason, retryable: false)
+            throw MlsError.InvalidInput(
+                details: ErrorDetails(code: "bad_status", reason: reason, retryable: false))
         }
         return try await markRequestAsSent(id: id, status: UInt16(answer.status), body: answer.body)
     }

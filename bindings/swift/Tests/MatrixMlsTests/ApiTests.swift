@@ -48,7 +48,7 @@ final class ApiTests: XCTestCase {
             guard words.count > 1 else { return nil }
             let isMember = line.hasPrefix(" ")
             switch words[0] {
-            case "object" where !isMember, "callback" where !isMember:
+            case "object" where !isMember, "callback" where !isMember, "enum" where !isMember, "error" where !isMember:
                 owner = String(words[1])
                 return nil
             case "function" where !isMember:
@@ -115,5 +115,6 @@ final class ApiTests: XCTestCase {
 /// The variants of `MlsError` in the listing.
 func listedErrors() throws -> [String] {
     try apiListing().drop { !$0.hasPrefix("error MlsError") }.dropFirst().prefix { $0.hasPrefix("  ") }
+        .filter { !$0.hasPrefix("  method ") }
         .compactMap { $0.split(separator: " ").first.map(String.init) }
 }

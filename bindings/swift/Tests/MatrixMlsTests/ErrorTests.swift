@@ -137,35 +137,36 @@ final class ErrorTests: DirectoryTestCase {
 
     /// Also the variants that take a full disk or a defect to happen, and the list itself.
     func testEveryVariantHasCodeReasonAndRetryable() throws {
-        let (code, reason, retryable) = ("a_code", "a sentence", true)
+        let details = ErrorDetails(code: "a_code", reason: "a sentence", retryable: true)
         let made: [MlsError] = [
-            .InvalidInput(code: code, reason: reason, retryable: retryable),
-            .StoreWrongKey(code: code, reason: reason, retryable: retryable),
-            .StoreDamaged(code: code, reason: reason, retryable: retryable),
-            .StoreTooNew(code: code, reason: reason, retryable: retryable),
-            .StoreFull(code: code, reason: reason, retryable: retryable),
-            .StoreInUse(code: code, reason: reason, retryable: retryable),
-            .StoreIo(code: code, reason: reason, retryable: retryable),
-            .Closed(code: code, reason: reason, retryable: retryable),
-            .NotInGroup(code: code, reason: reason, retryable: retryable),
-            .NotReady(code: code, reason: reason, retryable: retryable),
-            .TooLarge(code: code, reason: reason, retryable: retryable),
-            .UnknownEpoch(code: code, reason: reason, retryable: retryable),
-            .Forked(code: code, reason: reason, retryable: retryable),
-            .Rejected(code: code, reason: reason, retryable: retryable),
-            .Unsupported(code: code, reason: reason, retryable: retryable),
-            .Internal(code: code, reason: reason, retryable: retryable),
+            .InvalidInput(details: details),
+            .StoreWrongKey(details: details),
+            .StoreDamaged(details: details),
+            .StoreTooNew(details: details),
+            .StoreFull(details: details),
+            .StoreInUse(details: details),
+            .StoreIo(details: details),
+            .Closed(details: details),
+            .NotInGroup(details: details),
+            .NotReady(details: details),
+            .TooLarge(details: details),
+            .UnknownEpoch(details: details),
+            .Forked(details: details),
+            .Rejected(details: details),
+            .Unsupported(details: details),
+            .Internal(details: details),
         ]
         for made in made {
             let thrown: any Error = made
             do {
                 throw thrown
             } catch let error as MlsError {
-                check(error, variant(made), code)
-                XCTAssertEqual(error.reason, reason)
+                check(error, variant(made), details.code)
+                XCTAssertEqual(error.details(), details)
+                XCTAssertEqual(error.reason, details.reason)
                 XCTAssertTrue(error.retryable)
             }
-            XCTAssertTrue(thrown.localizedDescription.contains(code), thrown.localizedDescription)
+            XCTAssertTrue(thrown.localizedDescription.contains(details.code), thrown.localizedDescription)
         }
         XCTAssertEqual(made.map(variant), try listedErrors())
     }

@@ -138,7 +138,8 @@ public suspend fun MlsMachine.markRequestAsSent(
     body: ByteArray,
 ): RequestOutcome {
     if (status !in 0..LARGEST_STATUS) {
-        throw MlsException.InvalidInput("bad_status", "status: $status is no HTTP status", false)
+        val reason = "status: $status is no HTTP status"
+        throw MlsException.InvalidInput(ErrorDetails("bad_status", reason, retryable = false))
     }
     return markRequestAsSent(id, status.toUShort(), body)
 }

@@ -19,6 +19,7 @@ import org.matrixmls.MlsMachine
 import org.matrixmls.Publishing
 import org.matrixmls.RoomSettings
 import org.matrixmls.StoreKey
+import org.matrixmls.code
 import org.matrixmls.drive
 import org.matrixmls.encrypt
 import org.matrixmls.prepare

@@ -13,7 +13,7 @@ import org.junit.jupiter.api.Test
 /** The listing of the exported API; tests run in the folder of their module. */
 val apiListing: Path = Path.of("../../api.txt")
 
-/** An exported call: the object it belongs to, if any, and its name as Kotlin has it. */
+/** An exported call: what it belongs to, if anything, and its name as Kotlin has it. */
 private data class Call(val owner: String?, val kind: String, val name: String)
 
 class ApiTest {
@@ -22,7 +22,7 @@ class ApiTest {
         return apiListing.readLines().mapNotNull { line ->
             val words = line.substringBefore('(').split(' ').filter { it.isNotEmpty() && it != "async" }
             when (words.firstOrNull()) {
-                "object", "callback" -> { owner = words[1]; null }
+                "object", "callback", "error", "enum" -> { owner = words[1]; null }
                 "function" -> Call(null, "function", camelCase(words[1]))
                 "constructor", "method" -> Call(owner, words[0], camelCase(words[1]))
                 else -> null
