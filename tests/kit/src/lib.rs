@@ -2,7 +2,7 @@
 //! ([`Homeserver`], embedded or a real Synapse), and a client that does what an app does
 //! ([`Client`]).
 //!
-//! The embedded homeserver is made to answer as Synapse does, and `tests/homeserver.rs` puts the
+//! The embedded homeserver is made to answer as Synapse does. `tests/kit/tests/homeserver` puts the
 //! same questions to both. What the network and the server may do to a client is ordered through
 //! [`Controls`].
 

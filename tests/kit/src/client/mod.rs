@@ -1,6 +1,6 @@
 //! An app, as small as one can be: an account, a device, its engine, and the loop between them.
 //!
-//! It does what the implementation guide tells an app to do and nothing cleverer, so that a test
+//! It does what README.md tells an app to do and nothing cleverer, so that a test
 //! which passes here says that an app can pass it. Its store lives in a directory of its own,
 //! beside the sync token, which is written only after the engine has taken a sync's changes: a
 //! crash between the two brings the same sync again.

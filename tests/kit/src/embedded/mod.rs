@@ -3,7 +3,7 @@
 //!
 //! It listens on a free port of 127.0.0.1 from a thread of its own, keeps all in memory, has one
 //! lock, and is gone when dropped. What a real server and network do to a client can be ordered
-//! through [`Controls`]. Where its answers are checked against Synapse: `tests/homeserver.rs`.
+//! through [`Controls`]. `tests/kit/tests/homeserver` checks its answers against Synapse.
 
 mod accounts;
 mod answer;

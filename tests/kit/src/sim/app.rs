@@ -1,6 +1,6 @@
 //! One device's app: its machine, and what it keeps beside the machine's store.
 //!
-//! It does what the implementation guide says. A crash takes the machine and what was in memory; what
+//! It does what README.md tells an app to do. A crash takes the machine and what was in memory; what
 //! is in [`Kept`] was on disk, in the same directory as the store, and is copied and restored with it.
 
 use std::{
