@@ -9,8 +9,10 @@ use std::{
     process::Command,
 };
 
+use object::{File, Object as _, ObjectSegment as _};
+
 use crate::{
-    bindings, elf,
+    bindings,
     size::PROFILE,
     step::{Failure, Plan, cargo, workspace},
     toolchain::runs,
@@ -122,30 +124,87 @@ fn strip_into(strip: &Path, library: &Path, directory: &Path) -> Result<(), Fail
     Err(Failure::Step { what: format!("stripping {}", library.display()), status })
 }
 
-/// Prints a library's size, and fails when a system with large pages could not load it.
+/// Prints a library's size, and fails if a system with large pages could not load it.
 fn check(library: &Path) -> Result<(), Failure> {
     let bytes = fs::read(library).map_err(Failure::io(library))?;
-    let segments = elf::load_segments(&bytes)
-        .ok_or_else(|| Failure::Missing(format!("{} is no ELF library", library.display())))?;
     eprintln!("[xtask] {:>6.2} MB  {}", bytes.len() as f64 / 1e6, library.display());
-    // 32-bit systems have pages of 4 KB.
-    if segments.wide && segments.alignments.iter().any(|alignment| alignment % PAGE != 0) {
-        return Err(Failure::Missing(format!(
-            "{} is not aligned to pages of {PAGE} bytes: {:?}",
-            library.display(),
-            segments.alignments
-        )));
+    check_alignment(&bytes)
+        .map_err(|problem| Failure::Missing(format!("{}: {problem}", library.display())))
+}
+
+/// Fails with a sentence if a 64-bit system with pages of [`PAGE`] bytes could not load this ELF
+/// library. A 32-bit system has pages of 4 KB, so any alignment will do.
+fn check_alignment(library: &[u8]) -> Result<(), String> {
+    let file = File::parse(library).map_err(|error| format!("no ELF library: {error}"))?;
+    let alignments: Vec<u64> = file.segments().map(|segment| segment.align()).collect();
+    if alignments.is_empty() {
+        return Err("nothing in it is loaded".to_owned());
+    }
+    if file.is_64() && alignments.iter().any(|alignment| alignment % PAGE != 0) {
+        return Err(format!("not aligned to pages of {PAGE} bytes: {alignments:?}"));
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use object::{
+        Endianness, elf,
+        write::elf::{FileHeader, ProgramHeader, Writer},
+    };
+
     use super::*;
 
     fn gradle(module: &str) -> String {
         fs::read_to_string(workspace().join("android").join(module).join("build.gradle.kts"))
             .unwrap()
+    }
+
+    /// An ELF library with one segment that is loaded.
+    fn library(is_64: bool, alignment: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(Endianness::Little, is_64, &mut bytes);
+        writer.reserve_file_header();
+        writer.reserve_program_headers(1);
+        writer
+            .write_file_header(&FileHeader {
+                os_abi: elf::ELFOSABI_NONE,
+                abi_version: 0,
+                e_type: elf::ET_DYN,
+                e_machine: if is_64 { elf::EM_AARCH64 } else { elf::EM_ARM },
+                e_entry: 0,
+                e_flags: elf::FileFlags(0),
+            })
+            .unwrap();
+        writer.write_program_header(&ProgramHeader {
+            p_type: elf::PT_LOAD,
+            p_flags: elf::PF_R | elf::PF_X,
+            p_offset: 0,
+            p_vaddr: 0,
+            p_paddr: 0,
+            p_filesz: 0,
+            p_memsz: 0,
+            p_align: alignment,
+        });
+        bytes
+    }
+
+    #[test]
+    fn only_a_64_bit_library_needs_large_pages() {
+        assert_eq!(check_alignment(&library(true, 16 * 1024)), Ok(()));
+        assert_eq!(check_alignment(&library(true, 64 * 1024)), Ok(()));
+        let small = check_alignment(&library(true, 4096)).unwrap_err();
+        assert_eq!(small, "not aligned to pages of 16384 bytes: [4096]");
+        assert_eq!(check_alignment(&library(false, 4096)), Ok(()));
+    }
+
+    #[test]
+    fn a_file_that_is_no_library_fails() {
+        let whole = library(true, 16 * 1024);
+        for length in 0..whole.len() {
+            assert!(check_alignment(&whole[..length]).is_err(), "the first {length} bytes");
+        }
+        assert!(check_alignment(b"MZ and something else altogether").is_err());
     }
 
     #[test]

@@ -8,7 +8,6 @@ mod bench;
 mod bindings;
 mod clients;
 mod deny;
-mod elf;
 mod homeserver;
 mod ios;
 mod kotlin;
