@@ -9,16 +9,17 @@ mod calls;
 mod figures;
 mod guard;
 mod machine;
+pub mod options;
 mod plot;
 mod report;
 
 use std::{
     fs,
-    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use figures::{Figure, Results};
+use options::{Options, Part};
 
 use crate::{
     bindings::target_directory,
@@ -26,110 +27,29 @@ use crate::{
     step::{Failure, Plan, cargo, workspace},
 };
 
-/// Sizes of rooms on the graph.
-const GRAPH: [u64; 12] = [2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000];
-/// Sizes of rooms of the operations.
-const OPERATIONS: [u64; 4] = [10, 100, 1_000, 10_000];
-/// The largest with `--quick`.
-const QUICK: u64 = 1_000;
-
-/// What can be asked for.
-pub const USAGE: &str =
-    "bench [--part graph|operations|day|bindings|size]… [--sizes N,N…] [--quick] | --report";
-
-/// What is measured.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Graph,
-    Operations,
-    Day,
-    Bindings,
-    Size,
-}
-
-impl Part {
-    const ALL: [Self; 5] = [Self::Graph, Self::Operations, Self::Day, Self::Bindings, Self::Size];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Graph => "graph",
-            Self::Operations => "operations",
-            Self::Day => "day",
-            Self::Bindings => "bindings",
-            Self::Size => "size",
-        }
-    }
-}
-
-struct Options {
-    parts: Vec<Part>,
-    sizes: Option<Vec<u64>>,
-    quick: bool,
-}
-
-impl Options {
-    fn parse(arguments: &[&str]) -> Option<Self> {
-        let mut options = Self { parts: Vec::new(), sizes: None, quick: false };
-        let mut arguments = arguments.iter();
-        while let Some(argument) = arguments.next() {
-            match *argument {
-                "--quick" => options.quick = true,
-                "--part" => {
-                    let name = arguments.next()?;
-                    options.parts.push(Part::ALL.into_iter().find(|part| part.name() == *name)?);
-                }
-                "--sizes" => {
-                    let sizes = arguments.next()?.split(',').map(|size| size.parse().ok());
-                    options.sizes = Some(sizes.collect::<Option<_>>()?);
-                }
-                _ => return None,
-            }
-        }
-        if options.parts.is_empty() {
-            options.parts = Part::ALL.to_vec();
-        }
-        Some(options)
-    }
-
-    fn sizes(&self, default: &[u64]) -> Vec<String> {
-        let most = if self.quick { QUICK } else { u64::MAX };
-        let sizes = self.sizes.as_deref().unwrap_or(default);
-        sizes.iter().filter(|size| **size <= most).map(ToString::to_string).collect()
-    }
-
-    /// Where the results go.
-    fn directory(&self) -> PathBuf {
-        let partial = self.quick || self.sizes.is_some();
-        if partial { target_directory().join("bench") } else { workspace().join("docs/bench") }
-    }
-}
-
 /// Runs what is asked for.
-pub fn run(arguments: &[&str]) -> Result<(), Failure> {
-    if let ["--report"] = arguments {
-        // The pages anew, from figures that are there.
-        let directory = workspace().join("docs/bench");
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let directory = options.directory();
+    if options.only_report() {
         return report::write(&Results::read(&directory.join("results.json"))?, &directory);
     }
-    let options = Options::parse(arguments)
-        .ok_or_else(|| Failure::Missing(format!("usage: cargo xtask {USAGE}")))?;
-    let directory = options.directory();
+    let parts = options.parts();
     fs::create_dir_all(&directory).map_err(Failure::io(&directory))?;
-    let mut plan = Plan::new(options.parts.len() + 2);
+    let mut plan = Plan::new(parts.len() + 2);
     let write = words(
         &["run", "--quiet", "--release", "--locked", "-p", "matrix-mls-kit", "--bin", "written"],
         &["--", &groups()],
-        &options.sizes(&GRAPH),
+        &texts(&options.sizes_of(Part::Graph)),
     );
     plan.command(
         "writing the groups that all contenders enter (the first time this builds for minutes)",
         Command::new(cargo()).args(write).current_dir(workspace()),
     )?;
     let file = directory.join("results.json");
-    for part in &options.parts {
+    for part in parts {
         let what = format!("measuring: {} (the first time this builds for minutes)", part.name());
         plan.step(&what, || {
-            let figures = measure(*part, &options)?;
+            let figures = measure(*part, options)?;
             // Kept as they come: the next part may fail.
             let mut results = Results::read(&file)?;
             results.replace(figures, machine::describe());
@@ -154,10 +74,7 @@ pub fn guard() -> Result<(), Failure> {
 fn measure(part: Part, options: &Options) -> Result<Vec<Figure>, Failure> {
     let bench = ["bench", "--locked", "-p", "matrix-mls", "--bench"];
     let peers = ["run", "--release", "--locked", "--manifest-path", "benches/peers/Cargo.toml"];
-    let sizes = match part {
-        Part::Graph => options.sizes(&GRAPH),
-        _ => options.sizes(&OPERATIONS),
-    };
+    let sizes = texts(&options.sizes_of(part));
     match part {
         Part::Graph | Part::Operations => {
             let name = part.name();
@@ -174,6 +91,10 @@ fn measure(part: Part, options: &Options) -> Result<Vec<Figure>, Failure> {
 
 fn groups() -> String {
     target_directory().join("bench").display().to_string()
+}
+
+fn texts(sizes: &[u64]) -> Vec<String> {
+    sizes.iter().map(ToString::to_string).collect()
 }
 
 fn words(first: &[&str], second: &[&str], third: &[String]) -> Vec<String> {

@@ -3,18 +3,25 @@
 use std::process::Command;
 
 use crate::{
-    bindings, kotlin,
+    bindings,
+    homeserver::HomeserverKind,
+    kotlin,
     step::{Failure, Plan, workspace},
     swift,
     toolchain::{java, swift::Swift},
 };
 
-/// Builds what is asked for and tells the scenario.
-pub fn demo(languages: &str, homeserver: &str) -> Result<(), Failure> {
-    let languages: Vec<&str> = languages.split(',').collect();
-    if let Some(unknown) = languages.iter().find(|name| !["kotlin", "swift"].contains(name)) {
-        return Err(Failure::Missing(format!("there is no client `{unknown}`: kotlin, swift")));
-    }
+/// The languages of devices beside the Rust one, which is always there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Language {
+    /// Kotlin on the JVM.
+    Kotlin,
+    /// Swift.
+    Swift,
+}
+
+/// Builds the devices of these languages and runs the scenario.
+pub fn demo(languages: &[Language], homeserver: HomeserverKind) -> Result<(), Failure> {
     let mut plan = Plan::new(4);
     plan.cargo(
         "building the library and the Rust client (the first time: some minutes)",
@@ -25,11 +32,11 @@ pub fn demo(languages: &str, homeserver: &str) -> Result<(), Failure> {
         bindings::generate(&workspace().join("target/native/api.txt"))
     })?;
     let commands = plan.step("building the other clients (the first time: minutes)", || {
-        if languages.contains(&"kotlin") {
+        if languages.contains(&Language::Kotlin) {
             java::require()?;
         }
-        let swift = languages.contains(&"swift").then(Swift::require).transpose()?;
-        commands(&languages, swift.as_ref())
+        let swift = languages.contains(&Language::Swift).then(Swift::require).transpose()?;
+        commands(languages, swift.as_ref())
     })?;
     plan.step("running the scenario", || tell(homeserver, &commands))?;
     plan.finish("demo");
@@ -37,22 +44,21 @@ pub fn demo(languages: &str, homeserver: &str) -> Result<(), Failure> {
 }
 
 /// The commands of the devices of these languages, as `NAME=COMMAND`.
-pub fn commands(languages: &[&str], swift: Option<&Swift>) -> Result<Vec<String>, Failure> {
+pub fn commands(languages: &[Language], swift: Option<&Swift>) -> Result<Vec<String>, Failure> {
     let mut commands = Vec::new();
-    for name in languages {
-        let command = match (*name, swift) {
-            ("swift", Some(swift)) => swift::device(swift)?,
-            _ => kotlin::device()?,
-        };
-        commands.push(format!("{name}={command}"));
+    for language in languages {
+        commands.push(match (language, swift) {
+            (Language::Swift, Some(swift)) => format!("swift={}", swift::device(swift)?),
+            _ => format!("kotlin={}", kotlin::device()?),
+        });
     }
     Ok(commands)
 }
 
 /// Tells the scenario between these devices.
-pub fn tell(homeserver: &str, commands: &[String]) -> Result<(), Failure> {
+pub fn tell(homeserver: HomeserverKind, commands: &[String]) -> Result<(), Failure> {
     let status = Command::new(bindings::program("debug", "clients"))
-        .args(["--homeserver", homeserver])
+        .args(["--homeserver", homeserver.name()])
         .args(commands)
         .current_dir(workspace())
         .status()

@@ -3,8 +3,9 @@
 use std::thread;
 
 use crate::{
-    bench, bindings, clients,
-    homeserver::Homeserver,
+    bench, bindings,
+    clients::{self, Language},
+    homeserver::{Homeserver, HomeserverKind},
     kotlin, size,
     step::{self, Failure, Plan, workspace},
     swift,
@@ -49,8 +50,8 @@ pub fn run() -> Result<(), Failure> {
     plan.command("testing Swift", &mut swift::tests(&swift, &homeserver))?;
     plan.command("testing the iOS side", &mut swift::ios_tests(&swift, &homeserver))?;
     plan.step("Rust, Kotlin and Swift in one room, on Synapse", || {
-        let commands = clients::commands(&["kotlin", "swift"], Some(&swift))?;
-        clients::tell("synapse", &commands)
+        let commands = clients::commands(&[Language::Kotlin, Language::Swift], Some(&swift))?;
+        clients::tell(HomeserverKind::Synapse, &commands)
     })?;
     plan.step("building for release and checking the library's size", size::check)?;
     plan.finish("test");
