@@ -1,12 +1,15 @@
-//! The scenario between languages: `cargo xtask demo --clients kotlin,swift`, and a step of the tests.
+//! The scenario between languages: a device in each language in one room, each in a process of its
+//! own. `cargo xtask demo --clients` runs it, and the tests do.
 
 use std::process::Command;
 
 use crate::{
     bindings,
+    failure::Failure,
     homeserver::HomeserverKind,
-    kotlin,
-    step::{Failure, Plan, workspace},
+    kotlin, paths,
+    plan::Plan,
+    process::{self, shell_text},
     swift,
     toolchain::{java, swift::Swift},
 };
@@ -20,6 +23,21 @@ pub enum Language {
     Swift,
 }
 
+/// A device in another language, as the test kit wants it: `NAME=COMMAND`.
+pub struct Client(String);
+
+impl Client {
+    /// Builds the Kotlin device. A JDK must be there.
+    pub fn kotlin() -> Result<Self, Failure> {
+        Ok(Self(format!("kotlin={}", shell_text(&kotlin::device()?)?)))
+    }
+
+    /// Builds the Swift device.
+    pub fn swift(swift: &Swift) -> Result<Self, Failure> {
+        Ok(Self(format!("swift={}", shell_text(&swift::device(swift)?)?)))
+    }
+}
+
 /// Builds the devices of these languages and runs the scenario.
 pub fn demo(languages: &[Language], homeserver: HomeserverKind) -> Result<(), Failure> {
     let mut plan = Plan::new(4);
@@ -29,42 +47,32 @@ pub fn demo(languages: &[Language], homeserver: HomeserverKind) -> Result<(), Fa
     )?;
     plan.step("generating Kotlin and Swift", || {
         bindings::install("debug")?;
-        bindings::generate(&workspace().join("target/native/api.txt"))
+        bindings::generate(&paths::native().join("api.txt"))
     })?;
-    let commands = plan.step("building the other clients (the first time: minutes)", || {
-        if languages.contains(&Language::Kotlin) {
-            java::require()?;
-        }
-        let swift = languages.contains(&Language::Swift).then(Swift::require).transpose()?;
-        commands(languages, swift.as_ref())
+    let clients = plan.step("building the other clients (the first time: minutes)", || {
+        languages.iter().map(|language| build(*language)).collect::<Result<Vec<_>, _>>()
     })?;
-    plan.step("running the scenario", || tell(homeserver, &commands))?;
+    plan.step("running the scenario", || run(homeserver, &clients))?;
     plan.finish("demo");
     Ok(())
 }
 
-/// The commands of the devices of these languages, as `NAME=COMMAND`.
-pub fn commands(languages: &[Language], swift: Option<&Swift>) -> Result<Vec<String>, Failure> {
-    let mut commands = Vec::new();
-    for language in languages {
-        commands.push(match (language, swift) {
-            (Language::Swift, Some(swift)) => format!("swift={}", swift::device(swift)?),
-            _ => format!("kotlin={}", kotlin::device()?),
-        });
+fn build(language: Language) -> Result<Client, Failure> {
+    match language {
+        Language::Kotlin => {
+            java::require()?;
+            Client::kotlin()
+        }
+        Language::Swift => Client::swift(&Swift::require()?),
     }
-    Ok(commands)
 }
 
-/// Tells the scenario between these devices.
-pub fn tell(homeserver: HomeserverKind, commands: &[String]) -> Result<(), Failure> {
-    let status = Command::new(bindings::program("debug", "clients"))
+/// Runs the scenario between these devices.
+pub fn run(homeserver: HomeserverKind, clients: &[Client]) -> Result<(), Failure> {
+    let mut command = Command::new(paths::program("debug", "clients"));
+    command
         .args(["--homeserver", homeserver.name()])
-        .args(commands)
-        .current_dir(workspace())
-        .status()
-        .map_err(Failure::start("clients"))?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Failure::Step { what: "the scenario between languages".to_owned(), status })
+        .args(clients.iter().map(|client| &client.0))
+        .current_dir(paths::workspace());
+    process::run("the scenario between languages", &mut command)
 }

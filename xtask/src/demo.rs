@@ -1,14 +1,13 @@
 //! `cargo xtask demo`: the story of a room, or the scenario between languages.
 
-use std::{
-    path::{self, PathBuf},
-    process::Command,
-};
+use std::path::{self, PathBuf};
 
 use crate::{
     clients::{self, Language},
+    failure::Failure,
     homeserver::HomeserverKind,
-    step::{Failure, Plan, cargo, workspace},
+    plan::Plan,
+    process,
 };
 
 /// The options of the demo.
@@ -42,8 +41,7 @@ fn story(options: &Options) -> Result<(), Failure> {
         "building the demo (the first time: several minutes)",
         &[&["build"][..], &package].concat(),
     )?;
-    let mut run = Command::new(cargo());
-    run.args(["run", "--quiet"]).current_dir(workspace());
+    let mut run = process::cargo(["run", "--quiet"]);
     run.args(package).args(["--", "--homeserver", options.homeserver.name()]);
     if let Some(graph) = &options.graph {
         // Cargo starts the demo in the workspace. The file is named from where the user is.

@@ -1,6 +1,6 @@
 //! `cargo xtask federation`: a room on two Synapses whose link is cut and healed.
 
-use crate::step::{Failure, Plan};
+use crate::{failure::Failure, plan::Plan};
 
 /// Runs the test of the test kit that shows it, and prints what each cut came to.
 pub fn run() -> Result<(), Failure> {

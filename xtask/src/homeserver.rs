@@ -5,7 +5,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::{bindings, step::Failure};
+use crate::{failure::Failure, paths};
 
 /// The kinds of homeserver that the test kit can start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -35,7 +35,7 @@ pub struct Homeserver {
 impl Homeserver {
     /// Starts it. The test kit must be built.
     pub fn start() -> Result<Self, Failure> {
-        let mut child = Command::new(bindings::program("debug", "homeserver"))
+        let mut child = Command::new(paths::program("debug", "homeserver"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -47,7 +47,7 @@ impl Homeserver {
         }
         let url = url.trim().to_owned();
         if url.is_empty() {
-            return Err(Failure::Missing("the homeserver did not start".to_owned()));
+            return Err(Failure::Message("the homeserver did not start".to_owned()));
         }
         Ok(Self { child, url })
     }

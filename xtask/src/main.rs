@@ -13,13 +13,16 @@ mod cli;
 mod clients;
 mod demo;
 mod deny;
+mod failure;
 mod federation;
 mod homeserver;
 mod ios;
 mod kotlin;
+mod paths;
+mod plan;
+mod process;
 mod simulate;
 mod size;
-mod step;
 mod swift;
 mod test;
 mod toolchain;
@@ -28,7 +31,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use cli::{Command, CommandLine};
-use step::Failure;
+use failure::Failure;
 
 fn main() -> ExitCode {
     match run(CommandLine::parse().command) {
@@ -46,10 +49,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Test => test::run(),
         Command::Federation => federation::run(),
         Command::Simulate(options) => simulate::run(&options),
-        Command::Bench(options) => bench::run(&options),
+        Command::Bench(options) => bench::run::run(&options),
         Command::Bindings => bindings::run(),
         Command::Android => android::run(),
         Command::Ios => ios::run(),
-        Command::Deny => deny::check(),
+        Command::Deny => deny::run(),
     }
 }

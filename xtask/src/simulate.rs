@@ -5,10 +5,9 @@
 use std::{
     ffi::OsString,
     path::{self, PathBuf},
-    process::Command,
 };
 
-use crate::step::{Failure, Plan, cargo, workspace};
+use crate::{failure::Failure, plan::Plan, process};
 
 /// The options of the simulator.
 #[derive(Debug, Default, clap::Args)]
@@ -77,8 +76,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         "building the simulator (the first time: several minutes)",
         &[&["build"][..], &package].concat(),
     )?;
-    let mut run = Command::new(cargo());
-    run.args(["run", "--quiet"]).current_dir(workspace());
+    let mut run = process::cargo(["run", "--quiet"]);
     run.args(package).arg("--").args(arguments);
     plan.command("simulating", &mut run)?;
     plan.finish("simulate");

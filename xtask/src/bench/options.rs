@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::{bindings::target_directory, step::workspace};
+use crate::paths::{target_directory, workspace};
 
 /// Sizes of rooms for the plots.
 const GRAPH: [u64; 12] = [2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000];

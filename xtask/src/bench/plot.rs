@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use super::units::thousands;
+
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 520.0;
 const LEFT: f64 = 78.0;
@@ -144,19 +146,6 @@ fn scale(value: f64, (least, most): (i32, i32), from: f64, to: f64) -> f64 {
     from + part.clamp(0.0, 1.0) * (to - from)
 }
 
-/// A number with its thousands apart.
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,8 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers() {
-        assert_eq!([1, 999, 1_000, 1_234_567].map(thousands), ["1", "999", "1,000", "1,234,567"]);
+    fn an_axis_runs_over_whole_decades() {
         assert_eq!(decades([5.0, 2_300.0].into_iter()), (0, 4));
         assert_eq!(decades([100.0].into_iter()), (2, 3));
     }
