@@ -1,15 +1,18 @@
 //! The two plots of docs/bench: which figures they show, and how each line looks.
 
+use plotters::style::RGBColor;
+
 use super::{
     figures::{Figure, Results, Series},
-    plot::{Line, Plot, Stroke},
-    units::{duration, size},
+    plot::{Axis, Line, Plot, Stroke},
+    units::{duration, size, thousands},
 };
+use crate::failure::Failure;
 
-const PURPLE: &str = "#8957e5";
-const BLUE: &str = "#2f81f7";
-const GREEN: &str = "#2da44e";
-const RED: &str = "#e5534b";
+const PURPLE: RGBColor = RGBColor(0x89, 0x57, 0xe5);
+const BLUE: RGBColor = RGBColor(0x2f, 0x81, 0xf7);
+const GREEN: RGBColor = RGBColor(0x2d, 0xa4, 0x4e);
+const RED: RGBColor = RGBColor(0xe5, 0x53, 0x4b);
 
 const UPDATE_WARM: Series<'_> = Series::new("graph", "matrix-mls", "update").in_tree("warm");
 const SESSION: Series<'_> = Series::new("graph", "vodozemac", "new session");
@@ -19,7 +22,7 @@ const SESSION_STORED: Series<'_> = Series::new("graph", "vodozemac, stored", "ne
 struct Template {
     series: Series<'static>,
     name: &'static str,
-    color: &'static str,
+    color: RGBColor,
     stroke: Stroke,
 }
 
@@ -29,7 +32,7 @@ const BOTH: [Template; 5] = [
         series: Series::new("graph", "matrix-mls", "create"),
         name: "MLS: create the group",
         color: PURPLE,
-        stroke: Stroke::Whole,
+        stroke: Stroke::Solid,
     },
     Template {
         series: Series::new("graph", "matrix-mls", "add").in_tree("blank"),
@@ -41,7 +44,7 @@ const BOTH: [Template; 5] = [
         series: Series::new("graph", "matrix-mls", "add").in_tree("warm"),
         name: "MLS: add one, warm tree",
         color: BLUE,
-        stroke: Stroke::Whole,
+        stroke: Stroke::Solid,
     },
     Template {
         series: Series::new("graph", "matrix-mls", "update").in_tree("blank"),
@@ -53,12 +56,12 @@ const BOTH: [Template; 5] = [
         series: UPDATE_WARM,
         name: "MLS: update, warm tree",
         color: GREEN,
-        stroke: Stroke::Whole,
+        stroke: Stroke::Solid,
     },
 ];
 
 /// Time by the number of devices.
-pub fn times(results: &Results) -> String {
+pub fn times(results: &Results) -> Result<String, Failure> {
     let time = |figure: &Figure| figure.number("median_us");
     let megolm = [
         Template {
@@ -71,18 +74,21 @@ pub fn times(results: &Results) -> String {
             series: SESSION_STORED,
             name: "new Megolm session, stored",
             color: RED,
-            stroke: Stroke::Whole,
+            stroke: Stroke::Solid,
         },
     ];
     let templates = BOTH.iter().chain(&megolm);
-    let mut lines: Vec<_> = templates.map(|template| line(results, template, time)).collect();
-    lines.retain(|line| !line.points.is_empty());
-    let title = "Setting up and renewing a room's keys: time by the number of devices";
-    Plot { title, lines, tick: |power| duration(10_f64.powi(power)) }.svg()
+    let plot = Plot {
+        title: "Setting up and renewing a room's keys: time by the number of devices",
+        x: devices(),
+        y: Axis { name: "median time (µs, ms, s; log scale)", tick: duration },
+        lines: templates.map(|template| line(results, template, time)).collect(),
+    };
+    plot.svg()
 }
 
 /// Bytes sent by the number of devices. Where the Olm sessions are stored makes no difference here.
-pub fn bytes(results: &Results) -> String {
+pub fn bytes(results: &Results) -> Result<String, Failure> {
     let sent = |figure: &Figure| figure.number("bytes");
     let with_tree = |figure: &Figure| Some(figure.number("bytes")? + figure.number("bytes_tree")?);
     let tree = Template {
@@ -92,19 +98,27 @@ pub fn bytes(results: &Results) -> String {
         stroke: Stroke::Dotted,
     };
     let megolm =
-        Template { series: SESSION, name: "new Megolm session", color: RED, stroke: Stroke::Whole };
+        Template { series: SESSION, name: "new Megolm session", color: RED, stroke: Stroke::Solid };
     let mut lines: Vec<_> = BOTH.iter().map(|template| line(results, template, sent)).collect();
     lines.push(line(results, &tree, with_tree));
     lines.push(line(results, &megolm, sent));
-    lines.retain(|line| !line.points.is_empty());
-    let title = "Setting up and renewing a room's keys: bytes sent by the number of devices";
-    Plot { title, lines, tick: |power| size(10_f64.powi(power)) }.svg()
+    let plot = Plot {
+        title: "Setting up and renewing a room's keys: bytes sent by the number of devices",
+        x: devices(),
+        y: Axis { name: "sent in requests (B, kB, MB; log scale)", tick: size },
+        lines,
+    };
+    plot.svg()
+}
+
+fn devices() -> Axis {
+    Axis { name: "devices in the room (log scale)", tick: |devices| thousands(devices as u64) }
 }
 
 fn line(results: &Results, template: &Template, value: impl Fn(&Figure) -> Option<f64>) -> Line {
     let figures = results.of_series(template.series).into_iter();
     Line {
-        name: template.name.to_owned(),
+        name: template.name,
         color: template.color,
         stroke: template.stroke,
         points: figures
@@ -131,12 +145,12 @@ mod tests {
         };
         let text = [line("vodozemac", 10), line("vodozemac", 1_000), line("vodozemac, stored", 10)];
         let results = Results { figures: parse(&text.join("\n")), ..Results::default() };
-        let times = times(&results);
+        let times = times(&results).unwrap();
         assert!(times.contains("new Megolm session, in memory"), "{times}");
         assert!(times.contains("new Megolm session, stored"), "{times}");
         assert!(!times.contains("MLS: "), "{times}");
-        let bytes = bytes(&results);
-        assert!(bytes.contains("new Megolm session<"), "{bytes}");
+        let bytes = bytes(&results).unwrap();
+        assert!(bytes.contains("new Megolm session\n"), "{bytes}");
         assert!(!bytes.contains("stored"), "{bytes}");
     }
 }

@@ -19,8 +19,8 @@ pub fn write(results: &Results, directory: &Path) -> Result<(), Failure> {
         let path = directory.join(name);
         fs::write(&path, text).map_err(Failure::io(&path))
     };
-    put("graph.svg", pictures::times(results))?;
-    put("bytes.svg", pictures::bytes(results))?;
+    put("graph.svg", pictures::times(results)?)?;
+    put("bytes.svg", pictures::bytes(results)?)?;
     put("README.md", page(results))
 }
 
