@@ -1,20 +1,45 @@
-//! The scenario between languages: `cargo xtask demo --clients kotlin,swift`, and a step of the tests.
+//! The scenario between languages: a device in each language in one room, each in a process of its
+//! own. `cargo xtask demo --clients` runs it, and the tests do.
 
 use std::process::Command;
 
 use crate::{
-    bindings, kotlin,
-    step::{Failure, Plan, workspace},
+    bindings,
+    failure::Failure,
+    homeserver::HomeserverKind,
+    kotlin, paths,
+    plan::Plan,
+    process::{self, shell_text},
     swift,
     toolchain::{java, swift::Swift},
 };
 
-/// Builds what is asked for and tells the scenario.
-pub fn demo(languages: &str, homeserver: &str) -> Result<(), Failure> {
-    let languages: Vec<&str> = languages.split(',').collect();
-    if let Some(unknown) = languages.iter().find(|name| !["kotlin", "swift"].contains(name)) {
-        return Err(Failure::Missing(format!("there is no client `{unknown}`: kotlin, swift")));
+/// The languages of devices beside the Rust one, which is always there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Language {
+    /// Kotlin on the JVM.
+    Kotlin,
+    /// Swift.
+    Swift,
+}
+
+/// A device in another language, as the test kit wants it: `NAME=COMMAND`.
+pub struct Client(String);
+
+impl Client {
+    /// Builds the Kotlin device. A JDK must be there.
+    pub fn kotlin() -> Result<Self, Failure> {
+        Ok(Self(format!("kotlin={}", shell_text(&kotlin::device()?)?)))
     }
+
+    /// Builds the Swift device.
+    pub fn swift(swift: &Swift) -> Result<Self, Failure> {
+        Ok(Self(format!("swift={}", shell_text(&swift::device(swift)?)?)))
+    }
+}
+
+/// Builds the devices of these languages and runs the scenario.
+pub fn demo(languages: &[Language], homeserver: HomeserverKind) -> Result<(), Failure> {
     let mut plan = Plan::new(4);
     plan.cargo(
         "building the library and the Rust client (the first time: some minutes)",
@@ -22,43 +47,32 @@ pub fn demo(languages: &str, homeserver: &str) -> Result<(), Failure> {
     )?;
     plan.step("generating Kotlin and Swift", || {
         bindings::install("debug")?;
-        bindings::generate(&workspace().join("target/native/api.txt"))
+        bindings::generate(&paths::native().join("api.txt"))
     })?;
-    let commands = plan.step("building the other clients (the first time: minutes)", || {
-        if languages.contains(&"kotlin") {
-            java::require()?;
-        }
-        let swift = languages.contains(&"swift").then(Swift::require).transpose()?;
-        commands(&languages, swift.as_ref())
+    let clients = plan.step("building the other clients (the first time: minutes)", || {
+        languages.iter().map(|language| build(*language)).collect::<Result<Vec<_>, _>>()
     })?;
-    plan.step("running the scenario", || tell(homeserver, &commands))?;
+    plan.step("running the scenario", || run(homeserver, &clients))?;
     plan.finish("demo");
     Ok(())
 }
 
-/// The commands of the devices of these languages, as `NAME=COMMAND`.
-pub fn commands(languages: &[&str], swift: Option<&Swift>) -> Result<Vec<String>, Failure> {
-    let mut commands = Vec::new();
-    for name in languages {
-        let command = match (*name, swift) {
-            ("swift", Some(swift)) => swift::device(swift)?,
-            _ => kotlin::device()?,
-        };
-        commands.push(format!("{name}={command}"));
+fn build(language: Language) -> Result<Client, Failure> {
+    match language {
+        Language::Kotlin => {
+            java::require()?;
+            Client::kotlin()
+        }
+        Language::Swift => Client::swift(&Swift::require()?),
     }
-    Ok(commands)
 }
 
-/// Tells the scenario between these devices.
-pub fn tell(homeserver: &str, commands: &[String]) -> Result<(), Failure> {
-    let status = Command::new(bindings::program("debug", "clients"))
-        .args(["--homeserver", homeserver])
-        .args(commands)
-        .current_dir(workspace())
-        .status()
-        .map_err(Failure::start("clients"))?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Failure::Step { what: "the scenario between languages".to_owned(), status })
+/// Runs the scenario between these devices.
+pub fn run(homeserver: HomeserverKind, clients: &[Client]) -> Result<(), Failure> {
+    let mut command = Command::new(paths::program("debug", "clients"));
+    command
+        .args(["--homeserver", homeserver.name()])
+        .args(clients.iter().map(|client| &client.0))
+        .current_dir(paths::workspace());
+    process::run("the scenario between languages", &mut command)
 }

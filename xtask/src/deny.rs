@@ -1,59 +1,40 @@
-//! `cargo xtask deny`: runs cargo-deny over deny.toml, and installs it first where it is missing.
+//! `cargo xtask deny`: runs cargo-deny over deny.toml, and installs it first if it is missing.
 
-use std::{
-    path::PathBuf,
-    process::{Command, Stdio},
-};
+use std::{path::PathBuf, process::Command};
 
-use crate::step::{Failure, Plan};
+use crate::{failure::Failure, paths::workspace, plan::Plan, process, toolchain::cache};
 
 /// The cargo-deny that deny.toml is written for.
 const VERSION: &str = "0.20.2";
 
-/// Checks all dependencies. The advisories come last, as only they need the network.
-pub fn check() -> Result<(), Failure> {
+/// Checks all dependencies. The advisories come last, because only they need the network.
+pub fn run() -> Result<(), Failure> {
     let on_path = PathBuf::from("cargo-deny");
-    let (mut plan, program) = match works(&on_path) {
-        true => (Plan::new(2), on_path),
-        false => {
-            let root = cache_directory()?.join(format!("cargo-deny-{VERSION}"));
-            let mut plan = Plan::new(3);
-            let what = format!("installing cargo-deny {VERSION} (once: several minutes)");
-            let root_text = root.to_string_lossy();
-            let install = ["install", "cargo-deny", "--locked", "--version", VERSION, "--root"];
-            // Does nothing when it is there already.
-            plan.cargo(&what, &[&install[..], &[&root_text]].concat())?;
-            (plan, root.join("bin/cargo-deny"))
-        }
+    let (mut plan, program) = if process::succeeds(&on_path, &["--version"]) {
+        (Plan::new(2), on_path)
+    } else {
+        let root = cache::directory()?.join(format!("cargo-deny-{VERSION}"));
+        let mut plan = Plan::new(3);
+        // Cargo does nothing if this version is there already.
+        let mut install = process::cargo(["install", "cargo-deny", "--locked"]);
+        install.args(["--version", VERSION, "--root"]).arg(&root);
+        let what = format!("installing cargo-deny {VERSION} (once: several minutes)");
+        plan.command(&what, &mut install)?;
+        (plan, root.join("bin/cargo-deny"))
     };
-    let rules = ["check", "bans", "licenses", "sources"];
-    plan.run("checking licences, bans and sources", &program, &rules)?;
-    plan.run(
+    let check = |what: &[&str]| {
+        let mut command = Command::new(&program);
+        command.arg("check").args(what).current_dir(workspace());
+        command
+    };
+    plan.command(
+        "checking licences, bans and sources",
+        &mut check(&["bans", "licenses", "sources"]),
+    )?;
+    plan.command(
         "checking advisories (fetches github.com/RustSec/advisory-db)",
-        &program,
-        &["check", "advisories"],
+        &mut check(&["advisories"]),
     )?;
     plan.finish("deny");
     Ok(())
-}
-
-fn works(program: &PathBuf) -> bool {
-    let version =
-        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    version.is_ok_and(|status| status.success())
-}
-
-/// `$MATRIX_MLS_CACHE`, or `matrix-mls` in the user's cache directory, as the test kit has it.
-fn cache_directory() -> Result<PathBuf, Failure> {
-    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(directory) = from("MATRIX_MLS_CACHE") {
-        return Ok(PathBuf::from(directory));
-    }
-    let user = from("XDG_CACHE_HOME").map(PathBuf::from);
-    let user = user.or_else(|| from("HOME").map(|home| PathBuf::from(home).join(".cache")));
-    user.map(|directory| directory.join("matrix-mls")).ok_or_else(|| {
-        Failure::Missing(
-            "set MATRIX_MLS_CACHE to a directory to install cargo-deny into".to_owned(),
-        )
-    })
 }

@@ -1,22 +1,41 @@
-//! A homeserver for the tests of other languages: the kit's program, for as long as this is held.
+//! The test kit's homeservers: their kinds, and one that runs for the tests of other languages.
 
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
 };
 
-use crate::{bindings, step::Failure};
+use crate::{failure::Failure, paths};
 
-/// A running homeserver.
+/// The kinds of homeserver that the test kit can start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum HomeserverKind {
+    /// The small one that is part of the test kit.
+    Embedded,
+    /// A Synapse; the test kit installs it the first time.
+    Synapse,
+}
+
+impl HomeserverKind {
+    /// The kind's name on the command lines of the test kit.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Synapse => "synapse",
+        }
+    }
+}
+
+/// A running embedded homeserver. Dropping this stops it.
 pub struct Homeserver {
     child: Child,
     url: String,
 }
 
 impl Homeserver {
-    /// Starts the embedded one.
+    /// Starts it. The test kit must be built.
     pub fn start() -> Result<Self, Failure> {
-        let mut child = Command::new(bindings::program("debug", "homeserver"))
+        let mut child = Command::new(paths::program("debug", "homeserver"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -28,7 +47,7 @@ impl Homeserver {
         }
         let url = url.trim().to_owned();
         if url.is_empty() {
-            return Err(Failure::Missing("the homeserver did not start".to_owned()));
+            return Err(Failure::Message("the homeserver did not start".to_owned()));
         }
         Ok(Self { child, url })
     }
@@ -41,7 +60,7 @@ impl Homeserver {
 
 impl Drop for Homeserver {
     fn drop(&mut self) {
-        // Closing its input ends it too; this does not wait for that.
+        // The homeserver also ends by itself when its input closes. Both calls fail only if it has.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,8 +1,8 @@
 //! `cargo xtask ios`: the XCFramework of the engine for iPhones, their simulator and Macs.
 //!
-//! What is built stands in `ios/slices.txt`. Headers and module map go into the framework; the Swift
-//! sources stay in the package beside it. The result is zipped, and its checksum printed for the
-//! manifest of whoever hosts it.
+//! `ios/slices.txt` lists what is built. Header and module map go into the framework; the Swift
+//! sources stay in the package beside it. The framework is zipped, and the zip's checksum is printed:
+//! a package manifest that downloads the zip needs it.
 
 use std::{
     fs,
@@ -12,16 +12,19 @@ use std::{
 
 use crate::{
     bindings,
+    failure::Failure,
+    paths::{target_directory, workspace},
+    plan::Plan,
+    process::{self, succeeds},
     size::PROFILE,
-    step::{Failure, Plan, cargo, workspace},
-    toolchain::runs,
+    toolchain::rust,
 };
 
 const FRAMEWORK: &str = "ios/MatrixMlsFFI.xcframework";
 const LIBRARY: &str = "libmatrix_mls.a";
 const HEADER: &str = "MatrixMlsFFI.h";
 
-/// In a framework nothing has to be linked by name.
+/// The module map inside the framework. It links nothing by name, as a framework brings its library.
 const MODULE_MAP: &str = "module MatrixMlsFFI {\n    header \"MatrixMlsFFI.h\"\n    export *\n}\n";
 
 /// One slice of the framework: a platform's library, of one or more targets joined.
@@ -34,9 +37,11 @@ struct Slice {
 
 /// Builds the framework.
 pub fn run() -> Result<(), Failure> {
-    if !cfg!(target_os = "macos") || !runs("xcodebuild", &["-version"]) {
-        return Err(Failure::Missing(
-            "`cargo xtask ios` needs a Mac with Xcode 15 or newer (xcode-select --install is not enough)".to_owned(),
+    if !cfg!(target_os = "macos") || !succeeds("xcodebuild", &["-version"]) {
+        return Err(Failure::Message(
+            "`cargo xtask ios` needs a Mac with Xcode 15 or newer (xcode-select --install is not \
+             enough)"
+                .to_owned(),
         ));
     }
     let list = workspace().join("ios/slices.txt");
@@ -67,6 +72,7 @@ pub fn run() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Reads the list of slices: a platform, its oldest version and its targets a line.
 fn parse(text: &str) -> Result<Vec<Slice>, Failure> {
     let lines =
         text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -80,54 +86,37 @@ fn parse(text: &str) -> Result<Vec<Slice>, Failure> {
             });
             slice
                 .filter(|slice| !slice.targets.is_empty())
-                .ok_or_else(|| Failure::Missing(format!("ios/slices.txt: `{line}` is no slice")))
+                .ok_or_else(|| Failure::Message(format!("ios/slices.txt: `{line}` is no slice")))
         })
         .collect()
 }
 
+/// Builds the static library of one target.
 fn build(plan: &mut Plan, slice: &Slice, target: &str) -> Result<(), Failure> {
-    if !runs("rustup", &["target", "add", target]) {
-        return Err(Failure::Missing(format!(
-            "Rust's standard library for {target} is missing. Install it: rustup target add {target}"
-        )));
-    }
+    rust::require_target(target)?;
     let oldest = match slice.platform.as_str() {
         "macos" => "MACOSX_DEPLOYMENT_TARGET",
         _ => "IPHONEOS_DEPLOYMENT_TARGET",
     };
-    let mut build = Command::new(cargo());
-    build
-        .args([
-            "build",
-            "--locked",
-            "--profile",
-            PROFILE,
-            "-p",
-            "matrix-mls",
-            "--lib",
-            "--target",
-            target,
-        ])
-        .env(oldest, &slice.oldest)
-        .current_dir(workspace());
+    let mut build = process::cargo(["build", "--locked", "--profile", PROFILE]);
+    build.args(["-p", "matrix-mls", "--lib", "--target", target]).env(oldest, &slice.oldest);
     plan.command(&format!("building for {target}"), &mut build)
 }
 
-/// Joins the libraries of a slice's targets into one.
+/// Joins the libraries of a slice's targets into one, and returns its path.
 fn join(slice: &Slice) -> Result<PathBuf, Failure> {
     let directory = workspace().join("target/ios").join(&slice.platform);
     fs::create_dir_all(&directory).map_err(Failure::io(&directory))?;
     let joined = directory.join(LIBRARY);
-    let built =
-        |target: &String| bindings::target_directory().join(target).join(PROFILE).join(LIBRARY);
+    let built = |target: &String| target_directory().join(target).join(PROFILE).join(LIBRARY);
     let mut lipo = Command::new("lipo");
     lipo.arg("-create").args(slice.targets.iter().map(built)).arg("-output").arg(&joined);
-    succeed("lipo", &mut lipo)?;
+    process::run("lipo", &mut lipo)?;
     Ok(joined)
 }
 
-/// The header and its module map, in a directory of their own, and there in one with the module's name:
-/// two frameworks with a map each do not meet in the app's build.
+/// Puts the header and its module map into a directory, and returns it. Inside they are in a directory
+/// with the module's name, so that the maps of two frameworks do not collide in the app's build.
 fn headers() -> Result<PathBuf, Failure> {
     let headers = workspace().join("target/ios/headers");
     let directory = headers.join("MatrixMlsFFI");
@@ -139,22 +128,15 @@ fn headers() -> Result<PathBuf, Failure> {
     Ok(headers)
 }
 
+/// Zips the framework, and prints the zip's checksum.
 fn zip(framework: &Path) -> Result<(), Failure> {
     let zip = framework.with_extension("xcframework.zip");
     let mut ditto = Command::new("ditto");
     ditto.args(["-c", "-k", "--sequesterRsrc", "--keepParent"]).arg(framework).arg(&zip);
-    succeed("ditto", &mut ditto)?;
+    process::run("ditto", &mut ditto)?;
     let mut checksum = Command::new("swift");
     eprintln!("[xtask] {} has the checksum", zip.display());
-    succeed("swift", checksum.args(["package", "compute-checksum"]).arg(&zip))
-}
-
-fn succeed(program: &str, command: &mut Command) -> Result<(), Failure> {
-    let status = command.status().map_err(Failure::start(program))?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Failure::Step { what: program.to_owned(), status })
+    process::run("swift", checksum.args(["package", "compute-checksum"]).arg(&zip))
 }
 
 #[cfg(test)]

@@ -1,11 +1,8 @@
-//! How large the library is that an app carries, and the most that it may be.
+//! The size of the library that an app carries, and the most that it may be.
 
-use std::{fs, process::Command};
+use std::fs;
 
-use crate::{
-    bindings::target_directory,
-    step::{Failure, cargo, workspace},
-};
+use crate::{failure::Failure, paths, process};
 
 /// The most that the stripped Linux library may take, in bytes.
 const MOST: u64 = 6_650_000;
@@ -13,13 +10,13 @@ const MOST: u64 = 6_650_000;
 /// The profile that is built for phones.
 pub const PROFILE: &str = "mobile";
 
-/// What the linker is asked on a Linux whose linker is LLVM's, as Rust's is on x86-64: equal functions once,
-/// and relocations packed.
+/// The linker flags for x86-64 Linux, where Rust's linker is LLVM's: equal functions are kept once,
+/// and relocations are packed.
 const LINK: &str = "-Clink-arg=-Wl,--icf=safe -Clink-arg=-Wl,-z,pack-relative-relocs";
 
-/// Builds the library as for a phone and fails when it is larger than it may be.
+/// Builds the library as for a phone, and fails if it is larger than it may be.
 pub fn check() -> Result<(), Failure> {
-    let bytes = figure()?;
+    let bytes = measure()?;
     eprintln!(
         "[xtask] the library takes {:.2} MB of at most {:.2}",
         bytes as f64 / 1e6,
@@ -28,27 +25,20 @@ pub fn check() -> Result<(), Failure> {
     if bytes <= MOST {
         return Ok(());
     }
-    Err(Failure::Missing(format!(
+    Err(Failure::Message(format!(
         "the library has grown to {bytes} bytes, more than the {MOST} of xtask/src/size.rs"
     )))
 }
 
-/// Builds the library as for a phone; gives its size in bytes.
-pub fn figure() -> Result<u64, Failure> {
-    // One package alone: the hooks of the tests are another's wish.
-    let mut build = Command::new(cargo());
-    build
-        .args(["build", "--locked", "--profile", PROFILE, "-p", "matrix-mls", "--lib"])
-        .current_dir(workspace());
+/// Builds the library as for a phone, and returns its size in bytes.
+pub fn measure() -> Result<u64, Failure> {
+    // Only this package: the test kit would turn on the library's test hooks.
+    let mut build = process::cargo(["build", "--locked", "--profile", PROFILE]);
+    build.args(["-p", "matrix-mls", "--lib"]);
     if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         build.env("RUSTFLAGS", LINK);
     }
-    let status = build.status().map_err(Failure::start("cargo"))?;
-    if !status.success() {
-        return Err(Failure::Step { what: "building for release".to_owned(), status });
-    }
-    let name =
-        format!("{}matrix_mls{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-    let library = target_directory().join(PROFILE).join(name);
+    process::run("building for release", &mut build)?;
+    let library = paths::program(PROFILE, &paths::library_name());
     Ok(fs::metadata(&library).map_err(Failure::io(&library))?.len())
 }

@@ -1,11 +1,12 @@
-//! The Swift side: the package's tests, those of the iOS package, and the commands of its programs.
+//! The Swift side: the tests of its two packages, and the commands of its programs.
 
 use std::{path::PathBuf, process::Command};
 
 use crate::{
-    bindings::native,
+    failure::Failure,
     homeserver::Homeserver,
-    step::{Failure, workspace},
+    paths::{native, workspace},
+    process,
     toolchain::swift::Swift,
 };
 
@@ -15,47 +16,44 @@ const PACKAGE: &str = "bindings/swift";
 /// The package that apps for Apple's systems use.
 const IOS: &str = "ios";
 
-/// All tests of the package; warnings are errors.
+/// Runs all tests of the package. Warnings are errors.
 pub fn tests(swift: &Swift, homeserver: &Homeserver) -> Command {
     test(swift, PACKAGE, homeserver)
 }
 
-/// All tests of the iOS package that Linux can run.
+/// Runs all tests of the iOS package that Linux can run.
 pub fn ios_tests(swift: &Swift, homeserver: &Homeserver) -> Command {
     test(swift, IOS, homeserver)
 }
 
 fn test(swift: &Swift, package: &str, homeserver: &Homeserver) -> Command {
-    let mut command =
-        package_command(swift, package, &["swift", "test", "-Xswiftc", "-warnings-as-errors"]);
+    let mut command = package_command(swift, package, &["test", "-Xswiftc", "-warnings-as-errors"]);
     command.env("MATRIX_MLS_HOMESERVER", homeserver.url());
     command
 }
 
-/// Builds the sample's device, and gives the shell command that runs it.
-pub fn device(swift: &Swift) -> Result<String, Failure> {
-    let program = product(swift, "Device", "debug")?;
-    Ok(swift.shell(workspace(), &[&program.to_string_lossy()]))
+/// Builds the sample's device, and returns the command that runs it.
+pub fn device(swift: &Swift) -> Result<Command, Failure> {
+    product(swift, "Device", "debug")
 }
 
-/// Builds the program that measures calls, and gives the command that runs it.
+/// Builds the program that measures calls, and returns the command that runs it.
 pub fn calls(swift: &Swift) -> Result<Command, Failure> {
-    let program = product(swift, "Calls", "release")?;
-    Ok(swift.command(workspace(), &[&program.to_string_lossy()]))
+    product(swift, "Calls", "release")
 }
 
-/// Builds a program of the package.
-fn product(swift: &Swift, name: &str, configuration: &str) -> Result<PathBuf, Failure> {
-    let arguments = ["swift", "build", "--product", name, "--configuration", configuration];
+/// Builds a program of the package, and returns the command that runs it.
+fn product(swift: &Swift, name: &str, configuration: &str) -> Result<Command, Failure> {
+    let arguments = ["build", "--product", name, "--configuration", configuration];
     let mut build = package_command(swift, PACKAGE, &arguments);
-    // What it says is no figure.
-    let status = build.stdout(std::io::stderr()).status().map_err(Failure::start("swift"))?;
-    if !status.success() {
-        return Err(Failure::Step { what: format!("building the Swift program {name}"), status });
-    }
-    Ok(scratch(PACKAGE).join(configuration).join(name))
+    // Standard output is for figures.
+    build.stdout(std::io::stderr());
+    process::run(&format!("building the Swift program {name}"), &mut build)?;
+    let program = scratch(PACKAGE).join(configuration).join(name);
+    Ok(swift.command(workspace(), &program.to_string_lossy(), &[]))
 }
 
+/// The `swift` of a package, with these arguments and the native library.
 fn package_command(swift: &Swift, package: &str, arguments: &[&str]) -> Command {
     let (native, scratch) = (native(), scratch(package));
     let library = format!("-L{}", native.display());
@@ -70,9 +68,10 @@ fn package_command(swift: &Swift, package: &str, arguments: &[&str]) -> Command 
         "-Xlinker",
         &native,
     ];
-    swift.command(&workspace().join(package), &[arguments, &always].concat())
+    swift.command(&workspace().join(package), "swift", &[arguments, &always].concat())
 }
 
+/// The directory that a package is built in.
 fn scratch(package: &str) -> PathBuf {
     workspace().join("target/swift").join(package.replace('/', "-"))
 }

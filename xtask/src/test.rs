@@ -1,22 +1,24 @@
-//! `cargo xtask test`: everything, in the order in which a mistake is found soonest.
+//! `cargo xtask test`: everything, in the order that finds a mistake soonest.
 
 use std::thread;
 
 use crate::{
-    bench, bindings, clients,
-    homeserver::Homeserver,
-    kotlin, size,
-    step::{self, Failure, Plan, workspace},
-    swift,
-    toolchain::{java, swift::Swift},
+    bench, bindings,
+    clients::{self, Client},
+    failure::Failure,
+    homeserver::{Homeserver, HomeserverKind},
+    kotlin, paths,
+    plan::Plan,
+    size, swift,
+    toolchain::{java, rust, swift::Swift},
 };
 
 /// Runs all of it.
 pub fn run() -> Result<(), Failure> {
-    step::require_component("fmt", "rustfmt")?;
-    step::require_component("clippy", "clippy")?;
+    rust::require_component("fmt", "rustfmt")?;
+    rust::require_component("clippy", "clippy")?;
     java::require()?;
-    // Mostly waiting for a download: beside the first steps.
+    // Setting up Swift is mostly a download, so it goes on beside the first steps.
     let swift = thread::spawn(Swift::require);
     let mut plan = Plan::new(12);
     plan.cargo("checking the formatting", &["fmt", "--all", "--check"])?;
@@ -28,29 +30,26 @@ pub fn run() -> Result<(), Failure> {
         "testing (the first time this installs Synapse: about a minute)",
         &["test", "--workspace", "--locked"],
     )?;
-    plan.step("measuring what must not grow with the room", bench::guard)?;
-    plan.cargo(
-        "building the library, with the hooks of the tests",
-        &["build", "--workspace", "--locked"],
-    )?;
+    plan.step("measuring what must not grow with the room", bench::guard::run)?;
+    plan.cargo("building the library with its test hooks", &["build", "--workspace", "--locked"])?;
     plan.step("generating Kotlin and Swift, and comparing the API with its listing", || {
         bindings::install("debug")?;
         bindings::check_listing()?;
-        bindings::generate(&workspace().join("target/native/api.txt"))
+        bindings::generate(&paths::native().join("api.txt"))
     })?;
     let homeserver = Homeserver::start()?;
     plan.command(
         "testing Kotlin and the Android side (the first time this downloads their libraries)",
         &mut kotlin::tests(&homeserver),
     )?;
-    let swift = plan.step("waiting for Swift (set up meanwhile, the first time)", || {
-        swift.join().unwrap_or_else(|_| Err(Failure::Missing("setting up Swift failed".to_owned())))
+    let swift = plan.step("waiting for Swift (the first time it is set up meanwhile)", || {
+        let failed = |_| Err(Failure::Message("setting up Swift failed".to_owned()));
+        swift.join().unwrap_or_else(failed)
     })?;
     plan.command("testing Swift", &mut swift::tests(&swift, &homeserver))?;
     plan.command("testing the iOS side", &mut swift::ios_tests(&swift, &homeserver))?;
-    plan.step("Rust, Kotlin and Swift in one room, on Synapse", || {
-        let commands = clients::commands(&["kotlin", "swift"], Some(&swift))?;
-        clients::tell("synapse", &commands)
+    plan.step("running Rust, Kotlin and Swift in one room, on Synapse", || {
+        clients::run(HomeserverKind::Synapse, &[Client::kotlin()?, Client::swift(&swift)?])
     })?;
     plan.step("building for release and checking the library's size", size::check)?;
     plan.finish("test");

@@ -1,128 +1,118 @@
-//! What was aimed at, and what was reached: each aim is judged from the figures of one run.
+//! What was aimed at, and what was reached. Each aim is judged by the figures of one run.
 
 use super::{
-    figures::Results,
-    report::{duration, ratio},
+    figures::{Results, Series},
+    units::{duration, ratio, thousands},
 };
 
 const OURS: &str = "matrix-mls";
 const MLS_RS: &str = "mls-rs, SQLite";
-/// What commits are compared by: how others name processing one.
+/// The largest room.
+const LARGE: u64 = 10_000;
+/// The operations that process another member's commit.
 const PROCESS: [&str; 3] = ["process update", "process add", "process remove"];
 
-/// One aim: what it is, and what came of it.
+/// An aim, and whether it was reached.
 pub struct Judged {
     /// The aim.
     pub aim: &'static str,
-    /// Whether it was reached; nothing when it was not measured.
+    /// Whether it was reached, or nothing if it was not measured.
     pub reached: Option<bool>,
-    /// The figures it was judged by.
+    /// The figures that decided. Empty if there are none.
     pub why: String,
 }
 
-/// Judges all of them.
+/// What the figures say about an aim: whether it was reached, and why. Nothing if they are missing.
+type Verdict = Option<(bool, String)>;
+
+/// Judges all aims.
 pub fn judge(results: &Results) -> Vec<Judged> {
-    vec![
-        most_us(
-            results,
+    let aims: [(&'static str, Verdict); 10] = [
+        (
             "encrypt and stored: at most 100 µs with 10,000 devices",
-            "encrypt",
-            100.0,
+            at_most(results, "encrypt", 100.0),
         ),
-        flat(results),
-        most_us(results, "decrypt: at most 70 µs with 10,000 devices", "decrypt", 70.0),
-        no_write(results),
-        create(results),
-        process(results),
-        ahead(
-            results,
-            "update",
+        ("encrypt: flat to 10,000 devices (within 1.5 × of 10)", flat(results)),
+        ("decrypt: at most 70 µs with 10,000 devices", at_most(results, "decrypt", 70.0)),
+        ("decrypt: no write", no_write(results)),
+        ("create with 10,000 devices: ahead of mls-rs", create(results)),
+        ("process a commit: within 1.5 × of mls-rs, each with its store", process(results)),
+        (
             "a warm tree: an update ahead of a new Megolm session from 50 devices up",
+            ahead(results, "update"),
         ),
-        ahead(
-            results,
-            "add",
+        (
             "a warm tree: an add ahead of a new Megolm session from 50 devices up",
+            ahead(results, "add"),
         ),
-        open_rooms(results),
-        sync_writes(results),
-    ]
+        ("500 rooms opened in less than 50 ms", open_rooms(results)),
+        ("a day's sync writes less than three times its own size", sync_writes(results)),
+    ];
+    aims.map(|(aim, verdict)| {
+        let (reached, why) = verdict.unzip();
+        Judged { aim, reached, why: why.unwrap_or_default() }
+    })
+    .into()
 }
 
-/// The rooms of the app's day are on disk, and nothing of them is in memory.
-fn open_rooms(results: &Results) -> Judged {
-    let aim = "500 rooms opened in less than 50 ms";
-    match results.median(("day", OURS, "open 500 rooms, cold", ""), 0) {
-        Some(time) => judged(aim, Some(time < 50_000.0), duration(time)),
-        None => judged(aim, None, String::new()),
-    }
+/// Opens the rooms of an app's day from disk, with nothing of them in memory.
+fn open_rooms(results: &Results) -> Verdict {
+    let time = results.median(Series::new("day", OURS, "open 500 rooms, cold"), 0)?;
+    Some((time < 50_000.0, duration(time)))
 }
 
-fn sync_writes(results: &Results) -> Judged {
-    let aim = "a day's sync writes less than three times its own size";
-    let figure = results.find(("day", OURS, "sync, cold", ""), 0);
-    let of = |field| figure.and_then(|figure| figure.number(field));
-    match of("file_bytes").zip(of("input_bytes")) {
-        Some((written, input)) => judged(aim, Some(written < 3.0 * input), ratio(written / input)),
-        None => judged(aim, None, String::new()),
-    }
+fn sync_writes(results: &Results) -> Verdict {
+    let figure = results.find(Series::new("day", OURS, "sync, cold"), 0)?;
+    let (written, input) = figure.number("file_bytes").zip(figure.number("input_bytes"))?;
+    Some((written < 3.0 * input, ratio(written / input)))
 }
 
-fn judged(aim: &'static str, reached: Option<bool>, why: String) -> Judged {
-    Judged { aim, reached, why }
+/// An operation takes at most so many microseconds in the largest room.
+fn at_most(results: &Results, operation: &str, most: f64) -> Verdict {
+    let time = results.median(Series::new("operations", OURS, operation), LARGE)?;
+    Some((time <= most, duration(time)))
 }
 
-fn most_us(results: &Results, aim: &'static str, operation: &str, most: f64) -> Judged {
-    match results.median(("operations", OURS, operation, ""), 10_000) {
-        Some(time) => judged(aim, Some(time <= most), duration(time)),
-        None => judged(aim, None, String::new()),
-    }
+fn flat(results: &Results) -> Verdict {
+    let encrypt = Series::new("operations", OURS, "encrypt");
+    let (small, large) = results.median(encrypt, 10).zip(results.median(encrypt, LARGE))?;
+    let why = format!("{} with 10, {} with 10,000", duration(small), duration(large));
+    Some((large <= 1.5 * small, why))
 }
 
-fn flat(results: &Results) -> Judged {
-    let aim = "encrypt: flat to 10,000 devices (within 1.5 × of 10)";
-    let [small, large] =
-        [10, 10_000].map(|size| results.median(("operations", OURS, "encrypt", ""), size));
-    match small.zip(large) {
-        Some((small, large)) => {
-            let why = format!("{} with 10, {} with 10,000", duration(small), duration(large));
-            judged(aim, Some(large <= 1.5 * small), why)
-        }
-        None => judged(aim, None, String::new()),
-    }
+fn no_write(results: &Results) -> Verdict {
+    let figure = results.find(Series::new("operations", OURS, "decrypt"), LARGE)?;
+    let bytes = figure.number("written_bytes")?;
+    Some((bytes == 0.0, format!("{bytes} bytes")))
 }
 
-fn no_write(results: &Results) -> Judged {
-    let aim = "decrypt: no write";
-    let figure = results.find(("operations", OURS, "decrypt", ""), 10_000);
-    match figure.and_then(|figure| figure.number("written_bytes")) {
-        Some(bytes) => judged(aim, Some(bytes == 0.0), format!("{bytes} bytes")),
-        None => judged(aim, None, String::new()),
-    }
+/// Both parts measure creating. The one for the plots has more sizes.
+fn create(results: &Results) -> Verdict {
+    let of = |who| {
+        let median = |part| results.median(Series::new(part, who, "create"), LARGE);
+        median("graph").or_else(|| median("operations"))
+    };
+    let (ours, theirs) = of(OURS).zip(of(MLS_RS))?;
+    Some((ours <= theirs, format!("{} against {}", duration(ours), duration(theirs))))
 }
 
-fn create(results: &Results) -> Judged {
-    let aim = "create with 10,000 devices: ahead of mls-rs";
-    let of = |part, who| results.median((part, who, "create", ""), 10_000);
-    let ours = of("graph", OURS).or_else(|| of("operations", OURS));
-    let theirs = of("graph", MLS_RS).or_else(|| of("operations", MLS_RS));
-    compared(aim, ours, theirs, 1.0)
-}
-
-/// The worst of the commits, trees and sizes that both have.
-fn process(results: &Results) -> Judged {
-    let aim = "process a commit: within 1.5 × of mls-rs, each with its store";
+/// Compares all commits, trees and sizes that both libraries have. The worst one decides.
+fn process(results: &Results) -> Verdict {
     let mut worst: Option<(f64, String)> = None;
     for operation in PROCESS {
         for tree in ["blank", "warm"] {
-            for size in [10, 100, 1_000, 10_000] {
-                let of = |who| results.median(("operations", who, operation, tree), size);
+            for size in [10, 100, 1_000, LARGE] {
+                let of = |who| {
+                    let series = Series::new("operations", who, operation).in_tree(tree);
+                    results.median(series, size)
+                };
                 let Some((ours, theirs)) = of(OURS).zip(of(MLS_RS)) else { continue };
                 let times = ours / theirs;
                 if worst.as_ref().is_none_or(|(most, _)| times > *most) {
                     let why = format!(
-                        "at the worst {} ({operation}, {tree}, {size} devices: {} against {})",
+                        "at the worst {} ({operation}, {tree}, {} devices: {} against {})",
                         ratio(times),
+                        thousands(size),
                         duration(ours),
                         duration(theirs)
                     );
@@ -131,63 +121,49 @@ fn process(results: &Results) -> Judged {
             }
         }
     }
-    match worst {
-        Some((times, why)) => judged(aim, Some(times <= 1.5), why),
-        None => judged(aim, None, String::new()),
-    }
+    worst.map(|(times, why)| (times <= 1.5, why))
 }
 
-fn compared(aim: &'static str, ours: Option<f64>, theirs: Option<f64>, most: f64) -> Judged {
-    match ours.zip(theirs) {
-        Some((ours, theirs)) => {
-            let why = format!("{} against {}", duration(ours), duration(theirs));
-            judged(aim, Some(ours <= most * theirs), why)
-        }
-        None => judged(aim, None, String::new()),
-    }
-}
-
-/// From which size on an operation is ahead, against sessions in memory and stored ones.
-fn ahead(results: &Results, operation: &str, aim: &'static str) -> Judged {
-    let mut sizes: Vec<u64> = results
-        .figures
-        .iter()
-        .filter(|figure| figure.is("graph", OURS, operation, "warm"))
-        .map(super::figures::Figure::devices)
-        .collect();
-    sizes.sort_unstable();
-    let from = |who: &str| {
-        let behind = sizes.iter().rev().find(|size| {
-            let ours = results.median(("graph", OURS, operation, "warm"), **size);
-            let theirs = results.median(("graph", who, "new session", ""), **size);
-            ours.zip(theirs).is_none_or(|(ours, theirs)| ours > theirs)
-        });
-        sizes.iter().find(|size| behind.is_none_or(|behind| *size > behind)).copied()
-    };
+/// From which size on an operation in a warm tree is faster than a new Megolm session whose Olm
+/// sessions are stored. The size for sessions in memory is told as well.
+fn ahead(results: &Results, operation: &str) -> Verdict {
+    let ours = Series::new("graph", OURS, operation).in_tree("warm");
+    let sizes: Vec<_> = results.of_series(ours).iter().map(|figure| figure.devices()).collect();
     if sizes.is_empty() {
-        return judged(aim, None, String::new());
+        return None;
     }
+    let from = |who: &str| {
+        let session = Series::new("graph", who, "new session");
+        let is_behind = |size: u64| {
+            let both = results.median(ours, size).zip(results.median(session, size));
+            both.is_none_or(|(ours, theirs)| ours > theirs)
+        };
+        let last_behind = sizes.iter().rev().find(|size| is_behind(**size));
+        sizes.iter().find(|size| last_behind.is_none_or(|behind| *size > behind)).copied()
+    };
     let (stored, memory) = (from("vodozemac, stored"), from("vodozemac"));
-    let name = |size: Option<u64>| {
-        size.map_or("at no size measured".to_owned(), |size| format!("from {size} devices"))
+    let name = |size: Option<u64>| match size {
+        Some(size) => format!("from {} devices", thousands(size)),
+        None => "at no size measured".to_owned(),
     };
     let why = format!(
-        "{} where the Olm sessions are stored too, {} where they are in memory only",
+        "{} if the Olm sessions are stored too, {} if they are only in memory",
         name(stored),
         name(memory)
     );
-    judged(aim, Some(stored.is_some_and(|size| size <= 50)), why)
+    Some((stored.is_some_and(|size| size <= 50), why))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, json};
+    use serde_json::json;
 
-    use super::{super::figures::parse, *};
+    use super::*;
+    use crate::bench::figures::parse;
 
     fn results(lines: &[serde_json::Value]) -> Results {
         let text: Vec<_> = lines.iter().map(ToString::to_string).collect();
-        Results { figures: parse(&text.join("\n")), machine: Map::new() }
+        Results { figures: parse(&text.join("\n")), ..Results::default() }
     }
 
     #[test]
@@ -196,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn where_one_line_crosses_another() {
+    fn an_operation_is_ahead_from_the_size_where_the_lines_cross() {
         let mut lines = Vec::new();
         for (size, update, session) in [(10, 9.0, 1.0), (50, 9.0, 10.0), (100, 9.0, 20.0)] {
             lines.push(json!({

@@ -1,41 +1,67 @@
-//! The rule of the tests: what must not grow with the room does not. Times are compared within one run, with a wide
-//! margin, as the machine may be busy; bytes written to disk are counted, so they are held to more closely.
+//! The short version for the tests: it fails if what must not grow with the room does.
+//!
+//! Times are compared within one run and with a wide margin, because the machine may be busy. Bytes
+//! written to disk are counted, so their margin is narrow.
 
-use super::figures::Figure;
+use super::{
+    figures::{self, Figure, Series},
+    programs,
+};
+use crate::failure::Failure;
 
 /// The sizes that are compared, in devices.
-pub const SIZES: [u64; 2] = [10, 1_000];
+const SIZES: [u64; 2] = [10, 1_000];
 
-/// What must not grow, as figures name it.
+/// The operations that must not grow, as figures name them.
 const CONSTANT: [&str; 4] = ["encrypt", "decrypt", "open the store", "load a room"];
-/// How many times as long it may take in the larger room, and as many bytes it may write: a hundred times the devices
-/// would show.
-const MARGIN: f64 = 6.0;
+/// How many times as long an operation may take in the larger room. That room has a hundred times
+/// the devices, so growth would show.
+const TIME_MARGIN: f64 = 6.0;
+/// How many times as many bytes an operation may write in the larger room.
 const BYTES_MARGIN: f64 = 2.0;
-/// Times below this, in microseconds, are not told apart.
+/// Times below this, in microseconds, count as equal.
 const FLOOR_US: f64 = 200.0;
 
-/// Fails with a sentence for each operation that grows, or was not measured.
-pub fn check(figures: &[Figure]) -> Result<(), String> {
+/// Measures the operations and checks them.
+pub fn run() -> Result<(), Failure> {
+    let figures = programs::measure(
+        "measuring what must not grow with the room",
+        &[
+            "test",
+            "--quiet",
+            "--workspace",
+            "--locked",
+            "--bench",
+            "operations",
+            "--",
+            "--constant",
+        ],
+        &SIZES,
+    )?;
+    check(&figures).map_err(Failure::Message)
+}
+
+/// Fails with a sentence for each operation that grows or was not measured.
+fn check(figures: &[Figure]) -> Result<(), String> {
     let problems: Vec<_> = CONSTANT.iter().flat_map(|name| problems(figures, name)).collect();
     if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
 }
 
 fn problems(figures: &[Figure], operation: &str) -> Vec<String> {
-    let [small, large] = SIZES.map(|size| {
-        let mut of_size = figures.iter().filter(|figure| figure.devices() == size);
-        of_size.find(|figure| figure.is("operations", "matrix-mls", operation, ""))
-    });
+    let series = Series::new("operations", "matrix-mls", operation);
+    let [small, large] = SIZES.map(|size| figures::find(figures, series, size));
     let (Some(small), Some(large)) = (small, large) else {
         return vec![format!("{operation}: it was not measured")];
     };
     let mut problems = Vec::new();
     let pair = |field| small.number(field).zip(large.number(field));
     match pair("median_us") {
-        Some((small, large)) if large > MARGIN * small.max(FLOOR_US) => problems.push(format!(
-            "{operation} grows with the room: {small} µs with {} devices, {large} µs with {}",
-            SIZES[0], SIZES[1]
-        )),
+        Some((small, large)) if large > TIME_MARGIN * small.max(FLOOR_US) => {
+            problems.push(format!(
+                "{operation} grows with the room: {small} µs with {} devices, {large} µs with {}",
+                SIZES[0], SIZES[1]
+            ))
+        }
         Some(_) => {}
         None => problems.push(format!("{operation}: it was not timed")),
     }
@@ -43,7 +69,8 @@ fn problems(figures: &[Figure], operation: &str) -> Vec<String> {
         && large > BYTES_MARGIN * small
     {
         problems.push(format!(
-            "{operation} writes more in a larger room: {small} bytes with {} devices, {large} with {}",
+            "{operation} writes more in a larger room: \
+             {small} bytes with {} devices, {large} with {}",
             SIZES[0], SIZES[1]
         ));
     }
@@ -54,9 +81,11 @@ fn problems(figures: &[Figure], operation: &str) -> Vec<String> {
 mod tests {
     use serde_json::json;
 
-    use super::{super::figures::parse, *};
+    use super::*;
+    use crate::bench::figures::parse;
 
-    /// All operations, with these times and bytes of one of them in the larger room.
+    /// Figures of all operations. One of them takes this time and writes so many bytes in the larger
+    /// room; the rest are the same in both.
     fn run(grown: &str, median_us: f64, written_bytes: u64) -> Vec<Figure> {
         let mut text = String::new();
         for operation in CONSTANT {
@@ -93,7 +122,7 @@ mod tests {
     fn what_is_not_measured_fails() {
         let figures: Vec<_> = run("", 0.0, 0)
             .into_iter()
-            .filter(|figure| !figure.is("", "", "decrypt", "") || figure.devices() == SIZES[0])
+            .filter(|figure| figure.text("operation") != "decrypt" || figure.devices() == SIZES[0])
             .collect();
         assert_eq!(check(&figures), Err("decrypt: it was not measured".to_owned()));
         assert!(check(&[]).is_err());

@@ -1,12 +1,12 @@
-//! What the figures were measured on: machine, date, and the versions of the contenders.
+//! What the figures were measured on: the machine, the date, and the versions of the contenders.
 
 use std::{fs, process::Command, thread};
 
 use serde_json::{Map, Value};
 
-use crate::step::workspace;
+use crate::paths::workspace;
 
-/// All of it, by name.
+/// Everything that is known, by name.
 pub fn describe() -> Map<String, Value> {
     let mut all = Map::new();
     let mut put = |name: &str, value: Option<String>| {
@@ -30,12 +30,14 @@ pub fn describe() -> Map<String, Value> {
     all
 }
 
+/// The value in the first line of a file that starts with this name, such as `MemTotal: 24 kB`.
 fn line_of(file: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(file).ok()?;
     let line = text.lines().find(|line| line.starts_with(name))?;
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
+/// What a program prints.
 fn said_by(program: &str, argument: &str) -> Option<String> {
     let output = Command::new(program).arg(argument).output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -52,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions() {
+    fn a_version_is_found_by_the_whole_name() {
         let lock = "[[package]]\nname = \"openmls\"\nversion = \"0.9.2\"\n";
         assert_eq!(version(lock, "openmls").as_deref(), Some("0.9.2"));
         assert_eq!(version(lock, "open"), None);

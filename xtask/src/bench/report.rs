@@ -1,286 +1,203 @@
-//! docs/bench/README.md and its pictures, from the results.
+//! docs/bench/README.md and the two plots beside it, written from the results.
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
 
 use super::{
     aims,
     figures::{Figure, Results},
-    plot::{Line, Plot, Stroke, thousands},
+    pictures,
+    units::{duration, size, thousands},
 };
-use crate::step::Failure;
+use crate::failure::Failure;
 
-/// The lines of the pictures: who, operation, tree, what the legend says, and how they look.
-const LINES: [(&str, &str, &str, &str, &str, Stroke); 7] = [
-    ("matrix-mls", "create", "", "MLS: create the group", "#8957e5", Stroke::Whole),
-    ("matrix-mls", "add", "blank", "MLS: add one, blank tree", "#2f81f7", Stroke::Dashed),
-    ("matrix-mls", "add", "warm", "MLS: add one, warm tree", "#2f81f7", Stroke::Whole),
-    ("matrix-mls", "update", "blank", "MLS: update, blank tree", "#2da44e", Stroke::Dashed),
-    ("matrix-mls", "update", "warm", "MLS: update, warm tree", "#2da44e", Stroke::Whole),
-    ("vodozemac", "new session", "", "new Megolm session, in memory", "#e5534b", Stroke::Dotted),
-    (
-        "vodozemac, stored",
-        "new session",
-        "",
-        "new Megolm session, stored",
-        "#e5534b",
-        Stroke::Whole,
-    ),
-];
+/// What the figures mean. The page begins with it.
+const ABOUT: &str = include_str!("about.md");
 
-const ABOUT: &str = "\
-# Figures
-
-Written by `cargo xtask bench`, which measures everything below in one run (a quarter of an hour, after builds). `--part graph` measures one part anew,
-`--sizes 10,100` and `--quick` write to target/bench instead. On a machine that does something else at the time only ratios within a row mean something.
-
-- Ours is the library through its public API on a real file, each operation until what it changed is on disk (SQLite, WAL, `synchronous=FULL`). The homeserver is
-  three tables that answer at once, so no network is in it, and what `/keys/query` takes is left out, as both sides need it.
-- **blank**: a tree in which no member has committed since it was added. **warm**: every member has. Both are written down rather than grown (tests/kit/src/written_tree.rs), and pass
-  every check of RFC 9420 §7.9.
-- A new Megolm session is an outbound group session whose key is sealed for each device through an Olm session that has been established (vodozemac). \"Stored\": the
-  sessions that moved on are written to SQLite in one transaction, not sealed, which a client has to do before it sends.
-- Bytes are those of the requests, as JSON, with base64. This library publishes the ratchet tree with each commit, so that a device can join with nobody online;
-  it is told apart.
-- \"Load a room\" is the first message after the store was opened: nothing is held in memory before. It reserves generations on disk (docs/decisions/002). For others it is
-  reading the group.
-";
-
-/// Writes all of it.
+/// Writes the page and the plots into a directory.
 pub fn write(results: &Results, directory: &Path) -> Result<(), Failure> {
     let put = |name: &str, text: String| {
         let path = directory.join(name);
         fs::write(&path, text).map_err(Failure::io(&path))
     };
-    put("graph.svg", times(results))?;
-    put("bytes.svg", bytes(results))?;
+    put("graph.svg", pictures::times(results)?)?;
+    put("bytes.svg", pictures::bytes(results)?)?;
     put("README.md", page(results))
 }
 
-fn points(
-    results: &Results,
-    line: (&str, &str, &str),
-    value: impl Fn(&Figure) -> Option<f64>,
-) -> Vec<(f64, f64)> {
-    let (who, operation, tree) = line;
-    let mut points: Vec<_> = results
-        .figures
-        .iter()
-        .filter(|figure| figure.is("graph", who, operation, tree) && figure.text("who") == who)
-        .filter_map(|figure| Some((figure.devices() as f64, value(figure)?)))
-        .collect();
-    points.sort_by(|one, other| one.0.total_cmp(&other.0));
-    points
-}
-
-fn times(results: &Results) -> String {
-    let lines = LINES.into_iter().map(|(who, operation, tree, name, color, stroke)| Line {
-        name: name.to_owned(),
-        color,
-        stroke,
-        points: points(results, (who, operation, tree), |figure| figure.number("median_us")),
-    });
-    let title = "Setting up and renewing a room's keys: time by the number of devices";
-    let tick = |power: i32| duration(10_f64.powi(power));
-    Plot { title, lines: lines.filter(|line| !line.points.is_empty()).collect(), tick }.svg()
-}
-
-fn bytes(results: &Results) -> String {
-    let tree = |figure: &Figure| {
-        let tree = figure.number("bytes_tree")?;
-        Some(figure.number("bytes")? + tree)
-    };
-    let mut lines = Vec::new();
-    for (who, operation, shape, name, color, stroke) in LINES {
-        let path = (who, operation, shape);
-        let points_without = points(results, path, |figure| figure.number("bytes"));
-        // Storing sends nothing.
-        let name = name.trim_end_matches(", in memory").to_owned();
-        lines.push(Line { name, color, stroke, points: points_without });
-        if operation == "update" && shape == "warm" {
-            let name = "… and the ratchet tree".to_owned();
-            lines.push(Line {
-                name,
-                color,
-                stroke: Stroke::Dotted,
-                points: points(results, path, tree),
-            });
-        }
-    }
-    lines.retain(|line| !line.points.is_empty());
-    let title = "Setting up and renewing a room's keys: bytes sent by the number of devices";
-    Plot { title, lines, tick: |power| size(10_f64.powi(power)) }.svg()
-}
-
 fn page(results: &Results) -> String {
-    let mut out = ABOUT.to_owned();
-    let machine: Vec<_> = results
-        .machine
-        .iter()
-        .map(|(name, value)| format!("{name} {}", value.as_str().unwrap_or_default()))
-        .collect();
-    // Writing to a string cannot fail.
-    let _ = write!(out, "\nMeasured on: {}.\n", machine.join("; "));
-    out += "\n## What was aimed at\n\nWhy some were missed: [decision 010](../decisions/010-cost-of-commits.md).\n\n| aim | reached | |\n|---|---|---|\n";
+    [
+        ABOUT.to_owned(),
+        machine(results),
+        aimed_at(results),
+        "\n## Setting up and renewing keys\n\n![Time by the number of devices](graph.svg)\n".into(),
+        table(results, "graph", |figure| figure.number("median_us").map(duration)),
+        "\n![Bytes by the number of devices](bytes.svg)\n".into(),
+        "\nBytes sent, plus those of the ratchet tree:\n".into(),
+        table(results, "graph", |figure| {
+            let tree = figure.number("bytes_tree").map(|tree| format!(" + {}", size(tree)));
+            Some(size(figure.number("bytes")?) + &tree.unwrap_or_default())
+        }),
+        "\n## Operations\n\nMedian (95th percentile), by devices in the room:\n".into(),
+        table(results, "operations", |figure| {
+            let p95 = figure.number("p95_us").map(|time| format!(" ({})", duration(time)));
+            Some(duration(figure.number("median_us")?) + &p95.unwrap_or_default())
+        }),
+        list(results, "day", "An app's day"),
+        list(results, "bindings", "Calls from Kotlin and Swift"),
+        list(results, "size", "The library's size"),
+    ]
+    .concat()
+}
+
+fn machine(results: &Results) -> String {
+    let mut text = "\nMeasured on:\n\n".to_owned();
+    for (name, value) in &results.machine {
+        // Writing to a string cannot fail, here and below.
+        let _ = writeln!(text, "- {name}: {}", value.as_str().unwrap_or_default());
+    }
+    text
+}
+
+fn aimed_at(results: &Results) -> String {
+    let mut text = "\n## What was aimed at\n\n\
+        [Decision 010](../decisions/010-cost-of-commits.md) says why some aims were missed.\n\n\
+        | aim | reached | |\n|---|---|---|\n"
+        .to_owned();
     for judged in aims::judge(results) {
         let reached = match judged.reached {
             Some(true) => "yes",
             Some(false) => "**no**",
             None => "not measured",
         };
-        let _ = writeln!(out, "| {} | {reached} | {} |", judged.aim, judged.why);
+        let _ = writeln!(text, "| {} | {reached} | {} |", judged.aim, judged.why);
     }
-    out += "\n## Setting up and renewing keys\n\n![Time by the number of devices](graph.svg)\n";
-    out += &table(results, "graph", |figure| figure.number("median_us").map(duration));
-    out += "\n![Bytes by the number of devices](bytes.svg)\n\nBytes sent, and those of ratchet trees on top:\n";
-    out += &table(results, "graph", |figure| {
-        let tree = figure.number("bytes_tree").map(|tree| format!(" + {}", size(tree)));
-        Some(size(figure.number("bytes")?) + &tree.unwrap_or_default())
-    });
-    out += "\n## Operations\n\nMedian (95th percentile), by devices in the room:\n";
-    out += &table(results, "operations", |figure| {
-        let p95 = figure.number("p95_us").map(|time| format!(" ({})", duration(time)));
-        Some(duration(figure.number("median_us")?) + &p95.unwrap_or_default())
-    });
-    for (part, title) in [
-        ("day", "An app's day"),
-        ("bindings", "Calls from Kotlin and Swift"),
-        ("size", "The library's size"),
-    ] {
-        out += &list(results, part, title);
-    }
-    out
+    text
 }
 
-/// A row for each operation, tree and contender, a column for each size.
-fn table(results: &Results, part: &str, cell: impl Fn(&Figure) -> Option<String>) -> String {
-    let figures: Vec<_> =
-        results.figures.iter().filter(|f| f.is(part, "", "", "") && cell(f).is_some()).collect();
-    let sizes: BTreeSet<u64> = figures.iter().map(|figure| figure.devices()).collect();
-    let mut rows: Vec<(&str, &str, &str)> = Vec::new();
-    for figure in &figures {
-        let row = (figure.text("operation"), figure.text("tree"), figure.text("who"));
-        if !rows.contains(&row) {
-            rows.push(row);
+/// What a table has a row for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Row<'a> {
+    operation: &'a str,
+    tree: &'a str,
+    who: &'a str,
+}
+
+impl<'a> Row<'a> {
+    fn of(figure: &'a Figure) -> Self {
+        Self {
+            operation: figure.text("operation"),
+            tree: figure.text("tree"),
+            who: figure.text("who"),
         }
     }
-    rows.sort_by_key(|(operation, tree, who)| (*operation, *tree, *who != "matrix-mls", *who));
+}
+
+/// A row for each operation, tree and contender, and a column for each size.
+fn table(results: &Results, part: &str, cell: impl Fn(&Figure) -> Option<String>) -> String {
+    let figures: Vec<_> = results.of_part(part).filter(|figure| cell(figure).is_some()).collect();
+    let sizes: BTreeSet<u64> = figures.iter().map(|figure| figure.devices()).collect();
+    let mut rows: Vec<Row<'_>> = figures.iter().map(|figure| Row::of(figure)).collect();
+    // Ours comes first, and the others by their names.
+    rows.sort_by_key(|row| (row.operation, row.tree, row.who != "matrix-mls", row.who));
+    rows.dedup();
     let heads: Vec<_> = sizes.iter().map(|size| thousands(*size)).collect();
-    let mut out = format!(
+    let mut text = format!(
         "\n| operation | tree | library | {} |\n|---|---|---|{}\n",
         heads.join(" | "),
         "--:|".repeat(sizes.len())
     );
-    for (operation, tree, who) in rows {
+    for row in rows {
         let cells = sizes.iter().map(|size| {
-            let mut of_size = figures.iter().filter(|figure| figure.devices() == *size);
-            let found = of_size.find(|figure| {
-                (figure.text("operation"), figure.text("tree"), figure.text("who"))
-                    == (operation, tree, who)
-            });
+            let mut of_row = figures.iter().filter(|figure| Row::of(figure) == row);
+            let found = of_row.find(|figure| figure.devices() == *size);
             found.and_then(|figure| cell(figure)).unwrap_or_else(|| "–".to_owned())
         });
         let cells: Vec<_> = cells.collect();
-        let _ = writeln!(out, "| {operation} | {tree} | {who} | {} |", cells.join(" | "));
+        let Row { operation, tree, who } = row;
+        let _ = writeln!(text, "| {operation} | {tree} | {who} | {} |", cells.join(" | "));
     }
-    out
+    text
 }
 
-/// All that a part's figures say.
+/// All fields of a part's figures, a row a figure. Empty if the part was not measured.
 fn list(results: &Results, part: &str, title: &str) -> String {
-    let figures: Vec<_> =
-        results.figures.iter().filter(|figure| figure.is(part, "", "", "")).collect();
-    if figures.is_empty() {
+    let mut figures = results.of_part(part).peekable();
+    if figures.peek().is_none() {
         return String::new();
     }
-    let mut out = format!("\n## {title}\n\n| | library | |\n|---|---|---|\n");
+    let mut text = format!("\n## {title}\n\n| | library | |\n|---|---|---|\n");
     for figure in figures {
-        let known = ["part", "who", "operation"];
-        let fields = figure.fields().filter(|(name, _)| !known.contains(&name.as_str()));
-        let said: Vec<_> = fields.map(|(name, value)| said(name, value)).collect();
+        let in_row = ["part", "who", "operation"];
+        let fields = figure.fields().filter(|(name, _)| !in_row.contains(&name.as_str()));
+        let fields: Vec<_> = fields.map(|(name, value)| field(name, value)).collect();
         let (operation, who) = (figure.text("operation"), figure.text("who"));
-        let _ = writeln!(out, "| {operation} | {who} | {} |", said.join(", "));
+        let _ = writeln!(text, "| {operation} | {who} | {} |", fields.join(", "));
     }
-    out
+    text
 }
 
-fn said(name: &str, value: &serde_json::Value) -> String {
+/// A field and its value. The field's name says what the unit is.
+fn field(name: &str, value: &serde_json::Value) -> String {
+    let words = |name: &str| name.replace('_', " ");
     match (name.strip_suffix("_us"), value.as_f64()) {
-        (Some(name), Some(time)) => format!("{name} {}", duration(time)),
+        (Some(name), Some(time)) => format!("{} {}", words(name), duration(time)),
         (None, Some(bytes)) if name.contains("bytes") => {
-            format!("{} {}", name.replace('_', " "), size(bytes))
+            format!("{} {}", words(name), size(bytes))
         }
-        _ => format!(
-            "{} {}",
-            name.replace('_', " "),
-            value.as_str().map_or(value.to_string(), str::to_owned)
-        ),
-    }
-}
-
-/// Microseconds as people write them.
-pub fn duration(microseconds: f64) -> String {
-    match microseconds {
-        us if us < 1_000.0 => format!("{} µs", digits(us)),
-        us if us < 1_000_000.0 => format!("{} ms", digits(us / 1e3)),
-        us => format!("{} s", digits(us / 1e6)),
-    }
-}
-
-/// Bytes as people write them.
-fn size(bytes: f64) -> String {
-    match bytes {
-        bytes if bytes < 1_000.0 => format!("{bytes:.0} B"),
-        bytes if bytes < 1e6 => format!("{} kB", digits(bytes / 1e3)),
-        bytes => format!("{} MB", digits(bytes / 1e6)),
-    }
-}
-
-/// How many times.
-pub fn ratio(times: f64) -> String {
-    format!("{} ×", digits(times))
-}
-
-/// Three digits are enough, and none after the point where it is a whole number.
-fn digits(number: f64) -> String {
-    let text = match number {
-        number if number < 10.0 => format!("{number:.2}"),
-        number if number < 100.0 => format!("{number:.1}"),
-        number => format!("{number:.0}"),
-    };
-    match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text,
+        _ => {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            format!("{} {value}", words(name))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, json};
+    use serde_json::json;
 
-    use super::{super::figures::parse, *};
+    use super::*;
+    use crate::bench::figures::parse;
 
-    #[test]
-    fn numbers_as_people_write_them() {
-        assert_eq!([0.5, 62.04, 1_500.0, 2e6].map(duration), ["0.5 µs", "62 µs", "1.5 ms", "2 s"]);
-        assert_eq!([100.0, 2_048.0, 1e7].map(size), ["100 B", "2.05 kB", "10 MB"]);
-        assert_eq!(digits(100.0), "100");
+    fn results(lines: &[serde_json::Value]) -> Results {
+        let text: Vec<_> = lines.iter().map(ToString::to_string).collect();
+        Results { figures: parse(&text.join("\n")), ..Results::default() }
     }
 
     #[test]
-    fn a_page_has_the_rows_and_the_sizes() {
+    fn a_table_has_a_row_a_contender_and_a_column_a_size() {
         let line = |devices: u64, who: &str| {
             json!({
                 "part": "graph", "who": who, "operation": "new session", "devices": devices,
-                "median_us": devices, "bytes": devices * 10,
+                "median_us": devices,
             })
-            .to_string()
         };
-        let text = [line(10, "vodozemac"), line(1_000, "vodozemac"), line(10, "vodozemac, stored")];
-        let results = Results { figures: parse(&text.join("\n")), machine: Map::new() };
-        let page = page(&results);
+        let page = page(&results(&[
+            line(10, "vodozemac"),
+            line(1_000, "vodozemac"),
+            line(10, "vodozemac, stored"),
+        ]));
         assert!(page.contains("| new session |  | vodozemac | 10 µs | 1 ms |"), "{page}");
         assert!(page.contains("| new session |  | vodozemac, stored | 10 µs | – |"), "{page}");
-        assert!(page.contains("not measured"));
-        assert_eq!(times(&results).matches("<polyline").count(), 2);
+        assert!(page.contains("not measured"), "{page}");
+    }
+
+    #[test]
+    fn a_list_writes_each_field_in_its_unit() {
+        let page = page(&results(&[json!({
+            "part": "day", "who": "matrix-mls", "operation": "sync", "median_us": 1_500,
+            "file_bytes": 2_000, "rooms": 500, "system": "Linux",
+        })]));
+        let row = "| sync | matrix-mls | file bytes 2 kB, median 1.5 ms, rooms 500, system Linux |";
+        assert!(page.contains(row), "{page}");
+        assert!(!page.contains("The library's size"), "{page}");
+    }
+
+    #[test]
+    fn everything_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        write(&Results::default(), directory.path()).unwrap();
+        for name in ["README.md", "graph.svg", "bytes.svg"] {
+            assert!(directory.path().join(name).is_file(), "{name}");
+        }
     }
 }

@@ -1,13 +1,15 @@
-//! Debian's packages, where this is a Debian and we are root.
+//! Debian's packages. They can be installed only on a Debian, and only by root.
 
 use std::process::{Command, Stdio};
 
-use super::runs;
-use crate::step::Failure;
+use crate::{
+    failure::Failure,
+    process::{self, succeeds},
+};
 
 /// Whether packages can be installed here.
-pub fn is_there() -> bool {
-    runs("apt-get", &["--version"]) && runs("sh", &["-c", "test $(id -u) = 0"])
+pub fn is_usable() -> bool {
+    succeeds("apt-get", &["--version"]) && succeeds("sh", &["-c", "test $(id -u) = 0"])
 }
 
 /// The release's name, such as `bookworm`.
@@ -21,16 +23,9 @@ pub fn release() -> Option<String> {
 pub fn install(packages: &[&str]) -> Result<(), Failure> {
     eprintln!("[xtask] installing {}", packages.join(", "));
     for arguments in [&["update", "-qq"][..], &[&["install", "-y", "-qq"], packages].concat()] {
-        let status = Command::new("apt-get")
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdout(Stdio::null())
-            .status()
-            .map_err(Failure::start("apt-get"))?;
-        if !status.success() {
-            let what = format!("apt-get {}", arguments.join(" "));
-            return Err(Failure::Step { what, status });
-        }
+        let mut command = Command::new("apt-get");
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
+        process::run(&format!("apt-get {}", arguments.join(" ")), &mut command)?;
     }
     Ok(())
 }

@@ -2,29 +2,30 @@
 
 use std::{path::Path, process::Command};
 
-use super::{apt, runs};
-use crate::step::{Failure, workspace};
+use super::apt;
+use crate::{failure::Failure, paths::workspace, process::succeeds};
 
 /// Makes sure that there are a JDK and Maven.
 pub fn require() -> Result<(), Failure> {
-    let is_there = || runs("javac", &["--version"]) && runs("mvn", &["--version"]);
-    if is_there() {
+    let works = || succeeds("javac", &["--version"]) && succeeds("mvn", &["--version"]);
+    if works() {
         return Ok(());
     }
-    if apt::is_there() {
+    if apt::is_usable() {
         apt::install(&["openjdk-17-jdk-headless", "maven"])?;
     }
-    if is_there() {
+    if works() {
         return Ok(());
     }
-    Err(Failure::Missing(
-        "the Kotlin side needs JDK 17 and Maven. Install them: apt-get install openjdk-17-jdk-headless maven"
+    Err(Failure::Message(
+        "the Kotlin side needs JDK 17 and Maven. Install them: \
+         apt-get install openjdk-17-jdk-headless maven"
             .to_owned(),
     ))
 }
 
-/// Maven on a project of this workspace, with these arguments. The native library is where
-/// `bindings::library` puts it.
+/// Maven on a project of this workspace, with these arguments. `library` is the directory of the
+/// native library.
 pub fn maven(project: &str, library: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("mvn");
     command

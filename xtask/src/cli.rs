@@ -1,0 +1,111 @@
+//! The command line: every command with its options, and the help pages made from them.
+
+use clap::{Parser, Subcommand};
+
+use crate::{bench, demo, simulate};
+
+/// The commands of matrix-mls. Each one sets up what it needs.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+pub struct CommandLine {
+    /// The command to run.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Tell the story of a room, step by step: three people, five devices.
+    Demo(demo::Options),
+    /// Run all lints, and the tests of Rust, Kotlin and Swift.
+    Test,
+    /// Run a room on two Synapses while their link is cut and healed.
+    Federation,
+    /// Run invented histories of a room in which everything goes wrong (docs/simulator.md).
+    Simulate(simulate::Options),
+    /// Measure what everything costs by the size of the room, and write docs/bench.
+    Bench(bench::options::Options),
+    /// Generate the Kotlin, the Swift and the listing of the exported API.
+    Bindings,
+    /// Build the native libraries of the AAR (needs the Android NDK).
+    Android,
+    /// Build the XCFramework (needs a Mac with Xcode).
+    Ios,
+    /// Check the licences, advisories and sources of all dependencies.
+    Deny,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, error::ErrorKind};
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<CommandLine, clap::Error> {
+        CommandLine::try_parse_from(["cargo xtask"].into_iter().chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_documented_line_is_understood() {
+        for line in [
+            "demo",
+            "demo --graph graph.svg",
+            "demo --graph graph.svg --homeserver synapse",
+            "demo --clients kotlin,swift",
+            "demo --clients kotlin --homeserver embedded",
+            "demo --homeserver synapse --clients kotlin,swift",
+            "test",
+            "federation",
+            "simulate",
+            "simulate --schedules 5000 --seed 1 --jobs 2",
+            "simulate --only Losses --again 7700213",
+            "simulate --patience 5 --findings 1 --report report.txt",
+            "bench",
+            "bench --report",
+            "bench --quick --part graph --part day --sizes 10,100",
+            "bindings",
+            "android",
+            "ios",
+            "deny",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_found_before_anything_is_built() {
+        for line in [
+            "",
+            "dmeo",
+            "demo --clients java",
+            "demo --homeserver dendrite",
+            "demo --clients kotlin --graph graph.svg",
+            "simulate --only Everything",
+            "simulate --seed minus-one",
+            "bench --part graphs",
+            "bench --sizes 10,0",
+            "bench --report --quick",
+            "test --fast",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_page() {
+        let mut lines = vec!["help".to_owned(), "--help".to_owned(), "-h".to_owned()];
+        for command in CommandLine::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            lines.push(format!("{} --help", command.get_name()));
+        }
+        for line in lines {
+            assert_eq!(parse(&line).unwrap_err().kind(), ErrorKind::DisplayHelp, "{line}");
+        }
+    }
+}
