@@ -17,10 +17,10 @@ use std::{
 };
 
 use matrix_mls::{
-    MachineConfig, MlsMachine, OutgoingRequest, Publishing, RoomChanges, RoomSettings, SendPlan,
-    StoreKey, SyncChanges, test_hooks,
+    MlsMachine, OutgoingRequest, RoomChanges, RoomSettings, SendPlan, SyncChanges, test_hooks,
 };
 use matrix_mls_kit::{
+    Fields as _, OrMissing as _, Result, bail, config,
     peer::Peer,
     tables::{Tables, join},
 };
@@ -35,17 +35,18 @@ const BATCHES: [usize; 6] = [50, 100, 200, 350, 500, 1_000];
 /// How many devices one user has.
 const DEVICES_OF_A_USER: usize = 20;
 
-fn main() {
+fn main() -> Result {
     // Flags that cargo adds are none of ours.
     let chosen: Vec<usize> = std::env::args().filter_map(|arg| arg.parse().ok()).collect();
     let sizes = if chosen.is_empty() { vec![300, 1_000, 2_000] } else { chosen };
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let runtime = tokio::runtime::Runtime::new()?;
     for devices in sizes {
         for batch in BATCHES.into_iter().filter(|batch| *batch <= devices.next_multiple_of(500)) {
-            let store = tempfile::tempdir().expect("a directory");
-            println!("{}", runtime.block_on(fill(devices, batch, store.path())));
+            let store = tempfile::tempdir()?;
+            println!("{}", runtime.block_on(fill(devices, batch, store.path()))?);
         }
     }
+    Ok(())
 }
 
 /// How long the calls of one kind took.
@@ -85,57 +86,48 @@ fn processor() -> Option<Duration> {
 }
 
 /// Makes a room and fills it.
-async fn fill(devices: usize, batch: usize, store: &Path) -> Value {
+async fn fill(devices: usize, batch: usize, store: &Path) -> Result<Value> {
     test_hooks::set_most_adds(batch);
     let mut homeserver = Homeserver::with(devices - 1);
-    let machine = MlsMachine::open(MachineConfig {
-        user_id: ME.into(),
-        device_id: "ME".into(),
-        store_path: store.display().to_string(),
-        store_key: StoreKey::Raw { key: vec![7; 32] },
-        publishing: Publishing::Alone,
-    })
-    .await
-    .expect("the store opens");
-    for request in machine.outgoing_requests().await.expect("requests") {
-        let (_, answer) = homeserver.answer(&request);
-        machine.mark_request_as_sent(request.id, 200, answer).await.expect("it is taken");
+    let machine = MlsMachine::open(config(ME, "ME", store)).await?;
+    for request in machine.outgoing_requests().await? {
+        let (_, answer) = homeserver.answer(&request)?;
+        machine.mark_request_as_sent(request.id, 200, answer).await?;
     }
     let changes =
         RoomChanges { room_id: ROOM.into(), state: homeserver.room_state(), timeline: Vec::new() };
     let sync = SyncChanges { rooms: vec![changes], ..SyncChanges::default() };
-    machine.receive_sync(sync).await.expect("the sync is taken in");
-    let room = machine.room(ROOM.into()).expect("a room id");
-    room.enable(RoomSettings::default()).await.expect("it can be enabled");
+    machine.receive_sync(sync).await?;
+    let room = machine.room(ROOM.into())?;
+    room.enable(RoomSettings::default()).await?;
     homeserver.sent = BTreeMap::new();
 
     let mut calls: BTreeMap<&str, Calls> = BTreeMap::new();
     loop {
         let planning = calls.entry("prepare").or_default();
-        let plan = planning.time(room.prepare_to_send()).await.expect("it can be prepared");
+        let plan = planning.time(room.prepare_to_send()).await?;
         let SendPlan::Waiting { requests, .. } = plan else { break };
         assert!(!requests.is_empty(), "nothing to do and not ready");
         for request in requests {
-            let (kind, answer) = homeserver.answer(&request);
+            let (kind, answer) = homeserver.answer(&request)?;
             let calls = calls.entry(kind).or_default();
-            let taken = calls.time(machine.mark_request_as_sent(request.id, 200, answer)).await;
-            taken.expect("the answer is taken");
+            calls.time(machine.mark_request_as_sent(request.id, 200, answer)).await?;
         }
     }
-    assert_eq!(room.members().await.expect("members").len(), devices);
-    let processing = homeserver.watch().await;
+    assert_eq!(room.members().await?.len(), devices);
+    let processing = homeserver.watch().await?;
     let sent = |kind: &str| homeserver.sent.get(kind).copied().unwrap_or_default();
     let all = homeserver.sent.values().fold((0, 0), |(n, bytes), (m, more)| (n + m, bytes + more));
     let total: Duration = calls.values().map(|calls| calls.total).sum();
     let by_kind: BTreeMap<_, _> =
         calls.iter().map(|(kind, calls)| (*kind, calls.figure())).collect();
-    json!({
+    Ok(json!({
         "devices": devices, "most_adds": batch, "commits": sent("commit").0,
         "calls_ms": total.as_millis(),
         "total_and_longest_ms": by_kind, "processing": processing,
         "requests": all.0, "kilobytes": all.1 / 1000,
         "uploads_kilobytes": sent("upload").1 / 1000, "welcomes_kilobytes": sent("welcome").1 / 1000,
-    })
+    }))
 }
 
 /// A homeserver with the devices of others, and what was sent to it: requests and bytes by kind.
@@ -168,7 +160,7 @@ impl Homeserver {
     }
 
     /// The answer to a request, and the request's kind.
-    fn answer(&mut self, request: &OutgoingRequest) -> (&'static str, Vec<u8>) {
+    fn answer(&mut self, request: &OutgoingRequest) -> Result<(&'static str, Vec<u8>)> {
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
         let is = |part: &str| request.path.contains(part);
         let kind = match () {
@@ -184,49 +176,49 @@ impl Homeserver {
             () => "commit",
         };
         match kind {
-            "welcome" => self.keep_welcome(&body),
+            "welcome" => self.keep_welcome(&body)?,
             "commit" => self.commits.push(body),
             _ => {}
         }
         let (requests, bytes) = self.sent.entry(kind).or_default();
         *requests += 1;
         *bytes += request.body.len();
-        (kind, self.tables.answer(request))
+        Ok((kind, self.tables.answer(request)?))
     }
 
-    fn keep_welcome(&mut self, body: &Value) {
+    fn keep_welcome(&mut self, body: &Value) -> Result {
         if self.welcome.is_some() {
-            return;
+            return Ok(());
         }
-        let messages = body["messages"].as_object().expect("messages");
-        let (user, devices) = messages.iter().next().expect("a user");
-        let (device, content) = devices.as_object().and_then(|of| of.iter().next()).expect("one");
-        let peer = self.tables.take_peer(user, device).expect("one of ours");
+        let user = body.object("messages")?.keys().next().or_missing("user")?;
+        let mut devices = body["messages"].object(user)?.iter();
+        let (device, content) = devices.next().or_missing("device of the user")?;
+        let peer = self.tables.take_peer(user, device).or_missing("peer of that name")?;
         self.welcome = Some((content.clone(), peer, self.commits.len()));
+        Ok(())
     }
 
     /// What the first device that was added spends on the commits after.
-    async fn watch(&mut self) -> Value {
-        let (content, mut peer, mut seen) = self.welcome.take().expect("somebody was added");
-        let message = self.tables.payload(&content["ciphertext"]);
-        let message = MlsMessageIn::tls_deserialize_exact(message).expect("an MLS message");
-        let MlsMessageBodyIn::Welcome(welcome) = message.extract() else { panic!("no Welcome") };
-        let tree = content.get("ratchet_tree").map(|reference| {
-            let tree = self.tables.payload(reference);
-            RatchetTreeIn::tls_deserialize_exact(tree).expect("a tree")
-        });
+    async fn watch(&mut self) -> Result<Value> {
+        let (content, mut peer, mut seen) = self.welcome.take().or_missing("Welcome")?;
+        let message = self.tables.payload(&content["ciphertext"])?;
+        let message = MlsMessageIn::tls_deserialize_exact(message)?;
+        let MlsMessageBodyIn::Welcome(welcome) = message.extract() else { bail!("no Welcome") };
+        let tree = match content.get("ratchet_tree") {
+            Some(tree) => Some(RatchetTreeIn::tls_deserialize_exact(self.tables.payload(tree)?)?),
+            None => None,
+        };
         let config = MlsGroupJoinConfig::builder()
             .wire_format_policy(MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY)
             .build();
-        let staged = StagedWelcome::new_from_welcome(&peer.provider, &config, welcome, tree);
-        let group = staged.expect("a good Welcome").into_group(&peer.provider);
-        peer.group = Some(group.expect("a group"));
+        let staged = StagedWelcome::new_from_welcome(&peer.provider, &config, welcome, tree)?;
+        peer.group = Some(staged.into_group(&peer.provider)?);
         let mut calls = Calls::default();
         while let Some(commit) = self.commits.get(seen) {
-            let commit = self.tables.payload(&commit["ciphertext"]);
+            let commit = self.tables.payload(&commit["ciphertext"])?;
             calls.time(async { peer.process(&commit) }).await;
             seen += 1;
         }
-        calls.figure()
+        Ok(calls.figure())
     }
 }

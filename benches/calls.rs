@@ -11,9 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use matrix_mls::{
-    MachineConfig, MlsMachine, MlsRoom, Publishing, RoomSettings, SendPlan, StoreKey, SyncChanges,
-};
+use matrix_mls::{MlsMachine, MlsRoom, RoomSettings, SendPlan, SyncChanges};
+use matrix_mls_kit::{Result, config};
 use serde_json::{Value, json};
 
 const ROUNDS: usize = 2_000;
@@ -23,18 +22,10 @@ const ROOM: &str = "!calls:example.org";
 const CONTENT: &str = r#"{"msgtype":"m.text","body":"forty-two characters are enough for a text"}"#;
 
 #[tokio::main]
-async fn main() {
-    let store = tempfile::tempdir().expect("a directory");
-    let machine = MlsMachine::open(MachineConfig {
-        user_id: "@alice:example.org".into(),
-        device_id: "PHONE".into(),
-        store_path: store.path().display().to_string(),
-        store_key: StoreKey::Raw { key: vec![7; 32] },
-        publishing: Publishing::Alone,
-    })
-    .await
-    .expect("the store opens");
-    let room = enable_alone(&machine).await;
+async fn main() -> Result {
+    let store = tempfile::tempdir()?;
+    let machine = MlsMachine::open(config("@alice:example.org", "PHONE", store.path())).await?;
+    let room = enable_alone(&machine).await?;
 
     let mut times = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
@@ -50,11 +41,11 @@ async fn main() {
     let mut times = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
         let call = room.encrypt("m.room.message".into(), CONTENT.into());
-        sealed = timed(&mut times, call).await.expect("it is ready");
+        sealed = timed(&mut times, call).await?;
     }
     report("encrypt", times);
 
-    let content: Value = serde_json::from_str(&sealed).expect("JSON");
+    let content: Value = serde_json::from_str(&sealed)?;
     let event = json!({
         "type": "m.room.encrypted", "event_id": "$message:example.org",
         "sender": "@alice:example.org", "content": content,
@@ -62,15 +53,16 @@ async fn main() {
     .to_string();
     let mut times = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
-        timed(&mut times, room.decrypt(event.clone())).await.expect("it opens");
+        timed(&mut times, room.decrypt(event.clone())).await?;
     }
     report("decrypt", times);
 
     let mut times = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
-        timed(&mut times, machine.receive_sync(SyncChanges::default())).await.expect("it is taken");
+        timed(&mut times, machine.receive_sync(SyncChanges::default())).await?;
     }
     report("receiveSync", times);
+    Ok(())
 }
 
 async fn timed<T>(times: &mut Vec<Duration>, call: impl Future<Output = T>) -> T {
@@ -80,24 +72,24 @@ async fn timed<T>(times: &mut Vec<Duration>, call: impl Future<Output = T>) -> T
     value
 }
 
-async fn enable_alone(machine: &MlsMachine) -> std::sync::Arc<MlsRoom> {
-    let room = machine.room(ROOM.into()).expect("a room id");
-    room.set_members(vec![machine.user_id()]).await.expect("members");
+async fn enable_alone(machine: &MlsMachine) -> Result<std::sync::Arc<MlsRoom>> {
+    let room = machine.room(ROOM.into())?;
+    room.set_members(vec![machine.user_id()]).await?;
     let settings = RoomSettings { rotate_after_messages: 1_000_000, ..RoomSettings::default() };
-    room.enable(settings).await.expect("it can be enabled");
-    while let SendPlan::Waiting { requests, .. } = room.prepare_to_send().await.expect("a plan") {
+    room.enable(settings).await?;
+    while let SendPlan::Waiting { requests, .. } = room.prepare_to_send().await? {
         assert!(!requests.is_empty(), "nothing to do and not ready");
-        for request in machine.outgoing_requests().await.expect("requests") {
+        for request in machine.outgoing_requests().await? {
             let answer = match &request.path {
                 path if path.contains("/keys/upload") => json!({ "one_time_key_counts": {} }),
                 path if path.contains("/keys/query") => json!({ "device_keys": {} }),
                 _ => json!({ "event_id": format!("${}:example.org", request.id) }),
             };
             let answer = answer.to_string().into_bytes();
-            machine.mark_request_as_sent(request.id, 200, answer).await.expect("it is taken");
+            machine.mark_request_as_sent(request.id, 200, answer).await?;
         }
     }
-    room
+    Ok(room)
 }
 
 fn report(operation: &str, mut times: Vec<Duration>) {

@@ -11,11 +11,15 @@
 use std::{
     path::Path,
     process::Command,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use matrix_mls::{EventOutcome, MlsMachine, SendPlan, sync_changes_from_response};
-use matrix_mls_kit::many_rooms::{ManyRooms, config};
+use matrix_mls_kit::{
+    Result,
+    many_rooms::{ManyRooms, config},
+};
 use serde_json::{Value, json};
 
 /// How many of the rooms are large: one in so many.
@@ -28,17 +32,18 @@ const SENDS: usize = 100;
 const OPENINGS: usize = 5;
 const CONTENT: &str = r#"{"msgtype":"m.text","body":"forty-two characters are enough for a text"}"#;
 
-fn main() {
+fn main() -> Result {
     let arguments: Vec<String> = std::env::args().collect();
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let runtime = tokio::runtime::Runtime::new()?;
     let at = |option: &str| {
         let position = arguments.iter().position(|argument| argument == option)?;
         arguments.get(position + 1).map(Path::new)
     };
     if let Some(directory) = at("--open") {
-        println!("{}", runtime.block_on(open(directory)).1.as_nanos());
+        println!("{}", runtime.block_on(open(directory))?.1.as_nanos());
+        Ok(())
     } else if let Some(directory) = at("--day") {
-        runtime.block_on(day(directory));
+        runtime.block_on(day(directory))
     } else {
         // Flags that cargo adds are none of ours.
         let chosen: Vec<usize> = arguments.iter().filter_map(|arg| arg.parse().ok()).collect();
@@ -46,76 +51,76 @@ fn main() {
             [rooms, events, ..] => (rooms, events),
             _ => (500, 10_000),
         };
-        run(&runtime, rooms, events);
+        run(&runtime, rooms, events)
     }
 }
 
 /// Makes the rooms, then has others go through the day.
-fn run(runtime: &tokio::runtime::Runtime, rooms: usize, events: usize) {
-    let directory = tempfile::tempdir().expect("a directory");
+fn run(runtime: &tokio::runtime::Runtime, rooms: usize, events: usize) -> Result {
+    let directory = tempfile::tempdir()?;
     eprintln!("making {rooms} rooms …");
     let sizes: Vec<_> =
         (0..rooms).map(|room| if room % LARGE_ONE_IN == 0 { LARGE } else { SMALL }).collect();
     let store = directory.path().join("store");
-    let mut others = runtime.block_on(ManyRooms::new(&sizes, &store));
+    let mut others = runtime.block_on(ManyRooms::new(&sizes, &store))?;
     for number in 0..2 {
         let response = others.sync(events / rooms);
-        std::fs::write(directory.path().join(format!("sync-{number}.json")), response)
-            .expect("it is written");
+        std::fs::write(directory.path().join(format!("sync-{number}.json")), response)?;
     }
     drop(others);
 
-    let mut times: Vec<_> = (0..OPENINGS)
-        .map(|_| {
-            let output = again("--open", directory.path()).output().expect("it runs");
-            assert!(output.status.success(), "opening failed");
-            let text = String::from_utf8(output.stdout).expect("a number");
-            Duration::from_nanos(text.trim().parse().expect("a number"))
-        })
-        .collect();
+    let mut times = Vec::with_capacity(OPENINGS);
+    for _ in 0..OPENINGS {
+        let output = again("--open", directory.path())?.output()?;
+        assert!(output.status.success(), "opening failed");
+        let text = String::from_utf8(output.stdout)?;
+        times.push(Duration::from_nanos(text.trim().parse()?));
+    }
     let operation = format!("open {rooms} rooms, cold");
-    report(&operation, rooms, &mut times, json!({ "database_bytes": size(directory.path()) }));
-    let status = again("--day", directory.path()).status().expect("it runs");
+    report(&operation, rooms, &mut times, json!({ "database_bytes": size(directory.path())? }));
+    let status = again("--day", directory.path())?.status()?;
     assert!(status.success(), "the day failed");
+    Ok(())
 }
 
 /// This program again, after the system has let go of what it holds of the store's files.
-fn again(option: &str, directory: &Path) -> Command {
-    for file in std::fs::read_dir(directory.join("store")).expect("the store").flatten() {
+fn again(option: &str, directory: &Path) -> Result<Command> {
+    for file in std::fs::read_dir(directory.join("store"))?.flatten() {
         // GNU dd asks for that, of a whole file, when it copies nothing of it.
         let of = format!("of={}", file.path().display());
         let arguments = [of.as_str(), "oflag=nocache", "conv=notrunc,fdatasync", "count=0"];
         let _ = Command::new("dd").args(arguments).output();
     }
-    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    let mut command = Command::new(std::env::current_exe()?);
     command.arg(option).arg(directory);
-    command
+    Ok(command)
 }
 
 /// Opens the store and takes the handle of each room, as an app does before it shows the list.
-async fn open(directory: &Path) -> (std::sync::Arc<MlsMachine>, Duration, usize) {
+async fn open(directory: &Path) -> Result<(Arc<MlsMachine>, Duration, usize)> {
     let start = Instant::now();
-    let machine = MlsMachine::open(config(&directory.join("store"))).await.expect("it opens");
-    let ids = machine.rooms().await.expect("rooms");
-    let rooms: Vec<_> = ids.into_iter().map(|id| machine.room(id).expect("a room id")).collect();
-    (machine, start.elapsed(), rooms.len())
+    let machine = MlsMachine::open(config(&directory.join("store"))).await?;
+    let mut rooms = Vec::new();
+    for id in machine.rooms().await? {
+        rooms.push(machine.room(id)?);
+    }
+    Ok((machine, start.elapsed(), rooms.len()))
 }
 
-async fn day(directory: &Path) {
+async fn day(directory: &Path) -> Result {
     for (number, state) in ["cold", "warm"].into_iter().enumerate() {
-        let (machine, took, rooms) = open(directory).await;
+        let (machine, took, rooms) = open(directory).await?;
         if state == "warm" {
             report(&format!("open {rooms} rooms, warm"), rooms, &mut [took], memory());
         }
-        let ids = machine.rooms().await.expect("rooms");
+        let ids = machine.rooms().await?;
 
-        let response = std::fs::read_to_string(directory.join(format!("sync-{number}.json")));
-        let response = response.expect("it was written");
+        let response = std::fs::read_to_string(directory.join(format!("sync-{number}.json")))?;
         let input = response.len();
         let before = Written::now();
         let start = Instant::now();
-        let changes = sync_changes_from_response(response).expect("a sync response");
-        let summary = machine.receive_sync(changes).await.expect("it is taken in");
+        let changes = sync_changes_from_response(response)?;
+        let summary = machine.receive_sync(changes).await?;
         let took = start.elapsed();
         let mut events = 0;
         for event in summary.rooms.into_iter().flat_map(|room| room.events) {
@@ -129,21 +134,21 @@ async fn day(directory: &Path) {
         fields["input_bytes"] = json!(input);
         fields["events"] = json!(events);
         before.until_now(&mut fields);
-        fields["database_bytes"] = json!(size(directory));
+        fields["database_bytes"] = json!(size(directory)?);
         report(&format!("sync, {state}"), rooms, &mut [took], fields);
 
         let before = Written::now();
         let (mut plans, mut seals) = (Vec::new(), Vec::new());
         for id in ids.iter().take(SENDS) {
-            let room = machine.room(id.clone()).expect("a room id");
+            let room = machine.room(id.clone())?;
             let start = Instant::now();
-            let plan = room.prepare_to_send().await.expect("it can be sent to");
+            let plan = room.prepare_to_send().await?;
             plans.push(start.elapsed());
             assert_eq!(plan, SendPlan::Ready, "{id}");
             let start = Instant::now();
             let sealed = room.encrypt("m.room.message".into(), CONTENT.into()).await;
             seals.push(start.elapsed());
-            sealed.expect("a message");
+            sealed?;
         }
         let mut fields = memory();
         before.until_now(&mut fields);
@@ -152,8 +157,9 @@ async fn day(directory: &Path) {
         report(&format!("send, {state}"), rooms, &mut both(&plans, &seals), fields);
         report(&format!("send: prepare, {state}"), rooms, &mut plans, json!({}));
         report(&format!("send: encrypt, {state}"), rooms, &mut seals, json!({}));
-        machine.shutdown().await.expect("it closes");
+        machine.shutdown().await?;
     }
+    Ok(())
 }
 
 fn both(plans: &[Duration], seals: &[Duration]) -> Vec<Duration> {
@@ -207,7 +213,7 @@ impl Written {
 }
 
 /// How large the store's files are together.
-fn size(directory: &Path) -> u64 {
-    let files = std::fs::read_dir(directory.join("store")).expect("the store").flatten();
-    files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+fn size(directory: &Path) -> Result<u64> {
+    let files = std::fs::read_dir(directory.join("store"))?.flatten();
+    Ok(files.filter_map(|file| Some(file.metadata().ok()?.len())).sum())
 }

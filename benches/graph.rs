@@ -13,6 +13,7 @@ mod support;
 use std::{path::Path, time::Instant};
 
 use matrix_mls_kit::{
+    OrMissing as _, Result, bail,
     giant::{Giant, ROOM},
     peer::base64,
     written_tree::Shape,
@@ -28,40 +29,44 @@ use vodozemac::{
 /// How many devices one user has.
 const DEVICES_OF_A_USER: usize = 20;
 
-fn main() {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+fn main() -> Result {
+    let runtime = tokio::runtime::Runtime::new()?;
     let all = [2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000];
     for devices in sizes(&all) {
         eprintln!("rooms of {devices} devices …");
-        runtime.block_on(rooms::create("graph", devices));
+        runtime.block_on(rooms::create("graph", devices))?;
         // The one that is added comes on top of three.
         if devices >= 4 {
             for shape in Shape::ALL {
-                runtime.block_on(async {
-                    let store = tempfile::tempdir().expect("a directory");
-                    let mut giant = Giant::new(devices - 1, shape, store.path()).await;
-                    rooms::add("graph", devices, shape, &mut giant).await;
-                    rooms::update("graph", devices, shape, &mut giant).await;
-                });
+                runtime.block_on(change(devices, shape))?;
             }
         }
-        new_session(devices);
+        new_session(devices)?;
     }
+    Ok(())
+}
+
+/// Adds a device to a room, which then has so many, and renews keys in it.
+async fn change(devices: usize, shape: Shape) -> Result {
+    let store = tempfile::tempdir()?;
+    let mut giant = Giant::new(devices - 1, shape, store.path()).await?;
+    rooms::add("graph", devices, shape, &mut giant).await?;
+    rooms::update("graph", devices, shape, &mut giant).await
 }
 
 /// A new Megolm session for a room of so many devices.
-fn new_session(devices: usize) {
-    let mut sessions = Sessions::establish(devices - 1);
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut store = open(&directory.path().join("olm.db"));
+fn new_session(devices: usize) -> Result {
+    let mut sessions = Sessions::establish(devices - 1)?;
+    let directory = tempfile::tempdir()?;
+    let mut store = open(&directory.path().join("olm.db"))?;
     let (mut times, mut stored) = (Vec::new(), Vec::new());
     let mut bytes = 0;
     for _ in 0..rounds(devices, 5) {
         let start = Instant::now();
         let megolm = GroupSession::new(vodozemac::megolm::SessionConfig::version_1());
-        let messages = sessions.share(&megolm);
+        let messages = sessions.share(&megolm)?;
         times.push(start.elapsed());
-        sessions.store(&mut store, &megolm);
+        sessions.store(&mut store, &megolm)?;
         stored.push(start.elapsed());
         bytes = sessions.request_bytes(&messages);
     }
@@ -70,18 +75,17 @@ fn new_session(devices: usize) {
         .times(times)
         .bytes((bytes, 0))
         .print();
+    Ok(())
 }
 
 /// A store for sessions, as durable as this library's.
-fn open(path: &Path) -> Connection {
-    let store = Connection::open(path).expect("it opens");
-    store
-        .execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-             CREATE TABLE session (id BLOB PRIMARY KEY, pickle BLOB NOT NULL) WITHOUT ROWID",
-        )
-        .expect("SQLite takes it");
-    store
+fn open(path: &Path) -> Result<Connection> {
+    let store = Connection::open(path)?;
+    store.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+         CREATE TABLE session (id BLOB PRIMARY KEY, pickle BLOB NOT NULL) WITHOUT ROWID",
+    )?;
+    Ok(store)
 }
 
 /// Olm sessions with many devices, all of which have answered.
@@ -92,37 +96,37 @@ struct Sessions {
 }
 
 impl Sessions {
-    fn establish(devices: usize) -> Self {
+    fn establish(devices: usize) -> Result<Self> {
         let me = Account::new();
-        let config = SessionConfig::version_1();
-        let others = (0..devices).map(|_| {
-            let mut account = Account::new();
-            account.generate_one_time_keys(1);
-            let one_time = *account.one_time_keys().values().next().expect("one");
-            let mut session =
-                me.create_outbound_session(config, account.curve25519_key(), one_time);
-            let first = session.as_mut().expect("a session").encrypt("{}").expect("it encrypts");
-            let OlmMessage::PreKey(first) = first else { panic!("the first is a pre-key message") };
-            let mut back = account
-                .create_inbound_session(config, me.curve25519_key(), &first)
-                .expect("a session");
-            let mut session = session.expect("a session");
-            let answer = back.session.encrypt("{}").expect("it encrypts");
-            session.decrypt(&answer).expect("it decrypts");
-            // The first after an answer starts a new chain: that is not every session's price.
-            session.encrypt("{}").expect("it encrypts");
-            (account.curve25519_key().to_base64(), session)
-        });
-        let others = others.collect();
-        Self {
+        let others: Result<_> = (0..devices).map(|_| Self::with_one(&me)).collect();
+        Ok(Self {
             sender_key: me.curve25519_key().to_base64(),
             keys: me.ed25519_key().to_base64(),
-            others,
-        }
+            others: others?,
+        })
+    }
+
+    /// A new device: its key, and a session with it that it has answered.
+    fn with_one(me: &Account) -> Result<(String, Session)> {
+        let config = SessionConfig::version_1();
+        let mut account = Account::new();
+        account.generate_one_time_keys(1);
+        let one_time = account.one_time_keys().values().next().copied();
+        let one_time = one_time.or_missing("one-time key")?;
+        let mut session = me.create_outbound_session(config, account.curve25519_key(), one_time)?;
+        let OlmMessage::PreKey(first) = session.encrypt("{}")? else {
+            bail!("the first is no pre-key message")
+        };
+        let mut back = account.create_inbound_session(config, me.curve25519_key(), &first)?;
+        let answer = back.session.encrypt("{}")?;
+        session.decrypt(&answer)?;
+        // The first after an answer starts a new chain: that is not every session's price.
+        session.encrypt("{}")?;
+        Ok((account.curve25519_key().to_base64(), session))
     }
 
     /// The session's key, sealed for each device as `m.room_key` (Matrix spec, "m.olm.v1").
-    fn share(&mut self, megolm: &GroupSession) -> Vec<OlmMessage> {
+    fn share(&mut self, megolm: &GroupSession) -> Result<Vec<OlmMessage>> {
         let key = megolm.session_key().to_base64();
         let id = megolm.session_id();
         let (keys, sender_key) = (&self.keys, &self.sender_key);
@@ -138,26 +142,27 @@ impl Sessions {
                         "session_id": id, "session_key": key, "sender_key": sender_key,
                     },
                 });
-                session.encrypt(plaintext.to_string()).expect("it encrypts")
+                Ok(session.encrypt(plaintext.to_string())?)
             })
             .collect()
     }
 
     /// Stores what a client must have on disk before it sends: the group session, and every Olm session, each of
     /// which has moved on. In one transaction, not sealed.
-    fn store(&self, store: &mut Connection, megolm: &GroupSession) {
-        let transaction = store.transaction().expect("a transaction");
-        let put = |id: &str, pickle: Vec<u8>| {
-            let mut statement = transaction
-                .prepare_cached("INSERT OR REPLACE INTO session VALUES (?1, ?2)")
-                .expect("SQLite takes it");
-            statement.execute((id, pickle)).expect("SQLite takes it");
+    fn store(&self, store: &mut Connection, megolm: &GroupSession) -> Result {
+        let transaction = store.transaction()?;
+        let put = |id: &str, pickle: Vec<u8>| -> Result {
+            let mut statement =
+                transaction.prepare_cached("INSERT OR REPLACE INTO session VALUES (?1, ?2)")?;
+            statement.execute((id, pickle))?;
+            Ok(())
         };
-        put("megolm", serde_json::to_vec(&megolm.pickle()).expect("it serialises"));
+        put("megolm", serde_json::to_vec(&megolm.pickle())?)?;
         for (key, session) in &self.others {
-            put(key, serde_json::to_vec(&session.pickle()).expect("it serialises"));
+            put(key, serde_json::to_vec(&session.pickle())?)?;
         }
-        transaction.commit().expect("it is written");
+        transaction.commit()?;
+        Ok(())
     }
 
     /// How large the `/sendToDevice` requests are.

@@ -11,6 +11,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use matrix_mls_kit::{
+    OrMissing as _, Result,
     giant::{Device, Giant, ROOM},
     peer::Peer,
     written_tree::Shape,
@@ -27,21 +28,22 @@ const COMMITS: usize = 5;
 const BATCH: usize = 500;
 const TEXT: &str = r#"{"msgtype":"m.text","body":"forty-two characters are enough for a text"}"#;
 
-fn main() {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+fn main() -> Result {
+    let runtime = tokio::runtime::Runtime::new()?;
     let only_constant = std::env::args().any(|argument| argument == "--constant");
     for devices in sizes(&[10, 100, 1_000, 10_000]) {
         eprintln!("rooms of {devices} devices …");
         if only_constant {
-            runtime.block_on(constant(devices));
+            runtime.block_on(constant(devices))?;
             continue;
         }
-        runtime.block_on(rooms::create("operations", devices));
+        runtime.block_on(rooms::create("operations", devices))?;
         create(devices);
         for shape in Shape::ALL {
-            runtime.block_on(measure(devices, shape));
+            runtime.block_on(measure(devices, shape))?;
         }
     }
+    Ok(())
 }
 
 /// Figures of both, for a room of one size and shape.
@@ -62,31 +64,32 @@ impl Figures {
 }
 
 /// What must not grow with the room.
-async fn constant(devices: usize) {
-    let store = tempfile::tempdir().expect("a directory");
+async fn constant(devices: usize) -> Result {
+    let store = tempfile::tempdir()?;
     let shape = Shape::Blank;
-    let mut giant = Giant::new(devices, shape, store.path()).await;
+    let mut giant = Giant::new(devices, shape, store.path()).await?;
     let figures = Figures { devices, shape };
-    messages(&figures, &mut giant).await;
-    open(&figures, giant, store.path()).await;
+    messages(&figures, &mut giant).await?;
+    open(&figures, giant, store.path()).await
 }
 
-async fn measure(devices: usize, shape: Shape) {
-    let store = tempfile::tempdir().expect("a directory");
-    let mut giant = Giant::new(devices, shape, store.path()).await;
+async fn measure(devices: usize, shape: Shape) -> Result {
+    let store = tempfile::tempdir()?;
+    let mut giant = Giant::new(devices, shape, store.path()).await?;
     let figures = Figures { devices, shape };
     if shape == Shape::Blank {
-        messages(&figures, &mut giant).await;
+        messages(&figures, &mut giant).await?;
     }
-    commits(&figures, &mut giant).await;
-    join_by_welcome(&figures, &mut giant).await;
-    join_externally(&figures, &mut giant).await;
-    rooms::update("operations", devices, shape, &mut giant).await;
-    rooms::add("operations", devices, shape, &mut giant).await;
-    rooms::remove("operations", devices, shape, &mut giant).await;
+    commits(&figures, &mut giant).await?;
+    join_by_welcome(&figures, &mut giant).await?;
+    join_externally(&figures, &mut giant).await?;
+    rooms::update("operations", devices, shape, &mut giant).await?;
+    rooms::add("operations", devices, shape, &mut giant).await?;
+    rooms::remove("operations", devices, shape, &mut giant).await?;
     if shape == Shape::Blank {
-        open(&figures, giant, store.path()).await;
+        open(&figures, giant, store.path()).await?;
     }
+    Ok(())
 }
 
 /// The bytes that this process has written so far.
@@ -131,7 +134,7 @@ fn create(devices: usize) {
     figure.times(times).bytes((bytes, 0)).print();
 }
 
-async fn messages(figures: &Figures, giant: &mut Giant) {
+async fn messages(figures: &Figures, giant: &mut Giant) -> Result {
     let (mut ours, mut openmls) = (Vec::new(), Vec::new());
     let plaintext = Peer::plaintext(ROOM, TEXT);
     let mut sealed = Vec::new();
@@ -140,7 +143,7 @@ async fn messages(figures: &Figures, giant: &mut Giant) {
         let start = Instant::now();
         let event = giant.device.room.encrypt("m.room.message".into(), TEXT.into()).await;
         ours.push(start.elapsed());
-        event.expect("the room is ready");
+        event?;
         sealed.push(timed(&mut openmls, || giant.founder.seal(&plaintext)));
     }
     figures.of(OURS, "encrypt").times(ours).written(since(before, MESSAGES)).print();
@@ -153,15 +156,17 @@ async fn messages(figures: &Figures, giant: &mut Giant) {
         let start = Instant::now();
         let opened = giant.device.room.decrypt(event).await;
         ours.push(start.elapsed());
-        opened.expect("the message opens");
-        timed(&mut openmls, || giant.observer.process(message)).expect("the message opens");
+        opened?;
+        timed(&mut openmls, || giant.observer.process(message))
+            .or_missing("message in what was sealed")?;
     }
     figures.of(OURS, "decrypt").times(ours).written(since(before, MESSAGES)).print();
     figures.of(OPENMLS, "decrypt").times(openmls).print();
+    Ok(())
 }
 
 /// The founder commits; the library's device and the observer take it in.
-async fn commits(figures: &Figures, giant: &mut Giant) {
+async fn commits(figures: &Figures, giant: &mut Giant) -> Result {
     let runs = rounds(figures.devices, COMMITS);
     giant.founder.put_tree_in_welcomes(false);
     let name = |number: usize| format!("EARLY{number}");
@@ -186,102 +191,105 @@ async fn commits(figures: &Figures, giant: &mut Giant) {
                     timed(&mut made, || giant.founder.remove(&user, &name(number)))
                 }
             };
-            rooms::tell_of_devices(giant).await;
+            rooms::tell_of_devices(giant).await?;
             bytes = commit.len() + if operation == "add" { bytes } else { 0 };
             timed(&mut openmls, || giant.observer.process(&commit));
-            let event = giant.founders_commit(&commit, false);
+            let event = giant.founders_commit(&commit, false)?;
             let start = Instant::now();
-            giant.device.sync(Vec::new(), Vec::new(), vec![event]).await;
+            giant.device.sync(Vec::new(), Vec::new(), vec![event]).await?;
             let taken = start.elapsed();
-            ours.push(taken + giant.tables.settle(&giant.device.machine).await.calls);
-            let epochs = giant.device.room.epochs().await.expect("epochs");
-            let head = epochs.iter().find(|epoch| epoch.is_head).expect("a head");
+            ours.push(taken + giant.tables.settle(&giant.device.machine).await?.calls);
+            let epochs = giant.device.room.epochs().await?;
+            let head = epochs.iter().find(|epoch| epoch.is_head).or_missing("head")?;
             assert_eq!(head.epoch, giant.founder.group().epoch().as_u64(), "{operation}");
         }
         figures.of(OPENMLS, operation).times(made).bytes((bytes, 0)).print();
         figures.both(&format!("process {operation}"), ours, openmls);
     }
+    Ok(())
 }
 
-async fn join_by_welcome(figures: &Figures, giant: &mut Giant) {
+async fn join_by_welcome(figures: &Figures, giant: &mut Giant) -> Result {
     let (mut ours, mut openmls) = (Vec::new(), Vec::new());
     giant.founder.put_tree_in_welcomes(true);
     for number in 0..rounds(figures.devices, COMMITS) {
-        let store = tempfile::tempdir().expect("a directory");
+        let store = tempfile::tempdir()?;
         let name = format!("W{number}");
-        let device = Device::open("@fresh:example.org", &name, store.path()).await;
+        let device = Device::open("@fresh:example.org", &name, store.path()).await?;
         let mut peer = Peer::new("@fresh:example.org", &format!("{name}PEER"));
         giant.tables.publish(&peer.user, &peer.device, peer.device_keys());
-        let package = device.upload(&mut giant.tables).await;
+        let package = device.upload(&mut giant.tables).await?;
         let (commit, welcome) = giant.founder.add(&[package, peer.key_package()]);
-        giant.founders_commit(&commit, false);
+        giant.founders_commit(&commit, false)?;
         timed(&mut openmls, || peer.join(&welcome));
         let (to_device, state) = (giant.welcome_event(&welcome), giant.room_state());
         // The room is known before: its members are not the Welcome's price.
-        device.sync(Vec::new(), state, Vec::new()).await;
-        giant.tables.settle(&device.machine).await;
+        device.sync(Vec::new(), state, Vec::new()).await?;
+        giant.tables.settle(&device.machine).await?;
         let start = Instant::now();
-        device.sync(vec![to_device], Vec::new(), Vec::new()).await;
+        device.sync(vec![to_device], Vec::new(), Vec::new()).await?;
         ours.push(start.elapsed());
-        device.room.members().await.expect("it is a member");
+        device.room.members().await?;
     }
     figures.both("join by Welcome", ours, openmls);
+    Ok(())
 }
 
-async fn join_externally(figures: &Figures, giant: &mut Giant) {
+async fn join_externally(figures: &Figures, giant: &mut Giant) -> Result {
     let (mut ours, mut openmls) = (Vec::new(), Vec::new());
     let mut bytes = (0, 0);
     for number in 0..rounds(figures.devices, COMMITS) {
-        let store = tempfile::tempdir().expect("a directory");
+        let store = tempfile::tempdir()?;
         let name = format!("E{number}");
-        let device = Device::open("@fresh:example.org", &name, store.path()).await;
-        device.upload(&mut giant.tables).await;
+        let device = Device::open("@fresh:example.org", &name, store.path()).await?;
+        device.upload(&mut giant.tables).await?;
         let commit = giant.founder.update();
-        let event = giant.founders_commit(&commit, true);
+        let event = giant.founders_commit(&commit, true)?;
         let info = giant.founder.group_info();
         let mut peer = Peer::new("@fresh:example.org", &format!("{name}PEER"));
-        timed(&mut openmls, || peer.try_join_externally(&info)).expect("it is valid");
+        timed(&mut openmls, || peer.try_join_externally(&info))?;
         let state = giant.room_state();
-        device.sync(Vec::new(), state, Vec::new()).await;
-        giant.tables.settle(&device.machine).await;
+        device.sync(Vec::new(), state, Vec::new()).await?;
+        giant.tables.settle(&device.machine).await?;
         giant.tables.take_sent();
         let start = Instant::now();
-        device.sync(Vec::new(), Vec::new(), vec![event]).await;
+        device.sync(Vec::new(), Vec::new(), vec![event]).await?;
         let taken = start.elapsed();
-        ours.push(taken + giant.tables.make_ready(&device.machine, &device.room).await.calls);
+        ours.push(taken + giant.tables.make_ready(&device.machine, &device.room).await?.calls);
         let sent = giant.tables.take_sent();
         bytes = (sent.bytes - sent.tree_bytes, sent.tree_bytes);
-        device.room.members().await.expect("it is a member");
+        device.room.members().await?;
         // The next one must not add it.
         giant.tables.unpublish("@fresh:example.org", &name);
     }
     figures.of(OURS, "join by external commit").times(ours).bytes(bytes).print();
     figures.of(OPENMLS, "join by external commit").times(openmls).print();
+    Ok(())
 }
 
 /// Opening the store, and the first message after it: what loads the room.
-async fn open(figures: &Figures, giant: Giant, store: &std::path::Path) {
+async fn open(figures: &Figures, giant: Giant, store: &std::path::Path) -> Result {
     let (mut opened, mut loaded, mut openmls) = (Vec::new(), Vec::new(), Vec::new());
     let Giant { mut device, founder, .. } = giant;
     let mut bytes = None;
     for _ in 0..20 {
-        device.machine.shutdown().await.expect("it shuts down");
+        device.machine.shutdown().await?;
         let start = Instant::now();
-        device = Device::open("@me:example.org", "ME", store).await;
+        device = Device::open("@me:example.org", "ME", store).await?;
         opened.push(start.elapsed());
         let before = written();
         let start = Instant::now();
         let sealed = device.room.encrypt("m.room.message".into(), TEXT.into()).await;
         loaded.push(start.elapsed());
-        sealed.expect("the room is ready");
+        sealed?;
         bytes = since(before, 1);
     }
     let id = openmls::prelude::GroupId::from_slice(ROOM.as_bytes());
     for _ in 0..rounds(figures.devices, COMMITS) {
-        timed(&mut openmls, || MlsGroup::load(founder.provider.storage(), &id).map(drop))
-            .expect("it loads");
+        timed(&mut openmls, || MlsGroup::load(founder.provider.storage(), &id).map(drop))?;
     }
     figures.of(OURS, "open the store").times(opened).print();
     figures.of(OURS, "load a room").times(loaded).written(bytes).print();
     figures.of(OPENMLS, "load a room").times(openmls).print();
+    Ok(())
 }

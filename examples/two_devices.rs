@@ -5,13 +5,11 @@
 use std::time::Duration;
 
 use matrix_mls::{MlsMachine, OutgoingRequest, RoomSettings, SendPlan};
-use matrix_mls_kit::{Client, Homeserver};
+use matrix_mls_kit::{Client, Homeserver, Result};
 use serde_json::Value;
 
-type Anyhow<T> = Result<T, Box<dyn std::error::Error>>;
-
 /// What an app writes: encrypt a text for a room, doing first what has to come first.
-async fn encrypt(app: &Client, machine: &MlsMachine, room_id: &str, text: &str) -> Anyhow<Value> {
+async fn encrypt(app: &Client, machine: &MlsMachine, room_id: &str, text: &str) -> Result<Value> {
     let room = machine.room(room_id.to_owned())?;
     while let SendPlan::Waiting { requests, retry_after_ms } = room.prepare_to_send().await? {
         if let Some(wait) = retry_after_ms.map(Duration::from_millis) {
@@ -28,14 +26,14 @@ async fn encrypt(app: &Client, machine: &MlsMachine, room_id: &str, text: &str) 
 }
 
 /// Any HTTP client with the app's base URL and access token.
-async fn send(app: &Client, request: &OutgoingRequest) -> Anyhow<(u16, Vec<u8>)> {
+async fn send(app: &Client, request: &OutgoingRequest) -> Result<(u16, Vec<u8>)> {
     let OutgoingRequest { method, path, content_type, body, .. } = request;
     let answer = app.http().send(method, path, content_type, body.clone()).await?;
     Ok((answer.status, answer.body))
 }
 
 #[tokio::main]
-async fn main() -> Anyhow<()> {
+async fn main() -> Result {
     let homeserver = Homeserver::embedded()?;
     // `Client` logs in, keeps a store in a temporary directory, and feeds syncs to its machine.
     let alice = Client::register(&homeserver, "alice", "PHONE").await?;

@@ -2,10 +2,13 @@
 //! between events. Each gives a typed answer, none a panic, and the room works afterwards.
 
 use matrix_mls::{
-    EventOutcome, MachineConfig, MlsError, MlsMachine, OutgoingRequest, Publishing, RoomSettings,
-    SendPlan, StoreKey, SyncChanges, ToDeviceResult, sync_changes_from_response,
+    EventOutcome, MlsError, MlsMachine, OutgoingRequest, RoomSettings, SendPlan, SyncChanges,
+    ToDeviceResult, sync_changes_from_response,
 };
-use matrix_mls_kit::{Client, Homeserver};
+use matrix_mls_kit::{
+    Client, Fields as _, Homeserver, OrMissing as _, Refused as _, Result, config,
+    together::{log_in, phone_of, two_phones},
+};
 use serde_json::{Value, json};
 
 /// A room in use, and real inputs recorded on the way.
@@ -21,36 +24,33 @@ struct Recorded {
     sync: Value,
 }
 
-async fn recorded(homeserver: &Homeserver) -> Recorded {
-    let alice = Client::register(homeserver, "alice", "PHONE").await.unwrap();
-    let bob = Client::register(homeserver, "bob", "PHONE").await.unwrap();
-    for client in [&alice, &bob] {
-        client.settle().await.unwrap();
-    }
-    let room = alice.create_group(&[&bob], RoomSettings::default()).await.unwrap();
-    alice.send_text(&room, "from alice").await.unwrap();
-    let sync = bob.sync().await.unwrap().response;
+async fn recorded(homeserver: &Homeserver) -> Result<Recorded> {
+    let (alice, bob) = two_phones(homeserver).await?;
+    let room = alice.create_group(&[&bob], RoomSettings::default()).await?;
+    alice.send_text(&room, "from alice").await?;
+    let sync = bob.sync().await?.response;
     let welcome = sync["to_device"]["events"][0].clone();
     assert!(welcome.is_object(), "{sync}");
-    bob.settle().await.unwrap();
-    bob.send_text(&room, "from bob").await.unwrap();
-    alice.settle().await.unwrap();
-    bob.room(&room).await.unwrap().rotate_keys().await.unwrap();
-    bob.send_text(&room, "in a new epoch").await.unwrap();
-    alice.settle().await.unwrap();
-    let events = alice.history(&room).await.unwrap();
-    Recorded { alice, bob, room, events, welcome, sync }
+    bob.settle().await?;
+    bob.send_text(&room, "from bob").await?;
+    alice.settle().await?;
+    bob.rotate_keys(&room).await?;
+    bob.send_text(&room, "in a new epoch").await?;
+    alice.settle().await?;
+    let events = alice.history(&room).await?;
+    Ok(Recorded { alice, bob, room, events, welcome, sync })
 }
 
-async fn works(recorded: &Recorded) {
+async fn works(recorded: &Recorded) -> Result {
     let Recorded { alice, bob, room, .. } = recorded;
     for (from, to, text) in [(alice, bob, "alice goes on"), (bob, alice, "bob goes on")] {
-        from.settle().await.unwrap();
-        from.send_text(room, text).await.unwrap();
-        to.settle().await.unwrap();
-        let messages = to.sync().await.unwrap().messages;
+        from.settle().await?;
+        from.send_text(room, text).await?;
+        to.settle().await?;
+        let messages = to.sync().await?.messages;
         assert!(messages.iter().any(|message| message.content.contains(text)), "{messages:?}");
     }
+    Ok(())
 }
 
 /// Texts that are almost the one given: cut, and with bytes altered.
@@ -69,7 +69,7 @@ fn damaged(text: &str) -> Vec<String> {
 }
 
 /// The same JSON with one value at a time, anywhere in it, replaced by each of these.
-fn replaced(value: &Value) -> Vec<Value> {
+fn replaced(value: &Value) -> Result<Vec<Value>> {
     let deep = (0..100).fold(json!(1), |inner, _| json!([inner]));
     let others = [
         Value::Null,
@@ -88,7 +88,7 @@ fn replaced(value: &Value) -> Vec<Value> {
     for path in paths {
         for other in &others {
             let mut changed = value.clone();
-            *changed.pointer_mut(&path).unwrap() = other.clone();
+            *changed.pointer_mut(&path).or_missing("value at that path")? = other.clone();
             out.push(changed);
         }
         if let Some((parent, field)) = path.rsplit_once('/') {
@@ -99,7 +99,7 @@ fn replaced(value: &Value) -> Vec<Value> {
             }
         }
     }
-    out
+    Ok(out)
 }
 
 fn collect(value: &Value, path: &mut String, paths: &mut Vec<String>) {
@@ -126,21 +126,21 @@ fn is_answer(error: &MlsError) -> bool {
 }
 
 #[tokio::test]
-async fn damaged_events_are_answered_one_by_one() {
-    let homeserver = Homeserver::embedded().unwrap();
-    let recorded = recorded(&homeserver).await;
-    let handle = recorded.alice.room(&recorded.room).await.unwrap();
+async fn damaged_events_are_answered_one_by_one() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let recorded = recorded(&homeserver).await?;
+    let handle = recorded.alice.room(&recorded.room).await?;
     let mut events: Vec<String> = Vec::new();
     for event in recorded.events.iter().filter(|event| event["type"] == "m.room.encrypted") {
         events.extend(damaged(&event.to_string()));
         // Under another event id, or the known commits would be told by that alone.
         let mut fresh = event.clone();
         fresh["event_id"] = json!("$fresh:example.org");
-        events.extend(replaced(&fresh).iter().map(Value::to_string));
+        events.extend(replaced(&fresh)?.iter().map(Value::to_string));
     }
     assert!(events.len() > 1_000);
     let sent = events.len();
-    let results = handle.receive_events(events.clone()).await.unwrap();
+    let results = handle.receive_events(events.clone()).await?;
     assert!(results.len() >= sent);
     for result in &results {
         if let EventOutcome::Failed { error } | EventOutcome::Waiting { error } = &result.outcome {
@@ -153,14 +153,14 @@ async fn damaged_events_are_answered_one_by_one() {
             assert!(is_answer(&error), "{error}");
         }
     }
-    works(&recorded).await;
+    works(&recorded).await
 }
 
 #[tokio::test]
-async fn parts_swapped_between_events_do_not_pass() {
-    let homeserver = Homeserver::embedded().unwrap();
-    let recorded = recorded(&homeserver).await;
-    let handle = recorded.alice.room(&recorded.room).await.unwrap();
+async fn parts_swapped_between_events_do_not_pass() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let recorded = recorded(&homeserver).await?;
+    let handle = recorded.alice.room(&recorded.room).await?;
     let encrypted: Vec<&Value> =
         recorded.events.iter().filter(|event| event["type"] == "m.room.encrypted").collect();
     let fields = ["ciphertext", "epoch_creator", "commit_event", "sender", "public_group_state"];
@@ -170,7 +170,7 @@ async fn parts_swapped_between_events_do_not_pass() {
                 let mut swapped = (*one).clone();
                 swapped["event_id"] = json!("$swapped:example.org");
                 swapped["content"][field] = other["content"][field].clone();
-                let results = handle.receive_events(vec![swapped.to_string()]).await.unwrap();
+                let results = handle.receive_events(vec![swapped.to_string()]).await?;
                 for result in results {
                     let moved = matches!(result.outcome, EventOutcome::Commit { .. });
                     assert!(!moved, "{field}: {result:?}");
@@ -179,18 +179,18 @@ async fn parts_swapped_between_events_do_not_pass() {
             let mut by_another = (*one).clone();
             by_another["sender"] = other["sender"].clone();
             if by_another["sender"] != one["sender"] {
-                handle.decrypt(by_another.to_string()).await.unwrap_err();
+                handle.decrypt(by_another.to_string()).await.refused()?;
             }
         }
     }
-    works(&recorded).await;
+    works(&recorded).await
 }
 
 #[tokio::test]
-async fn a_value_that_the_media_repository_does_not_have_holds_up_nothing() {
-    let homeserver = Homeserver::embedded().unwrap();
-    let recorded = recorded(&homeserver).await;
-    let handle = recorded.alice.room(&recorded.room).await.unwrap();
+async fn a_value_that_the_media_repository_does_not_have_holds_up_nothing() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let recorded = recorded(&homeserver).await?;
+    let handle = recorded.alice.room(&recorded.room).await?;
     let commits = recorded.events.iter().filter(|event| event["content"]["resolves"].is_array());
     let mut seen = 0;
     for event in commits {
@@ -200,34 +200,33 @@ async fn a_value_that_the_media_repository_does_not_have_holds_up_nothing() {
         large["content"]["ciphertext"] =
             json!({ "url": "mxc://example.org/abc", "size": 70_000, "sha256": "A".repeat(43) });
         large["content"]["sender"] = json!([event["sender"], "X"]);
-        let result = handle.receive_events(vec![large.to_string()]).await.unwrap().remove(0);
+        let result = handle.receive_events(vec![large.to_string()]).await?.remove(0);
         let EventOutcome::Waiting { error: MlsError::UnknownEpoch { details } } = result.outcome
         else {
             panic!("{result:?}")
         };
         assert_eq!(details.code, "value_in_media");
-        let requests = recorded.alice.machine().unwrap().outgoing_requests().await.unwrap();
+        let requests = recorded.alice.machine()?.outgoing_requests().await?;
         let download = "/_matrix/client/v1/media/download/example.org/abc";
         assert!(requests.iter().any(|request| request.path == download), "{requests:?}");
     }
     assert!(seen > 0);
-    works(&recorded).await;
+    works(&recorded).await
 }
 
 #[tokio::test]
-async fn damaged_welcomes_and_other_to_device_events_join_nothing() {
-    let homeserver = Homeserver::embedded().unwrap();
-    let recorded = recorded(&homeserver).await;
+async fn damaged_welcomes_and_other_to_device_events_join_nothing() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let recorded = recorded(&homeserver).await?;
     // Somebody who has never seen the room, so that no Welcome is known already.
-    let carol = Client::register(&homeserver, "carol", "PHONE").await.unwrap();
-    carol.settle().await.unwrap();
+    let carol = phone_of(&homeserver, "carol").await?;
     let mut events = damaged(&recorded.welcome.to_string());
-    events.extend(replaced(&recorded.welcome).iter().map(Value::to_string));
+    events.extend(replaced(&recorded.welcome)?.iter().map(Value::to_string));
     // Bob's own Welcome, which is not for her.
     events.push(recorded.welcome.to_string());
     for client in [&carol, &recorded.bob] {
         let changes = SyncChanges { to_device: events.clone(), ..SyncChanges::default() };
-        let summary = client.machine().unwrap().receive_sync(changes).await.unwrap();
+        let summary = client.machine()?.receive_sync(changes).await?;
         assert_eq!(summary.to_device.len(), events.len());
         for result in &summary.to_device {
             match result {
@@ -240,63 +239,61 @@ async fn damaged_welcomes_and_other_to_device_events_join_nothing() {
             }
         }
     }
-    works(&recorded).await;
+    works(&recorded).await
 }
 
 #[tokio::test]
-async fn damaged_sync_responses_are_refused_or_read_as_far_as_they_go() {
-    let homeserver = Homeserver::embedded().unwrap();
-    let recorded = recorded(&homeserver).await;
-    let carol = Client::register(&homeserver, "carol", "PHONE").await.unwrap();
-    carol.settle().await.unwrap();
+async fn damaged_sync_responses_are_refused_or_read_as_far_as_they_go() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let recorded = recorded(&homeserver).await?;
+    let carol = phone_of(&homeserver, "carol").await?;
     let mut responses = damaged(&recorded.sync.to_string());
     // Each value of the outer layers; events were damaged above.
     let mut outer = recorded.sync.clone();
-    for room in outer["rooms"]["join"].as_object_mut().unwrap().values_mut() {
+    for room in outer["rooms"].object_mut("join")?.values_mut() {
         room["timeline"]["events"] = json!([{ "type": "m.room.member" }]);
         room["state"] = json!({ "events": [3, null] });
     }
     outer["to_device"]["events"] = json!([null]);
-    responses.extend(replaced(&outer).iter().map(Value::to_string));
+    responses.extend(replaced(&outer)?.iter().map(Value::to_string));
     let mut read = 0;
     for response in responses {
         match sync_changes_from_response(response) {
             Ok(changes) => {
                 read += 1;
-                carol.machine().unwrap().receive_sync(changes).await.unwrap();
+                carol.machine()?.receive_sync(changes).await?;
             }
             Err(error) => assert!(matches!(error, MlsError::InvalidInput { .. }), "{error}"),
         }
     }
     assert!(read > 10);
-    works(&recorded).await;
+    works(&recorded).await
 }
 
 #[tokio::test]
-async fn damaged_answers_leave_the_request_to_be_sent_again() {
-    let homeserver = Homeserver::embedded().unwrap();
-    let recorded = recorded(&homeserver).await;
+async fn damaged_answers_leave_the_request_to_be_sent_again() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let recorded = recorded(&homeserver).await?;
     let Recorded { alice, room, .. } = &recorded;
-    let bobs_laptop = Client::log_in(&homeserver, "bob", "LAPTOP").await.unwrap();
-    bobs_laptop.settle().await.unwrap();
-    alice.sync().await.unwrap();
-    let handle = alice.room(room).await.unwrap();
-    let machine = alice.machine().unwrap();
+    let _bobs_laptop = log_in(&homeserver, "bob", "LAPTOP").await?;
+    alice.sync().await?;
+    let handle = alice.room(room).await?;
+    let machine = alice.machine()?;
     // A query, a claim, a commit, Welcomes: each answered wrongly many times, then rightly.
-    while let SendPlan::Waiting { requests, .. } = handle.prepare_to_send().await.unwrap() {
+    while let SendPlan::Waiting { requests, .. } = handle.prepare_to_send().await? {
         for OutgoingRequest { id, method, path, content_type, body } in requests {
-            let good = alice.http().send(&method, &path, &content_type, body).await.unwrap();
-            let text = String::from_utf8(good.body.clone()).unwrap();
+            let good = alice.http().send(&method, &path, &content_type, body).await?;
+            let text = String::from_utf8(good.body.clone())?;
             for bad in damaged(&text).into_iter().filter(|bad| !is_json_object(bad)) {
                 let bad = bad.into_bytes();
                 let outcome = machine.mark_request_as_sent(id.clone(), 200, bad).await;
                 assert!(outcome.is_ok(), "{path}: {outcome:?}");
             }
-            machine.mark_request_as_sent(id, good.status, good.body).await.unwrap();
+            machine.mark_request_as_sent(id, good.status, good.body).await?;
         }
     }
-    assert_eq!(handle.members().await.unwrap().len(), 3);
-    works(&recorded).await;
+    assert_eq!(handle.members().await?.len(), 3);
+    works(&recorded).await
 }
 
 fn is_json_object(text: &str) -> bool {
@@ -304,34 +301,28 @@ fn is_json_object(text: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_store_with_altered_bytes_gives_typed_errors_and_no_false_message() {
-    let homeserver = Homeserver::embedded().unwrap();
-    let mut recorded = recorded(&homeserver).await;
+async fn a_store_with_altered_bytes_gives_typed_errors_and_no_false_message() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let mut recorded = recorded(&homeserver).await?;
     let message = recorded.events.iter().rev().find(|event| {
         event["type"] == "m.room.encrypted" && event["content"].get("resolves").is_none()
     });
-    let message = message.unwrap().to_string();
-    recorded.alice.prepare(&recorded.room).await.unwrap();
-    recorded.alice.close().await.unwrap();
+    let message = message.or_missing("message")?.to_string();
+    recorded.alice.prepare(&recorded.room).await?;
+    recorded.alice.close().await?;
     let original = recorded.alice.store_path().join("matrix-mls.db");
-    let bytes = std::fs::read(&original).unwrap();
+    let bytes = std::fs::read(&original)?;
     let (mut opened, mut refused) = (0, 0);
     for at in (0..bytes.len()).step_by(bytes.len() / 150) {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir()?;
         let mut altered = bytes.clone();
         for byte in altered.iter_mut().skip(at).take(64) {
             *byte ^= 0x55;
         }
-        std::fs::write(directory.path().join("matrix-mls.db"), altered).unwrap();
-        let machine = MlsMachine::open(MachineConfig {
-            user_id: recorded.alice.user_id().into(),
-            device_id: recorded.alice.device_id().into(),
-            store_path: directory.path().display().to_string(),
-            store_key: StoreKey::Raw { key: vec![7; 32] },
-            publishing: Publishing::Alone,
-        })
-        .await;
-        let machine = match machine {
+        std::fs::write(directory.path().join("matrix-mls.db"), altered)?;
+        let alice = &recorded.alice;
+        let config = config(alice.user_id(), alice.device_id(), directory.path());
+        let machine = match MlsMachine::open(config).await {
             Ok(machine) => machine,
             Err(error) => {
                 assert!(is_answer(&error), "byte {at}: {error}");
@@ -340,7 +331,7 @@ async fn a_store_with_altered_bytes_gives_typed_errors_and_no_false_message() {
             }
         };
         opened += 1;
-        let room = machine.room(recorded.room.clone()).unwrap();
+        let room = machine.room(recorded.room.clone())?;
         if let Ok(read) = room.decrypt(message.clone()).await {
             assert!(read.content.contains("in a new epoch"), "byte {at}");
         }
@@ -359,39 +350,41 @@ async fn a_store_with_altered_bytes_gives_typed_errors_and_no_false_message() {
         }
     }
     assert!(opened > 10 && refused > 0, "{opened} opened, {refused} refused");
+    Ok(())
 }
 
 #[tokio::test]
-async fn what_an_app_passes_is_checked() {
-    let homeserver = Homeserver::embedded().unwrap();
-    let Recorded { alice, room, .. } = recorded(&homeserver).await;
-    let machine = alice.machine().unwrap();
+async fn what_an_app_passes_is_checked() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let Recorded { alice, room, .. } = recorded(&homeserver).await?;
+    let machine = alice.machine()?;
     for room_id in ["", "room", "#room:example.org", "@user:example.org"] {
-        let error = machine.room(room_id.to_owned()).err().unwrap();
+        let error = machine.room(room_id.to_owned()).refused()?;
         assert!(
             matches!(&error, MlsError::InvalidInput { details } if details.reason.contains("room_id"))
         );
     }
-    let handle = alice.room(&room).await.unwrap();
+    let handle = alice.room(&room).await?;
     for content in ["", "{", "[]", "3", "null", "{\"a\":}"] {
-        let error = handle.encrypt("m.room.message".into(), content.into()).await.unwrap_err();
+        let error = handle.encrypt("m.room.message".into(), content.into()).await.refused()?;
         assert!(
             matches!(&error, MlsError::InvalidInput { details } if details.reason.contains("content"))
         );
     }
-    alice.prepare(&room).await.unwrap();
+    alice.prepare(&room).await?;
     let large = json!({ "body": "x".repeat(60_000) }).to_string();
-    let error = handle.encrypt("m.room.message".into(), large).await.unwrap_err();
+    let error = handle.encrypt("m.room.message".into(), large).await.refused()?;
     assert!(matches!(error, MlsError::TooLarge { .. }), "{error}");
-    let error = handle.set_members(vec!["nobody".into()]).await.unwrap_err();
+    let error = handle.set_members(vec!["nobody".into()]).await.refused()?;
     assert!(
         matches!(&error, MlsError::InvalidInput { details } if details.reason.contains("user_ids"))
     );
     let settings = RoomSettings { rotate_after_messages: 0, ..RoomSettings::default() };
-    let error = handle.enable(settings).await.unwrap_err();
+    let error = handle.enable(settings).await.refused()?;
     assert!(
         matches!(&error, MlsError::InvalidInput { details } if details.reason.contains("settings"))
     );
-    let error = handle.enable(RoomSettings::default()).await.unwrap_err();
+    let error = handle.enable(RoomSettings::default()).await.refused()?;
     assert_eq!(error.code(), "already_enabled");
+    Ok(())
 }

@@ -1,22 +1,22 @@
 //! Opening and closing machines, using one from many tasks, and giving calls up half-way.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use matrix_mls::{
-    LogLevel, LogSink, MachineConfig, MlsError, MlsMachine, MlsReader, Publishing, RoomSettings,
-    SendPlan, StoreKey, SyncChanges, Update, UpdateObserver, set_log_sink,
+    LogLevel, LogSink, MachineConfig, MlsError, MlsMachine, MlsReader, RoomSettings, SendPlan,
+    StoreKey, SyncChanges, Update, UpdateObserver, set_log_sink,
 };
-use matrix_mls_kit::{Client, Homeserver};
+use matrix_mls_kit::{
+    Fields as _, Homeserver, OrMissing as _, Refused as _, Result,
+    together::{pair, pair_without_a_group},
+};
 use serde_json::{Value, json};
 
 fn config(directory: &Path, store_key: StoreKey) -> MachineConfig {
-    MachineConfig {
-        user_id: "@alice:example.org".into(),
-        device_id: "PHONE".into(),
-        store_path: directory.display().to_string(),
-        store_key,
-        publishing: Publishing::Alone,
-    }
+    MachineConfig { store_key, ..matrix_mls_kit::config("@alice:example.org", "PHONE", directory) }
 }
 
 fn raw(byte: u8) -> StoreKey {
@@ -32,49 +32,51 @@ async fn open(directory: &Path, key: StoreKey) -> Result<Arc<MlsMachine>, MlsErr
 }
 
 /// The one upload that a new device has to send: it names the device's keys.
-async fn upload(machine: &MlsMachine) -> Vec<u8> {
-    machine.outgoing_requests().await.unwrap().remove(0).body
+async fn upload(machine: &MlsMachine) -> Result<Vec<u8>> {
+    Ok(machine.outgoing_requests().await?.remove(0).body)
 }
 
 #[tokio::test]
-async fn a_store_opens_with_its_key_and_a_changed_key_counts() {
-    let directory = tempfile::tempdir().unwrap();
-    let machine = open(directory.path(), raw(1)).await.unwrap();
-    let keys = upload(&machine).await;
-    machine.shutdown().await.unwrap();
+async fn a_store_opens_with_its_key_and_a_changed_key_counts() -> Result {
+    let directory = tempfile::tempdir()?;
+    let machine = open(directory.path(), raw(1)).await?;
+    let keys = upload(&machine).await?;
+    machine.shutdown().await?;
     for wrong in [raw(2), passphrase("secret"), StoreKey::Unprotected] {
-        let error = open(directory.path(), wrong).await.err().unwrap();
+        let error = open(directory.path(), wrong).await.refused()?;
         assert!(matches!(error, MlsError::StoreWrongKey { .. }), "{error}");
     }
-    let machine = open(directory.path(), raw(1)).await.unwrap();
-    machine.change_store_key(passphrase("secret")).await.unwrap();
-    machine.shutdown().await.unwrap();
+    let machine = open(directory.path(), raw(1)).await?;
+    machine.change_store_key(passphrase("secret")).await?;
+    machine.shutdown().await?;
     assert!(open(directory.path(), raw(1)).await.is_err());
-    let machine = open(directory.path(), passphrase("secret")).await.unwrap();
-    assert_eq!(upload(&machine).await, keys);
+    let machine = open(directory.path(), passphrase("secret")).await?;
+    assert_eq!(upload(&machine).await?, keys);
+    Ok(())
 }
 
 #[tokio::test]
-async fn a_store_has_one_opener_and_is_one_devices() {
-    let directory = tempfile::tempdir().unwrap();
-    let machine = open(directory.path(), raw(1)).await.unwrap();
-    let error = open(directory.path(), raw(1)).await.err().unwrap();
+async fn a_store_has_one_opener_and_is_one_devices() -> Result {
+    let directory = tempfile::tempdir()?;
+    let machine = open(directory.path(), raw(1)).await?;
+    let error = open(directory.path(), raw(1)).await.refused()?;
     assert!(matches!(&error, MlsError::StoreInUse { details } if details.retryable), "{error}");
-    machine.shutdown().await.unwrap();
+    machine.shutdown().await?;
     for (user, device) in [("@bob:example.org", "PHONE"), ("@alice:example.org", "TABLET")] {
         let mut other = config(directory.path(), raw(1));
         (other.user_id, other.device_id) = (user.into(), device.into());
-        let error = MlsMachine::open(other).await.err().unwrap();
+        let error = MlsMachine::open(other).await.refused()?;
         assert!(
             matches!(&error, MlsError::InvalidInput { details } if details.code == "other_device")
         );
     }
-    open(directory.path(), raw(1)).await.unwrap();
+    open(directory.path(), raw(1)).await?;
+    Ok(())
 }
 
 #[tokio::test]
-async fn what_makes_no_machine_is_said() {
-    let directory = tempfile::tempdir().unwrap();
+async fn what_makes_no_machine_is_said() -> Result {
+    let directory = tempfile::tempdir()?;
     let mut bad = Vec::new();
     for key in
         [StoreKey::Raw { key: vec![1; 31] }, StoreKey::Raw { key: Vec::new() }, passphrase("")]
@@ -90,30 +92,32 @@ async fn what_makes_no_machine_is_said() {
     nameless.device_id.clear();
     bad.push((nameless, "device_id"));
     for (config, argument) in bad {
-        let error = MlsMachine::open(config).await.err().unwrap();
+        let error = MlsMachine::open(config).await.refused()?;
         assert!(
             matches!(&error, MlsError::InvalidInput { details } if details.reason.contains(argument)),
             "{error}"
         );
     }
     // None of it has left anything behind.
-    open(directory.path(), raw(1)).await.unwrap();
+    open(directory.path(), raw(1)).await?;
+    Ok(())
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_told_and_left_alone() {
-    let directory = tempfile::tempdir().unwrap();
-    open(directory.path(), raw(1)).await.unwrap().shutdown().await.unwrap();
+async fn a_damaged_file_is_told_and_left_alone() -> Result {
+    let directory = tempfile::tempdir()?;
+    open(directory.path(), raw(1)).await?.shutdown().await?;
     let file = directory.path().join("matrix-mls.db");
-    let good = std::fs::read(&file).unwrap();
+    let good = std::fs::read(&file)?;
     for bad in [b"not a database".to_vec(), good[..good.len() / 2].to_vec(), vec![7; good.len()]] {
-        std::fs::write(&file, &bad).unwrap();
-        let error = open(directory.path(), raw(1)).await.err().unwrap();
+        std::fs::write(&file, &bad)?;
+        let error = open(directory.path(), raw(1)).await.refused()?;
         assert!(matches!(error, MlsError::StoreDamaged { .. }), "{error}");
-        assert_eq!(std::fs::read(&file).unwrap(), bad);
+        assert_eq!(std::fs::read(&file)?, bad);
     }
-    std::fs::write(&file, good).unwrap();
-    open(directory.path(), raw(1)).await.unwrap();
+    std::fs::write(&file, good)?;
+    open(directory.path(), raw(1)).await?;
+    Ok(())
 }
 
 struct Deaf;
@@ -124,12 +128,12 @@ impl UpdateObserver for Deaf {
 }
 
 #[tokio::test]
-async fn a_closed_machine_says_so_to_every_call() {
-    let directory = tempfile::tempdir().unwrap();
-    let machine = open(directory.path(), raw(1)).await.unwrap();
-    let room = machine.room("!room:example.org".into()).unwrap();
-    machine.shutdown().await.unwrap();
-    machine.shutdown().await.unwrap();
+async fn a_closed_machine_says_so_to_every_call() -> Result {
+    let directory = tempfile::tempdir()?;
+    let machine = open(directory.path(), raw(1)).await?;
+    let room = machine.room("!room:example.org".into())?;
+    machine.shutdown().await?;
+    machine.shutdown().await?;
     let errors = [
         machine.outgoing_requests().await.err(),
         machine.mark_request_as_sent("1".into(), 200, Vec::new()).await.err(),
@@ -153,57 +157,52 @@ async fn a_closed_machine_says_so_to_every_call() {
     for (number, error) in errors.into_iter().enumerate() {
         assert!(matches!(error, Some(MlsError::Closed { .. })), "call {number}: {error:?}");
     }
+    Ok(())
+}
+
+/// Alice seals a number and Bob opens it; gives the ciphertext.
+async fn seal_and_open(
+    alice: Arc<MlsMachine>,
+    bob: Arc<MlsMachine>,
+    room: String,
+    number: u32,
+) -> Result<String> {
+    let content = json!({ "body": number }).to_string();
+    let sealing = alice.room(room.clone())?;
+    let sealed = sealing.encrypt("m.room.message".into(), content.clone()).await?;
+    let sealed: Value = serde_json::from_str(&sealed)?;
+    let event = json!({ "type": "m.room.encrypted", "sender": alice.user_id(), "content": sealed });
+    // A sync in between: turns and reads run beside each other.
+    bob.receive_sync(SyncChanges::default()).await?;
+    let opened = bob.room(room)?.decrypt(event.to_string()).await?;
+    assert_eq!(opened.content, content);
+    Ok(sealed.text("ciphertext")?.to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_calls_at_once_all_get_their_answer() {
-    let homeserver = Homeserver::embedded().unwrap();
-    let alice = Client::register(&homeserver, "alice", "PHONE").await.unwrap();
-    let bob = Client::register(&homeserver, "bob", "PHONE").await.unwrap();
-    for client in [&alice, &bob] {
-        client.settle().await.unwrap();
+async fn a_thousand_calls_at_once_all_get_their_answer() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, bob, room) = pair(&homeserver).await;
+    let mut tasks = Vec::new();
+    for number in 0..1_000 {
+        let (alice, bob) = (alice.machine()?.clone(), bob.machine()?.clone());
+        tasks.push(tokio::spawn(seal_and_open(alice, bob, room.clone(), number)));
     }
-    let room = alice.create_group(&[&bob], RoomSettings::default()).await.unwrap();
-    alice.prepare(&room).await.unwrap();
-    bob.settle().await.unwrap();
-    let tasks = (0..1_000).map(|number| {
-        let (alice, bob) = (alice.machine().unwrap().clone(), bob.machine().unwrap().clone());
-        let (room, sender) = (room.clone(), alice.user_id());
-        tokio::spawn(async move {
-            let content = json!({ "body": number }).to_string();
-            let room_of_alice = alice.room(room.clone()).unwrap();
-            let sealed = room_of_alice.encrypt("m.room.message".into(), content.clone()).await;
-            let sealed: Value = serde_json::from_str(&sealed.unwrap()).unwrap();
-            let event = json!({ "type": "m.room.encrypted", "sender": sender, "content": sealed });
-            // A sync in between: turns and reads run beside each other.
-            bob.receive_sync(SyncChanges::default()).await.unwrap();
-            let room_of_bob = bob.room(room).unwrap();
-            let opened = room_of_bob.decrypt(event.to_string()).await.unwrap();
-            assert_eq!(opened.content, content);
-            sealed["ciphertext"].as_str().unwrap().to_owned()
-        })
-    });
     let mut ciphertexts = Vec::new();
-    for task in tasks.collect::<Vec<_>>() {
-        ciphertexts.push(task.await.unwrap());
+    for task in tasks {
+        ciphertexts.push(task.await??);
     }
     ciphertexts.sort();
     ciphertexts.dedup();
     assert_eq!(ciphertexts.len(), 1_000);
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_is_given_up_leaves_the_store_sound() {
-    let homeserver = Homeserver::embedded().unwrap();
-    let alice = Client::register(&homeserver, "alice", "PHONE").await.unwrap();
-    let bob = Client::register(&homeserver, "bob", "PHONE").await.unwrap();
-    for client in [&alice, &bob] {
-        client.settle().await.unwrap();
-    }
-    let room = alice.create_room(&[&bob]).await.unwrap();
-    bob.join(&room).await.unwrap();
-    alice.settle().await.unwrap();
-    let handle = alice.room(&room).await.unwrap();
+async fn a_call_that_is_given_up_leaves_the_store_sound() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, bob, room) = pair_without_a_group(&homeserver).await?;
+    let handle = alice.room(&room).await?;
     // Polled once, so that its work has begun, and dropped: what it did it did as a whole.
     macro_rules! give_up {
         ($call:expr) => {{
@@ -217,14 +216,15 @@ async fn a_call_that_is_given_up_leaves_the_store_sound() {
         give_up!(handle.prepare_to_send());
         give_up!(handle.encrypt("m.room.message".into(), "{}".into()));
         give_up!(handle.rotate_keys());
-        give_up!(alice.machine().unwrap().outgoing_requests());
-        give_up!(alice.machine().unwrap().receive_sync(SyncChanges::default()));
+        give_up!(alice.machine()?.outgoing_requests());
+        give_up!(alice.machine()?.receive_sync(SyncChanges::default()));
     }
-    alice.settle().await.unwrap();
-    alice.send_text(&room, "all the same").await.unwrap();
-    bob.settle().await.unwrap();
-    let messages = bob.sync().await.unwrap().messages;
+    alice.settle().await?;
+    alice.send_text(&room, "all the same").await?;
+    bob.settle().await?;
+    let messages = bob.sync().await?.messages;
     assert_eq!(messages.len(), 1, "{messages:?}");
+    Ok(())
 }
 
 /// Polls a future once.
@@ -234,86 +234,93 @@ async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> bool {
 }
 
 #[tokio::test]
-async fn logs_reach_the_sink_and_hold_no_content() {
+async fn logs_reach_the_sink_and_hold_no_content() -> Result {
     #[derive(Default)]
-    struct Lines(std::sync::Mutex<Vec<String>>);
+    struct Lines(Mutex<Vec<String>>);
+    impl Lines {
+        fn all(&self) -> MutexGuard<'_, Vec<String>> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
     impl LogSink for Lines {
         fn on_log(&self, _: LogLevel, _: String, message: String) {
-            self.0.lock().unwrap().push(message);
+            self.all().push(message);
         }
     }
     let lines = Arc::new(Lines::default());
-    set_log_sink(LogLevel::Debug, Some(lines.clone())).unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let machine = open(directory.path(), raw(1)).await.unwrap();
-    let room = machine.room("!room:example.org".into()).unwrap();
-    room.enable(RoomSettings::default()).await.unwrap();
-    let SendPlan::Waiting { .. } = room.prepare_to_send().await.unwrap() else {
-        panic!("nothing to send")
-    };
+    set_log_sink(LogLevel::Debug, Some(lines.clone()))?;
+    let directory = tempfile::tempdir()?;
+    let machine = open(directory.path(), raw(1)).await?;
+    let room = machine.room("!room:example.org".into())?;
+    room.enable(RoomSettings::default()).await?;
+    let SendPlan::Waiting { .. } = room.prepare_to_send().await? else { panic!("nothing to send") };
     let event = json!({ "type": "m.room.encrypted", "sender": "@a:b", "event_id": "$x",
         "content": { "algorithm": "m.dmls.v1.dhkemx25519-aes128gcm-sha256-ed25519",
             "ciphertext": "c2VjcmV0IHRleHQ", "epoch_creator": ["@a:b", "C"] } });
-    room.receive_events(vec![event.to_string()]).await.unwrap();
-    let lines = lines.0.lock().unwrap();
+    room.receive_events(vec![event.to_string()]).await?;
+    let lines = lines.all();
     assert!(lines.iter().any(|line| line.contains("$x")), "{lines:?}");
     assert!(!lines.iter().any(|line| line.contains("c2VjcmV0")), "{lines:?}");
+    Ok(())
+}
+
+/// The last event of a room's history.
+fn last(history: &[Value]) -> Result<&Value> {
+    history.last().or_missing("event in the room")
 }
 
 #[tokio::test]
-async fn a_reader_reads_beside_the_machine_and_writes_nothing() {
-    let homeserver = Homeserver::embedded().unwrap();
-    let alice = Client::register(&homeserver, "alice", "PHONE").await.unwrap();
-    let mut bob = Client::register(&homeserver, "bob", "PHONE").await.unwrap();
-    alice.settle().await.unwrap();
-    bob.settle().await.unwrap();
-    let room = alice.create_group(&[&bob], RoomSettings::default()).await.unwrap();
-    alice.send_text(&room, "before").await.unwrap();
-    bob.settle().await.unwrap();
+async fn a_reader_reads_beside_the_machine_and_writes_nothing() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, mut bob, room) = pair(&homeserver).await;
+    alice.send_text(&room, "before").await?;
+    bob.settle().await?;
 
     let path = bob.store_path().display().to_string();
-    let reader = MlsReader::open(path.clone(), raw(7)).await.unwrap();
+    let reader = MlsReader::open(path.clone(), raw(7)).await?;
     let decrypt = async |event: &Value| reader.decrypt(room.clone(), event.to_string()).await;
-    let history = bob.history(&room).await.unwrap();
-    let message = decrypt(history.last().unwrap()).await.unwrap();
+    let history = bob.history(&room).await?;
+    let message = decrypt(last(&history)?).await?;
     assert!(message.content.contains("before"), "{}", message.content);
     assert_eq!(message.sender_user_id, alice.user_id());
 
     // What the machine commits later, the reader sees; what it has not seen, nobody invents.
-    alice.room(&room).await.unwrap().rotate_keys().await.unwrap();
-    alice.send_text(&room, "after").await.unwrap();
-    let history = alice.history(&room).await.unwrap();
-    let early = decrypt(history.last().unwrap()).await.unwrap_err();
+    alice.rotate_keys(&room).await?;
+    alice.send_text(&room, "after").await?;
+    let history = alice.history(&room).await?;
+    let early = decrypt(last(&history)?).await.refused()?;
     assert!(matches!(early, MlsError::UnknownEpoch { .. }), "{early}");
-    bob.settle().await.unwrap();
-    let message = decrypt(history.last().unwrap()).await.unwrap();
+    bob.settle().await?;
+    let message = decrypt(last(&history)?).await?;
     assert!(message.content.contains("after"), "{}", message.content);
 
     // It is no second opener: the machine goes away and comes back beside it, and the file it
     // read has not changed while only the reader was there.
-    bob.close().await.unwrap();
+    bob.close().await?;
     let file = std::path::Path::new(&path).join("matrix-mls.db");
-    let before = std::fs::read(&file).unwrap();
-    assert!(decrypt(history.last().unwrap()).await.is_ok());
+    let before = std::fs::read(&file)?;
+    assert!(decrypt(last(&history)?).await.is_ok());
     drop(reader);
-    assert_eq!(std::fs::read(&file).unwrap(), before);
+    assert_eq!(std::fs::read(&file)?, before);
+    Ok(())
 }
 
 #[tokio::test]
-async fn a_reader_of_no_store_or_with_the_wrong_key_says_so() {
-    let directory = tempfile::tempdir().unwrap();
+async fn a_reader_of_no_store_or_with_the_wrong_key_says_so() -> Result {
+    let directory = tempfile::tempdir()?;
     let path = directory.path().join("device");
     let open_reader = async |key: StoreKey| MlsReader::open(path.display().to_string(), key).await;
-    let error = open_reader(raw(1)).await.err().unwrap();
+    let error = open_reader(raw(1)).await.refused()?;
     assert_eq!(error.code(), "store_missing");
     assert!(!path.exists(), "a reader makes nothing");
-    let machine = open(&path, raw(1)).await.unwrap();
-    let error = open_reader(raw(2)).await.err().unwrap();
+    let machine = open(&path, raw(1)).await?;
+    let error = open_reader(raw(2)).await.refused()?;
     assert!(matches!(error, MlsError::StoreWrongKey { .. }), "{error}");
-    let error = open_reader(StoreKey::Raw { key: vec![1; 31] }).await.err().unwrap();
+    let error = open_reader(StoreKey::Raw { key: vec![1; 31] }).await.refused()?;
     assert_eq!(error.code(), "bad_store_key");
-    let reader = open_reader(raw(1)).await.unwrap();
-    let error = reader.decrypt("room".into(), "{}".into()).await.unwrap_err();
+    let reader = open_reader(raw(1)).await?;
+    let error = reader.decrypt("room".into(), "{}".into()).await.refused()?;
     assert_eq!(error.code(), "bad_room_id");
-    machine.shutdown().await.unwrap();
+    machine.shutdown().await?;
+    Ok(())
 }

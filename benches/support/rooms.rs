@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use matrix_mls::{RoomSettings, SyncChanges};
 use matrix_mls_kit::{
+    Result,
     giant::{Device, Giant},
     peer::Peer,
     tables::{Sent, Tables, join},
@@ -26,7 +27,7 @@ fn wire(sent: &Sent, operations: usize) -> (usize, usize) {
 }
 
 /// Makes a room of devices whose keys are known and whose key packages are published.
-pub async fn create(part: &str, devices: usize) {
+pub async fn create(part: &str, devices: usize) -> Result {
     let mut tables = Tables::default();
     for number in 1..devices {
         let user = format!("@user{}:example.org", number / DEVICES_OF_A_USER);
@@ -37,52 +38,53 @@ pub async fn create(part: &str, devices: usize) {
     // From a few thousand devices on one takes many seconds.
     let runs = if devices >= 5_000 { 1 } else { rounds(devices, 3) };
     for _ in 0..runs {
-        let store = tempfile::tempdir().expect("a directory");
-        let device = Device::open("@me:example.org", "ME", store.path()).await;
-        device.upload(&mut tables).await;
+        let store = tempfile::tempdir()?;
+        let device = Device::open("@me:example.org", "ME", store.path()).await?;
+        device.upload(&mut tables).await?;
         let create = json!({
             "type": "m.room.create", "state_key": "", "event_id": "$create:example.org",
             "sender": "@me:example.org", "content": {},
         });
         let state = [create].into_iter().chain(tables.users().map(join));
-        device.sync(Vec::new(), state.map(|event| event.to_string()).collect(), Vec::new()).await;
-        tables.settle(&device.machine).await;
+        device.sync(Vec::new(), state.map(|event| event.to_string()).collect(), Vec::new()).await?;
+        tables.settle(&device.machine).await?;
         tables.take_sent();
         let start = Instant::now();
-        device.room.enable(RoomSettings::default()).await.expect("it can be enabled");
+        device.room.enable(RoomSettings::default()).await?;
         let enabling = start.elapsed();
-        let took = tables.make_ready(&device.machine, &device.room).await;
+        let took = tables.make_ready(&device.machine, &device.room).await?;
         times.push(enabling + took.calls);
-        assert_eq!(device.room.members().await.expect("members").len(), devices);
+        assert_eq!(device.room.members().await?.len(), devices);
         bytes = wire(&tables.take_sent(), 1);
     }
     Figure::new(part, OURS, "create", devices).times(times).bytes(bytes).print();
+    Ok(())
 }
 
 /// Adds a device, several times.
-pub async fn add(part: &str, devices: usize, shape: Shape, giant: &mut Giant) {
+pub async fn add(part: &str, devices: usize, shape: Shape, giant: &mut Giant) -> Result {
     change(part, "add", devices, shape, giant, async |giant, number| {
         giant.tables.publish_peer(Peer::new(FOUNDER, &late(number)));
-        tell_of_devices(giant).await;
+        tell_of_devices(giant).await
     })
-    .await;
+    .await
 }
 
 /// Removes what [`add`] has added.
-pub async fn remove(part: &str, devices: usize, shape: Shape, giant: &mut Giant) {
+pub async fn remove(part: &str, devices: usize, shape: Shape, giant: &mut Giant) -> Result {
     change(part, "remove", devices, shape, giant, async |giant, number| {
         giant.tables.unpublish(FOUNDER, &late(number));
-        tell_of_devices(giant).await;
+        tell_of_devices(giant).await
     })
-    .await;
+    .await
 }
 
 /// Renews the device's keys, several times.
-pub async fn update(part: &str, devices: usize, shape: Shape, giant: &mut Giant) {
+pub async fn update(part: &str, devices: usize, shape: Shape, giant: &mut Giant) -> Result {
     change(part, "update", devices, shape, giant, async |giant, _| {
-        giant.device.room.rotate_keys().await.expect("it is noted");
+        Ok(giant.device.room.rotate_keys().await?)
     })
-    .await;
+    .await
 }
 
 fn late(number: usize) -> String {
@@ -90,11 +92,12 @@ fn late(number: usize) -> String {
 }
 
 /// Says that a user's devices have changed, and lets the library ask for them.
-pub async fn tell_of_devices(giant: &mut Giant) {
+pub async fn tell_of_devices(giant: &mut Giant) -> Result {
     let changes =
         SyncChanges { changed_devices: vec![FOUNDER.to_owned()], ..SyncChanges::default() };
-    giant.device.machine.receive_sync(changes).await.expect("the sync is taken in");
-    giant.tables.settle(&giant.device.machine).await;
+    giant.device.machine.receive_sync(changes).await?;
+    giant.tables.settle(&giant.device.machine).await?;
+    Ok(())
 }
 
 async fn change(
@@ -103,18 +106,19 @@ async fn change(
     devices: usize,
     shape: Shape,
     giant: &mut Giant,
-    mut cause: impl AsyncFnMut(&mut Giant, usize),
-) {
+    mut cause: impl AsyncFnMut(&mut Giant, usize) -> Result,
+) -> Result {
     let runs = rounds(devices, CHANGES);
     let mut times: Vec<Duration> = Vec::new();
     giant.tables.take_sent();
     for number in 0..runs {
-        cause(giant, number).await;
+        cause(giant, number).await?;
         let device = &giant.device;
-        times.push(giant.tables.make_ready(&device.machine, &device.room).await.calls);
+        times.push(giant.tables.make_ready(&device.machine, &device.room).await?.calls);
     }
     let sent = giant.tables.take_sent();
     assert!(sent.commit.is_some(), "{operation}: nothing was committed");
     let figure = Figure::new(part, OURS, operation, devices).tree(shape);
     figure.times(times).bytes(wire(&sent, runs)).print();
+    Ok(())
 }

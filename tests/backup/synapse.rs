@@ -16,27 +16,27 @@ fn scale() -> (usize, usize) {
 }
 
 #[tokio::test]
-async fn all_of_several_rooms_comes_back() {
-    let homeserver = Homeserver::shared_synapse().await.unwrap();
+async fn all_of_several_rooms_comes_back() -> Result {
+    let homeserver = Homeserver::shared_synapse().await?;
     let (epochs, messages) = scale();
     let name = format!("keeper-{:x}", std::process::id());
-    let mut alice = Client::register(&homeserver, &name, "PHONE").await.unwrap();
-    let bob = Client::register(&homeserver, &format!("{name}-bob"), "PHONE").await.unwrap();
+    let mut alice = Client::register(&homeserver, &name, "PHONE").await?;
+    let bob = Client::register(&homeserver, &format!("{name}-bob"), "PHONE").await?;
     quiet(&[&alice, &bob]).await;
-    let key = RecoveryKey::generate().unwrap();
-    backup(&alice).create(key.clone(), false).await.unwrap();
-    alice.drive().await.unwrap();
+    let key = RecoveryKey::generate()?;
+    backup(&alice)?.create(key.clone(), false).await?;
+    alice.drive().await?;
     let began = Instant::now();
     let mut rooms = Vec::new();
     for _ in 0..ROOMS {
-        let room = alice.create_group(&[&bob], Default::default()).await.unwrap();
+        let room = alice.create_group(&[&bob], Default::default()).await?;
         for epoch in 0..epochs {
             if epoch > 0 {
-                alice.room(&room).await.unwrap().rotate_keys().await.unwrap();
+                alice.rotate_keys(&room).await?;
             }
             for message in 0..messages {
                 let text = format!("{epoch}.{message}");
-                alice.send_text(&room, &text).await.unwrap();
+                alice.send_text(&room, &text).await?;
             }
         }
         rooms.push(room);
@@ -45,35 +45,36 @@ async fn all_of_several_rooms_comes_back() {
 
     // Killed when the server has got an upload and the answer has not come.
     let began = Instant::now();
-    let requests = alice.machine().unwrap().outgoing_requests().await.unwrap();
-    let upload = requests.iter().find(|request| request.path.contains("room_keys")).unwrap();
-    alice.transmit(upload).await.unwrap();
-    alice.crash().await.unwrap();
-    alice.settle().await.unwrap();
-    let BackupCounts { backed_up, total, on_server } = counts(&alice).await;
+    let requests = alice.machine()?.outgoing_requests().await?;
+    let upload = requests.iter().find(|request| request.path.contains("room_keys"));
+    let upload = upload.or_missing("upload")?;
+    alice.transmit(upload).await?;
+    alice.crash().await?;
+    alice.settle().await?;
+    let BackupCounts { backed_up, total, on_server } = counts(&alice).await?;
     // Beside those with messages each room has the one of its making, in which Alice is alone.
     assert_eq!((backed_up, total), (total, (ROOMS * (epochs + 1)) as u64));
     println!("{backed_up} epochs, {on_server:?} sessions uploaded in {:?}", began.elapsed());
 
-    let mut phone = Client::log_in(&homeserver, &name, "NEW").await.unwrap();
-    phone.settle().await.unwrap();
+    let mut phone = log_in(&homeserver, &name, "NEW").await?;
     let began = Instant::now();
-    backup(&phone).restore(Some(key), RestoreScope::AllRooms).await.unwrap();
+    backup(&phone)?.restore(Some(key), RestoreScope::AllRooms).await?;
     // Killed when the sessions are there and were not given to the engine.
     for _ in 0..2 {
-        let requests = phone.machine().unwrap().outgoing_requests().await.unwrap();
-        phone.transmit(&requests[0]).await.unwrap();
-        phone.crash().await.unwrap();
-        phone.send_request(&requests[0]).await.unwrap();
+        let requests = phone.machine()?.outgoing_requests().await?;
+        phone.transmit(&requests[0]).await?;
+        phone.crash().await?;
+        phone.send_request(&requests[0]).await?;
     }
-    phone.drive().await.unwrap();
-    assert!(backup(&phone).restores().await.unwrap().is_empty());
+    phone.drive().await?;
+    assert!(backup(&phone)?.restores().await?.is_empty());
     println!("restored in {:?}", began.elapsed());
     let began = Instant::now();
     let mut read = 0;
     for room in &rooms {
-        read += phone.read_texts(room).await.unwrap().len();
+        read += phone.read_texts(room).await?.len();
     }
     assert_eq!(read, ROOMS * epochs * messages);
     println!("{read} messages fetched and read in {:?}", began.elapsed());
+    Ok(())
 }

@@ -7,17 +7,14 @@
 
 use std::{path::Path, sync::Arc};
 
-use matrix_mls::{
-    MachineConfig, MlsMachine, MlsRoom, Publishing, RoomChanges, StoreKey, SyncChanges,
-    SyncSummary, ToDeviceResult,
-};
-use openmls::prelude::{KeyPackage, KeyPackageIn, ProtocolVersion};
-use openmls_traits::OpenMlsProvider;
+use eyre::ensure;
+use matrix_mls::{MlsMachine, MlsRoom, RoomChanges, SyncChanges, SyncSummary, ToDeviceResult};
+use openmls::prelude::KeyPackage;
 use serde_json::{Value, json};
-use tls_codec::Deserialize as _;
 
 use crate::{
-    peer::{ALGORITHM, Peer, WELCOME_ALGORITHM, base64, from_base64},
+    OrMissing as _, Result, config,
+    peer::{ALGORITHM, Peer, WELCOME_ALGORITHM, base64},
     tables::{Tables, join},
     written_tree::{Shape, WrittenGroup},
 };
@@ -50,43 +47,16 @@ pub struct Device {
 
 impl Device {
     /// Opens a device's store, or makes it.
-    pub async fn open(user: &str, device: &str, store: &Path) -> Self {
-        let machine = MlsMachine::open(MachineConfig {
-            user_id: user.into(),
-            device_id: device.into(),
-            store_path: store.display().to_string(),
-            store_key: StoreKey::Raw { key: vec![7; 32] },
-            publishing: Publishing::Alone,
-        })
-        .await
-        .expect("the store opens");
-        let room = machine.room(ROOM.into()).expect("a room id");
-        Self { machine, room }
+    pub async fn open(user: &str, device: &str, store: &Path) -> Result<Self> {
+        let machine = MlsMachine::open(config(user, device, store)).await?;
+        let room = machine.room(ROOM.into())?;
+        Ok(Self { machine, room })
     }
 
     /// Has it upload its keys; gives one of its key packages.
-    pub async fn upload(&self, tables: &mut Tables) -> KeyPackage {
-        let mut package = None;
-        for request in self.machine.outgoing_requests().await.expect("requests") {
-            if request.path.ends_with("/keys/upload") {
-                let body: Value = serde_json::from_slice(&request.body).expect("JSON");
-                let keys = body["device_keys"].clone();
-                tables.publish(&self.machine.user_id(), &self.machine.device_id(), keys);
-                let one_time = body["one_time_keys"].as_object().expect("key packages");
-                let text = one_time.values().next().and_then(Value::as_str).expect("a bare string");
-                package = Some(from_base64(text));
-            }
-            let answer = tables.answer(&request);
-            let taken = self.machine.mark_request_as_sent(request.id, 200, answer).await;
-            taken.expect("the answer is taken");
-        }
-        KeyPackageIn::tls_deserialize_exact(package.expect("an upload"))
-            .expect("a key package")
-            .validate(
-                openmls_rust_crypto::OpenMlsRustCrypto::default().crypto(),
-                ProtocolVersion::Mls10,
-            )
-            .expect("a valid key package")
+    pub async fn upload(&self, tables: &mut Tables) -> Result<KeyPackage> {
+        let packages = tables.take_key_packages(&self.machine).await?;
+        packages.into_iter().next().or_missing("key package in what was uploaded")
     }
 
     /// Feeds it a sync with events of the room.
@@ -95,18 +65,18 @@ impl Device {
         to_device: Vec<String>,
         state: Vec<String>,
         timeline: Vec<String>,
-    ) -> SyncSummary {
+    ) -> Result<SyncSummary> {
         let room = RoomChanges { room_id: ROOM.to_owned(), state, timeline };
         let changes = SyncChanges { to_device, rooms: vec![room], ..SyncChanges::default() };
-        self.machine.receive_sync(changes).await.expect("the sync is taken in")
+        Ok(self.machine.receive_sync(changes).await?)
     }
 }
 
 impl Giant {
     /// Makes a room of so many devices, three at the least: the library's, the founder's and the observer's
     /// included, whose paths have no key in a blank tree.
-    pub async fn new(devices: usize, shape: Shape, store: &Path) -> Self {
-        let device = Device::open("@me:example.org", "ME", store).await;
+    pub async fn new(devices: usize, shape: Shape, store: &Path) -> Result<Self> {
+        let device = Device::open("@me:example.org", "ME", store).await?;
         let mut tables = Tables::default();
         let mut founder = Peer::new("@founder:example.org", "FOUNDER");
         let mut observer = Peer::new("@founder:example.org", "OBSERVER");
@@ -114,8 +84,8 @@ impl Giant {
         if written == 0 {
             founder.create(ROOM, false);
         } else {
-            let group = WrittenGroup::new(ROOM, written, shape);
-            founder.try_join_externally(&group.group_info).expect("what was written is valid");
+            let group = WrittenGroup::new(ROOM, written, shape)?;
+            founder.try_join_externally(&group.group_info)?;
             for member in &group.members {
                 tables.publish(&member.user, &member.device, member.device_keys());
             }
@@ -123,7 +93,7 @@ impl Giant {
         for peer in [&founder, &observer] {
             tables.publish(&peer.user, &peer.device, peer.device_keys());
         }
-        let package = device.upload(&mut tables).await;
+        let package = device.upload(&mut tables).await?;
         founder.put_tree_in_welcomes(true);
         let (_, welcome) = founder.add(&[package, observer.key_package()]);
         observer.join(&welcome);
@@ -131,11 +101,11 @@ impl Giant {
         let mut giant = Self { device, founder, observer, tables, commit_event, events: 0 };
         let to_device = giant.welcome_event(&welcome);
         let state = giant.room_state();
-        let summary = giant.device.sync(vec![to_device], state, Vec::new()).await;
+        let summary = giant.device.sync(vec![to_device], state, Vec::new()).await?;
         let results = &summary.to_device;
-        assert!(matches!(results[..], [ToDeviceResult::Joined { .. }]), "no Welcome: {results:?}");
-        giant.tables.make_ready(&giant.device.machine, &giant.device.room).await;
-        giant
+        ensure!(matches!(results[..], [ToDeviceResult::Joined { .. }]), "no Welcome: {results:?}");
+        giant.tables.make_ready(&giant.device.machine, &giant.device.room).await?;
+        Ok(giant)
     }
 
     /// The room's creation and the joins of all users that have devices.
@@ -179,10 +149,10 @@ impl Giant {
 
     /// The event with a commit that the founder has made. With `public`, anybody can join by it: that takes
     /// writing the whole tree.
-    pub fn founders_commit(&mut self, commit: &[u8], public: bool) -> String {
+    pub fn founders_commit(&mut self, commit: &[u8], public: bool) -> Result<String> {
         let mut content = json!({
             "algorithm": ALGORITHM,
-            "ciphertext": self.payload(commit),
+            "ciphertext": self.payload(commit)?,
             "epoch_creator": self.name(),
             "sender": self.name(),
             "resolves": [],
@@ -192,17 +162,17 @@ impl Giant {
         if public {
             let (info, tree) = self.founder.public_state();
             content["public_group_state"] = json!(base64(&info));
-            content["ratchet_tree"] = self.tables.upload(tree);
+            content["ratchet_tree"] = self.tables.upload(tree)?;
         }
         let (id, event) = self.event(content);
         self.commit_event = id;
-        event
+        Ok(event)
     }
 
     /// In the event, or in the media repository.
-    fn payload(&mut self, bytes: &[u8]) -> Value {
+    fn payload(&mut self, bytes: &[u8]) -> Result<Value> {
         match bytes.len() {
-            ..30_000 => json!(base64(bytes)),
+            ..30_000 => Ok(json!(base64(bytes))),
             _ => self.tables.upload(bytes.to_vec()),
         }
     }

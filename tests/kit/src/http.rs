@@ -6,7 +6,7 @@ use reqwest::{
     Client as HttpClient, Method,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::KitError;
 
@@ -57,6 +57,29 @@ impl Http {
             .map_err(|error| KitError::Setup(format!("making an HTTP client: {error}")))?;
         let (base_url, device) = (base_url.to_owned(), device.to_owned());
         Ok(Self { client, base_url, access_token: None, device })
+    }
+
+    /// Registers an account with one device: its user id, and the device's requests.
+    pub async fn register(
+        base_url: &str,
+        username: &str,
+        device_id: &str,
+    ) -> Result<(String, Self), KitError> {
+        let http = Self::new(base_url, &format!("{username}/{device_id}"))?;
+        let path = "/_matrix/client/v3/register";
+        let request = json!({
+            "username": username, "password": "p", "device_id": device_id,
+            "auth": { "type": "m.login.dummy" },
+        });
+        let answer = http.post(path, request).await?;
+        match (answer["user_id"].as_str(), answer["access_token"].as_str()) {
+            (Some(user_id), Some(token)) => Ok((user_id.to_owned(), http.with_token(token))),
+            _ => Err(KitError::BadAnswer {
+                device: http.device,
+                what: format!("POST {path}"),
+                answer: answer.to_string(),
+            }),
+        }
     }
 
     /// The same with an access token.

@@ -9,12 +9,14 @@
 #![deny(missing_docs, unsafe_code)]
 
 mod client;
+mod config;
 pub mod crowd;
 mod embedded;
 mod error;
 mod federation;
 pub mod giant;
 pub mod graph;
+mod heard;
 mod homeserver;
 mod http;
 pub mod languages;
@@ -23,6 +25,7 @@ pub mod other;
 pub mod parted;
 pub mod peer;
 pub mod process;
+mod result;
 pub mod sim;
 pub mod story;
 mod synapse;
@@ -30,10 +33,14 @@ pub mod tables;
 pub mod together;
 pub mod written_tree;
 
-pub use client::{Client, ClientOptions, Driven, ReadEvent, Snapshot, Synced};
+pub use client::{Client, ClientOptions, Driven, ReadEvent, Snapshot, Synced, is_commit};
+pub use config::{config, store_key};
 pub use embedded::{Controls, EmbeddedServer, Fault, RateLimit, RequestRecord, Target};
 pub use error::KitError;
+pub use eyre::{bail, eyre};
 pub use federation::Federation;
+pub use heard::Heard;
 pub use homeserver::{Homeserver, HomeserverKind};
 pub use http::{Answer, Http};
+pub use result::{Fields, OrMissing, Refused, Result};
 pub use synapse::Synapse;

@@ -3,18 +3,16 @@
 //! The other devices are plain OpenMLS, one a user. In each room two of them speak and the first commits; the rest
 //! are leaves and published keys.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{collections::HashMap, path::Path};
 
-use matrix_mls::{
-    MachineConfig, MlsMachine, Publishing, RoomChanges, StoreKey, SyncChanges, ToDeviceResult,
-};
-use openmls::prelude::{KeyPackage, KeyPackageIn, MlsGroup, ProtocolVersion};
-use openmls_traits::OpenMlsProvider;
+use eyre::ensure;
+use matrix_mls::{MachineConfig, MlsMachine, RoomChanges, SyncChanges, ToDeviceResult};
+use openmls::prelude::{KeyPackage, MlsGroup};
 use serde_json::{Map, Value, json};
-use tls_codec::Deserialize as _;
 
 use crate::{
-    peer::{ALGORITHM, KEY_PACKAGE, Peer, WELCOME_ALGORITHM, base64, from_base64},
+    Result,
+    peer::{ALGORITHM, KEY_PACKAGE, Peer, WELCOME_ALGORITHM, base64},
     tables::Tables,
 };
 
@@ -45,19 +43,13 @@ struct Room {
 
 /// How a device in many rooms is opened.
 pub fn config(store: &Path) -> MachineConfig {
-    MachineConfig {
-        user_id: ME.into(),
-        device_id: "ME".into(),
-        store_path: store.display().to_string(),
-        store_key: StoreKey::Raw { key: vec![7; 32] },
-        publishing: Publishing::Alone,
-    }
+    crate::config(ME, "ME", store)
 }
 
 impl ManyRooms {
     /// Makes a device that is in a room of each of these sizes (3 to 200 devices), ready to send in all. Its store is
     /// closed again.
-    pub async fn new(sizes: &[usize], store: &Path) -> Self {
+    pub async fn new(sizes: &[usize], store: &Path) -> Result<Self> {
         let peers: Vec<_> = (0..USERS)
             .map(|number| Peer::new(&format!("@user{number}:example.org"), &format!("D{number}")))
             .collect();
@@ -66,26 +58,26 @@ impl ManyRooms {
             tables.publish(&peer.user, &peer.device, peer.device_keys());
         }
         let mut all = Self { peers, rooms: Vec::new(), events: 0 };
-        let machine = MlsMachine::open(config(store)).await.expect("the store opens");
+        let machine = MlsMachine::open(config(store)).await?;
         for batch in sizes.chunks(BATCH) {
-            let packages = key_packages(&machine, &mut tables).await;
+            let packages = key_packages(&machine, &mut tables).await?;
             let mut sync = SyncChanges::default();
             for (size, package) in batch.iter().zip(packages) {
                 let (welcome, changes) = all.found(*size, package);
                 sync.to_device.push(welcome.to_string());
                 sync.rooms.push(changes);
             }
-            let summary = machine.receive_sync(sync).await.expect("the sync is taken in");
+            let summary = machine.receive_sync(sync).await?;
             for result in summary.to_device {
-                assert!(matches!(result, ToDeviceResult::Joined { .. }), "{result:?}");
+                ensure!(matches!(result, ToDeviceResult::Joined { .. }), "{result:?}");
             }
         }
         for room in &all.rooms {
-            let room = machine.room(room.id.clone()).expect("a room id");
-            tables.make_ready(&machine, &room).await;
+            let room = machine.room(room.id.clone())?;
+            tables.make_ready(&machine, &room).await?;
         }
-        machine.shutdown().await.expect("it closes");
-        all
+        machine.shutdown().await?;
+        Ok(all)
     }
 
     /// A new room of so many devices: the Welcome for ours, and what a sync says of it.
@@ -174,10 +166,8 @@ impl ManyRooms {
         let founder = &mut peers[room.speakers[0]];
         founder.group = first.take();
         let commit = founder.update();
-        let group = founder.group.take().expect("it was put there");
-        let state = group.export_group_info(founder.provider.crypto(), &founder.signer, true);
-        let state = state.expect("a GroupInfo").to_bytes().expect("it serialises");
-        *first = Some(group);
+        let state = founder.group_info();
+        *first = founder.group.take();
         let name = [founder.user.clone(), founder.device.clone()];
         let content = json!({
             "algorithm": ALGORITHM, "ciphertext": base64(&commit), "sender": name, "resolves": [],
@@ -206,27 +196,9 @@ fn event(event_id: &str, sender: &Peer, content: Value) -> Value {
 }
 
 /// Has the machine upload fresh key packages; gives them.
-async fn key_packages(machine: &Arc<MlsMachine>, tables: &mut Tables) -> Vec<KeyPackage> {
+async fn key_packages(machine: &MlsMachine, tables: &mut Tables) -> Result<Vec<KeyPackage>> {
     let counts = HashMap::from([(KEY_PACKAGE.to_owned(), 0)]);
     let sync = SyncChanges { one_time_key_counts: Some(counts), ..SyncChanges::default() };
-    machine.receive_sync(sync).await.expect("the sync is taken in");
-    let mut packages = Vec::new();
-    let crypto = openmls_rust_crypto::OpenMlsRustCrypto::default();
-    for request in machine.outgoing_requests().await.expect("requests") {
-        if request.path.ends_with("/keys/upload") {
-            let body: Value = serde_json::from_slice(&request.body).expect("JSON");
-            if let Some(keys) = body.get("device_keys") {
-                tables.publish(ME, "ME", keys.clone());
-            }
-            for package in body["one_time_keys"].as_object().expect("key packages").values() {
-                let bytes = from_base64(package.as_str().expect("a bare string"));
-                let package = KeyPackageIn::tls_deserialize_exact(bytes).expect("a key package");
-                let package = package.validate(crypto.crypto(), ProtocolVersion::Mls10);
-                packages.push(package.expect("a valid key package"));
-            }
-        }
-        let answer = tables.answer(&request);
-        machine.mark_request_as_sent(request.id, 200, answer).await.expect("the answer is taken");
-    }
-    packages
+    machine.receive_sync(sync).await?;
+    tables.take_key_packages(machine).await
 }

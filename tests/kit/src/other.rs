@@ -1,12 +1,13 @@
 //! A device of plain OpenMLS with an account: what another implementation of the protocol does in a room,
-//! or what a member does that an honest one would not.
+//! or what a member does that an honest one would not. Like [`Peer`] it works or ends the test.
 
 use serde_json::{Value, json};
 
 use crate::{
-    Homeserver, Http,
+    Client, Fields as _, Homeserver, Http, Result,
     http::segment,
     peer::{ALGORITHM, Peer, base64, from_base64},
+    result::sure,
 };
 
 /// A plain-OpenMLS device with an account.
@@ -20,39 +21,44 @@ pub struct Other {
 impl Other {
     /// Registers, publishes device keys and one key package.
     pub async fn register(homeserver: &Homeserver, username: &str) -> Self {
-        let http = Http::new(homeserver.base_url(), username).expect("a test's own request");
-        let request = json!({
-            "username": username, "password": "p", "device_id": "OTHER",
-            "auth": { "type": "m.login.dummy" },
-        });
-        let answer =
-            http.post("/_matrix/client/v3/register", request).await.expect("a test's own request");
-        let http = http.with_token(answer["access_token"].as_str().expect("a test's own request"));
-        let peer = Peer::new(answer["user_id"].as_str().expect("a test's own request"), "OTHER");
+        sure(Self::enter(homeserver, username).await)
+    }
+
+    async fn enter(homeserver: &Homeserver, username: &str) -> Result<Self> {
+        let (user_id, http) = Http::register(homeserver.base_url(), username, "OTHER").await?;
+        let peer = Peer::new(&user_id, "OTHER");
         let (id, package) = peer.published_key_package();
         let upload = json!({ "device_keys": peer.device_keys(), "one_time_keys": { id: package } });
-        http.post("/_matrix/client/v3/keys/upload", upload).await.expect("a test's own request");
-        Self { peer, http }
+        http.post("/_matrix/client/v3/keys/upload", upload).await?;
+        Ok(Self { peer, http })
     }
 
     /// Joins the group by the Welcome that its sync brings; the commit's event id.
     pub async fn join_by_welcome(&mut self) -> String {
-        let sync =
-            self.http.get("/_matrix/client/v3/sync?timeout=0").await.expect("a test's own request");
+        let (welcome, commit_event) = sure(self.welcome().await);
+        self.peer.join(&from_base64(&welcome));
+        commit_event
+    }
+
+    /// The Welcome that its sync brings, and the commit's event id.
+    async fn welcome(&self) -> Result<(String, String)> {
+        let sync = self.http.get("/_matrix/client/v3/sync?timeout=0").await?;
         let content = &sync["to_device"]["events"][0]["content"];
-        self.peer.join(&from_base64(content["ciphertext"].as_str().expect("a test's own request")));
-        content["commit_event"].as_str().expect("a test's own request").to_owned()
+        Ok((content.text("ciphertext")?.to_owned(), content.text("commit_event")?.to_owned()))
     }
 
     /// Sends an event's content as `m.room.encrypted`; gives the event id.
     pub async fn send(&self, room: &str, content: Value) -> String {
+        sure(self.try_send(room, content).await)
+    }
+
+    async fn try_send(&self, room: &str, content: Value) -> Result<String> {
         let path = format!(
             "/_matrix/client/v3/rooms/{}/send/m.room.encrypted/{}",
             segment(room),
             rand::random::<u64>()
         );
-        let answer = self.http.put(&path, content).await.expect("a test's own request");
-        answer["event_id"].as_str().expect("a test's own request").to_owned()
+        Ok(self.http.put(&path, content).await?.text("event_id")?.to_owned())
     }
 
     /// `[user_id, device_id]`.
@@ -76,6 +82,11 @@ impl Other {
             "public_group_state": "AAAA",
         })
     }
+}
+
+/// `[user_id, device_id]` of a device of the library.
+pub fn name_of(client: &Client) -> Value {
+    json!([client.user_id(), client.device_id()])
 }
 
 /// The path of the request with which a user joins a Matrix room.

@@ -3,17 +3,18 @@
 //! A [`Ledger`] writes down each message with the devices that were in its epoch. When all is quiet,
 //! [`Ledger::check`] asks what the simulator asks too: all members are on one head, with the members that
 //! the room says; every message is read by every device that was in its epoch, and by no other. Like
-//! [`together`](crate::together) these fail by panicking.
+//! [`together`](crate::together) what does not hold panics; a step that fails is an error.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
+use eyre::bail;
 use matrix_mls::MlsError;
 use serde_json::Value;
 
-use crate::{Client, together::head};
+use crate::{Client, OrMissing as _, Result, together::head};
 
 /// How long devices may take to agree, once they can hear each other.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -78,9 +79,9 @@ impl Ledger {
     }
 
     /// Sends a message and writes it down. It must not reach a device of whose removal its sender knows.
-    pub async fn say(&mut self, client: &Client, text: &str) {
-        let event_id = client.send_text(&self.room, text).await.expect("a text is sent");
-        let members = members(client, &self.room).await;
+    pub async fn say(&mut self, client: &Client, text: &str) -> Result {
+        let event_id = client.send_text(&self.room, text).await?;
+        let members = members(client, &self.room).await?;
         let sender = client.name();
         if let Some(removed) = self.removed.get(&sender) {
             let reached: Vec<_> = removed.intersection(&members).collect();
@@ -96,14 +97,14 @@ impl Ledger {
             members,
             withheld: Withheld::Nothing,
         });
+        Ok(())
     }
 
     /// The same, where something is kept back from the other side.
-    pub async fn say_unheard(&mut self, client: &Client, text: &str, withheld: Withheld) {
-        self.say(client, text).await;
-        if let Some(said) = self.said.last_mut() {
-            said.withheld = withheld;
-        }
+    pub async fn say_unheard(&mut self, client: &Client, text: &str, withheld: Withheld) -> Result {
+        self.say(client, text).await?;
+        self.said.last_mut().or_missing("message in the ledger")?.withheld = withheld;
+        Ok(())
     }
 
     /// From now on nothing that `by` send may reach these.
@@ -122,36 +123,38 @@ impl Ledger {
     }
 
     /// `live` are all the devices of all the room's users; `gone` have been in it.
-    pub async fn check(&self, live: &[&Client], gone: &[&Client]) {
+    pub async fn check(&self, live: &[&Client], gone: &[&Client]) -> Result {
         let target: BTreeSet<String> = live.iter().map(|client| client.name()).collect();
         let of_first = head(live[0], &self.room).await;
         for client in live {
             let name = client.name();
             assert_eq!(head(client, &self.room).await, of_first, "the head of {name}");
-            assert_eq!(members(client, &self.room).await, target, "the members for {name}");
+            assert_eq!(members(client, &self.room).await?, target, "the members for {name}");
         }
         let mut events = BTreeMap::new();
         for client in live.iter().chain(gone) {
             let is_live = target.contains(&client.name());
-            let history = self.history(client, is_live).await;
+            let history = self.history(client, is_live).await?;
             if is_live {
-                self.are_read(client, &history).await;
+                self.are_read(client, &history).await?;
             }
             events.extend(history);
         }
         for client in live.iter().chain(gone) {
-            self.are_not_read(client, &events).await;
+            self.are_not_read(client, &events).await?;
         }
+        Ok(())
     }
 
     /// The events that a device's homeserver shows it, by id. It may take a moment until those of the other
     /// one are there; what a member is never shown is a failure.
-    async fn history(&self, client: &Client, is_live: bool) -> BTreeMap<String, Value> {
+    async fn history(&self, client: &Client, is_live: bool) -> Result<BTreeMap<String, Value>> {
         let began = Instant::now();
         let name = client.name();
         loop {
-            let history = client.history(&self.room).await.expect("a room's history");
-            let history: BTreeMap<String, Value> = history
+            let history: BTreeMap<String, Value> = client
+                .history(&self.room)
+                .await?
                 .into_iter()
                 .filter_map(|event| Some((event["event_id"].as_str()?.to_owned(), event)))
                 .collect();
@@ -165,15 +168,15 @@ impl Ledger {
                     let what = format!("{:?} of {}", missing.text, missing.sender);
                     assert!(began.elapsed() < PATIENCE, "{name} is never shown {what}");
                 }
-                _ => return history,
+                _ => return Ok(history),
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
     /// Every message of an epoch that this device was in.
-    async fn are_read(&self, client: &Client, history: &BTreeMap<String, Value>) {
-        let (name, room) = (client.name(), client.room(&self.room).await.expect("a room"));
+    async fn are_read(&self, client: &Client, history: &BTreeMap<String, Value>) -> Result {
+        let (name, room) = (client.name(), client.room(&self.room).await?);
         for said in self.said.iter().filter(|said| said.members.contains(&name)) {
             let what = format!("{name} reads {:?} of {}", said.text, said.sender);
             let Some(event) = history.get(&said.event_id) else { continue };
@@ -187,70 +190,70 @@ impl Ledger {
                     Err(_) if said.withheld == Withheld::Commit => break,
                     // Its commit may be on its way.
                     Err(MlsError::UnknownEpoch { .. }) if began.elapsed() < PATIENCE => {
-                        client.settle().await.expect("a client settles");
+                        client.settle().await?;
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
-                    Err(error) => panic!("{what}: {error}"),
+                    Err(error) => bail!("{what}: {error}"),
                 }
             }
         }
+        Ok(())
     }
 
     /// No message of another epoch, even if a homeserver passes it on.
-    async fn are_not_read(&self, client: &Client, events: &BTreeMap<String, Value>) {
-        let (name, room) = (client.name(), client.room(&self.room).await.expect("a room"));
+    async fn are_not_read(&self, client: &Client, events: &BTreeMap<String, Value>) -> Result {
+        let (name, room) = (client.name(), client.room(&self.room).await?);
         for said in self.said.iter().filter(|said| !said.members.contains(&name)) {
-            let event = &events[&said.event_id];
+            let event = events.get(&said.event_id).or_missing("event of what was said")?;
             let read = room.decrypt(event.to_string()).await;
             assert!(read.is_err(), "{name} reads {:?} of {}", said.text, said.sender);
         }
+        Ok(())
     }
 }
 
 /// The devices in the group, as `user/device`.
-pub async fn members(client: &Client, room: &str) -> BTreeSet<String> {
-    let members = client.room(room).await.expect("a room").members().await.expect("members");
-    members.into_iter().map(|member| format!("{}/{}", member.user_id, member.device_id)).collect()
+pub async fn members(client: &Client, room: &str) -> Result<BTreeSet<String>> {
+    let members = client.members(room).await?.into_iter();
+    Ok(members.map(|member| format!("{}/{}", member.user_id, member.device_id)).collect())
 }
 
 /// The ids of all epochs that any of these devices knows.
-pub async fn epochs(clients: &[&Client], room: &str) -> BTreeSet<String> {
+pub async fn epochs(clients: &[&Client], room: &str) -> Result<BTreeSet<String>> {
     let mut ids = BTreeSet::new();
     for client in clients {
-        let epochs = client.room(room).await.expect("a room").epochs().await.expect("epochs");
-        ids.extend(epochs.into_iter().map(|epoch| epoch.id));
+        ids.extend(client.epochs(room).await?.into_iter().map(|epoch| epoch.id));
     }
-    ids
+    Ok(ids)
 }
 
 /// Syncs until all devices have one head, and it has these members; for how long that took. Members are put
 /// right by whoever sends next: here by the first, who may have sent before it had heard of all.
-pub async fn converge(clients: &[&Client], room: &str, whoever: Whoever) -> Duration {
+pub async fn converge(clients: &[&Client], room: &str, whoever: Whoever) -> Result<Duration> {
     let began = Instant::now();
     let target: BTreeSet<String> = clients.iter().map(|client| client.name()).collect();
     loop {
         for client in clients {
-            client.settle().await.expect("a client settles");
+            client.settle().await?;
         }
         let mut heads = BTreeMap::new();
         for client in clients {
-            let handle = client.room(room).await.expect("a room");
-            let known = handle.epochs().await.expect("epochs");
+            let known = client.epochs(room).await?;
             let head = known.into_iter().find(|epoch| epoch.is_head).map(|epoch| epoch.id);
             heads.insert(client.name(), head);
         }
         let different: BTreeSet<_> = heads.values().collect();
         let agree = different.len() == 1 && !different.contains(&None);
         if agree && whoever == Whoever::Anybody {
-            return began.elapsed();
+            return Ok(began.elapsed());
         }
         if agree {
-            let members = members(clients[0], room).await;
+            let members = members(clients[0], room).await?;
             if members == target {
-                return began.elapsed();
+                return Ok(began.elapsed());
             }
             assert!(began.elapsed() < PATIENCE, "these stay members: {members:?}");
-            clients[0].prepare(room).await.expect("a room is made ready");
+            clients[0].prepare(room).await?;
         }
         assert!(began.elapsed() < PATIENCE, "no agreement: {heads:#?}");
         tokio::time::sleep(Duration::from_millis(100)).await;

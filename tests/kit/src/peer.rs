@@ -2,9 +2,11 @@
 //!
 //! It keeps its state in memory and speaks the wire format by hand, so that tests and benches can
 //! see whether the library is understood by others, and can be given rooms that no homeserver would
-//! carry (ten thousand devices in one Welcome).
+//! carry (ten thousand devices in one Welcome). What a test asks of it works, or ends the test with
+//! the sentence of what did not; only what a test may expect to fail gives an error.
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use eyre::{WrapErr as _, bail, eyre};
 use openmls::prelude::*;
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::OpenMlsRustCrypto;
@@ -12,6 +14,8 @@ use openmls_traits::signatures::Signer as _;
 use ruma::CanonicalJsonObject;
 use serde_json::{Value, json};
 use tls_codec::{Deserialize as _, Serialize as _, VLBytes};
+
+use crate::{OrMissing as _, Result, result::sure};
 
 /// The ciphersuite and its name in Matrix.
 pub const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
@@ -31,16 +35,18 @@ pub fn base64(bytes: &[u8]) -> String {
 
 /// The reverse.
 pub fn from_base64(text: &str) -> Vec<u8> {
-    STANDARD_NO_PAD.decode(text).expect("the library writes base64")
+    surely("reading base64", || Ok(STANDARD_NO_PAD.decode(text)?))
 }
 
 /// The credential identity of a device: TLS `{opaque user_id<V>; opaque device_id<V>}`.
 pub fn identity(user: &str, device: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for part in [user, device] {
-        VLBytes::new(part.as_bytes().to_vec()).tls_serialize(&mut bytes).expect("short strings");
-    }
-    bytes
+    surely("writing an identity", || {
+        let mut bytes = Vec::new();
+        for part in [user, device] {
+            VLBytes::new(part.as_bytes().to_vec()).tls_serialize(&mut bytes)?;
+        }
+        Ok(bytes)
+    })
 }
 
 /// Signs `device_keys` with one key under both key ids, as a device without Olm does.
@@ -54,12 +60,29 @@ pub fn device_keys(user: &str, device: &str, signer: &SignatureKeyPair) -> Value
         "algorithms": [ALGORITHM],
         "keys": { &device_key: key, &credential_key: key },
     });
-    let canonical: CanonicalJsonObject =
-        serde_json::from_value(keys.clone()).expect("it is canonical");
-    let text = serde_json::to_string(&canonical).expect("it serialises");
-    let signature = base64(&signer.sign(text.as_bytes()).expect("Ed25519 signs"));
+    let signature = surely("signing device keys", || {
+        let canonical: CanonicalJsonObject = serde_json::from_value(keys.clone())?;
+        let signature = signer.sign(serde_json::to_string(&canonical)?.as_bytes());
+        Ok(base64(&signature.map_err(|error| eyre!("{error:?}"))?))
+    });
     keys["signatures"] = json!({ user: { &device_key: signature, &credential_key: signature } });
     keys
+}
+
+/// A new signature key.
+pub(crate) fn new_signer() -> SignatureKeyPair {
+    surely("making a key pair", || Ok(SignatureKeyPair::new(SUITE.signature_algorithm())?))
+}
+
+/// The outcome of steps for which there is no error to give.
+#[track_caller]
+fn surely<T>(what: &str, steps: impl FnOnce() -> Result<T>) -> T {
+    sure(steps().wrap_err_with(|| format!("plain OpenMLS: {what}")))
+}
+
+/// An MLSMessage as it crosses the wire.
+fn message(bytes: &[u8]) -> Result<MlsMessageIn> {
+    Ok(MlsMessageIn::tls_deserialize_exact(bytes)?)
 }
 
 /// A device of plain OpenMLS, in at most one group.
@@ -83,7 +106,7 @@ impl Peer {
             user: user.to_owned(),
             device: device.to_owned(),
             provider: OpenMlsRustCrypto::default(),
-            signer: SignatureKeyPair::new(SUITE.signature_algorithm()).expect("a key pair"),
+            signer: new_signer(),
             group: None,
         }
     }
@@ -102,19 +125,21 @@ impl Peer {
 
     /// A fresh key package.
     pub fn key_package(&self) -> KeyPackage {
-        KeyPackage::builder()
-            .build(SUITE, &self.provider, &self.signer, self.credential())
-            .expect("a key package")
-            .key_package()
-            .clone()
+        surely("making a key package", || {
+            let package = KeyPackage::builder();
+            let bundle = package.build(SUITE, &self.provider, &self.signer, self.credential())?;
+            Ok(bundle.key_package().clone())
+        })
     }
 
     /// A fresh key package as `/keys/upload` and `/keys/claim` have it: key id and value.
     pub fn published_key_package(&self) -> (String, String) {
         let package = self.key_package();
-        let reference = package.hash_ref(self.provider.crypto()).expect("a reference");
-        let bytes = package.tls_serialize_detached().expect("it serialises");
-        (format!("{KEY_PACKAGE}:{}", base64(reference.as_slice())), base64(&bytes))
+        surely("writing a key package", || {
+            let reference = package.hash_ref(self.provider.crypto())?;
+            let bytes = package.tls_serialize_detached()?;
+            Ok((format!("{KEY_PACKAGE}:{}", base64(reference.as_slice())), base64(&bytes)))
+        })
     }
 
     /// Makes a group with itself in it.
@@ -125,19 +150,33 @@ impl Peer {
             .use_ratchet_tree_extension(tree_in_welcome)
             .max_past_epochs(0)
             .build();
-        let group = MlsGroup::new_with_group_id(
-            &self.provider,
-            &self.signer,
-            &config,
-            GroupId::from_slice(room_id.as_bytes()),
-            self.credential(),
-        );
-        self.group = Some(group.expect("a group"));
+        let group = surely("making a group", || {
+            Ok(MlsGroup::new_with_group_id(
+                &self.provider,
+                &self.signer,
+                &config,
+                GroupId::from_slice(room_id.as_bytes()),
+                self.credential(),
+            )?)
+        });
+        self.group = Some(group);
     }
 
     /// The group it is in.
     pub fn group(&mut self) -> &mut MlsGroup {
-        self.group.as_mut().expect("the peer is in a group")
+        sure(self.group.as_mut().or_missing("group that the peer is in"))
+    }
+
+    /// Something that it does in its group.
+    fn in_group<T>(
+        &mut self,
+        what: &str,
+        steps: impl FnOnce(&mut MlsGroup, &OpenMlsRustCrypto, &SignatureKeyPair) -> Result<T>,
+    ) -> T {
+        surely(what, || {
+            let group = self.group.as_mut().or_missing("group that the peer is in")?;
+            steps(group, &self.provider, &self.signer)
+        })
     }
 
     /// From now on its Welcomes hold the tree, or do not: a Welcome without is smaller and cheaper.
@@ -147,100 +186,80 @@ impl Peer {
             .use_ratchet_tree_extension(tree)
             .max_past_epochs(0)
             .build();
-        let group = self.group.as_mut().expect("the peer is in a group");
-        group.set_configuration(self.provider.storage(), &config).expect("memory takes it");
+        self.in_group("setting up its group", |group, provider, _| {
+            Ok(group.set_configuration(provider.storage(), &config)?)
+        });
     }
 
     /// Adds devices in one commit without a path; gives the commit and the Welcome.
     pub fn add(&mut self, packages: &[KeyPackage]) -> (Vec<u8>, Vec<u8>) {
-        let group = self.group.as_mut().expect("the peer is in a group");
-        let (commit, welcome, _) = group
-            .add_members_without_update(&self.provider, &self.signer, packages)
-            .expect("the members can be added");
-        group.merge_pending_commit(&self.provider).expect("an own commit merges");
-        (commit.to_bytes().expect("it serialises"), welcome.to_bytes().expect("it serialises"))
+        self.in_group("adding devices", |group, provider, signer| {
+            let (commit, welcome, _) =
+                group.add_members_without_update(provider, signer, packages)?;
+            group.merge_pending_commit(provider)?;
+            Ok((commit.to_bytes()?, welcome.to_bytes()?))
+        })
     }
 
     /// What others join by: the GroupInfo with the key for external commits, and the ratchet tree beside it.
     pub fn public_state(&mut self) -> (Vec<u8>, Vec<u8>) {
-        let group = self.group.as_mut().expect("the peer is in a group");
-        let info = group
-            .export_group_info(self.provider.crypto(), &self.signer, false)
-            .expect("a GroupInfo")
-            .to_bytes()
-            .expect("it serialises");
-        let tree = group.export_ratchet_tree().tls_serialize_detached().expect("it serialises");
-        (info, tree)
+        self.in_group("writing its public state", |group, provider, signer| {
+            let info = group.export_group_info(provider.crypto(), signer, false)?;
+            Ok((info.to_bytes()?, group.export_ratchet_tree().tls_serialize_detached()?))
+        })
+    }
+
+    /// What others join by, with the ratchet tree in it.
+    pub fn group_info(&mut self) -> Vec<u8> {
+        self.in_group("writing a GroupInfo", |group, provider, signer| {
+            Ok(group.export_group_info(provider.crypto(), signer, true)?.to_bytes()?)
+        })
     }
 
     /// Removes a device; gives the commit.
     pub fn remove(&mut self, user: &str, device: &str) -> Vec<u8> {
         let name = identity(user, device);
-        let group = self.group.as_mut().expect("the peer is in a group");
-        let leaf = group
-            .members()
-            .find(|member| member.credential.serialized_content() == name)
-            .expect("it is a member")
-            .index;
-        let (commit, ..) =
-            group.remove_members(&self.provider, &self.signer, &[leaf]).expect("it can be removed");
-        group.merge_pending_commit(&self.provider).expect("an own commit merges");
-        commit.to_bytes().expect("it serialises")
-    }
-
-    /// What others join by, with the ratchet tree in it.
-    pub fn group_info(&mut self) -> Vec<u8> {
-        let group = self.group.as_mut().expect("the peer is in a group");
-        let info = group.export_group_info(self.provider.crypto(), &self.signer, true);
-        info.expect("a GroupInfo").to_bytes().expect("it serialises")
-    }
-
-    /// Makes a commit that would add a device, with or without a path, and drops it.
-    pub fn try_add(&mut self, package: &KeyPackage, path: bool) {
-        let group = self.group.as_mut().expect("the peer is in a group");
-        group
-            .commit_builder()
-            .propose_adds([package.clone()])
-            .force_self_update(path)
-            .load_psks(self.provider.storage())
-            .expect("no PSKs")
-            .build(self.provider.rand(), self.provider.crypto(), &self.signer, |_| true)
-            .expect("a commit")
-            .stage_commit(&self.provider)
-            .expect("it can be staged");
-        group.clear_pending_commit(self.provider.storage()).expect("memory takes it");
+        self.in_group("removing a device", |group, provider, signer| {
+            let is_it = |member: &Member| member.credential.serialized_content() == name;
+            let member = group.members().find(is_it).or_missing("member of that name")?;
+            let (commit, ..) = group.remove_members(provider, signer, &[member.index])?;
+            group.merge_pending_commit(provider)?;
+            Ok(commit.to_bytes()?)
+        })
     }
 
     /// Renews its keys; gives the commit.
     pub fn update(&mut self) -> Vec<u8> {
-        let group = self.group.as_mut().expect("the peer is in a group");
-        let bundle = group
-            .self_update(&self.provider, &self.signer, LeafNodeParameters::default())
-            .expect("an update");
-        let commit = bundle.into_commit().to_bytes().expect("it serialises");
-        group.merge_pending_commit(&self.provider).expect("an own commit merges");
-        commit
+        self.in_group("renewing its keys", |group, provider, signer| {
+            let bundle = group.self_update(provider, signer, LeafNodeParameters::default())?;
+            let commit = bundle.into_commit().to_bytes()?;
+            group.merge_pending_commit(provider)?;
+            Ok(commit)
+        })
     }
 
     /// Joins by Welcome.
     pub fn join(&mut self, welcome: &[u8]) {
-        let message = MlsMessageIn::tls_deserialize_exact(welcome).expect("an MLS message");
-        let MlsMessageBodyIn::Welcome(welcome) = message.extract() else { panic!("not a Welcome") };
         let config = MlsGroupJoinConfig::builder()
             .wire_format_policy(MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY)
             .use_ratchet_tree_extension(true)
             .build();
-        let staged = StagedWelcome::new_from_welcome(&self.provider, &config, welcome, None);
-        let group = staged.expect("a good Welcome").into_group(&self.provider);
-        self.group = Some(group.expect("a group"));
+        let group = surely("joining by Welcome", || {
+            let MlsMessageBodyIn::Welcome(welcome) = message(welcome)?.extract() else {
+                bail!("this is no Welcome")
+            };
+            let provider = &self.provider;
+            let staged = StagedWelcome::new_from_welcome(provider, &config, welcome, None)?;
+            Ok(staged.into_group(provider)?)
+        });
+        self.group = Some(group);
     }
 
     /// Joins by an external commit from an MLSMessage with a GroupInfo that holds the tree. Gives the epoch it
     /// is in now, and the commit.
-    pub fn try_join_externally(&mut self, group_info: &[u8]) -> Result<(u64, Vec<u8>), String> {
-        let message = MlsMessageIn::tls_deserialize_exact(group_info).map_err(|e| e.to_string())?;
-        let MlsMessageBodyIn::GroupInfo(info) = message.extract() else {
-            return Err("not a GroupInfo".to_owned());
+    pub fn try_join_externally(&mut self, group_info: &[u8]) -> Result<(u64, Vec<u8>)> {
+        let MlsMessageBodyIn::GroupInfo(info) = message(group_info)?.extract() else {
+            bail!("this is no GroupInfo")
         };
         let config = MlsGroupJoinConfig::builder()
             .wire_format_policy(MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY)
@@ -248,43 +267,37 @@ impl Peer {
             .build();
         let (group, bundle) = MlsGroup::external_commit_builder()
             .with_config(config)
-            .build_group(&self.provider, info, self.credential())
-            .map_err(|e| e.to_string())?
-            .load_psks(self.provider.storage())
-            .map_err(|e| e.to_string())?
-            .build(self.provider.rand(), self.provider.crypto(), &self.signer, |_| true)
-            .map_err(|e| e.to_string())?
-            .finalize(&self.provider)
-            .map_err(|e| e.to_string())?;
+            .build_group(&self.provider, info, self.credential())?
+            .load_psks(self.provider.storage())?
+            .build(self.provider.rand(), self.provider.crypto(), &self.signer, |_| true)?
+            .finalize(&self.provider)?;
         let epoch = group.epoch().as_u64();
         self.group = Some(group);
-        Ok((epoch, bundle.into_commit().to_bytes().expect("it serialises")))
+        Ok((epoch, bundle.into_commit().to_bytes()?))
     }
 
     /// Seals bytes as an application message.
     pub fn seal(&mut self, plaintext: &[u8]) -> Vec<u8> {
-        let group = self.group.as_mut().expect("the peer is in a group");
-        group
-            .create_message(&self.provider, &self.signer, plaintext)
-            .expect("a message")
-            .to_bytes()
-            .expect("it serialises")
+        self.in_group("sealing a message", |group, provider, signer| {
+            Ok(group.create_message(provider, signer, plaintext)?.to_bytes()?)
+        })
     }
 
     /// Takes in a message or a commit; gives the plaintext of the former.
-    pub fn process(&mut self, message: &[u8]) -> Option<Vec<u8>> {
-        let message = MlsMessageIn::tls_deserialize_exact(message).expect("an MLS message");
-        let message = message.try_into_protocol_message().expect("a protocol message");
-        let group = self.group.as_mut().expect("the peer is in a group");
-        let processed = group.process_message(&self.provider, message).expect("it is valid");
-        match processed.into_content() {
-            ProcessedMessageContent::ApplicationMessage(message) => Some(message.into_bytes()),
-            ProcessedMessageContent::StagedCommitMessage(commit) => {
-                group.merge_staged_commit(&self.provider, *commit).expect("the commit merges");
-                None
+    pub fn process(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        self.in_group("taking in what was sent", |group, provider, _| {
+            let message = message(bytes)?.try_into_protocol_message()?;
+            match group.process_message(provider, message)?.into_content() {
+                ProcessedMessageContent::ApplicationMessage(message) => {
+                    Ok(Some(message.into_bytes()))
+                }
+                ProcessedMessageContent::StagedCommitMessage(commit) => {
+                    group.merge_staged_commit(provider, *commit)?;
+                    Ok(None)
+                }
+                _ => bail!("neither a message nor a commit"),
             }
-            _ => panic!("neither a message nor a commit"),
-        }
+        })
     }
 
     /// The plaintext of a Matrix message.

@@ -8,12 +8,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use eyre::{bail, ensure};
 use matrix_mls::{MlsMachine, MlsRoom, OutgoingRequest, SendPlan};
-use openmls::prelude::{MlsMessageBodyIn, MlsMessageIn};
+use openmls::prelude::{
+    KeyPackage, KeyPackageIn, MlsMessageBodyIn, MlsMessageIn, OpenMlsCrypto as _,
+    OpenMlsProvider as _, ProtocolVersion,
+};
+use openmls_rust_crypto::OpenMlsRustCrypto;
+use openmls_traits::types::HashType;
 use serde_json::{Map, Value, json};
 use tls_codec::{Deserialize as _, Size as _};
 
-use crate::peer::{KEY_PACKAGE, Peer, from_base64};
+use crate::{
+    Fields as _, OrMissing as _, Result,
+    peer::{KEY_PACKAGE, Peer, base64, from_base64},
+};
 
 /// What devices have published and uploaded, and what was sent since it was last asked.
 #[derive(Default)]
@@ -78,20 +87,27 @@ impl Tables {
     }
 
     /// Keeps something in the media repository; gives the reference that events have to it.
-    pub fn upload(&mut self, bytes: Vec<u8>) -> Value {
-        let digest = sha256(&bytes);
+    pub fn upload(&mut self, bytes: Vec<u8>) -> Result<Value> {
+        let digest = sha256(&bytes)?;
         let size = bytes.len();
         self.media.push(bytes);
         let url = format!("mxc://example.org/{}", self.media.len() - 1);
-        json!({ "url": url, "size": size, "sha256": digest })
+        Ok(json!({ "url": url, "size": size, "sha256": digest }))
     }
 
     /// The bytes of a field that is base64 or names an upload.
-    pub fn payload(&self, value: &Value) -> Vec<u8> {
+    pub fn payload(&self, value: &Value) -> Result<Vec<u8>> {
         match value.as_str() {
-            Some(text) => from_base64(text),
-            None => self.media[media_number(&value["url"])].clone(),
+            Some(text) => Ok(from_base64(text)),
+            None => Ok(self.uploaded(value.text("url")?)?.to_vec()),
         }
+    }
+
+    /// What was uploaded, by its URL or the path that it is downloaded from.
+    fn uploaded(&self, url: &str) -> Result<&[u8]> {
+        let name = url.split('?').next().and_then(|url| url.rsplit('/').next());
+        let number: usize = name.or_missing("name in the URL")?.parse()?;
+        Ok(self.media.get(number).or_missing("upload of that number")?)
     }
 
     /// What was sent since this was last asked.
@@ -100,77 +116,103 @@ impl Tables {
     }
 
     /// Answers all that a machine asks, until it asks nothing more.
-    pub async fn settle(&mut self, machine: &MlsMachine) -> Took {
+    pub async fn settle(&mut self, machine: &MlsMachine) -> Result<Took> {
         let mut took = Took::default();
         loop {
-            let requests = machine.outgoing_requests().await.expect("requests");
+            let requests = machine.outgoing_requests().await?;
             if requests.is_empty() {
-                return took;
+                return Ok(took);
             }
             for request in requests {
-                self.serve(machine, request, &mut took).await;
+                self.serve(machine, request, &mut took).await?;
             }
         }
     }
 
     /// Does what the room asks for until it can be sent to.
-    pub async fn make_ready(&mut self, machine: &MlsMachine, room: &MlsRoom) -> Took {
+    pub async fn make_ready(&mut self, machine: &MlsMachine, room: &MlsRoom) -> Result<Took> {
         let mut took = Took::default();
         loop {
             let start = Instant::now();
             let plan = room.prepare_to_send().await;
             took.calls += start.elapsed();
-            let SendPlan::Waiting { requests, .. } = plan.expect("the room can be sent to") else {
-                return took;
-            };
-            assert!(!requests.is_empty(), "nothing to do and not ready");
+            let SendPlan::Waiting { requests, .. } = plan? else { return Ok(took) };
+            ensure!(!requests.is_empty(), "nothing to do and not ready");
             for request in requests {
-                self.serve(machine, request, &mut took).await;
+                self.serve(machine, request, &mut took).await?;
             }
         }
     }
 
-    async fn serve(&mut self, machine: &MlsMachine, request: OutgoingRequest, took: &mut Took) {
-        let answer = self.answer(&request);
+    /// Answers what a machine asks now; gives the key packages that it uploads.
+    pub async fn take_key_packages(&mut self, machine: &MlsMachine) -> Result<Vec<KeyPackage>> {
+        let provider = OpenMlsRustCrypto::default();
+        let mut packages = Vec::new();
+        for request in machine.outgoing_requests().await? {
+            if request.path.ends_with("/keys/upload") {
+                let body: Value = serde_json::from_slice(&request.body)?;
+                if let Some(keys) = body.get("device_keys") {
+                    self.publish(&machine.user_id(), &machine.device_id(), keys.clone());
+                }
+                for package in body.object("one_time_keys")?.values() {
+                    let text = package.as_str().or_missing("bare string for a key package")?;
+                    let package = KeyPackageIn::tls_deserialize_exact(from_base64(text))?;
+                    packages.push(package.validate(provider.crypto(), ProtocolVersion::Mls10)?);
+                }
+            }
+            let answer = self.answer(&request)?;
+            machine.mark_request_as_sent(request.id, 200, answer).await?;
+        }
+        Ok(packages)
+    }
+
+    async fn serve(
+        &mut self,
+        machine: &MlsMachine,
+        request: OutgoingRequest,
+        took: &mut Took,
+    ) -> Result {
+        let answer = self.answer(&request)?;
         let is_query = request.path.ends_with("/keys/query") || request.path.contains("/members");
         let start = Instant::now();
         let taken = machine.mark_request_as_sent(request.id, 200, answer).await;
         let spent = if is_query { &mut took.queries } else { &mut took.calls };
         *spent += start.elapsed();
-        taken.expect("the answer is taken");
+        taken?;
+        Ok(())
     }
 
     /// The answer to a request.
-    pub fn answer(&mut self, request: &OutgoingRequest) -> Vec<u8> {
+    pub fn answer(&mut self, request: &OutgoingRequest) -> Result<Vec<u8>> {
         let path = request.path.as_str();
         if request.method == "GET" && path.contains("/media/download/") {
-            return self.media[media_number(&json!(path))].clone();
+            return Ok(self.uploaded(path)?.to_vec());
         }
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
         let answer = if path.ends_with("/keys/query") {
-            self.keys(&body)
+            self.keys(&body)?
         } else if path.contains("/members?") {
             let joins: Vec<_> = self.users().map(join).collect();
             json!({ "chunk": joins })
         } else if path.ends_with("/keys/claim") {
-            self.key_packages(&body)
+            self.key_packages(&body)?
         } else if path.ends_with("/keys/upload") {
             json!({ "one_time_key_counts": { KEY_PACKAGE: 50 } })
         } else {
-            self.take_in(path, body, request)
+            self.take_in(path, body, request)?
         };
-        answer.to_string().into_bytes()
+        Ok(answer.to_string().into_bytes())
     }
 
     /// What others would see of.
-    fn take_in(&mut self, path: &str, body: Value, request: &OutgoingRequest) -> Value {
+    fn take_in(&mut self, path: &str, body: Value, request: &OutgoingRequest) -> Result<Value> {
         self.sent.bytes += request.body.len();
         if path.contains("/upload") {
-            let reference = self.upload(request.body.clone());
-            return json!({ "content_uri": reference["url"] });
+            let reference = self.upload(request.body.clone())?;
+            return Ok(json!({ "content_uri": reference["url"] }));
         }
         if path.contains("/sendToDevice/") {
-            let users = body["messages"].as_object().expect("messages");
+            let users = body.object("messages")?;
             let contents = users.values().filter_map(Value::as_object).flat_map(Map::values);
             let mut welcomes = 0;
             for content in contents {
@@ -180,40 +222,42 @@ impl Tables {
             self.sent.welcomes += welcomes;
             // A Welcome without a reference to the tree has the tree in it, sealed.
             if let Some((_, commit)) = &self.sent.commit {
-                self.sent.tree_bytes += welcomes * inline_tree(commit);
+                self.sent.tree_bytes += welcomes * inline_tree(commit)?;
             }
-            return json!({});
+            return Ok(json!({}));
         }
         self.events += 1;
         let id = format!("$event{}:example.org", self.events);
         if body.get("public_group_state").is_some() {
             self.sent.tree_bytes += match body.get("ratchet_tree") {
-                Some(reference) => self.media[media_number(&reference["url"])].len(),
-                None => inline_tree(&body),
+                Some(reference) => self.uploaded(reference.text("url")?)?.len(),
+                None => inline_tree(&body)?,
             };
             self.sent.commit = Some((id.clone(), body));
         }
-        json!({ "event_id": id })
+        Ok(json!({ "event_id": id }))
     }
 
-    fn keys(&self, asked: &Value) -> Value {
-        let users = asked["device_keys"].as_object().expect("users").keys();
+    fn keys(&self, asked: &Value) -> Result<Value> {
+        let users = asked.object("device_keys")?.keys();
         let answer: BTreeMap<_, _> =
             users.filter_map(|user| Some((user, self.device_keys.get(user)?))).collect();
-        json!({ "device_keys": answer, "failures": {} })
+        Ok(json!({ "device_keys": answer, "failures": {} }))
     }
 
-    fn key_packages(&self, asked: &Value) -> Value {
+    fn key_packages(&self, asked: &Value) -> Result<Value> {
+        let all = asked.object("one_time_keys")?;
         let mut users = Map::new();
-        for (user, devices) in asked["one_time_keys"].as_object().expect("users") {
-            let devices = devices.as_object().expect("devices").keys().map(|device| {
-                let peer = &self.peers[&(user.clone(), device.clone())];
-                let (id, package) = peer.published_key_package();
-                (device.clone(), json!({ id: package }))
-            });
-            users.insert(user.clone(), Value::Object(devices.collect()));
+        for user in all.keys() {
+            let mut devices = Map::new();
+            for device in asked["one_time_keys"].object(user)?.keys() {
+                let peer = self.peers.get(&(user.clone(), device.clone()));
+                let (id, package) = peer.or_missing("peer of that name")?.published_key_package();
+                devices.insert(device.clone(), json!({ id: package }));
+            }
+            users.insert(user.clone(), Value::Object(devices));
         }
-        json!({ "one_time_keys": users, "failures": {} })
+        Ok(json!({ "one_time_keys": users, "failures": {} }))
     }
 }
 
@@ -226,22 +270,15 @@ pub fn join(user: &str) -> Value {
 }
 
 /// How many bytes the ratchet tree takes in a commit's content, in base64; none where it was uploaded.
-fn inline_tree(content: &Value) -> usize {
-    let Some(text) = content["public_group_state"].as_str() else { return 0 };
-    let message = MlsMessageIn::tls_deserialize_exact(from_base64(text)).expect("an MLS message");
-    let MlsMessageBodyIn::GroupInfo(info) = message.extract() else { panic!("not a GroupInfo") };
+fn inline_tree(content: &Value) -> Result<usize> {
+    let Some(text) = content["public_group_state"].as_str() else { return Ok(0) };
+    let message = MlsMessageIn::tls_deserialize_exact(from_base64(text))?;
+    let MlsMessageBodyIn::GroupInfo(info) = message.extract() else { bail!("not a GroupInfo") };
     let tree = info.extensions().ratchet_tree();
-    tree.map_or(0, |tree| tree.ratchet_tree().tls_serialized_len() * 4 / 3)
+    Ok(tree.map_or(0, |tree| tree.ratchet_tree().tls_serialized_len() * 4 / 3))
 }
 
-fn media_number(url: &Value) -> usize {
-    let name = url.as_str().and_then(|url| url.split('?').next()?.rsplit('/').next());
-    name.expect("a name").parse().expect("a number")
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    use openmls_traits::{OpenMlsProvider as _, crypto::OpenMlsCrypto as _, types::HashType};
-    let provider = openmls_rust_crypto::OpenMlsRustCrypto::default();
-    let digest = provider.crypto().hash(HashType::Sha2_256, bytes).expect("SHA-256 takes anything");
-    crate::peer::base64(&digest)
+fn sha256(bytes: &[u8]) -> Result<String> {
+    let provider = OpenMlsRustCrypto::default();
+    Ok(base64(&provider.crypto().hash(HashType::Sha2_256, bytes)?))
 }

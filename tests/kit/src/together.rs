@@ -1,48 +1,106 @@
-//! What tests ask of several clients in one room: that they see what the others did, that all are on one
-//! head, and that whatever one says all read. These fail by panicking, as they are part of tests.
+//! What tests ask of several clients in one room: that they see what the others did, that all are
+//! on one head, and that whatever one says all read.
+//!
+//! [`pair`], [`quiet`], [`head`], [`texts`] and [`all_talk`] stand in nearly every line of a test,
+//! so they have no error to give: they panic, with the sentence of the step that failed.
 
 use matrix_mls::RoomSettings;
 
-use crate::{Client, Homeserver, ReadEvent};
+use crate::{Client, Homeserver, KitError, ReadEvent, Result, result::sure};
 
 /// Has everybody see what the others did, and answer it, some rounds of it.
 pub async fn quiet(clients: &[&Client]) {
     for _ in 0..4 {
         for client in clients {
-            client.settle().await.expect("a client settles");
+            sure(client.settle().await);
         }
     }
 }
 
 /// Alice's and Bob's phones in a room of Alice's, in which she has said "first".
 pub async fn pair(homeserver: &Homeserver) -> (Client, Client, String) {
-    let alice = Client::register(homeserver, "alice", "PHONE").await.expect("an account");
-    let bob = Client::register(homeserver, "bob", "PHONE").await.expect("an account");
+    sure(in_a_group(homeserver).await)
+}
+
+async fn in_a_group(homeserver: &Homeserver) -> Result<(Client, Client, String), KitError> {
+    let (alice, bob) = two_phones(homeserver).await?;
+    let room = alice.create_group(&[&bob], RoomSettings::default()).await?;
+    alice.send_text(&room, "first").await?;
     quiet(&[&alice, &bob]).await;
-    let room = alice.create_group(&[&bob], RoomSettings::default()).await.expect("a room");
-    alice.send_text(&room, "first").await.expect("a text is sent");
-    quiet(&[&alice, &bob]).await;
-    (alice, bob, room)
+    Ok((alice, bob, room))
+}
+
+/// The same in a room that has no group yet.
+pub async fn pair_without_a_group(homeserver: &Homeserver) -> Result<(Client, Client, String)> {
+    let (alice, bob) = two_phones(homeserver).await?;
+    let room = alice.create_room(&[&bob]).await?;
+    bob.join(&room).await?;
+    alice.settle().await?;
+    Ok((alice, bob, room))
+}
+
+/// Alice's and Bob's phones, with published keys and in no room.
+pub async fn two_phones(homeserver: &Homeserver) -> Result<(Client, Client), KitError> {
+    let alice = phone_of(homeserver, "alice").await?;
+    let bob = phone_of(homeserver, "bob").await?;
+    alice.settle().await?;
+    Ok((alice, bob))
+}
+
+/// The phone of a new account, with published keys.
+pub async fn phone_of(homeserver: &Homeserver, username: &str) -> Result<Client, KitError> {
+    let phone = Client::register(homeserver, username, "PHONE").await?;
+    phone.settle().await?;
+    Ok(phone)
+}
+
+/// Another device of an account, with published keys.
+pub async fn log_in(
+    homeserver: &Homeserver,
+    username: &str,
+    device_id: &str,
+) -> Result<Client, KitError> {
+    let device = Client::log_in(homeserver, username, device_id).await?;
+    device.settle().await?;
+    Ok(device)
+}
+
+/// The phone of somebody whom `host` invites, and who joins the Matrix room. Nobody syncs after
+/// that.
+pub async fn newcomer(
+    homeserver: &Homeserver,
+    username: &str,
+    host: &Client,
+    room: &str,
+) -> Result<Client, KitError> {
+    let new = phone_of(homeserver, username).await?;
+    host.invite(room, new.user_id()).await?;
+    new.join(room).await?;
+    Ok(new)
+}
+
+/// Says something in an epoch of its own, and sends all that comes with that.
+pub async fn say_in_a_new_epoch(client: &Client, room: &str, text: &str) -> Result<(), KitError> {
+    client.rotate_keys(room).await?;
+    client.send_text(room, text).await?;
+    client.settle().await
 }
 
 /// The id of the epoch that a client sends in.
 pub async fn head(client: &Client, room: &str) -> String {
-    let handle = client.room(room).await.expect("a room");
-    let epochs = handle.epochs().await.expect("epochs");
-    epochs.into_iter().find(|epoch| epoch.is_head).expect("a head").id
+    sure(client.head(room).await).id
 }
 
 /// The texts that a client reads in a room's whole history, oldest first.
 pub async fn texts(client: &Client, room: &str) -> Vec<String> {
-    let events = client.read(room).await.expect("a room's history");
-    events.iter().filter_map(ReadEvent::text).collect()
+    sure(client.read(room).await).iter().filter_map(ReadEvent::text).collect()
 }
 
 /// Everybody says something, everybody reads it, and they end on one head.
 pub async fn all_talk(clients: &[&Client], room: &str) {
     for client in clients {
         let text = format!("{} is here", client.name());
-        client.send_text(room, &text).await.expect("a text is sent");
+        sure(client.send_text(room, &text).await);
         quiet(clients).await;
         for other in clients {
             let read = texts(other, room).await;

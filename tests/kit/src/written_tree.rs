@@ -6,13 +6,17 @@
 //! is in a group of one more. The other members are there as leaves and signature keys; they cannot process
 //! anything, as nobody kept their HPKE keys.
 
+use eyre::eyre;
 use openmls::prelude::*;
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_rust_crypto::OpenMlsRustCrypto;
 use openmls_traits::signatures::Signer as _;
 use tls_codec::Serialize as _;
 
-use crate::peer::{SUITE, device_keys, identity};
+use crate::{
+    OrMissing as _, Result,
+    peer::{SUITE, device_keys, identity, new_signer},
+};
 
 /// How many users the members belong to, at the most.
 const USERS: usize = 100;
@@ -77,17 +81,17 @@ pub struct WrittenGroup {
 
 impl WrittenGroup {
     /// Writes a group of so many devices, at least one: `@user0:example.org|D0` and so on.
-    pub fn new(group_id: &str, devices: usize, shape: Shape) -> Self {
+    pub fn new(group_id: &str, devices: usize, shape: Shape) -> Result<Self> {
         Self::write(group_id, devices, shape, None)
     }
 
     /// `wrong`: the leaf whose parent's key gets a parent hash that is off by a bit, everything around it right.
-    fn write(group_id: &str, devices: usize, shape: Shape, wrong: Option<usize>) -> Self {
+    fn write(group_id: &str, devices: usize, shape: Shape, wrong: Option<usize>) -> Result<Self> {
         let members: Vec<_> = (0..devices)
             .map(|number| Member {
                 user: format!("@user{}:example.org", number % USERS),
                 device: format!("D{number}"),
-                signer: SignatureKeyPair::new(SUITE.signature_algorithm()).expect("a key pair"),
+                signer: new_signer(),
             })
             .collect();
         let mut writer = Writer {
@@ -100,9 +104,9 @@ impl WrittenGroup {
         };
         let width = devices.next_power_of_two();
         // RFC 9420, section 7.9: the root's parent hash is empty.
-        let tree_hash = writer.subtree(0, width, &[]);
-        let group_info = writer.group_info(&tree_hash);
-        Self { group_info, members }
+        let tree_hash = writer.subtree(0, width, &[])?;
+        let group_info = writer.group_info(&tree_hash)?;
+        Ok(Self { group_info, members })
     }
 }
 
@@ -123,7 +127,7 @@ impl Writer<'_> {
     /// The last to have committed below a parent is on its left: so it is the left child that carries the
     /// parent's hash, over the tree hash of the right one, and what the right one carries is of an earlier
     /// parent that nobody can check any more.
-    fn subtree(&mut self, start: usize, width: usize, parent_hash: &[u8]) -> Vec<u8> {
+    fn subtree(&mut self, start: usize, width: usize, parent_hash: &[u8]) -> Result<Vec<u8>> {
         if width == 1 {
             return self.leaf(start, parent_hash);
         }
@@ -131,35 +135,36 @@ impl Writer<'_> {
         let is_filled = self.shape == Shape::Warm && start + half < self.members.len();
         if !is_filled {
             // What has nobody on its right is on no filtered direct path, and stays blank (section 4.1.2).
-            let left = self.subtree(start, half, parent_hash);
-            let right = self.subtree(start + half, half, &[]);
+            let left = self.subtree(start, half, parent_hash)?;
+            let right = self.subtree(start + half, half, &[])?;
             return self.parent_tree_hash(None, &left, &right);
         }
-        let key = self.hpke_key(&self.random());
-        let right = self.subtree(start + half, half, &self.random());
+        let key = self.hpke_key(&self.random()?)?;
+        let right = self.subtree(start + half, half, &self.random()?)?;
         let mut input = Vec::new();
-        put_bytes(&mut input, &key);
-        put_bytes(&mut input, parent_hash);
-        put_bytes(&mut input, &right);
-        let mut hash = self.hash(&input);
+        put_bytes(&mut input, &key)?;
+        put_bytes(&mut input, parent_hash)?;
+        put_bytes(&mut input, &right)?;
+        let mut hash = self.hash(&input)?;
         if self.wrong == Some(start) && width == 2 {
             hash[0] ^= 1;
         }
-        let left = self.subtree(start, half, &hash);
+        let left = self.subtree(start, half, &hash)?;
         let mut node = Vec::new();
-        put_bytes(&mut node, &key);
-        put_bytes(&mut node, parent_hash);
+        put_bytes(&mut node, &key)?;
+        put_bytes(&mut node, parent_hash)?;
         // No unmerged leaves.
-        put_bytes(&mut node, &[]);
-        let tree_hash = self.parent_tree_hash(Some(&node), &left, &right);
+        put_bytes(&mut node, &[])?;
+        let tree_hash = self.parent_tree_hash(Some(&node), &left, &right)?;
         self.nodes[2 * start + width - 1] = Some([&[NODE_PARENT], &node[..]].concat());
-        tree_hash
+        Ok(tree_hash)
     }
 
-    fn leaf(&mut self, index: usize, parent_hash: &[u8]) -> Vec<u8> {
-        let node = self.members.get(index).map(|member| self.leaf_node(index, member, parent_hash));
+    fn leaf(&mut self, index: usize, parent_hash: &[u8]) -> Result<Vec<u8>> {
+        let member = self.members.get(index);
+        let node = member.map(|member| self.leaf_node(index, member, parent_hash)).transpose()?;
         let mut input = vec![NODE_LEAF];
-        input.extend(number(index).to_be_bytes());
+        input.extend(u32::try_from(index)?.to_be_bytes());
         put_optional(&mut input, node.as_deref());
         if let Some(node) = node {
             self.nodes[2 * index] = Some([&[NODE_LEAF], &node[..]].concat());
@@ -167,64 +172,63 @@ impl Writer<'_> {
         self.hash(&input)
     }
 
-    fn leaf_node(&self, index: usize, member: &Member, parent_hash: &[u8]) -> Vec<u8> {
+    fn leaf_node(&self, index: usize, member: &Member, parent_hash: &[u8]) -> Result<Vec<u8>> {
         let crypto = self.provider.crypto();
         let mut node = Vec::new();
-        put_bytes(&mut node, &self.hpke_key(&self.random()));
-        put_bytes(&mut node, member.signer.public());
+        put_bytes(&mut node, &self.hpke_key(&self.random()?)?)?;
+        put_bytes(&mut node, member.signer.public())?;
         let credential: Credential =
             BasicCredential::new(identity(&member.user, &member.device)).into();
-        put(&mut node, &credential);
+        put(&mut node, &credential)?;
         let capabilities = Capabilities::builder()
             .ciphersuites(crypto.supported_ciphersuites())
             .extensions(vec![ExtensionType::LastResort])
             .build();
-        put(&mut node, &capabilities);
+        put(&mut node, &capabilities)?;
         match self.shape {
             Shape::Blank => {
-                let now = std::time::SystemTime::now();
-                let now = now.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+                let now = std::time::UNIX_EPOCH.elapsed()?.as_secs();
                 node.push(SOURCE_KEY_PACKAGE);
                 node.extend((now - 3600).to_be_bytes());
                 node.extend((now + LIFETIME_S).to_be_bytes());
             }
             Shape::Warm => {
                 node.push(SOURCE_COMMIT);
-                put_bytes(&mut node, parent_hash);
+                put_bytes(&mut node, parent_hash)?;
             }
         }
         // No extensions.
-        put_bytes(&mut node, &[]);
+        put_bytes(&mut node, &[])?;
         let mut signed = node.clone();
         if self.shape == Shape::Warm {
-            put_bytes(&mut signed, self.group_id);
-            signed.extend(number(index).to_be_bytes());
+            put_bytes(&mut signed, self.group_id)?;
+            signed.extend(u32::try_from(index)?.to_be_bytes());
         }
-        put_bytes(&mut node, &sign(member, "LeafNodeTBS", &signed));
-        node
+        put_bytes(&mut node, &sign(member, "LeafNodeTBS", &signed)?)?;
+        Ok(node)
     }
 
-    fn parent_tree_hash(&self, node: Option<&[u8]>, left: &[u8], right: &[u8]) -> Vec<u8> {
+    fn parent_tree_hash(&self, node: Option<&[u8]>, left: &[u8], right: &[u8]) -> Result<Vec<u8>> {
         let mut input = vec![NODE_PARENT];
         put_optional(&mut input, node);
-        put_bytes(&mut input, left);
-        put_bytes(&mut input, right);
+        put_bytes(&mut input, left)?;
+        put_bytes(&mut input, right)?;
         self.hash(&input)
     }
 
     /// The GroupInfo, signed by the first member.
-    fn group_info(&self, tree_hash: &[u8]) -> Vec<u8> {
-        let transcript_hash = self.random();
-        let epoch_secret = self.random();
-        let external_pub = self.hpke_key(&self.derive(&epoch_secret, "external"));
+    fn group_info(&self, tree_hash: &[u8]) -> Result<Vec<u8>> {
+        let transcript_hash = self.random()?;
+        let epoch_secret = self.random()?;
+        let external_pub = self.hpke_key(&self.derive(&epoch_secret, "external")?)?;
         let mut info = Vec::new();
         info.extend(MLS_10.to_be_bytes());
         info.extend(u16::from(SUITE).to_be_bytes());
-        put_bytes(&mut info, self.group_id);
+        put_bytes(&mut info, self.group_id)?;
         info.extend(1_u64.to_be_bytes());
-        put_bytes(&mut info, tree_hash);
-        put_bytes(&mut info, &transcript_hash);
-        put_bytes(&mut info, &[]);
+        put_bytes(&mut info, tree_hash)?;
+        put_bytes(&mut info, &transcript_hash)?;
+        put_bytes(&mut info, &[])?;
 
         let mut tree = Vec::new();
         for node in &self.nodes {
@@ -232,72 +236,70 @@ impl Writer<'_> {
         }
         let mut extensions = Vec::new();
         for (kind, value) in [
-            (EXTENSION_RATCHET_TREE, vector(&tree)),
-            (EXTENSION_EXTERNAL_PUB, vector(&external_pub)),
+            (EXTENSION_RATCHET_TREE, vector(&tree)?),
+            (EXTENSION_EXTERNAL_PUB, vector(&external_pub)?),
         ] {
             extensions.extend(kind.to_be_bytes());
-            put_bytes(&mut extensions, &value);
+            put_bytes(&mut extensions, &value)?;
         }
-        put_bytes(&mut info, &extensions);
-        let confirmation_key = self.derive(&epoch_secret, "confirm");
+        put_bytes(&mut info, &extensions)?;
+        let confirmation_key = self.derive(&epoch_secret, "confirm")?;
         let crypto = self.provider.crypto();
-        let tag = crypto.hmac(SUITE.hash_algorithm(), &confirmation_key, &transcript_hash);
-        put_bytes(&mut info, tag.expect("HMAC takes anything").as_slice());
+        let tag = crypto.hmac(SUITE.hash_algorithm(), &confirmation_key, &transcript_hash)?;
+        put_bytes(&mut info, tag.as_slice())?;
         info.extend(0_u32.to_be_bytes());
-        let signature = sign(&self.members[0], "GroupInfoTBS", &info);
-        put_bytes(&mut info, &signature);
-        [&MLS_10.to_be_bytes()[..], &WIRE_GROUP_INFO.to_be_bytes(), &info].concat()
+        let first = self.members.first().or_missing("member")?;
+        let signature = sign(first, "GroupInfoTBS", &info)?;
+        put_bytes(&mut info, &signature)?;
+        Ok([&MLS_10.to_be_bytes()[..], &WIRE_GROUP_INFO.to_be_bytes(), &info].concat())
     }
 
     /// DeriveSecret (section 8).
-    fn derive(&self, secret: &[u8], label: &str) -> Vec<u8> {
+    fn derive(&self, secret: &[u8], label: &str) -> Result<Vec<u8>> {
         let size = SUITE.hash_length();
-        let mut info = u16::try_from(size).expect("a hash is short").to_be_bytes().to_vec();
-        put_bytes(&mut info, format!("MLS 1.0 {label}").as_bytes());
-        put_bytes(&mut info, &[]);
+        let mut info = u16::try_from(size)?.to_be_bytes().to_vec();
+        put_bytes(&mut info, format!("MLS 1.0 {label}").as_bytes())?;
+        put_bytes(&mut info, &[])?;
         let crypto = self.provider.crypto();
-        let derived = crypto.hkdf_expand(SUITE.hash_algorithm(), secret, &info, size);
-        derived.expect("HKDF can make one hash").as_slice().to_vec()
+        let derived = crypto.hkdf_expand(SUITE.hash_algorithm(), secret, &info, size)?;
+        Ok(derived.as_slice().to_vec())
     }
 
     /// A public key.
-    fn hpke_key(&self, secret: &[u8]) -> Vec<u8> {
+    fn hpke_key(&self, secret: &[u8]) -> Result<Vec<u8>> {
         let crypto = self.provider.crypto();
-        crypto.derive_hpke_keypair(SUITE.hpke_config(), secret).expect("a key pair").public
+        Ok(crypto.derive_hpke_keypair(SUITE.hpke_config(), secret)?.public)
     }
 
-    fn random(&self) -> Vec<u8> {
-        self.provider.rand().random_vec(SUITE.hash_length()).expect("randomness")
+    fn random(&self) -> Result<Vec<u8>> {
+        Ok(self.provider.rand().random_vec(SUITE.hash_length())?)
     }
 
-    fn hash(&self, input: &[u8]) -> Vec<u8> {
-        self.provider.crypto().hash(SUITE.hash_algorithm(), input).expect("SHA-256 takes anything")
+    fn hash(&self, input: &[u8]) -> Result<Vec<u8>> {
+        Ok(self.provider.crypto().hash(SUITE.hash_algorithm(), input)?)
     }
 }
 
 /// SignWithLabel (section 5.1.2).
-fn sign(member: &Member, label: &str, content: &[u8]) -> Vec<u8> {
+fn sign(member: &Member, label: &str, content: &[u8]) -> Result<Vec<u8>> {
     let mut signed = Vec::new();
-    put_bytes(&mut signed, format!("MLS 1.0 {label}").as_bytes());
-    put_bytes(&mut signed, content);
-    member.signer.sign(&signed).expect("Ed25519 signs")
+    put_bytes(&mut signed, format!("MLS 1.0 {label}").as_bytes())?;
+    put_bytes(&mut signed, content)?;
+    member.signer.sign(&signed).map_err(|error| eyre!("signing: {error:?}"))
 }
 
-fn number(index: usize) -> u32 {
-    u32::try_from(index).expect("a tree has fewer leaves")
-}
-
-fn put(to: &mut Vec<u8>, value: &impl tls_codec::Serialize) {
-    value.tls_serialize(to).expect("a vector takes it");
+fn put(to: &mut Vec<u8>, value: &impl tls_codec::Serialize) -> Result {
+    value.tls_serialize(to)?;
+    Ok(())
 }
 
 /// `opaque bytes<V>`.
-fn put_bytes(to: &mut Vec<u8>, bytes: &[u8]) {
-    put(to, &tls_codec::VLByteSlice(bytes));
+fn put_bytes(to: &mut Vec<u8>, bytes: &[u8]) -> Result {
+    put(to, &tls_codec::VLByteSlice(bytes))
 }
 
-fn vector(bytes: &[u8]) -> Vec<u8> {
-    tls_codec::VLByteSlice(bytes).tls_serialize_detached().expect("a vector takes it")
+fn vector(bytes: &[u8]) -> Result<Vec<u8>> {
+    Ok(tls_codec::VLByteSlice(bytes).tls_serialize_detached()?)
 }
 
 /// `optional<T>`, of what is serialised already.
@@ -314,7 +316,7 @@ fn put_optional(to: &mut Vec<u8>, value: Option<&[u8]>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::Peer;
+    use crate::{Refused as _, peer::Peer};
 
     const ROOM: &str = "!written:example.org";
 
@@ -323,12 +325,12 @@ mod tests {
     }
 
     #[test]
-    fn plain_openmls_joins_commits_and_is_followed() {
+    fn plain_openmls_joins_commits_and_is_followed() -> Result {
         for shape in Shape::ALL {
             for devices in [1, 2, 3, 4, 7, 64, 100] {
-                let group = WrittenGroup::new(ROOM, devices, shape);
+                let group = WrittenGroup::new(ROOM, devices, shape)?;
                 let mut one = newcomer("ONE");
-                one.try_join_externally(&group.group_info).unwrap();
+                one.try_join_externally(&group.group_info)?;
                 assert_eq!(one.group().members().count(), devices + 1, "{shape:?} {devices}");
                 let mut two = newcomer("TWO");
                 one.put_tree_in_welcomes(true);
@@ -337,35 +339,41 @@ mod tests {
                 let commit = two.update();
                 one.process(&commit);
                 let sealed = one.seal(b"text");
-                assert_eq!(two.process(&sealed).unwrap(), b"text", "{shape:?} {devices}");
+                let opened = two.process(&sealed);
+                assert_eq!(opened.as_deref(), Some(&b"text"[..]), "{shape:?} {devices}");
             }
         }
+        Ok(())
+    }
+
+    /// How long an external commit to a group of a hundred is, and an update after it.
+    fn sizes(shape: Shape) -> Result<(usize, usize)> {
+        let mut peer = newcomer("ONE");
+        let group = WrittenGroup::new(ROOM, 100, shape)?;
+        // The commit of the external join fills the joiner's own path.
+        let (_, commit) = peer.try_join_externally(&group.group_info)?;
+        Ok((commit.len(), peer.update().len()))
     }
 
     #[test]
-    fn a_warm_tree_makes_an_update_short_and_a_blank_one_long() {
-        let sizes = Shape::ALL.map(|shape| {
-            let mut peer = newcomer("ONE");
-            let group = WrittenGroup::new(ROOM, 100, shape);
-            // The commit of the external join fills the joiner's own path.
-            let (_, commit) = peer.try_join_externally(&group.group_info).unwrap();
-            (commit.len(), peer.update().len())
-        });
-        let [(blank, _), (warm, update)] = sizes;
+    fn a_warm_tree_makes_an_update_short_and_a_blank_one_long() -> Result {
+        let ((blank, _), (warm, update)) = (sizes(Shape::Blank)?, sizes(Shape::Warm)?);
         // One ciphertext for each of 100 leaves; one for each of at most 7 subtrees.
         assert!(blank > 100 * 80, "{blank}");
         assert!(warm < 3_000 && update < 3_000, "{warm} {update}");
+        Ok(())
     }
 
     #[test]
-    fn a_parent_hash_that_is_wrong_is_refused() {
+    fn a_parent_hash_that_is_wrong_is_refused() -> Result {
         for wrong in [0, 2, 4] {
-            let group = WrittenGroup::write(ROOM, 7, Shape::Warm, Some(wrong));
-            let error = newcomer("ONE").try_join_externally(&group.group_info).unwrap_err();
-            assert!(error.to_lowercase().contains("parent hash"), "{error}");
+            let group = WrittenGroup::write(ROOM, 7, Shape::Warm, Some(wrong))?;
+            let error = newcomer("ONE").try_join_externally(&group.group_info).refused()?;
+            assert!(error.to_string().to_lowercase().contains("parent hash"), "{error}");
         }
         // The seventh has nobody beside it: there is nothing to be wrong.
-        let group = WrittenGroup::write(ROOM, 7, Shape::Warm, Some(6));
-        newcomer("ONE").try_join_externally(&group.group_info).unwrap();
+        let group = WrittenGroup::write(ROOM, 7, Shape::Warm, Some(6))?;
+        newcomer("ONE").try_join_externally(&group.group_info)?;
+        Ok(())
     }
 }

@@ -4,12 +4,12 @@
 use std::path::PathBuf;
 
 use matrix_mls::{OutgoingRequest, RoomSettings};
-use matrix_mls_kit::{Client, ClientOptions, Homeserver, KitError, Target};
+use matrix_mls_kit::{
+    Client, ClientOptions, Homeserver, KitError, OrMissing as _, Result, Target, bail,
+};
 use serde_json::json;
 
-type TestResult = Result<(), Box<dyn std::error::Error>>;
-
-async fn people_talk_over_restarts(server: &Homeserver) -> TestResult {
+async fn people_talk_over_restarts(server: &Homeserver) -> Result {
     let alice = Client::register(server, "talk-alice", "PHONE").await?;
     let mut bob = Client::register(server, "talk-bob", "LAPTOP").await?;
     alice.settle().await?;
@@ -41,17 +41,17 @@ async fn people_talk_over_restarts(server: &Homeserver) -> TestResult {
 }
 
 #[tokio::test]
-async fn people_talk_over_restarts_on_the_embedded_homeserver() -> TestResult {
+async fn people_talk_over_restarts_on_the_embedded_homeserver() -> Result {
     people_talk_over_restarts(&Homeserver::embedded()?).await
 }
 
 #[tokio::test]
-async fn people_talk_over_restarts_on_synapse() -> TestResult {
+async fn people_talk_over_restarts_on_synapse() -> Result {
     people_talk_over_restarts(&*Homeserver::shared_synapse().await?).await
 }
 
 #[tokio::test]
-async fn a_second_device_logs_in_and_is_deleted() -> TestResult {
+async fn a_second_device_logs_in_and_is_deleted() -> Result {
     let homeservers = [Homeserver::embedded()?, Homeserver::synapse().await?];
     for server in &homeservers {
         let alice = Client::register(server, "devices", "FIRST").await?;
@@ -66,9 +66,9 @@ async fn a_second_device_logs_in_and_is_deleted() -> TestResult {
 }
 
 #[tokio::test]
-async fn lost_answers_are_asked_for_again() -> TestResult {
+async fn lost_answers_are_asked_for_again() -> Result {
     let server = Homeserver::embedded()?;
-    let controls = server.controls().ok_or("no controls")?;
+    let controls = server.controls().or_missing("controls")?;
     let alice = Client::register(&server, "alice", "PHONE").await?;
     alice.forget_answers("/keys/upload", 1);
     let driven = alice.drive().await?;
@@ -83,9 +83,9 @@ async fn lost_answers_are_asked_for_again() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_homeserver_that_is_never_there_is_given_up_on() -> TestResult {
+async fn a_homeserver_that_is_never_there_is_given_up_on() -> Result {
     let server = Homeserver::embedded()?;
-    let controls = server.controls().ok_or("no controls")?;
+    let controls = server.controls().or_missing("controls")?;
     let options = ClientOptions {
         patience: std::time::Duration::from_millis(300),
         ..ClientOptions::default()
@@ -97,7 +97,7 @@ async fn a_homeserver_that_is_never_there_is_given_up_on() -> TestResult {
             assert_eq!(device, "@alice:embedded.test/PHONE");
             assert!(reason.contains("/keys/upload"), "{reason}");
         }
-        other => return Err(format!("it should have given up: {other:?}").into()),
+        other => bail!("it should have given up: {other:?}"),
     }
     partition.stop();
     // What the engine postponed is due again at the latest when it says so.
@@ -107,7 +107,7 @@ async fn a_homeserver_that_is_never_there_is_given_up_on() -> TestResult {
 }
 
 #[tokio::test]
-async fn errors_name_the_device_and_the_answer() -> TestResult {
+async fn errors_name_the_device_and_the_answer() -> Result {
     let server = Homeserver::embedded()?;
     let alice = Client::register(&server, "alice", "PHONE").await?;
     let error = alice.join("!nowhere").await.err().map(|error| error.to_string());
@@ -119,7 +119,7 @@ async fn errors_name_the_device_and_the_answer() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_store_directory_can_be_continued_or_wiped() -> TestResult {
+async fn a_store_directory_can_be_continued_or_wiped() -> Result {
     let server = Homeserver::embedded()?;
     let directory = tempfile::tempdir()?;
     let own = |name: &str| -> PathBuf { directory.path().join(name) };
@@ -142,9 +142,9 @@ async fn a_store_directory_can_be_continued_or_wiped() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_request_is_sent_as_the_engine_says_and_answered_to_the_byte() -> TestResult {
+async fn a_request_is_sent_as_the_engine_says_and_answered_to_the_byte() -> Result {
     let server = Homeserver::embedded()?;
-    let controls = server.controls().ok_or("no controls")?;
+    let controls = server.controls().or_missing("controls")?;
     let alice = Client::register(&server, "alice", "PHONE").await?;
     let request = |method: &str, path: &str, content_type: &str, body: &[u8]| OutgoingRequest {
         id: "of no engine".to_owned(),
@@ -158,7 +158,7 @@ async fn a_request_is_sent_as_the_engine_says_and_answered_to_the_byte() -> Test
     let path = "/_matrix/media/v3/upload";
     let upload = request("POST", path, "application/octet-stream", &blob);
     let uri = alice.transmit(&upload).await?.json()["content_uri"].clone();
-    let name = uri.as_str().and_then(|uri| uri.strip_prefix("mxc://")).ok_or("no URI")?;
+    let name = uri.as_str().and_then(|uri| uri.strip_prefix("mxc://")).or_missing("URI")?;
     let path = format!("/_matrix/client/v1/media/download/{name}");
     let download = request("GET", &path, "application/json", &[]);
     let answer = alice.transmit(&download).await?;

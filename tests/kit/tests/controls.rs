@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use matrix_mls_kit::{Client, Controls, Homeserver, Http, KitError, RateLimit, Target};
+use matrix_mls_kit::{Client, Controls, Homeserver, Http, KitError, RateLimit, Result, Target};
 use serde_json::{Value, json};
-
-type TestResult = Result<(), Box<dyn std::error::Error>>;
 
 struct Device {
     user_id: String,
@@ -14,14 +12,9 @@ struct Device {
 
 impl Device {
     async fn register(server: &Homeserver, username: &str) -> Result<Self, KitError> {
-        let request = json!({
-            "username": username, "password": "secret", "device_id": username.to_uppercase(),
-            "auth": { "type": "m.login.dummy" },
-        });
-        let http = Http::new(server.base_url(), username)?;
-        let answer = http.post("/_matrix/client/v3/register", request).await?;
-        let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
-        Ok(Self { user_id: text("user_id"), http: http.with_token(&text("access_token")) })
+        let device_id = username.to_uppercase();
+        let (user_id, http) = Http::register(server.base_url(), username, &device_id).await?;
+        Ok(Self { user_id, http })
     }
 
     async fn room(&self) -> Result<String, KitError> {
@@ -66,7 +59,7 @@ fn controls(server: &Homeserver) -> Result<&Controls, KitError> {
 }
 
 #[tokio::test]
-async fn a_dropped_request_has_no_effect_and_a_dropped_answer_has() -> TestResult {
+async fn a_dropped_request_has_no_effect_and_a_dropped_answer_has() -> Result {
     let server = Homeserver::embedded()?;
     let controls = controls(&server)?;
     let alice = Device::register(&server, "alice").await?;
@@ -84,7 +77,7 @@ async fn a_dropped_request_has_no_effect_and_a_dropped_answer_has() -> TestResul
 }
 
 #[tokio::test]
-async fn a_partition_cuts_off_one_device_only() -> TestResult {
+async fn a_partition_cuts_off_one_device_only() -> Result {
     let server = Homeserver::embedded()?;
     let controls = controls(&server)?;
     let alice = Device::register(&server, "alice").await?;
@@ -104,7 +97,7 @@ async fn a_partition_cuts_off_one_device_only() -> TestResult {
 }
 
 #[tokio::test]
-async fn the_next_requests_fail_with_a_status() -> TestResult {
+async fn the_next_requests_fail_with_a_status() -> Result {
     let server = Homeserver::embedded()?;
     let controls = controls(&server)?;
     let alice = Device::register(&server, "alice").await?;
@@ -123,7 +116,7 @@ async fn the_next_requests_fail_with_a_status() -> TestResult {
 }
 
 #[tokio::test]
-async fn held_requests_are_overtaken() -> TestResult {
+async fn held_requests_are_overtaken() -> Result {
     let server = Homeserver::embedded()?;
     let controls = controls(&server)?;
     let alice = Device::register(&server, "alice").await?;
@@ -143,7 +136,7 @@ async fn held_requests_are_overtaken() -> TestResult {
 }
 
 #[tokio::test]
-async fn requests_are_delayed_and_healed() -> TestResult {
+async fn requests_are_delayed_and_healed() -> Result {
     let server = Homeserver::embedded()?;
     let controls = controls(&server)?;
     let alice = Device::register(&server, "alice").await?;
@@ -162,7 +155,7 @@ async fn requests_are_delayed_and_healed() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_rate_limit_says_when_to_come_again() -> TestResult {
+async fn a_rate_limit_says_when_to_come_again() -> Result {
     let server = Homeserver::embedded()?;
     let controls = controls(&server)?;
     let alice = Device::register(&server, "alice").await?;
@@ -190,7 +183,7 @@ async fn a_rate_limit_says_when_to_come_again() -> TestResult {
 }
 
 #[tokio::test]
-async fn an_inbox_is_held_and_released_in_another_order() -> TestResult {
+async fn an_inbox_is_held_and_released_in_another_order() -> Result {
     let server = Homeserver::embedded()?;
     let controls = controls(&server)?;
     let alice = Device::register(&server, "alice").await?;
@@ -212,7 +205,7 @@ async fn an_inbox_is_held_and_released_in_another_order() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_timeline_is_shown_backwards() -> TestResult {
+async fn a_timeline_is_shown_backwards() -> Result {
     let server = Homeserver::embedded()?;
     let controls = controls(&server)?;
     let alice = Device::register(&server, "alice").await?;
@@ -231,7 +224,7 @@ async fn a_timeline_is_shown_backwards() -> TestResult {
 }
 
 #[tokio::test]
-async fn answers_are_tampered_with() -> TestResult {
+async fn answers_are_tampered_with() -> Result {
     let server = Homeserver::embedded()?;
     let controls = controls(&server)?;
     let alice = Device::register(&server, "alice").await?;
@@ -246,7 +239,7 @@ async fn answers_are_tampered_with() -> TestResult {
 }
 
 #[tokio::test]
-async fn requests_are_recorded() -> TestResult {
+async fn requests_are_recorded() -> Result {
     let server = Homeserver::embedded()?;
     let controls = controls(&server)?;
     let alice = Device::register(&server, "alice").await?;
@@ -268,7 +261,7 @@ async fn requests_are_recorded() -> TestResult {
 }
 
 #[tokio::test]
-async fn media_is_lost_changed_and_refused() -> TestResult {
+async fn media_is_lost_changed_and_refused() -> Result {
     let server = Homeserver::embedded()?;
     let controls = controls(&server)?;
     let alice = Client::register(&server, "alice", "PHONE").await?;

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use matrix_mls_kit::{
-    Homeserver, HomeserverKind,
+    Homeserver, HomeserverKind, Result, bail, eyre,
     languages::{Language, tell},
     story::Printer,
 };
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<(), Box<dyn std::error::Error>> {
+fn run() -> Result {
     let mut kind = HomeserverKind::Embedded;
     let own = std::env::current_exe()?.with_file_name("device");
     let mut languages =
@@ -35,11 +35,11 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
             kind = arguments.next().unwrap_or_default().parse()?;
             continue;
         }
-        let (name, command) = argument.split_once('=').ok_or(USAGE)?;
+        let (name, command) = argument.split_once('=').ok_or_else(|| eyre!(USAGE))?;
         languages.push(Language { name: name.to_owned(), command: command.to_owned() });
     }
     if languages.len() < 2 {
-        return Err(USAGE.into());
+        bail!(USAGE);
     }
     let homeserver = tokio::runtime::Runtime::new()?.block_on(Homeserver::start(kind))?;
     println!("One MLS room between languages, on {} ({kind:?}).", homeserver.base_url());

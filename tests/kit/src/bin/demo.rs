@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use matrix_mls_kit::{
-    Homeserver, HomeserverKind,
+    Homeserver, HomeserverKind, Result,
     graph::svg,
     story::{Printer, tell},
 };
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(kind: HomeserverKind, graph: Option<&str>) -> Result<(), Box<dyn std::error::Error>> {
+async fn run(kind: HomeserverKind, graph: Option<&str>) -> Result {
     let homeserver = Homeserver::start(kind).await?;
     println!("An MLS room between devices, on {} ({kind:?}).", homeserver.base_url());
     let epochs = tell(&homeserver, "", &mut Printer::default()).await?;

@@ -13,9 +13,7 @@
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use matrix_mls::{EpochInfo, MlsError, RoomSettings};
-use matrix_mls_kit::{Client, ClientOptions, Homeserver};
-
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+use matrix_mls_kit::{Client, ClientOptions, Homeserver, OrMissing as _, Result, bail};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -35,9 +33,9 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: &[String]) -> Outcome {
+async fn run(arguments: &[String]) -> Result {
     let [url, directory, user, device, step @ ..] = arguments else {
-        return Err("usage: device URL DIRECTORY USER DEVICE [STEP …]".into());
+        bail!("usage: device URL DIRECTORY USER DEVICE [STEP …]");
     };
     let mut device = Device {
         homeserver: Homeserver::at(url),
@@ -68,7 +66,7 @@ struct Device {
 
 impl Device {
     /// Does what standard input says, until it ends or says `quit`.
-    async fn listen(&mut self) -> Outcome {
+    async fn listen(&mut self) -> Result {
         for line in std::io::stdin().lines() {
             let line = line?;
             if line == "quit" {
@@ -85,14 +83,14 @@ impl Device {
         Ok(())
     }
 
-    async fn register(&mut self) -> Outcome {
+    async fn register(&mut self) -> Result {
         let client =
             Client::register_with(&self.homeserver, &self.user, &self.device, self.options());
         self.client = Some(client.await?);
         Ok(())
     }
 
-    async fn log_in(&mut self) -> Outcome {
+    async fn log_in(&mut self) -> Result {
         let client =
             Client::log_in_with(&self.homeserver, &self.user, &self.device, self.options());
         self.client = Some(client.await?);
@@ -103,14 +101,14 @@ impl Device {
         ClientOptions { directory: Some(self.directory.clone()), ..ClientOptions::default() }
     }
 
-    async fn close(self) -> Outcome {
+    async fn close(self) -> Result {
         if let Some(client) = self.client {
             client.machine()?.shutdown().await?;
         }
         Ok(())
     }
 
-    async fn step(&mut self, step: &[&str]) -> Outcome {
+    async fn step(&mut self, step: &[&str]) -> Result {
         match step {
             ["register"] => {
                 self.register().await?;
@@ -120,7 +118,8 @@ impl Device {
             }
             ["log-in"] => return self.log_in().await,
             ["log-out"] => {
-                let client = self.client.take().ok_or("register or log-in comes first")?;
+                let client =
+                    self.client.take().or_missing("client (register or log-in comes first)")?;
                 return Ok(client.log_out().await?);
             }
             _ => {}
@@ -138,7 +137,7 @@ impl Device {
             ["kick", room, user] => client.kick(room, user).await?,
             ["prepare", room] => client.prepare(room).await?,
             ["rotate", room] => {
-                client.room(room).await?.rotate_keys().await?;
+                client.rotate_keys(room).await?;
                 client.prepare(room).await?;
             }
             ["send", room, texts @ ..] => {
@@ -154,7 +153,7 @@ impl Device {
                     println!("{}", handle.encrypt("m.room.message".to_owned(), content).await?);
                 }
             }
-            ["head", room] => head(&client.room(room).await?.epochs().await?),
+            ["head", room] => head(&client.epochs(room).await?),
             ["look", room] => look(client, room).await?,
             ["read", room] => read(client, room).await?,
             ["back-up"] => println!("key {}", client.back_up_history().await?),
@@ -162,18 +161,18 @@ impl Device {
                 println!("restored {}", client.restore_history(&key.concat()).await?);
             }
             ["sign-out", device] => client.delete_devices(&[device]).await?,
-            _ => return Err(format!("there is no step {}", step.join(" ")).into()),
+            _ => bail!("there is no step {}", step.join(" ")),
         }
         Ok(())
     }
 
-    fn client(&self) -> Result<&Client, Box<dyn std::error::Error>> {
-        self.client.as_ref().ok_or_else(|| "register or log-in comes first".into())
+    fn client(&self) -> Result<&Client> {
+        self.client.as_ref().or_missing("client (register or log-in comes first)")
     }
 }
 
 /// Makes the room's group unless that has been done, as an app does that does not remember.
-async fn enable(client: &Client, room: &str) -> Outcome {
+async fn enable(client: &Client, room: &str) -> Result {
     match client.room(room).await?.enable(RoomSettings::default()).await {
         Ok(()) => {}
         Err(MlsError::InvalidInput { details }) if details.code == "already_enabled" => {}
@@ -191,12 +190,11 @@ fn head(epochs: &[EpochInfo]) {
 }
 
 /// Prints the head, the members and every text of the room that can be read.
-async fn look(client: &Client, room: &str) -> Outcome {
+async fn look(client: &Client, room: &str) -> Result {
     client.settle().await?;
-    let handle = client.room(room).await?;
-    head(&handle.epochs().await?);
-    let mut members: Vec<String> = handle
-        .members()
+    head(&client.epochs(room).await?);
+    let mut members: Vec<String> = client
+        .members(room)
         .await?
         .iter()
         .map(|member| format!("member {}|{}", member.user_id, member.device_id))
@@ -207,7 +205,7 @@ async fn look(client: &Client, room: &str) -> Outcome {
 }
 
 /// Prints every text of the room that can be read, and which messages cannot.
-async fn read(client: &Client, room: &str) -> Outcome {
+async fn read(client: &Client, room: &str) -> Result {
     for event in client.read(room).await? {
         match (event.text(), &event.message) {
             (Some(text), Ok(message)) => {

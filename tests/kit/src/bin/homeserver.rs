@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use matrix_mls_kit::{Homeserver, HomeserverKind};
+use matrix_mls_kit::{Homeserver, HomeserverKind, Result};
 
 fn main() -> ExitCode {
     let kind = std::env::args().nth(1).map_or(Ok(HomeserverKind::Embedded), |kind| kind.parse());
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(kind: HomeserverKind) -> Result<(), Box<dyn std::error::Error>> {
+fn run(kind: HomeserverKind) -> Result {
     let homeserver = tokio::runtime::Runtime::new()?.block_on(Homeserver::start(kind))?;
     println!("{}", homeserver.base_url());
     std::io::stdout().flush()?;

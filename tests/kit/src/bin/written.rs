@@ -4,7 +4,10 @@
 
 use std::{path::Path, process::ExitCode};
 
-use matrix_mls_kit::written_tree::{Shape, WrittenGroup};
+use matrix_mls_kit::{
+    Result,
+    written_tree::{Shape, WrittenGroup},
+};
 
 const ROOM: &str = "!giant:example.org";
 
@@ -25,11 +28,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn write(directory: &Path, sizes: &[usize]) -> std::io::Result<()> {
+fn write(directory: &Path, sizes: &[usize]) -> Result {
     std::fs::create_dir_all(directory)?;
     for devices in sizes.iter().copied().filter(|devices| *devices > 0) {
         for shape in Shape::ALL {
-            let group = WrittenGroup::new(ROOM, devices, shape);
+            let group = WrittenGroup::new(ROOM, devices, shape)?;
             let name = format!("group-{}-{devices}.mls", shape.name());
             std::fs::write(directory.join(name), group.group_info)?;
         }

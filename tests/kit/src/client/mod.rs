@@ -6,6 +6,7 @@
 //! crash between the two brings the same sync again.
 
 mod account;
+mod group;
 mod history;
 mod media;
 mod rooms;
@@ -29,11 +30,11 @@ use matrix_mls::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-pub use rooms::ReadEvent;
+pub use rooms::{ReadEvent, is_commit};
 pub use snapshot::Snapshot;
 pub use transport::Driven;
 
-use crate::{Http, KitError, http::segment};
+use crate::{Http, KitError, http::segment, store_key};
 
 /// How a client is set up, where that differs from the usual.
 #[derive(Clone)]
@@ -52,7 +53,7 @@ impl Default for ClientOptions {
     fn default() -> Self {
         Self {
             directory: None,
-            store_key: StoreKey::Raw { key: vec![7; 32] },
+            store_key: store_key(),
             publishing: Publishing::Alone,
             // On a loaded machine a commit that adds hundreds of devices takes its time.
             patience: Duration::from_secs(180),

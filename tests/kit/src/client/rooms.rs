@@ -6,10 +6,8 @@ use matrix_mls::{DecryptedMessage, MlsError, RoomSettings};
 use serde_json::{Value, json};
 
 use super::Client;
-use crate::{KitError, http::segment};
+use crate::{KitError, http::segment, peer::ALGORITHM};
 
-/// The room algorithm of MSC2883 with ciphersuite 1.
-const ALGORITHM: &str = "org.matrix.msc2883.v1.dmls.dhkemx25519-aes128gcm-sha256-ed25519";
 /// How often a message is prepared anew because the room changed between preparing and sending.
 const PREPARE_ATTEMPTS: usize = 5;
 
@@ -59,8 +57,7 @@ impl Client {
             other.join(&room_id).await?;
         }
         self.settle().await?;
-        let enabled = self.room(&room_id).await?.enable(settings).await;
-        enabled.map_err(self.engine(format!("enabling {room_id}")))?;
+        self.enable(&room_id, settings).await?;
         Ok(room_id)
     }
 
@@ -199,6 +196,11 @@ impl Client {
             answer: answer.to_string(),
         })
     }
+}
+
+/// Whether an event is a commit, or the announcement of a group: they carry the public group state.
+pub fn is_commit(event: &Value) -> bool {
+    event["content"].get("public_group_state").is_some()
 }
 
 /// Unique in this process, and by chance among processes that share an account.

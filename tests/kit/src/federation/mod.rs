@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use self::link::{Link, Passage};
 use crate::{Homeserver, Http, KitError, Synapse, http::segment};
@@ -34,8 +34,9 @@ impl Federation {
         let (one, other) = tokio::join!(start(), start());
         let ((a, of_a), (b, of_b)) = (one?, other?);
         let link = Link::start(vec![of_a, of_b]).map_err(KitError::io("starting the link"))?;
-        let callers = [register_caller(&a).await?, register_caller(&b).await?];
-        let federation = Self { a, b, callers, link };
+        let (of_a, _) = Http::register(a.base_url(), CALLER, "CALLER").await?;
+        let (of_b, _) = Http::register(b.base_url(), CALLER, "CALLER").await?;
+        let federation = Self { a, b, callers: [of_a, of_b], link };
         federation.meet().await?;
         Ok(federation)
     }
@@ -73,19 +74,6 @@ async fn start() -> Result<(Homeserver, Passage), KitError> {
         .federation_port()
         .ok_or_else(|| KitError::Setup("the Synapse was started without federation".to_owned()))?;
     Ok((Homeserver::of(synapse), Passage { from, to }))
-}
-
-async fn register_caller(homeserver: &Homeserver) -> Result<String, KitError> {
-    let path = "/_matrix/client/v3/register";
-    let request = json!({
-        "username": CALLER, "password": CALLER, "auth": { "type": "m.login.dummy" },
-    });
-    let answer = Http::new(homeserver.base_url(), CALLER)?.post(path, request).await?;
-    answer["user_id"].as_str().map(str::to_owned).ok_or_else(|| KitError::BadAnswer {
-        device: CALLER.to_owned(),
-        what: format!("POST {path}"),
-        answer: answer.to_string(),
-    })
 }
 
 /// Asks for a profile of the other server. Synapse sends this request even to a server that it leaves alone

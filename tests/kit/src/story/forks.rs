@@ -1,9 +1,6 @@
 //! The chapters in which the group forks: two commits at once, and two sides that do not hear each other.
 
-use super::{
-    Cast, Listener, StoryError, agree, engine, epochs, expect, head, members, reads, settle, short,
-    talk,
-};
+use super::{Cast, Listener, StoryError, agree, expect, members, reads, settle, short, talk};
 use crate::{Client, Homeserver};
 
 /// Two devices add the same person at the same moment.
@@ -17,11 +14,11 @@ pub(super) async fn at_once(
     cast.carol_phone.join(room).await?;
     let adders = [&cast.alice_phone, &cast.bob_phone];
     settle(&adders).await?;
-    let before = epochs(&cast.alice_phone, room).await?.len();
+    let before = cast.alice_phone.epochs(room).await?.len();
     for client in adders {
         client.prepare(room).await?;
     }
-    let (one, other) = (head(adders[0], room).await?, head(adders[1], room).await?);
+    let (one, other) = (adders[0].head(room).await?, adders[1].head(room).await?);
     expect("two epochs of one number", &one.epoch, &other.epoch)?;
     expect("whether they are the same", &false, &(one.id == other.id))?;
     listener.line(&format!("epoch {} exists twice: the group has forked", one.epoch));
@@ -32,7 +29,7 @@ pub(super) async fn at_once(
     settle(&cast.everyone()).await?;
     let head = agree(&cast.everyone(), room).await?;
     expect("whether one of the two won", &true, &[one.id, other.id].contains(&head.id))?;
-    let after = epochs(&cast.alice_phone, room).await?.len();
+    let after = cast.alice_phone.epochs(room).await?.len();
     expect("commits for it", &2, &(after - before))?;
     listener.line("everyone goes on with the same one, and no further commit was needed");
     for client in cast.everyone() {
@@ -63,18 +60,15 @@ pub(super) async fn cut_off(
     cast.bob_phone.send_text(room, "without my tablet").await?;
     listener.line(&format!("{} adds Dave and removes Bob's tablet", short(&cast.bob_phone)));
 
-    let handle = cast.alice_phone.room(room).await?;
     cast.alice_phone.prepare(room).await?;
-    let rotated = handle.rotate_keys().await;
-    rotated.map_err(|error| engine(&cast.alice_phone, "rotating keys", error))?;
+    cast.alice_phone.rotate_keys(room).await?;
     cast.alice_phone.prepare(room).await?;
     cast.alice_phone.send_text(room, "with Dave").await?;
     listener.line(&format!(
         "{} adds Dave and renews its keys, two commits beside Bob's one",
         short(&cast.alice_phone)
     ));
-    let (longer, shorter) =
-        (head(&cast.alice_phone, room).await?, head(&cast.bob_phone, room).await?);
+    let (longer, shorter) = (cast.alice_phone.head(room).await?, cast.bob_phone.head(room).await?);
     expect("how much longer Alice's branch is", &1, &(longer.epoch - shorter.epoch))?;
 
     let left = [&cast.alice_phone, &cast.alice_laptop, &cast.bob_phone, &cast.carol_phone, &dave];
@@ -84,7 +78,7 @@ pub(super) async fn cut_off(
     listener.line("they hear each other again, and all go on with the longer branch");
     talk(room, &left, "heard you", listener).await?;
     let merged = agree(&left, room).await?;
-    let history = epochs(&cast.alice_phone, room).await?;
+    let history = cast.alice_phone.epochs(room).await?;
     let merge = history.iter().find(|epoch| epoch.resolves.contains(&shorter.id));
     expect("whether a commit supersedes the other branch", &true, &merge.is_some())?;
     let merge_number = merge.map(|epoch| epoch.epoch);

@@ -1,6 +1,6 @@
 //! The chapter of a room that no event could describe: three hundred devices.
 
-use super::{Cast, Listener, StoryError, engine, expect, reads, settle};
+use super::{Cast, Listener, StoryError, expect, reads, settle};
 use crate::{Client, Homeserver, crowd};
 use matrix_mls::RoomSettings;
 
@@ -22,11 +22,9 @@ pub(super) async fn room(
     bob.join(&room).await?;
     crowd::enter_room(alice, &room, &crowd).await?;
     alice.settle().await?;
-    let handle = alice.room(&room).await?;
-    let enabled = handle.enable(RoomSettings::default()).await;
-    enabled.map_err(|error| engine(alice, "enabling encryption", error))?;
+    alice.enable(&room, RoomSettings::default()).await?;
     alice.send_text(&room, "to all of you").await?;
-    let members = handle.members().await.map_err(|error| engine(alice, "members", error))?;
+    let members = alice.members(&room).await?;
     expect("how many devices are in the group", &DEVICES, &members.len())?;
     listener.line(&format!("alice's phone has added {DEVICES} devices and said something"));
 
@@ -49,8 +47,7 @@ pub(super) async fn room(
 
     let tablet = Client::log_in(homeserver, &format!("bob{tag}"), "SECOND").await?;
     tablet.settle().await?;
-    let joined = tablet.room(&room).await?.join_externally().await;
-    joined.map_err(|error| engine(&tablet, "joining externally", error))?;
+    tablet.join_externally(&room).await?;
     tablet.settle().await?;
     tablet.send_text(&room, "from a new device").await?;
     settle(&[alice, bob]).await?;

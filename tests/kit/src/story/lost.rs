@@ -1,8 +1,6 @@
 //! The chapters in which a device loses something: its newest state, or all of it.
 
-use super::{
-    Cast, Listener, StoryError, agree, engine, expect, head, members, reads, settle, short, talk,
-};
+use super::{Cast, Listener, StoryError, agree, expect, members, reads, settle, short, talk};
 use crate::{Client, Homeserver};
 
 /// A phone's backup brings an older copy of the store back.
@@ -47,10 +45,9 @@ pub(super) async fn everything(
     let anew = Client::log_in(homeserver, &format!("carol{tag}"), "REPLACEMENT").await?;
     anew.delete_devices(&[lost.as_str()]).await?;
     anew.settle().await?;
-    let joined = anew.room(room).await?.join_externally().await;
-    joined.map_err(|error| engine(&anew, "joining externally", error))?;
+    anew.join_externally(room).await?;
     anew.settle().await?;
-    let epoch = head(&anew, room).await?;
+    let epoch = anew.head(room).await?;
     expect("whether it joined by itself", &true, &epoch.is_external)?;
     listener.line(&format!("{} joins from the public group state in the timeline", short(&anew)));
     anew.send_text(room, "a new phone").await?;

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use matrix_mls::{EpochInfo, RoomSettings};
 
-use crate::{Client, Homeserver, KitError};
+use crate::{Client, Homeserver, KitError, is_commit};
 
 /// Why the story was not as told.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +116,7 @@ pub async fn tell(
     lost::everything(homeserver, tag, &mut cast, &room, listener).await?;
     large::room(homeserver, tag, &cast, listener).await?;
     phone::lost(homeserver, tag, &mut cast, &room, listener).await?;
-    epochs(&cast.alice_laptop, &room).await
+    Ok(cast.alice_laptop.epochs(&room).await?)
 }
 
 async fn enter(
@@ -178,15 +178,10 @@ async fn add(cast: &Cast, room: &str, listener: &mut dyn Listener) -> Result<(),
 
 async fn rotate(cast: &Cast, room: &str, listener: &mut dyn Listener) -> Result<(), StoryError> {
     listener.chapter("Bob renews his keys");
-    let before = head(&cast.bob_phone, room).await?.epoch;
-    cast.bob_phone
-        .room(room)
-        .await?
-        .rotate_keys()
-        .await
-        .map_err(|error| engine(&cast.bob_phone, "rotating keys", error))?;
+    let before = cast.bob_phone.head(room).await?.epoch;
+    cast.bob_phone.rotate_keys(room).await?;
     cast.bob_phone.prepare(room).await?;
-    let after = head(&cast.bob_phone, room).await?.epoch;
+    let after = cast.bob_phone.head(room).await?.epoch;
     expect("the epoch after a rotation", &(before + 1), &after)?;
     listener
         .line(&format!("the room goes from epoch {before} to {after}; old keys open nothing new"));
@@ -299,9 +294,10 @@ async fn agree(clients: &[&Client], room: &str) -> Result<EpochInfo, StoryError>
             seen: "none".into(),
         });
     };
-    let first = head(first, room).await?;
+    let first = first.head(room).await?;
     for other in others {
-        expect(&format!("the head of {}", short(other)), &first.id, &head(other, room).await?.id)?;
+        let seen = other.head(room).await?;
+        expect(&format!("the head of {}", short(other)), &first.id, &seen.id)?;
     }
     Ok(first)
 }
@@ -325,28 +321,12 @@ fn body(message: &matrix_mls::DecryptedMessage) -> String {
 }
 
 fn is_message(event: &serde_json::Value) -> bool {
-    event["type"] == "m.room.encrypted" && event["content"].get("public_group_state").is_none()
+    event["type"] == "m.room.encrypted" && !is_commit(event)
 }
 
 /// The devices in a room's group, as this one sees them.
 async fn members(client: &Client, room: &str) -> Result<Vec<String>, StoryError> {
-    let members = client.room(room).await?.members().await;
-    let members = members.map_err(|error| engine(client, "listing members", error))?;
-    Ok(members.iter().map(|m| nickname(&m.user_id, &m.device_id)).collect())
-}
-
-async fn epochs(client: &Client, room: &str) -> Result<Vec<EpochInfo>, StoryError> {
-    let epochs = client.room(room).await?.epochs().await;
-    epochs.map_err(|error| engine(client, "listing epochs", error))
-}
-
-async fn head(client: &Client, room: &str) -> Result<EpochInfo, StoryError> {
-    let head = epochs(client, room).await?.into_iter().find(|epoch| epoch.is_head);
-    head.ok_or_else(|| StoryError::NotAsTold {
-        step: format!("the epochs of {}", short(client)),
-        expected: "a head".into(),
-        seen: "none".into(),
-    })
+    Ok(client.members(room).await?.iter().map(|m| nickname(&m.user_id, &m.device_id)).collect())
 }
 
 fn engine(client: &Client, what: &str, error: matrix_mls::MlsError) -> StoryError {

@@ -7,12 +7,10 @@ mod person;
 use std::time::{Duration, Instant};
 
 use matrix_mls::RoomSettings;
-use matrix_mls_kit::{Client, Federation, peer::KEY_PACKAGE};
+use matrix_mls_kit::{Client, Federation, Result, peer::KEY_PACKAGE};
 use serde_json::json;
 
 use self::person::Person;
-
-type TestResult = Result<(), Box<dyn std::error::Error>>;
 
 fn took(what: &str, time: Duration) {
     println!("{what}: {} ms", time.as_millis());
@@ -23,7 +21,7 @@ static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(())
 
 /// One test, as starting the servers is most of the work.
 #[tokio::test]
-async fn two_servers_share_rooms_and_lose_nothing_to_a_cut() -> TestResult {
+async fn two_servers_share_rooms_and_lose_nothing_to_a_cut() -> Result {
     let _alone = ONE_AT_A_TIME.lock().await;
     let began = Instant::now();
     let federation = Federation::start().await?;
@@ -49,7 +47,7 @@ async fn two_servers_share_rooms_and_lose_nothing_to_a_cut() -> TestResult {
 }
 
 /// A server fetches nothing of another for the sake of one event.
-async fn the_past_comes_by_pages_alone(room_id: &str, early: &str, bob: &Person) -> TestResult {
+async fn the_past_comes_by_pages_alone(room_id: &str, early: &str, bob: &Person) -> Result {
     assert_eq!(bob.fetch(room_id, early).await?, 404);
     let history = bob.client.history(room_id).await?;
     assert!(history.iter().any(|event| event["event_id"] == early));
@@ -57,7 +55,7 @@ async fn the_past_comes_by_pages_alone(room_id: &str, early: &str, bob: &Person)
     Ok(())
 }
 
-async fn everything_crosses(room_id: &str, alice: &mut Person, bob: &mut Person) -> TestResult {
+async fn everything_crosses(room_id: &str, alice: &mut Person, bob: &mut Person) -> Result {
     let event_id = alice.say(room_id, "from A").await?;
     took("an event from A to B", bob.sees(room_id, &event_id).await?);
     let event_id = bob.say(room_id, "from B").await?;
@@ -83,7 +81,7 @@ async fn everything_crosses(room_id: &str, alice: &mut Person, bob: &mut Person)
     Ok(())
 }
 
-async fn an_mls_group_spans_both(alice: &Person, bob: &Person) -> TestResult {
+async fn an_mls_group_spans_both(alice: &Person, bob: &Person) -> Result {
     let began = Instant::now();
     let room_id = alice.client.create_group(&[&bob.client], RoomSettings::default()).await?;
     alice.client.send_text(&room_id, "Hello, Bob").await?;
@@ -100,7 +98,7 @@ async fn nothing_is_lost(
     round: u64,
     alice: &mut Person,
     bob: &mut Person,
-) -> TestResult {
+) -> Result {
     let [fetched, unfetched] = [
         bob.client.upload_media(b"fetched before".to_vec()).await?,
         bob.client.upload_media(b"not fetched".to_vec()).await?,
@@ -170,7 +168,7 @@ async fn nothing_is_lost(
 }
 
 #[tokio::test]
-async fn an_mls_room_gets_over_cuts() -> TestResult {
+async fn an_mls_room_gets_over_cuts() -> Result {
     let _alone = ONE_AT_A_TIME.lock().await;
     let federation = Federation::start().await?;
     parted::rooms_get_over_cuts(&federation).await

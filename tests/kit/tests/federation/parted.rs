@@ -5,15 +5,13 @@ use std::time::{Duration, Instant};
 
 use matrix_mls::RoomSettings;
 use matrix_mls_kit::{
-    Client, Federation, Homeserver,
+    Client, Federation, Homeserver, Result,
     parted::{Ledger, Parting, Whoever, Withheld, converge, epochs, table},
+    peer::ALGORITHM,
+    together::{log_in, newcomer, phone_of},
 };
 use serde_json::json;
 
-use crate::TestResult;
-
-/// The room algorithm of MSC2883 with ciphersuite 1.
-const ALGORITHM: &str = "org.matrix.msc2883.v1.dmls.dhkemx25519-aes128gcm-sha256-ed25519";
 /// More than any timeline of a sync holds, and more than a server fetches of another by itself.
 const MANY: usize = 130;
 
@@ -26,19 +24,14 @@ struct Cast {
     partings: Vec<Parting>,
 }
 
-async fn register(server: &Homeserver, name: &str) -> Vec<Client> {
-    let phone = Client::register(server, name, "PHONE").await.expect("an account");
-    let laptop = Client::log_in(server, name, "LAPTOP").await.expect("a device");
-    for client in [&phone, &laptop] {
-        client.settle().await.expect("a client settles");
-    }
-    vec![phone, laptop]
+async fn register(server: &Homeserver, name: &str) -> Result<Vec<Client>> {
+    Ok(vec![phone_of(server, name).await?, log_in(server, name, "LAPTOP").await?])
 }
 
 impl Cast {
-    async fn gather(federation: &Federation) -> Result<Self, Box<dyn std::error::Error>> {
-        let alice = register(&federation.a, "anna").await;
-        let bob = register(&federation.b, "ben").await;
+    async fn gather(federation: &Federation) -> Result<Self> {
+        let alice = register(&federation.a, "anna").await?;
+        let bob = register(&federation.b, "ben").await?;
         let room = alice[0]
             .create_room_from(json!({
                 "preset": "private_chat", "invite": [bob[0].user_id()],
@@ -48,7 +41,7 @@ impl Cast {
             .await?;
         bob[0].join(&room).await?;
         alice[0].settle().await?;
-        alice[0].room(&room).await?.enable(RoomSettings::default()).await?;
+        alice[0].enable(&room, RoomSettings::default()).await?;
         let ledger = Ledger::new(&room);
         Ok(Self { alice, bob, room, ledger, partings: Vec::new() })
     }
@@ -59,26 +52,28 @@ impl Cast {
     }
 
     /// One member says something, after which all is right; then the others do in turn.
-    async fn talk(&mut self, guest: Option<&Client>) {
+    async fn talk(&mut self, guest: Option<&Client>) -> Result {
         let room = self.room.clone();
-        self.say_who_is_here(guest, Withheld::Nothing).await;
+        self.say_who_is_here(guest, Withheld::Nothing).await?;
         for client in self.alice.iter().chain(&self.bob).chain(guest) {
-            self.ledger.say(client, &format!("{} is here", client.name())).await;
+            self.ledger.say(client, &format!("{} is here", client.name())).await?;
         }
-        converge(&self.everybody(guest), &room, Whoever::Target).await;
+        converge(&self.everybody(guest), &room, Whoever::Target).await?;
+        Ok(())
     }
 
-    async fn say_who_is_here(&mut self, guest: Option<&Client>, withheld: Withheld) {
-        self.ledger.say_unheard(&self.alice[0], "Who is here?", withheld).await;
-        converge(&self.everybody(guest), &self.room, Whoever::Target).await;
+    async fn say_who_is_here(&mut self, guest: Option<&Client>, withheld: Withheld) -> Result {
+        self.ledger.say_unheard(&self.alice[0], "Who is here?", withheld).await?;
+        converge(&self.everybody(guest), &self.room, Whoever::Target).await?;
+        Ok(())
     }
 
-    async fn check(&self, guest: Option<&Client>, gone: &[&Client]) {
-        self.ledger.check(&self.everybody(guest), gone).await;
+    async fn check(&self, guest: Option<&Client>, gone: &[&Client]) -> Result {
+        self.ledger.check(&self.everybody(guest), gone).await
     }
 
-    async fn known(&self, guest: Option<&Client>) -> usize {
-        epochs(&self.everybody(guest), &self.room).await.len()
+    async fn known(&self, guest: Option<&Client>) -> Result<usize> {
+        Ok(epochs(&self.everybody(guest), &self.room).await?.len())
     }
 }
 
@@ -95,20 +90,20 @@ impl<'a> Cut<'a> {
         cast: &Cast,
         guest: Option<&Client>,
         what: &'static str,
-    ) -> Self {
+    ) -> Result<Self> {
         println!("cut: {what}");
-        let began = (cast.ledger.len(), cast.known(guest).await);
+        let began = (cast.ledger.len(), cast.known(guest).await?);
         federation.cut().await;
-        Self { what, began, federation }
+        Ok(Self { what, began, federation })
     }
 
     /// Heals the link, has all agree and talk, and checks everything. Where a commit is withheld from one
     /// side they can agree only after another.
-    async fn end(self, cast: &mut Cast, gone: &[&Client], withheld: Withheld) -> TestResult {
+    async fn end(self, cast: &mut Cast, gone: &[&Client], withheld: Withheld) -> Result {
         let (room, guest) = (cast.room.clone(), None);
         let everybody: Vec<&Client> =
             cast.everybody(guest).into_iter().chain(gone.iter().copied()).collect();
-        let at_heal = epochs(&everybody, &room).await.len();
+        let at_heal = epochs(&everybody, &room).await?.len();
         let messages = cast.ledger.len() - self.began.0;
         let began = Instant::now();
         self.federation.heal().await?;
@@ -116,33 +111,32 @@ impl<'a> Cut<'a> {
             for client in gone {
                 hear_of_leaving(&cast.alice, &room, client.user_id()).await?;
             }
-            cast.say_who_is_here(guest, withheld).await;
+            cast.say_who_is_here(guest, withheld).await?;
         } else {
-            converge(&cast.everybody(guest), &room, Whoever::Anybody).await;
+            converge(&cast.everybody(guest), &room, Whoever::Anybody).await?;
         }
         let to_one_head = began.elapsed();
         for client in gone {
             client.settle().await?;
         }
-        cast.talk(guest).await;
+        cast.talk(guest).await?;
         let parting = Parting {
             what: self.what,
             messages,
             commits: at_heal - self.began.1,
-            commits_to_converge: cast.known(guest).await.saturating_sub(at_heal),
+            commits_to_converge: cast.known(guest).await?.saturating_sub(at_heal),
             to_one_head,
         };
         // One for the members; a device that could not follow joins by itself, once.
         let most = 1 + cast.everybody(guest).len();
         assert!(parting.commits_to_converge <= most, "{parting:?}");
         cast.partings.push(parting);
-        cast.check(guest, gone).await;
-        Ok(())
+        cast.check(guest, gone).await
     }
 }
 
 /// Waits until a client's server knows that a user is in the room.
-async fn meets(client: &Client, room: &str, user_id: &str) -> TestResult {
+async fn meets(client: &Client, room: &str, user_id: &str) -> Result {
     let path = format!("/_matrix/client/v3/rooms/{room}/joined_members");
     let began = Instant::now();
     while client.http().get(&path).await?["joined"].get(user_id).is_none() {
@@ -154,7 +148,7 @@ async fn meets(client: &Client, room: &str, user_id: &str) -> TestResult {
 
 /// Syncs until these have heard that a user is out of the room. A server shows an event once all that came
 /// before it is stored, so the first sync need not.
-async fn hear_of_leaving(clients: &[Client], room: &str, user_id: &str) -> TestResult {
+async fn hear_of_leaving(clients: &[Client], room: &str, user_id: &str) -> Result {
     for client in clients {
         let began = Instant::now();
         let mut heard = false;
@@ -172,16 +166,8 @@ async fn hear_of_leaving(clients: &[Client], room: &str, user_id: &str) -> TestR
     Ok(())
 }
 
-async fn invite(
-    cast: &Cast,
-    by: &Client,
-    server: &Homeserver,
-    name: &str,
-) -> Result<Client, Box<dyn std::error::Error>> {
-    let guest = Client::register(server, name, "PHONE").await?;
-    guest.settle().await?;
-    by.invite(&cast.room, guest.user_id()).await?;
-    guest.join(&cast.room).await?;
+async fn invite(cast: &Cast, by: &Client, server: &Homeserver, name: &str) -> Result<Client> {
+    let guest = newcomer(server, name, by, &cast.room).await?;
     for client in cast.everybody(None) {
         meets(client, &cast.room, guest.user_id()).await?;
         client.settle().await?;
@@ -189,10 +175,10 @@ async fn invite(
     Ok(guest)
 }
 
-pub async fn rooms_get_over_cuts(federation: &Federation) -> TestResult {
+pub async fn rooms_get_over_cuts(federation: &Federation) -> Result {
     let mut cast = Cast::gather(federation).await?;
-    cast.talk(None).await;
-    cast.check(None, &[]).await;
+    cast.talk(None).await?;
+    cast.check(None, &[]).await?;
     members_change_on_both_sides(federation, &mut cast).await?;
     a_removed_user_goes_on(federation, &mut cast, "dora", false).await?;
     much_is_said(federation, &mut cast).await?;
@@ -202,12 +188,11 @@ pub async fn rooms_get_over_cuts(federation: &Federation) -> TestResult {
 }
 
 /// One side adds a device of its own, the other removes a user of its own, and both renew their keys.
-async fn members_change_on_both_sides(federation: &Federation, cast: &mut Cast) -> TestResult {
+async fn members_change_on_both_sides(federation: &Federation, cast: &mut Cast) -> Result {
     let carol = invite(cast, &cast.alice[0], &federation.b, "carla").await?;
-    cast.talk(Some(&carol)).await;
-    let cut = Cut::begin(federation, cast, Some(&carol), "members change on both sides").await;
-    let tablet = Client::log_in(&federation.a, "anna", "TABLET").await?;
-    tablet.settle().await?;
+    cast.talk(Some(&carol)).await?;
+    let cut = Cut::begin(federation, cast, Some(&carol), "members change on both sides").await?;
+    let tablet = log_in(&federation.a, "anna", "TABLET").await?;
     cast.alice.push(tablet);
     cast.bob[0].kick(&cast.room, carol.user_id()).await?;
     hear_of_leaving(&cast.bob, &cast.room, carol.user_id()).await?;
@@ -219,9 +204,9 @@ async fn members_change_on_both_sides(federation: &Federation, cast: &mut Cast) 
     for number in 0..4 {
         for client in [&alice[number % 2], &bob[number % 2]] {
             if number == 2 {
-                client.room(&cast.room).await?.rotate_keys().await?;
+                client.rotate_keys(&cast.room).await?;
             }
-            cast.ledger.say(client, &format!("{} says {number}", client.name())).await;
+            cast.ledger.say(client, &format!("{} says {number}", client.name())).await?;
         }
         for client in alice.iter().chain(bob) {
             client.settle().await?;
@@ -236,56 +221,56 @@ async fn a_removed_user_goes_on(
     cast: &mut Cast,
     name: &str,
     commits: bool,
-) -> TestResult {
+) -> Result {
     let dora = invite(cast, &cast.alice[0], &federation.a, name).await?;
-    cast.talk(Some(&dora)).await;
+    cast.talk(Some(&dora)).await?;
     let what = match commits {
         false => "one side removes a user who goes on talking on the other",
         true => "one side removes a user who goes on committing on the other",
     };
-    let cut = Cut::begin(federation, cast, Some(&dora), what).await;
+    let cut = Cut::begin(federation, cast, Some(&dora), what).await?;
     cast.bob[0].kick(&cast.room, dora.user_id()).await?;
     let (alice, bob) = (&cast.alice, &cast.bob);
     hear_of_leaving(bob, &cast.room, dora.user_id()).await?;
     cast.ledger.removed(&[&bob[0], &bob[1]], &[&dora]);
     let mut withheld = Withheld::Nothing;
     for number in 0..3 {
-        cast.ledger.say(&bob[number % 2], &format!("{name} is out {number}")).await;
+        cast.ledger.say(&bob[number % 2], &format!("{name} is out {number}")).await?;
         bob[(number + 1) % 2].settle().await?;
         if commits && number == 1 {
-            dora.room(&cast.room).await?.rotate_keys().await?;
+            dora.rotate_keys(&cast.room).await?;
             withheld = Withheld::Commit;
         }
         cast.ledger
             .say_unheard(&dora, &format!("{name} is still in {number}"), Withheld::Message)
-            .await;
+            .await?;
         for client in alice {
             client.settle().await?;
         }
         let text = format!("with {name} {number}");
-        cast.ledger.say_unheard(&alice[number % 2], &text, withheld).await;
+        cast.ledger.say_unheard(&alice[number % 2], &text, withheld).await?;
         dora.settle().await?;
     }
     cut.end(cast, &[&dora], withheld).await
 }
 
 /// So much happens on both sides that no timeline holds it, and no server fetches it by itself.
-async fn much_is_said(federation: &Federation, cast: &mut Cast) -> TestResult {
-    let cut = Cut::begin(federation, cast, None, "more is said than a sync brings").await;
+async fn much_is_said(federation: &Federation, cast: &mut Cast) -> Result {
+    let cut = Cut::begin(federation, cast, None, "more is said than a sync brings").await?;
     let (alice, bob) = (&cast.alice, &cast.bob);
     for number in 0..MANY {
         let client = &alice[number % 2];
         if number % 30 == 20 {
-            client.room(&cast.room).await?.rotate_keys().await?;
+            client.rotate_keys(&cast.room).await?;
         }
         if number % 15 == 5 {
             alice[(number + 1) % 2].settle().await?;
         }
-        cast.ledger.say(client, &format!("one of many {number}")).await;
+        cast.ledger.say(client, &format!("one of many {number}")).await?;
     }
     for number in 0..3 {
-        bob[number % 2].room(&cast.room).await?.rotate_keys().await?;
-        cast.ledger.say(&bob[number % 2], &format!("one of few {number}")).await;
+        bob[number % 2].rotate_keys(&cast.room).await?;
+        cast.ledger.say(&bob[number % 2], &format!("one of few {number}")).await?;
         bob[(number + 1) % 2].settle().await?;
     }
     cut.end(cast, &[], Withheld::Nothing).await

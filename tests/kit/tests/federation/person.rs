@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use matrix_mls_kit::{Answer, Client, Homeserver, KitError};
+use matrix_mls_kit::{Answer, Client, Homeserver, KitError, Result};
 use serde_json::{Value, json};
 
 /// How long anything may take to cross between the servers.

@@ -1,10 +1,9 @@
 //! What of a room's past a user may read: single events and pages.
 
-use matrix_mls_kit::{Homeserver, KitError};
+use matrix_mls_kit::{Homeserver, KitError, Result, bail};
 use serde_json::{Value, json};
 
 use super::{
-    TestResult,
     device::{Device, list},
     sync::timeline,
 };
@@ -41,7 +40,7 @@ impl<'a> Past<'a> {
     }
 
     /// The numbers of what this device can fetch by id. What it cannot is not found.
-    async fn fetched(&self, by: &Device) -> Result<String, Box<dyn std::error::Error>> {
+    async fn fetched(&self, by: &Device) -> Result<String> {
         let mut numbers = String::new();
         for (number, event_id) in self.said.iter().enumerate() {
             let path = format!("/rooms/{}/event/{event_id}", self.room_id);
@@ -52,7 +51,7 @@ impl<'a> Past<'a> {
                     numbers.push_str(&number.to_string());
                 }
                 404 => assert_eq!(answer.json()["errcode"], json!("M_NOT_FOUND")),
-                other => return Err(format!("{path}: {other}").into()),
+                other => bail!("{path}: {other}"),
             }
         }
         Ok(numbers)
@@ -75,7 +74,7 @@ impl<'a> Past<'a> {
 
 /// For each history visibility: what Bob can fetch, and page through, as a stranger, invited, joined and
 /// gone.
-pub async fn visibility_and_membership_decide(server: &Homeserver) -> TestResult {
+pub async fn visibility_and_membership_decide(server: &Homeserver) -> Result {
     let expected = [
         ("world_readable", ["0 0", "01 01", "012 012", "0123 012"]),
         ("shared", [" -", " -", "012 012", "2 012"]),
@@ -100,7 +99,7 @@ pub async fn visibility_and_membership_decide(server: &Homeserver) -> TestResult
     Ok(())
 }
 
-pub async fn a_sync_shows_no_more_than_may_be_seen(server: &Homeserver) -> TestResult {
+pub async fn a_sync_shows_no_more_than_may_be_seen(server: &Homeserver) -> Result {
     let alice = Device::register(server, "see-sync-alice").await?;
     let bob = Device::register(server, "see-sync-bob").await?;
     let mut past = Past::begin(&alice, "joined").await?;
@@ -118,7 +117,7 @@ pub async fn a_sync_shows_no_more_than_may_be_seen(server: &Homeserver) -> TestR
     Ok(())
 }
 
-pub async fn an_event_is_found_by_its_room_and_id_alone(server: &Homeserver) -> TestResult {
+pub async fn an_event_is_found_by_its_room_and_id_alone(server: &Homeserver) -> Result {
     let alice = Device::register(server, "see-id").await?;
     let room_id = alice.room_with(&[]).await?;
     let other = alice.room_with(&[]).await?;
@@ -137,7 +136,7 @@ pub async fn an_event_is_found_by_its_room_and_id_alone(server: &Homeserver) -> 
     Ok(())
 }
 
-pub async fn pages_can_be_filtered(server: &Homeserver) -> TestResult {
+pub async fn pages_can_be_filtered(server: &Homeserver) -> Result {
     let alice = Device::register(server, "filter-alice").await?;
     let bob = Device::register(server, "filter-bob").await?;
     let room_id = alice.room_with(&[&bob]).await?;
@@ -190,7 +189,7 @@ fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-pub async fn bodies_and_answers_may_be_megabytes(server: &Homeserver) -> TestResult {
+pub async fn bodies_and_answers_may_be_megabytes(server: &Homeserver) -> Result {
     let alice = Device::register(server, "mega").await?;
     let room_id = alice.room_with(&[]).await?;
     let text = "x".repeat(60_000);

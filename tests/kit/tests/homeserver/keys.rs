@@ -1,22 +1,15 @@
 //! Device keys, and key packages as one-time and fallback keys.
 
-use matrix_mls_kit::Homeserver;
+use matrix_mls_kit::{
+    Homeserver, Result,
+    peer::{ALGORITHM, KEY_PACKAGE},
+};
 use serde_json::{Value, json};
 
-use super::{
-    TestResult,
-    device::{Device, strings},
-};
-
-const KEY_PACKAGE: &str =
-    "org.matrix.msc2883.v1.dmls.key_package.dhkemx25519-aes128gcm-sha256-ed25519";
+use super::device::{Device, strings};
 
 /// What a claim gave of a device: (key id, key).
-async fn claim(
-    by: &Device,
-    of: &Device,
-    algorithm: &str,
-) -> Result<Option<(String, Value)>, Box<dyn std::error::Error>> {
+async fn claim(by: &Device, of: &Device, algorithm: &str) -> Result<Option<(String, Value)>> {
     let request = json!({ "one_time_keys": { &of.user_id: { &of.device_id: algorithm } } });
     let answer = by.post("/keys/claim", request).await?;
     assert_eq!(answer["failures"], json!({}));
@@ -24,7 +17,7 @@ async fn claim(
     Ok(keys.and_then(|keys| keys.into_iter().next()))
 }
 
-pub async fn key_packages_are_counted_and_claimed(server: &Homeserver) -> TestResult {
+pub async fn key_packages_are_counted_and_claimed(server: &Homeserver) -> Result {
     let alice = Device::register(server, "claim-alice").await?;
     let bob = Device::register(server, "claim-bob").await?;
     let since = alice.caught_up().await?;
@@ -61,7 +54,7 @@ pub async fn key_packages_are_counted_and_claimed(server: &Homeserver) -> TestRe
     Ok(())
 }
 
-pub async fn a_fallback_key_is_used_last(server: &Homeserver) -> TestResult {
+pub async fn a_fallback_key_is_used_last(server: &Homeserver) -> Result {
     let alice = Device::register(server, "fallback-alice").await?;
     let bob = Device::register(server, "fallback-bob").await?;
     let name = |id: &str| format!("{KEY_PACKAGE}:{id}");
@@ -91,7 +84,7 @@ pub async fn a_fallback_key_is_used_last(server: &Homeserver) -> TestResult {
     Ok(())
 }
 
-pub async fn a_key_id_keeps_its_value(server: &Homeserver) -> TestResult {
+pub async fn a_key_id_keeps_its_value(server: &Homeserver) -> Result {
     let alice = Device::register(server, "key-id").await?;
     let name = format!("{KEY_PACKAGE}:id");
     let upload = |key: &str| json!({ "one_time_keys": { &name: key } });
@@ -103,7 +96,7 @@ pub async fn a_key_id_keeps_its_value(server: &Homeserver) -> TestResult {
     Ok(())
 }
 
-pub async fn malformed_keys_are_refused(server: &Homeserver) -> TestResult {
+pub async fn malformed_keys_are_refused(server: &Homeserver) -> Result {
     let alice = Device::register(server, "malformed").await?;
     let keys = [
         json!({ "one_time_keys": { "no-colon": "x" } }),
@@ -130,14 +123,14 @@ fn device_keys(user_id: &str, device_id: &str) -> Value {
     let credential = format!("org.matrix.msc2883.v1.dmls.credential.ed25519:{device_id}");
     json!({
         "user_id": user_id, "device_id": device_id,
-        "algorithms": ["org.matrix.msc2883.v1.dmls.dhkemx25519-aes128gcm-sha256-ed25519"],
+        "algorithms": [ALGORITHM],
         "keys": { &credential: "a public key", "ed25519:OTHER": "another" },
         "signatures": { user_id: { &credential: "a signature" } },
         "org.example.extra": { "kept": true },
     })
 }
 
-pub async fn device_keys_come_back_verbatim(server: &Homeserver) -> TestResult {
+pub async fn device_keys_come_back_verbatim(server: &Homeserver) -> Result {
     let alice = Device::register(server, "verbatim-alice").await?;
     let bob = Device::register(server, "verbatim-bob").await?;
     let second = Device::log_in(server, "verbatim-alice", "SECOND").await?;
@@ -163,7 +156,7 @@ pub async fn device_keys_come_back_verbatim(server: &Homeserver) -> TestResult {
     Ok(())
 }
 
-pub async fn a_device_without_device_keys_is_not_listed(server: &Homeserver) -> TestResult {
+pub async fn a_device_without_device_keys_is_not_listed(server: &Homeserver) -> Result {
     let alice = Device::register(server, "unlisted-alice").await?;
     let bob = Device::register(server, "unlisted-bob").await?;
     let upload = json!({ "one_time_keys": { format!("{KEY_PACKAGE}:id"): "x" } });
@@ -180,7 +173,7 @@ pub async fn a_device_without_device_keys_is_not_listed(server: &Homeserver) -> 
     Ok(())
 }
 
-pub async fn too_many_one_time_keys_are_refused(server: &Homeserver) -> TestResult {
+pub async fn too_many_one_time_keys_are_refused(server: &Homeserver) -> Result {
     let alice = Device::register(server, "many-keys").await?;
     let batch = |range: std::ops::Range<u32>| {
         let keys = range.map(|id| (format!("{KEY_PACKAGE}:{id}"), json!("x")));

@@ -10,20 +10,18 @@ mod rooms;
 mod sync;
 mod to_device;
 
-type TestResult = Result<(), Box<dyn std::error::Error>>;
-
 /// Makes each test twice, once a homeserver. On Synapse all share one server.
 macro_rules! on_both {
     ($($module:ident :: $name:ident),* $(,)?) => {
         mod embedded {
             $(#[tokio::test]
-            async fn $name() -> crate::TestResult {
+            async fn $name() -> matrix_mls_kit::Result {
                 crate::$module::$name(&matrix_mls_kit::Homeserver::embedded()?).await
             })*
         }
         mod synapse {
             $(#[tokio::test]
-            async fn $name() -> crate::TestResult {
+            async fn $name() -> matrix_mls_kit::Result {
                 let server = matrix_mls_kit::Homeserver::shared_synapse().await?;
                 crate::$module::$name(&server).await
             })*

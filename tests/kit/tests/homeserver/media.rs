@@ -1,9 +1,9 @@
 //! The media repository.
 
-use matrix_mls_kit::{Answer, Homeserver, Http, KitError};
+use matrix_mls_kit::{Answer, Homeserver, Http, KitError, OrMissing as _, Result};
 use serde_json::{Value, json};
 
-use super::{TestResult, device::Device};
+use super::device::Device;
 
 const UPLOAD: &str = "/_matrix/media/v3/upload";
 const BYTES: &str = "application/octet-stream";
@@ -33,7 +33,7 @@ fn noise(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at * at / 7 + at) as u8).collect()
 }
 
-pub async fn media_comes_back_to_the_byte(server: &Homeserver) -> TestResult {
+pub async fn media_comes_back_to_the_byte(server: &Homeserver) -> Result {
     let alice = Device::register(server, "media-alice").await?;
     let bob = Device::register(server, "media-bob").await?;
     for length in [0, 1, 70_000, 3_000_000] {
@@ -55,7 +55,7 @@ pub async fn media_comes_back_to_the_byte(server: &Homeserver) -> TestResult {
     Ok(())
 }
 
-pub async fn media_needs_a_login(server: &Homeserver) -> TestResult {
+pub async fn media_needs_a_login(server: &Homeserver) -> Result {
     let alice = Device::register(server, "media-login").await?;
     let uri = upload(&alice, BYTES, noise(10)).await?;
     let nobody = Http::new(server.base_url(), "nobody")?;
@@ -71,7 +71,7 @@ pub async fn media_needs_a_login(server: &Homeserver) -> TestResult {
     Ok(())
 }
 
-pub async fn unknown_media_is_not_found(server: &Homeserver) -> TestResult {
+pub async fn unknown_media_is_not_found(server: &Homeserver) -> Result {
     let alice = Device::register(server, "media-unknown").await?;
     let (_, server_name) = alice.user_id.split_once(':').unwrap_or_default();
     let unknown = download(&alice.http, &format!("mxc://{server_name}/nothingofthatname")).await?;
@@ -83,10 +83,10 @@ pub async fn unknown_media_is_not_found(server: &Homeserver) -> TestResult {
     Ok(())
 }
 
-pub async fn media_is_limited_in_size(server: &Homeserver) -> TestResult {
+pub async fn media_is_limited_in_size(server: &Homeserver) -> Result {
     let alice = Device::register(server, "media-large").await?;
     let config = alice.http.get("/_matrix/client/v1/media/config").await?;
-    let limit = config["m.upload.size"].as_u64().ok_or("no limit")?;
+    let limit = config["m.upload.size"].as_u64().or_missing("limit")?;
     let limit = usize::try_from(limit)?;
     let largest = alice.http.send("POST", UPLOAD, BYTES, vec![b'x'; limit]).await?;
     assert_eq!(largest.status, 200);

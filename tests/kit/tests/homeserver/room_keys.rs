@@ -1,9 +1,9 @@
 //! Server-side key backup.
 
-use matrix_mls_kit::Homeserver;
+use matrix_mls_kit::{Homeserver, OrMissing as _, Result};
 use serde_json::{Value, json};
 
-use super::{TestResult, device::Device};
+use super::device::Device;
 
 /// A room's id need not be one that the user is in.
 const ROOM: &str = "!backup:example.org";
@@ -18,16 +18,16 @@ fn session(text: &str) -> Value {
     })
 }
 
-async fn create(device: &Device) -> Result<String, Box<dyn std::error::Error>> {
+async fn create(device: &Device) -> Result<String> {
     let body = json!({
         "algorithm": "org.matrix.msc4038.v0.aes-hmac-sha2",
         "auth_data": { "iv": "AA", "mac": "AA", "private_key_salt": "salt" },
     });
     let answer = device.post("/room_keys/version", body).await?;
-    Ok(answer["version"].as_str().ok_or("no version")?.to_owned())
+    Ok(answer["version"].as_str().or_missing("version")?.to_owned())
 }
 
-pub async fn versions_come_and_go(server: &Homeserver) -> TestResult {
+pub async fn versions_come_and_go(server: &Homeserver) -> Result {
     let alice = Device::register(server, "backup-versions").await?;
     let missing = (404, "M_NOT_FOUND".to_owned());
     assert_eq!(alice.refusal("GET", "/room_keys/version", json!({})).await?, missing);
@@ -56,7 +56,7 @@ pub async fn versions_come_and_go(server: &Homeserver) -> TestResult {
     Ok(())
 }
 
-pub async fn sessions_come_back_and_go(server: &Homeserver) -> TestResult {
+pub async fn sessions_come_back_and_go(server: &Homeserver) -> Result {
     let alice = Device::register(server, "backup-sessions").await?;
     let version = create(&alice).await?;
     let all = format!("/room_keys/keys?version={version}");
@@ -94,12 +94,12 @@ pub async fn sessions_come_back_and_go(server: &Homeserver) -> TestResult {
     Ok(())
 }
 
-pub async fn the_better_session_is_kept(server: &Homeserver) -> TestResult {
+pub async fn the_better_session_is_kept(server: &Homeserver) -> Result {
     let alice = Device::register(server, "backup-better").await?;
     let version = create(&alice).await?;
     let all = format!("/room_keys/keys?version={version}");
     let one = format!("/room_keys/keys/{ROOM}/{ESCAPED}?version={version}");
-    let put = async |session: Value| -> Result<Value, Box<dyn std::error::Error>> {
+    let put = async |session: Value| -> Result<Value> {
         let rooms = json!({ "rooms": { ROOM: { "sessions": { EPOCH: session } } } });
         alice.put(&all, rooms).await?;
         Ok(alice.get(&one).await?["session_data"]["ciphertext"].clone())
@@ -113,7 +113,7 @@ pub async fn the_better_session_is_kept(server: &Homeserver) -> TestResult {
     Ok(())
 }
 
-pub async fn another_version_is_refused(server: &Homeserver) -> TestResult {
+pub async fn another_version_is_refused(server: &Homeserver) -> Result {
     let alice = Device::register(server, "backup-wrong").await?;
     let first = create(&alice).await?;
     let second = create(&alice).await?;

@@ -1,15 +1,14 @@
 //! Rooms, events and membership.
 
-use matrix_mls_kit::Homeserver;
+use matrix_mls_kit::{Homeserver, Result};
 use serde_json::{Value, json};
 
 use super::{
-    TestResult,
     device::{Device, list},
     sync::timeline,
 };
 
-pub async fn a_transaction_id_sends_once(server: &Homeserver) -> TestResult {
+pub async fn a_transaction_id_sends_once(server: &Homeserver) -> Result {
     let alice = Device::register(server, "txn-once").await?;
     let second = Device::log_in(server, "txn-once", "SECOND").await?;
     let room_id = alice.room_with(&[]).await?;
@@ -29,7 +28,7 @@ pub async fn a_transaction_id_sends_once(server: &Homeserver) -> TestResult {
     Ok(())
 }
 
-pub async fn only_the_sending_device_sees_the_transaction_id(server: &Homeserver) -> TestResult {
+pub async fn only_the_sending_device_sees_the_transaction_id(server: &Homeserver) -> Result {
     let alice = Device::register(server, "txn-seen").await?;
     let second = Device::log_in(server, "txn-seen", "SECOND").await?;
     let room_id = alice.room_with(&[]).await?;
@@ -47,7 +46,7 @@ pub async fn only_the_sending_device_sees_the_transaction_id(server: &Homeserver
     Ok(())
 }
 
-pub async fn an_event_is_limited_in_size(server: &Homeserver) -> TestResult {
+pub async fn an_event_is_limited_in_size(server: &Homeserver) -> Result {
     let alice = Device::register(server, "big-event").await?;
     let room_id = alice.room_with(&[]).await?;
     let path = |txn: &str| format!("/rooms/{room_id}/send/m.room.encrypted/{txn}");
@@ -77,7 +76,7 @@ pub async fn an_event_is_limited_in_size(server: &Homeserver) -> TestResult {
     Ok(())
 }
 
-pub async fn content_must_be_canonical_json(server: &Homeserver) -> TestResult {
+pub async fn content_must_be_canonical_json(server: &Homeserver) -> Result {
     let alice = Device::register(server, "canonical").await?;
     let room_id = alice.room_with(&[]).await?;
     for (txn, content) in [("f", json!({ "n": 1.5 })), ("big", json!({ "n": 1_u64 << 53 }))] {
@@ -94,7 +93,7 @@ pub async fn content_must_be_canonical_json(server: &Homeserver) -> TestResult {
     Ok(())
 }
 
-pub async fn state_is_sent_once_and_needs_power(server: &Homeserver) -> TestResult {
+pub async fn state_is_sent_once_and_needs_power(server: &Homeserver) -> Result {
     let alice = Device::register(server, "state-alice").await?;
     let bob = Device::register(server, "state-bob").await?;
     let room_id = alice.room_with(&[&bob]).await?;
@@ -110,7 +109,7 @@ pub async fn state_is_sent_once_and_needs_power(server: &Homeserver) -> TestResu
     Ok(())
 }
 
-pub async fn membership_decides_who_may_do_what(server: &Homeserver) -> TestResult {
+pub async fn membership_decides_who_may_do_what(server: &Homeserver) -> Result {
     let alice = Device::register(server, "member-alice").await?;
     let bob = Device::register(server, "member-bob").await?;
     let forbidden = (403, "M_FORBIDDEN".to_owned());
@@ -156,7 +155,7 @@ pub async fn membership_decides_who_may_do_what(server: &Homeserver) -> TestResu
     Ok(())
 }
 
-pub async fn a_creation_content_and_initial_state_are_kept(server: &Homeserver) -> TestResult {
+pub async fn a_creation_content_and_initial_state_are_kept(server: &Homeserver) -> Result {
     let alice = Device::register(server, "creation").await?;
     let encryption = json!({ "algorithm": "org.matrix.msc2883.v1.dmls.x" });
     let request = json!({

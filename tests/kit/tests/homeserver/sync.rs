@@ -2,19 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use matrix_mls_kit::Homeserver;
+use matrix_mls_kit::{Homeserver, Result};
 use serde_json::{Value, json};
 
-use super::{
-    TestResult,
-    device::{Device, list},
-};
+use super::device::{Device, list};
 
 pub fn timeline<'a>(sync: &'a Value, part: &str, room_id: &str) -> &'a [Value] {
     list(sync, &format!("/rooms/{part}/{room_id}/timeline/events"))
 }
 
-pub async fn a_long_timeline_is_cut_and_can_be_paged(server: &Homeserver) -> TestResult {
+pub async fn a_long_timeline_is_cut_and_can_be_paged(server: &Homeserver) -> Result {
     let alice = Device::register(server, "long-alice").await?;
     let bob = Device::register(server, "long-bob").await?;
     let room_id = alice.room_with(&[&bob]).await?;
@@ -76,7 +73,7 @@ pub async fn a_long_timeline_is_cut_and_can_be_paged(server: &Homeserver) -> Tes
     Ok(())
 }
 
-pub async fn who_left_reads_up_to_then(server: &Homeserver) -> TestResult {
+pub async fn who_left_reads_up_to_then(server: &Homeserver) -> Result {
     let alice = Device::register(server, "left-alice").await?;
     let bob = Device::register(server, "left-bob").await?;
     let room_id = alice.room_with(&[&bob]).await?;
@@ -100,7 +97,7 @@ pub async fn who_left_reads_up_to_then(server: &Homeserver) -> TestResult {
     Ok(())
 }
 
-pub async fn an_invite_is_seen_before_joining(server: &Homeserver) -> TestResult {
+pub async fn an_invite_is_seen_before_joining(server: &Homeserver) -> Result {
     let alice = Device::register(server, "invite-alice").await?;
     let bob = Device::register(server, "invite-bob").await?;
     let since = bob.caught_up().await?;
@@ -129,7 +126,7 @@ pub async fn an_invite_is_seen_before_joining(server: &Homeserver) -> TestResult
     Ok(())
 }
 
-pub async fn a_sync_waits_for_news(server: &Homeserver) -> TestResult {
+pub async fn a_sync_waits_for_news(server: &Homeserver) -> Result {
     let alice = Device::register(server, "wait-alice").await?;
     let bob = Device::register(server, "wait-bob").await?;
     let room_id = alice.room_with(&[&bob]).await?;
@@ -154,7 +151,7 @@ pub async fn a_sync_waits_for_news(server: &Homeserver) -> TestResult {
 
 /// For two minutes, a repeated sync is answered from a cache: what happened since is missing, and
 /// what was acknowledged since comes once more. A client must live with both.
-pub async fn a_repeated_sync_gets_the_same_answer(server: &Homeserver) -> TestResult {
+pub async fn a_repeated_sync_gets_the_same_answer(server: &Homeserver) -> Result {
     let alice = Device::register(server, "repeat-alice").await?;
     let bob = Device::register(server, "repeat-bob").await?;
     let room_id = alice.room_with(&[&bob]).await?;
@@ -180,7 +177,7 @@ pub async fn a_repeated_sync_gets_the_same_answer(server: &Homeserver) -> TestRe
     Ok(())
 }
 
-pub async fn tokens_are_checked(server: &Homeserver) -> TestResult {
+pub async fn tokens_are_checked(server: &Homeserver) -> Result {
     let alice = Device::register(server, "tokens").await?;
     let who = alice.get("/account/whoami").await?;
     assert_eq!(who["user_id"], json!(alice.user_id));

@@ -1,20 +1,11 @@
 //! To-device messages and device lists.
 
-use matrix_mls_kit::Homeserver;
+use matrix_mls_kit::{Homeserver, Result};
 use serde_json::{Value, json};
 
-use super::{
-    TestResult,
-    device::{Device, list, strings},
-};
+use super::device::{Device, list, strings};
 
-async fn send(
-    from: &Device,
-    to: &Device,
-    txn: &str,
-    device_id: &str,
-    content: Value,
-) -> TestResult {
+async fn send(from: &Device, to: &Device, txn: &str, device_id: &str, content: Value) -> Result {
     let body = json!({ "messages": { &to.user_id: { device_id: content } } });
     from.put(&format!("/sendToDevice/m.room.encrypted/{txn}"), body).await?;
     Ok(())
@@ -24,7 +15,7 @@ fn next(sync: &Value) -> &str {
     sync["next_batch"].as_str().unwrap_or_default()
 }
 
-pub async fn messages_stay_until_acknowledged(server: &Homeserver) -> TestResult {
+pub async fn messages_stay_until_acknowledged(server: &Homeserver) -> Result {
     let alice = Device::register(server, "td-alice").await?;
     let bob = Device::register(server, "td-bob").await?;
     let second = Device::log_in(server, "td-bob", "SECOND").await?;
@@ -53,7 +44,7 @@ pub async fn messages_stay_until_acknowledged(server: &Homeserver) -> TestResult
     Ok(())
 }
 
-pub async fn a_transaction_id_delivers_once(server: &Homeserver) -> TestResult {
+pub async fn a_transaction_id_delivers_once(server: &Homeserver) -> Result {
     let alice = Device::register(server, "tdo-alice").await?;
     let bob = Device::register(server, "tdo-bob").await?;
     let since = bob.caught_up().await?;
@@ -66,7 +57,7 @@ pub async fn a_transaction_id_delivers_once(server: &Homeserver) -> TestResult {
     Ok(())
 }
 
-pub async fn a_message_is_limited_in_size(server: &Homeserver) -> TestResult {
+pub async fn a_message_is_limited_in_size(server: &Homeserver) -> Result {
     let alice = Device::register(server, "tds-alice").await?;
     let body = |length: usize| {
         let content = json!({ "c": "x".repeat(length) });
@@ -80,7 +71,7 @@ pub async fn a_message_is_limited_in_size(server: &Homeserver) -> TestResult {
     Ok(())
 }
 
-pub async fn messages_come_a_hundred_at_a_time(server: &Homeserver) -> TestResult {
+pub async fn messages_come_a_hundred_at_a_time(server: &Homeserver) -> Result {
     let alice = Device::register(server, "tdh-alice").await?;
     let bob = Device::register(server, "tdh-bob").await?;
     let since = bob.caught_up().await?;
@@ -101,7 +92,7 @@ fn lists(sync: &Value) -> (Vec<String>, Vec<String>) {
     (strings(sync, "/device_lists/changed"), strings(sync, "/device_lists/left"))
 }
 
-pub async fn new_and_deleted_devices_change_the_list(server: &Homeserver) -> TestResult {
+pub async fn new_and_deleted_devices_change_the_list(server: &Homeserver) -> Result {
     let alice = Device::register(server, "lists-alice").await?;
     let bob = Device::register(server, "lists-bob").await?;
     let stranger = Device::register(server, "lists-stranger").await?;
@@ -152,7 +143,7 @@ pub async fn new_and_deleted_devices_change_the_list(server: &Homeserver) -> Tes
     Ok(())
 }
 
-pub async fn sharing_rooms_changes_whose_lists_are_followed(server: &Homeserver) -> TestResult {
+pub async fn sharing_rooms_changes_whose_lists_are_followed(server: &Homeserver) -> Result {
     let alice = Device::register(server, "follow-alice").await?;
     let bob = Device::register(server, "follow-bob").await?;
     let room_id = alice.room_with(&[]).await?;
