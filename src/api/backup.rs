@@ -198,7 +198,7 @@ impl MlsBackup {
 impl MlsBackup {
     /// How the backup stands, as far as this device knows.
     pub async fn state(&self) -> Result<BackupState, MlsError> {
-        Ok(self.engine.run(Engine::backup_state).await?)
+        self.engine.run(Engine::backup_state).await
     }
 
     /// Asks the homeserver which backup there is. Also notices another version than the one in use.

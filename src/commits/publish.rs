@@ -103,6 +103,9 @@ pub(crate) fn publish(
     keep_or_send(turn, room, epoch.id, staged)
 }
 
+/// Parts of a commit that are to be uploaded.
+type Uploads = Vec<(CommitPart, Vec<u8>)>;
+
 /// The event's content without the commit, and the parts of it that are to be uploaded.
 fn content_of(
     turn: &Turn<'_>,
@@ -110,7 +113,7 @@ fn content_of(
     group: &MlsGroup,
     base: BaseName,
     resolves: &[EpochRecord],
-) -> Result<(CommitContent, Vec<(CommitPart, Vec<u8>)>), Failure> {
+) -> Result<(CommitContent, Uploads), Failure> {
     let tree_outside = epoch.members as usize > TREE_INLINE;
     let info = group.export_group_info(turn.crypto, turn.identity.signer(), !tree_outside)?;
     let mut uploads = Vec::new();
