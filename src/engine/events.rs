@@ -75,7 +75,7 @@ fn retry_commits(turn: &Turn<'_>, readers: &Readers, room: &RoomId) -> Result<()
     let mut entered = BTreeSet::new();
     loop {
         let mut moved = false;
-        for (id, event) in waiting::list(turn, room)? {
+        for (id, event) in waiting::list_in_order(turn, room)? {
             if !is_commit_json(&event.json) {
                 continue;
             }
@@ -128,7 +128,7 @@ fn retry_waiting(
     received: &mut Vec<ReceivedEvent>,
 ) -> Result<(), EventError> {
     while room::take_woken(turn.tx, room)? {
-        for (id, event) in waiting::list(turn, room)? {
+        for (id, event) in waiting::list_in_order(turn, room)? {
             let result = receive_one(turn, readers, room, &event.json)?;
             if !matches!(result.outcome, Outcome::Waiting(_)) {
                 waiting::remove(turn, room, id, &event)?;

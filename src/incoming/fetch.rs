@@ -2,7 +2,8 @@
 //! until what is known is reached.
 //!
 //! A sync may leave events out, and another homeserver's events may come late. Whatever waits names
-//! the commit that it is based on, and that is fetched. The chain is followed a bounded way.
+//! the commit that it is based on, and that is fetched. A device that was away for long finds a long
+//! chain: that is looked for in the room's history (`walk`), a bounded way.
 
 use ruma::{EventId, OwnedEventId, RoomId, api::client::room::get_room_event};
 
@@ -23,8 +24,9 @@ use crate::{
 
 /// How many commits of one room are asked for at once.
 const MOST_AT_ONCE: usize = 8;
-/// How many are asked for in a row without one that could be processed.
-const LONGEST_CHAIN: u32 = 100;
+/// How many are asked for by event id in a row without one that could be processed. A longer chain
+/// is looked for in the room's history, where one request brings many.
+const LONGEST_CHAIN: u32 = 8;
 
 /// Asks for the commits that these waiting events of a room need.
 pub(crate) fn ask_for_missing(
@@ -47,7 +49,7 @@ pub(crate) fn ask_for_missing(
             continue;
         }
         if room.commits_fetched >= LONGEST_CHAIN {
-            missing::mark_hopeless(turn, &room.id, needs.as_str())?;
+            walk::look_for(turn, &room.id, &needs)?;
             continue;
         }
         if asked.len() >= MOST_AT_ONCE {

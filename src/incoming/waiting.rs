@@ -3,6 +3,8 @@
 //! A commit or a message of an epoch that this device does not know yet is kept as it came; bounded
 //! in number, size and age a room. What is dropped is told. What is missing is asked for (`fetch`).
 
+use std::collections::HashMap;
+
 use ruma::RoomId;
 use serde::{Deserialize, Serialize};
 
@@ -117,6 +119,36 @@ pub(crate) fn list(turn: &Turn<'_>, room: &RoomId) -> Result<Vec<(i64, WaitingEv
     WAITING.in_scope(turn.tx, room.as_bytes())
 }
 
+/// What waits in a room, each event after the one that it waits for, if that waits as well. So one
+/// pass over them follows a chain of any length.
+pub(crate) fn list_in_order(
+    turn: &Turn<'_>,
+    room: &RoomId,
+) -> Result<Vec<(i64, WaitingEvent)>, StoreError> {
+    Ok(in_order(list(turn, room)?))
+}
+
+fn in_order(events: Vec<(i64, WaitingEvent)>) -> Vec<(i64, WaitingEvent)> {
+    let by_id: HashMap<String, usize> = events
+        .iter()
+        .enumerate()
+        .filter_map(|(at, (_, event))| Some((event.event_id.clone()?, at)))
+        .collect();
+    let mut left: Vec<Option<(i64, WaitingEvent)>> = events.into_iter().map(Some).collect();
+    let mut ordered = Vec::with_capacity(left.len());
+    for first in 0..left.len() {
+        // The way back from this event, as far as it leads over events that are still left.
+        let mut chain = Vec::new();
+        let mut next = Some(first);
+        while let Some((id, event)) = next.and_then(|at| left.get_mut(at)).and_then(Option::take) {
+            next = by_id.get(&event.needs).copied();
+            chain.push((id, event));
+        }
+        ordered.extend(chain.into_iter().rev());
+    }
+    ordered
+}
+
 /// It need not wait any more.
 pub(crate) fn remove(
     turn: &Turn<'_>,
@@ -128,4 +160,41 @@ pub(crate) fn remove(
         KNOWN.delete(turn.tx, room.as_bytes(), event_id.as_bytes())?;
     }
     WAITING.remove(turn.tx, id).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(id: i64, needs: i64) -> (i64, WaitingEvent) {
+        let event = WaitingEvent {
+            event_id: Some(format!("${id}")),
+            json: String::new(),
+            needs: format!("${needs}"),
+            since_ms: 0,
+            fetched: false,
+        };
+        (id, event)
+    }
+
+    fn order(events: Vec<(i64, WaitingEvent)>) -> Vec<i64> {
+        in_order(events).into_iter().map(|(id, _)| id).collect()
+    }
+
+    #[test]
+    fn a_chain_that_came_backwards_is_taken_from_its_beginning() {
+        let backwards = (1..1_000).rev().map(|id| event(id, id - 1)).collect();
+        assert_eq!(order(backwards), (1..1_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn events_that_wait_for_nothing_here_keep_their_order() {
+        assert_eq!(order(vec![event(3, 100), event(1, 200), event(2, 300)]), [3, 1, 2]);
+        assert_eq!(order(vec![event(5, 4), event(6, 4), event(4, 0)]), [4, 5, 6]);
+    }
+
+    #[test]
+    fn events_that_name_each_other_are_all_there_once() {
+        assert_eq!(order(vec![event(1, 2), event(2, 1), event(3, 3)]).len(), 3);
+    }
 }
