@@ -40,6 +40,18 @@ impl Failure {
     }
 }
 
+/// Lets `?` turn lower errors into this one, by way of the variant that holds them.
+macro_rules! through_variants {
+    ($target:ty: $($error:ty => $variant:ident),+ $(,)?) => {
+        $(impl From<$error> for $target {
+            fn from(error: $error) -> Self {
+                Self::$variant(error.into())
+            }
+        })+
+    };
+}
+pub(crate) use through_variants;
+
 /// An error of a part of a turn.
 pub(crate) trait EndsTurn: From<StoreError> {
     /// Whether the store cannot work now, and nothing else can either: the turn is given up, and

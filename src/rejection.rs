@@ -5,7 +5,7 @@
 //! can also fail by itself.
 
 use crate::{
-    failure::{EndsTurn, Failure},
+    failure::{EndsTurn, Failure, through_variants},
     history::{LeavesError, Malformed},
     protocol::{CredentialError, DeviceName, JsonError, PayloadError, UnwritableContext},
     store::StoreError,
@@ -132,18 +132,7 @@ impl EndsTurn for InputError {
     }
 }
 
-/// Makes `?` go through the two variants.
-macro_rules! through {
-    ($($error:ty => $variant:ident),+ $(,)?) => {
-        $(impl From<$error> for InputError {
-            fn from(error: $error) -> Self {
-                Self::$variant(error.into())
-            }
-        })+
-    };
-}
-
-through! {
+through_variants! { InputError:
     StoreError => Failure,
     LeavesError => Failure,
     UnwritableContext => Failure,

@@ -1,7 +1,7 @@
 //! Why something asked of the key backup cannot be done.
 
 use crate::{
-    failure::{EndsTurn, Failure},
+    failure::{EndsTurn, Failure, through_variants},
     sessions::SealedError,
     store::StoreError,
 };
@@ -32,10 +32,8 @@ impl EndsTurn for BackupError {
     }
 }
 
-impl From<StoreError> for BackupError {
-    fn from(error: StoreError) -> Self {
-        Self::Failure(error.into())
-    }
+through_variants! { BackupError:
+    StoreError => Failure,
 }
 
 /// Sealing fails only where the provider does.

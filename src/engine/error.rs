@@ -4,7 +4,7 @@
 use crate::{
     backup::BackupError,
     devices::DevicesError,
-    failure::{EndsTurn, Failure},
+    failure::{EndsTurn, Failure, through_variants},
     identity::IdentityError,
     incoming::EventError,
     messages::{MessageError, SendError},
@@ -51,10 +51,8 @@ pub(crate) enum EngineError {
     Session(#[from] SessionError),
 }
 
-impl From<StoreError> for EngineError {
-    fn from(error: StoreError) -> Self {
-        Self::Failure(error.into())
-    }
+through_variants! { EngineError:
+    StoreError => Failure,
 }
 
 impl From<InputError> for EngineError {

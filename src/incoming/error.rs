@@ -4,7 +4,7 @@ use ruma::OwnedRoomId;
 
 use crate::{
     epochs::UnknownEpoch,
-    failure::{EndsTurn, Failure},
+    failure::{EndsTurn, Failure, through_variants},
     history::{LeavesError, Malformed},
     messages::{MessageError, SendError},
     protocol::{CredentialError, JsonError, PayloadError},
@@ -116,17 +116,7 @@ impl From<InputError> for EventError {
     }
 }
 
-macro_rules! through {
-    ($($error:ty => $variant:ident),+ $(,)?) => {
-        $(impl From<$error> for EventError {
-            fn from(error: $error) -> Self {
-                Self::$variant(error.into())
-            }
-        })+
-    };
-}
-
-through! {
+through_variants! { EventError:
     StoreError => Failure,
     LeavesError => Failure,
     JsonError => Rejected,

@@ -4,7 +4,7 @@ use ruma::OwnedRoomId;
 
 use crate::{
     epochs::UnknownEpoch,
-    failure::{EndsTurn, Failure},
+    failure::{EndsTurn, Failure, through_variants},
     history::{LeavesError, Malformed, OpenError, SealError, archive::ArchiveError},
     protocol::{ContentError, CredentialError, JsonError, PayloadError},
     rejection::Rejection,
@@ -98,21 +98,9 @@ impl EndsTurn for SendError {
     }
 }
 
-impl From<StoreError> for SendError {
-    fn from(error: StoreError) -> Self {
-        Self::Failure(error.into())
-    }
-}
-
 impl From<SealError> for SendError {
     fn from(error: SealError) -> Self {
         Self::Failure(Failure::defect("seal", error))
-    }
-}
-
-impl From<StoreError> for MessageError {
-    fn from(error: StoreError) -> Self {
-        Self::Failure(error.into())
     }
 }
 
@@ -136,14 +124,14 @@ impl From<LeavesError> for MessageError {
     }
 }
 
-macro_rules! rejected {
-    ($($error:ty),+ $(,)?) => {
-        $(impl From<$error> for MessageError {
-            fn from(error: $error) -> Self {
-                Self::Rejected(error.into())
-            }
-        })+
-    };
+through_variants! { MessageError:
+    StoreError => Failure,
+    JsonError => Rejected,
+    PayloadError => Rejected,
+    CredentialError => Rejected,
+    Malformed => Rejected,
 }
 
-rejected!(JsonError, PayloadError, CredentialError, Malformed);
+through_variants! { SendError:
+    StoreError => Failure,
+}
