@@ -15,7 +15,7 @@ use crate::{
     exported::{BackupState, HistoryFailure},
     identity::Crypto,
     protocol::{decode_base64, encode_base64},
-    sessions::{BackupKey, PassphraseInfo, ROUNDS, session_of_event},
+    sessions::{BackupKey, PassphraseInfo, ROUNDS, session_id_of_event},
 };
 
 /// The key of a backup: whoever has it can read all that is in the backup.
@@ -282,7 +282,7 @@ impl MlsBackup {
             RestoreScope::AllRooms => Scope::All,
             RestoreScope::Room { room_id } => Scope::Room(room(&room_id)?),
             RestoreScope::Message { event, room_id } => {
-                Scope::Session(room(&room_id)?, session_of_event(&event)?)
+                Scope::Session(room(&room_id)?, session_id_of_event(&event)?)
             }
         };
         self.engine.run(move |engine| engine.restore(key.map(|key| key.key.clone()), scope)).await

@@ -28,8 +28,8 @@ use crate::{
     requests::{self, BACKUP_SCOPE, Purpose},
     room::wake,
     sessions::{
-        BackupKey, Failures, SealedError, Session, SessionData, SessionError, Taken, is_leaves,
-        is_ours, seal,
+        BackupKey, FailureCounts, SealedError, Session, SessionData, SessionError, Taken,
+        is_leaves, is_ours, seal,
     },
     store::StoreError,
     turn::Turn,
@@ -66,7 +66,7 @@ pub(crate) fn restore(
         total: 0,
         done: 0,
         epochs: 0,
-        failures: Failures::new(),
+        failures: FailureCounts::new(),
     };
     if restore.key.is_some() {
         restores::put(turn.tx, &restore)?;
@@ -222,7 +222,7 @@ pub(crate) fn step(turn: &Turn<'_>) -> Result<bool, BackupError> {
             phase: Phase::Fetching,
             total: 0,
             done: 0,
-            failures: Failures::new(),
+            failures: FailureCounts::new(),
             ..restore
         };
         fetch(turn, &mut restore)?;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     requests::{self, BACKUP_SCOPE, Purpose, REQUESTS},
-    sessions::{BackupKey, Failures},
+    sessions::{BackupKey, FailureCounts},
     store::{Collection, StoreError, Tx},
     turn::Turn,
 };
@@ -47,7 +47,7 @@ pub(crate) struct Restore {
     pub(crate) done: u64,
     /// How many epochs became readable.
     pub(super) epochs: u64,
-    pub(super) failures: Failures,
+    pub(super) failures: FailureCounts,
 }
 
 /// Sessions that were fetched and are taken in one turn: room, session id, and data as JSON.

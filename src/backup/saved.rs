@@ -46,7 +46,7 @@ pub(super) fn is_chunk_in_version(
     chunk: ChunkId,
     version: &str,
 ) -> Result<bool, StoreError> {
-    let saved = SAVED_CHUNKS.get(tx, room.as_bytes(), &chunk.0)?;
+    let saved = SAVED_CHUNKS.get(tx, room.as_bytes(), chunk.as_bytes())?;
     Ok(saved.is_some_and(|saved| saved == version))
 }
 
@@ -67,7 +67,7 @@ pub(super) fn put_chunk(
     chunk: ChunkId,
     version: &str,
 ) -> Result<(), StoreError> {
-    SAVED_CHUNKS.put(tx, room.as_bytes(), &chunk.0, &version.to_owned())
+    SAVED_CHUNKS.put(tx, room.as_bytes(), chunk.as_bytes(), &version.to_owned())
 }
 
 /// The session id of an epoch: once it has one it keeps it.

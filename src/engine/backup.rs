@@ -9,7 +9,7 @@ use crate::{
     exported::BackupState,
     history::archive,
     room::wake,
-    sessions::{self, BackupKey, Failures, PassphraseInfo, SessionError, Taken, array_of_sessions},
+    sessions::{self, BackupKey, FailureCounts, PassphraseInfo, SessionError, Taken, write_array},
 };
 
 /// How many sessions of a file are taken in one turn.
@@ -105,7 +105,7 @@ impl Engine {
                 epochs.push((room, readable));
             }
             let epochs = epochs.iter().map(|(room, epochs)| (&**room, &**epochs));
-            array_of_sessions(tx, epochs)
+            write_array(tx, epochs)
         })?;
         // Stretching the passphrase takes long; others read meanwhile.
         Ok(sessions::seal_file(&self.opener.crypto, &contents, passphrase)?)
@@ -116,10 +116,10 @@ impl Engine {
         &self,
         text: &str,
         passphrase: &str,
-    ) -> Result<(u64, Failures), EngineError> {
+    ) -> Result<(u64, FailureCounts), EngineError> {
         let mut sessions =
             sessions::import_file(&self.opener.crypto, text, passphrase)?.into_iter().peekable();
-        let (mut epochs, mut failures) = (0, Failures::new());
+        let (mut epochs, mut failures) = (0, FailureCounts::new());
         while sessions.peek().is_some() {
             let portion: Vec<_> = sessions.by_ref().take(PORTION).collect();
             self.turn(|turn| {
