@@ -190,6 +190,12 @@ impl Contents {
         serde_json::to_writer(&mut *json, self).map_err(|_| SessionError::Malformed)?;
         Ok(json)
     }
+
+    /// Whether the session is another member's word. Otherwise a device of this user was in the
+    /// epoch.
+    pub(crate) fn is_from_member(&self) -> bool {
+        self.shared_by.is_some()
+    }
 }
 
 /// A session that came from outside and passed all checks.
