@@ -10,12 +10,12 @@ use super::{
     slot::{EngineSlot, blocking},
 };
 use crate::{
-    backup::{self, Mode, Scope},
+    backup::{self, ActiveKey, Counts, Mode, Scope},
     engine::Engine,
     exported::{BackupState, HistoryFailure},
     identity::Crypto,
     protocol::{decode_base64, encode_base64},
-    sessions::{BackupKey, PassphraseInfo, ROUNDS, session_of_event},
+    sessions::{BackupKey, PassphraseInfo, ROUNDS, session_id_of_event},
 };
 
 /// The key of a backup: whoever has it can read all that is in the backup.
@@ -237,25 +237,29 @@ impl MlsBackup {
 
     /// How much is backed up.
     pub async fn counts(&self) -> Result<BackupCounts, MlsError> {
-        let (backed_up, waiting, on_server) = self.engine.run(Engine::backup_counts).await?;
+        let Counts { backed_up, waiting, on_server } =
+            self.engine.run(Engine::backup_counts).await?;
         Ok(BackupCounts { backed_up, total: backed_up + waiting, on_server })
     }
 
     /// The enabled backup's key, to show it again.
     pub async fn recovery_key(&self) -> Result<Option<Arc<RecoveryKey>>, MlsError> {
         let key = self.engine.run(Engine::recovery_key).await?;
-        Ok(key.map(|(key, passphrase, _)| Arc::new(RecoveryKey { key, passphrase })))
+        let recovery_key = |ActiveKey { recovery_key, passphrase, .. }| {
+            Arc::new(RecoveryKey { key: recovery_key, passphrase })
+        };
+        Ok(key.map(recovery_key))
     }
 
     /// The enabled backup's key, for the app to put into secret storage.
     pub async fn secret(&self) -> Result<Option<BackupSecret>, MlsError> {
         let key = self.engine.run(Engine::recovery_key).await?;
-        Ok(key.map(|(key, _, mode)| BackupSecret {
-            name: match mode {
+        Ok(key.map(|active| BackupSecret {
+            name: match active.mode {
                 Mode::Own => OWN_SECRET.to_owned(),
                 Mode::BesideMegolm => MEGOLM_SECRET.to_owned(),
             },
-            value: encode_base64(key.bytes()).into_bytes(),
+            value: encode_base64(active.recovery_key.bytes()).into_bytes(),
         }))
     }
 
@@ -282,7 +286,7 @@ impl MlsBackup {
             RestoreScope::AllRooms => Scope::All,
             RestoreScope::Room { room_id } => Scope::Room(room(&room_id)?),
             RestoreScope::Message { event, room_id } => {
-                Scope::Session(room(&room_id)?, session_of_event(&event)?)
+                Scope::Session(room(&room_id)?, session_id_of_event(&event)?)
             }
         };
         self.engine.run(move |engine| engine.restore(key.map(|key| key.key.clone()), scope)).await

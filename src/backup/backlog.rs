@@ -1,4 +1,4 @@
-//! The epochs that are still to be uploaded.
+//! The backlog: the epochs that are still to be uploaded.
 
 use ruma::{OwnedRoomId, RoomId};
 
@@ -13,13 +13,10 @@ use crate::{
     turn::Turn,
 };
 
-/// An epoch of a room.
-type RoomEpoch = (OwnedRoomId, EpochId);
-
 /// The name is that of rows written by earlier versions.
-const BACKLOG: Queue<RoomEpoch> = Queue::new("backup_backlog");
+const BACKLOG: Queue<(OwnedRoomId, EpochId)> = Queue::new("backup_backlog");
 
-/// An epoch has become part of a room: it belongs into the backup.
+/// Adds an epoch that has become part of a room, if a backup is enabled.
 pub(crate) fn note_epoch(turn: &Turn<'_>, room: &RoomId, epoch: EpochId) -> Result<(), StoreError> {
     if record::load(turn.tx)?.active.is_some() {
         BACKLOG.push(turn.tx, b"", turn.now_ms, &(room.to_owned(), epoch))?;
@@ -33,17 +30,21 @@ pub(super) fn count(tx: &Tx<'_>) -> Result<u64, StoreError> {
 }
 
 /// The epochs that are to be uploaded next, oldest first.
-pub(super) fn next(tx: &Tx<'_>, most: usize) -> Result<Vec<(i64, RoomEpoch)>, StoreError> {
+pub(super) fn oldest(
+    tx: &Tx<'_>,
+    most: usize,
+) -> Result<Vec<(i64, (OwnedRoomId, EpochId))>, StoreError> {
     BACKLOG.due(tx, u64::MAX, most)
 }
 
-/// An epoch need not be uploaded any more.
+/// Removes an entry: its epoch need not be uploaded any longer.
 pub(super) fn remove(tx: &Tx<'_>, id: i64) -> Result<(), StoreError> {
     BACKLOG.remove(tx, id).map(drop)
 }
 
-/// Has all that can be read uploaded to this version; tells how much of it is there already.
-pub(super) fn begin(turn: &Turn<'_>, version: &str) -> Result<u64, Failure> {
+/// Adds every readable epoch that is not in this version of the backup. Gives the number of epochs
+/// that are in it already.
+pub(super) fn fill(turn: &Turn<'_>, version: &str) -> Result<u64, Failure> {
     let mut backed_up = 0;
     for room in archive::rooms(turn.tx)? {
         for epoch in graph::readable(turn.tx, &room)? {
@@ -57,8 +58,8 @@ pub(super) fn begin(turn: &Turn<'_>, version: &str) -> Result<u64, Failure> {
     Ok(backed_up)
 }
 
-/// Has nothing uploaded from now on.
-pub(super) fn stop(turn: &Turn<'_>) -> Result<(), StoreError> {
+/// Empties the backlog and drops the uploads under way: nothing is uploaded from now on.
+pub(super) fn clear(turn: &Turn<'_>) -> Result<(), StoreError> {
     drop_uploads(turn)?;
     for (id, _) in BACKLOG.in_scope(turn.tx, b"")? {
         remove(turn.tx, id)?;
@@ -66,8 +67,8 @@ pub(super) fn stop(turn: &Turn<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes back the uploads that are under way. What they hold stays in the backlog; should the
-/// homeserver have it already, it takes it again.
+/// Drops the uploads that are under way. The homeserver may have one of them already; a later
+/// upload of the same sessions does no harm.
 fn drop_uploads(turn: &Turn<'_>) -> Result<(), StoreError> {
     for (id, queued) in REQUESTS.in_scope(turn.tx, BACKUP_SCOPE)? {
         if matches!(queued.purpose, Purpose::BackUp(_)) {

@@ -1,4 +1,4 @@
-//! Why something asked of the key backup cannot be done.
+//! Why a key backup operation failed.
 
 use crate::{
     failure::{EndsTurn, Failure, through_variants},
@@ -6,10 +6,10 @@ use crate::{
     store::StoreError,
 };
 
-/// Why something asked of the key backup cannot be done.
+/// Why a key backup operation failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BackupError {
-    /// It failed, whatever was asked.
+    /// The store or the library failed, whatever the operation.
     #[error(transparent)]
     Failure(#[from] Failure),
     /// This device knows of no backup.
@@ -21,7 +21,7 @@ pub(crate) enum BackupError {
     /// Too many restores are under way.
     #[error("too many restores are under way")]
     TooManyRestores,
-    /// An answer of the homeserver is not what the specification says.
+    /// An answer of the homeserver does not follow the specification.
     #[error("{0}")]
     MalformedAnswer(&'static str),
 }
@@ -36,7 +36,7 @@ through_variants! { BackupError:
     StoreError => Failure,
 }
 
-/// Sealing fails only where the provider does.
+/// Sealing fails only if the crypto provider does, which is a defect.
 impl From<SealedError> for BackupError {
     fn from(error: SealedError) -> Self {
         Self::Failure(Failure::defect("backup", error))

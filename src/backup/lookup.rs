@@ -1,4 +1,4 @@
-//! Asking the homeserver which backup there is.
+//! Asking the homeserver which backup version it has.
 
 use ruma::api::client::backup::get_latest_backup_info;
 
@@ -8,8 +8,8 @@ use crate::{
     turn::Turn,
 };
 
-/// Asks the homeserver which backup there is.
-pub(crate) fn look(turn: &Turn<'_>) -> Result<(), Failure> {
+/// Asks the homeserver which backup version it has, unless that was asked already.
+pub(crate) fn request_version(turn: &Turn<'_>) -> Result<(), Failure> {
     let queued = REQUESTS.in_scope(turn.tx, BACKUP_SCOPE)?;
     if queued.iter().any(|(_, queued)| matches!(queued.purpose, Purpose::BackupVersion)) {
         return Ok(());

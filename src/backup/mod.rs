@@ -1,20 +1,20 @@
 //! Key backup: epoch exports on the homeserver, sealed with a key that only the user has (MSC4038).
 //!
-//! This folder owns what is known of the backup, which epochs are in it, and bringing them back; the
-//! key and the sealed form are in `sessions`. It promises that no key is used before it was proved,
-//! that an epoch counts as backed up only once the homeserver has said so, and that what comes back is
-//! checked one by one: what is wrong is counted and left out, the rest is kept. Of the group it knows
-//! which epochs there are, and no more.
+//! This folder owns the state of the backup, the list of the epochs in it, and restores. The key
+//! and the sealed form are in `sessions`. The folder promises that no key is used before it was
+//! proved, that an epoch counts as backed up only once the homeserver has confirmed it, and that
+//! every restored session is checked: a bad session is counted and left out, the others are kept.
+//! Of the group it knows only which epochs there are.
 //!
 //! | to … | see |
 //! |---|---|
-//! | know how the backup stands | `record` |
+//! | know the state of the backup | `record` |
 //! | prove a key | `proof` |
-//! | ask which backup there is | `lookup` |
+//! | ask which version there is | `lookup` |
 //! | create, enable, delete; notice another version | `version` |
 //! | upload | `upload`, over `backlog` and `saved` |
 //! | restore | `restore`, which keeps `restores` |
-//! | take a refusal of the homeserver | `refusal` |
+//! | handle a refusal of the homeserver | `refusal` |
 
 mod backlog;
 mod error;
@@ -31,12 +31,12 @@ mod version;
 pub(crate) use self::{
     backlog::note_epoch,
     error::BackupError,
-    lookup::look,
-    record::{Mode, recovery_key, state},
+    lookup::request_version,
+    record::{ActiveKey, Mode, recovery_key, state},
     refusal::{Verdict, refused},
-    restore::{cancel_restore, fetched, restore, step},
+    restore::{cancel_restore, restore_next_portion, sessions_fetched, start_restore},
     restores::{Restore, Scope, under_way},
     saved::forget_epoch,
-    upload::{counts, plan, uploaded},
-    version::{create, created, delete, deleted, disable, enable, looked},
+    upload::{Counts, counts, plan_upload, uploaded},
+    version::{create, delete, disable, enable, version_created, version_deleted, version_found},
 };

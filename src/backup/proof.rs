@@ -1,4 +1,4 @@
-//! Proving that a key is the backup's, before it is used.
+//! Proving that a key is the backup's, before the key is used.
 
 use serde::Deserialize;
 
@@ -12,19 +12,19 @@ use crate::{
     turn::Turn,
 };
 
-/// Why no key opens the backup that the homeserver has told of.
+/// Why a key does not open the homeserver's backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Locked {
+pub(super) enum UnlockFailure {
     /// There is no backup.
     NoBackup,
-    /// It is of a kind that is not known here.
+    /// The backup is of a kind that this version does not know.
     Unsupported,
-    /// Another key opens it.
+    /// The backup has another key.
     WrongKey,
 }
 
-impl Locked {
-    /// Stable across releases.
+impl UnlockFailure {
+    /// A code that is stable across releases.
     pub(super) fn code(self) -> &'static str {
         match self {
             Self::NoBackup => "no_backup",
@@ -37,34 +37,40 @@ impl Locked {
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::NoBackup => "the homeserver has no backup",
-            Self::Unsupported => "the backup is of a kind that is not known here",
+            Self::Unsupported => "the backup is of a kind that this version does not know",
             Self::WrongKey => "the key is not that of the backup",
         }
     }
 }
 
 impl Version {
-    /// Why a key that does not prove this version's does not.
-    pub(super) fn why_locked(&self) -> Locked {
+    /// Why a key that was not proved does not open this version.
+    pub(super) fn unlock_failure(&self) -> UnlockFailure {
         if is_own(&self.algorithm) || self.algorithm == MEGOLM {
-            Locked::WrongKey
+            UnlockFailure::WrongKey
         } else {
-            Locked::Unsupported
+            UnlockFailure::Unsupported
         }
     }
 }
 
-/// How sessions are sealed in a version with this key, if it is the version's.
+/// What a proved key gives: how this device writes to the version, and with which key.
+pub(super) struct Proved {
+    pub(super) mode: Mode,
+    pub(super) session_key: BackupKey,
+}
+
+/// Proves a key by a version's `auth_data`; `None` if it is not the version's key.
 pub(super) fn prove(
     turn: &Turn<'_>,
     version: &Version,
     key: &BackupKey,
-) -> Result<Option<(Mode, BackupKey)>, BackupError> {
+) -> Result<Option<Proved>, BackupError> {
     if is_own(&version.algorithm) {
         let auth_data: Option<AuthData> = serde_json::from_str(&version.auth_data).ok();
         let proved = auth_data
             .is_some_and(|auth_data| seal::proves(turn.crypto, key, &auth_data).unwrap_or(false));
-        return Ok(proved.then(|| (Mode::Own, key.clone())));
+        return Ok(proved.then(|| Proved { mode: Mode::Own, session_key: key.clone() }));
     }
     if version.algorithm == MEGOLM {
         #[derive(Deserialize)]
@@ -73,22 +79,27 @@ pub(super) fn prove(
         }
         let auth_data: Option<MegolmAuthData> = serde_json::from_str(&version.auth_data).ok();
         if auth_data.is_some_and(|auth_data| seal::proves_megolm(key, &auth_data.public_key)) {
-            return Ok(Some((Mode::BesideMegolm, seal::beside_megolm(turn.crypto, key)?)));
+            let session_key = seal::beside_megolm(turn.crypto, key)?;
+            return Ok(Some(Proved { mode: Mode::BesideMegolm, session_key }));
         }
     }
     Ok(None)
 }
 
-/// What a restore with this key takes: the version's name and the key of its sessions.
-pub(super) fn unlock(
-    turn: &Turn<'_>,
-    key: &BackupKey,
-) -> Result<Option<(String, BackupKey)>, BackupError> {
-    let Some(version) = load(turn.tx)?.version else { return Ok(None) };
-    Ok(prove(turn, &version, key)?.map(|(_, session_key)| (version.version, session_key)))
+/// What a restore reads from: a version, and the key that opens its sessions.
+pub(super) struct Unlocked {
+    pub(super) version: String,
+    pub(super) session_key: BackupKey,
 }
 
-/// Why no key opens the backup that the homeserver has told of; if one could, it is another.
-pub(super) fn why_locked(tx: &Tx<'_>) -> Result<Locked, StoreError> {
-    Ok(load(tx)?.version.map_or(Locked::NoBackup, |version| version.why_locked()))
+/// Unlocks the homeserver's version with this key; `None` if it is not the version's key.
+pub(super) fn unlock(turn: &Turn<'_>, key: &BackupKey) -> Result<Option<Unlocked>, BackupError> {
+    let Some(version) = load(turn.tx)?.version else { return Ok(None) };
+    let proved = prove(turn, &version, key)?;
+    Ok(proved.map(|Proved { session_key, .. }| Unlocked { version: version.version, session_key }))
+}
+
+/// Why a key that was not proved does not open the homeserver's version.
+pub(super) fn unlock_failure(tx: &Tx<'_>) -> Result<UnlockFailure, StoreError> {
+    Ok(load(tx)?.version.map_or(UnlockFailure::NoBackup, |version| version.unlock_failure()))
 }

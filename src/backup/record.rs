@@ -1,5 +1,5 @@
-//! What is known of the backup: which version there is, what the app wants of it, and what this
-//! device writes to.
+//! The state of the backup: which version the homeserver has, what the app intends, and which
+//! version this device writes to.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,9 +10,9 @@ use crate::{
     turn::Turn,
 };
 
-/// The algorithm of a backup of our own, as it is written.
+/// The algorithm of a backup of this library's kind, as it is written.
 pub(super) const OWN: &str = "org.matrix.msc4038.v0.aes-hmac-sha2";
-/// The same once the MSC is accepted.
+/// The same algorithm once the MSC is accepted.
 const OWN_STABLE: &str = "m.dmls_backup.v1.aes-hmac-sha2";
 /// The algorithm of Megolm backups.
 pub(super) const MEGOLM: &str = "m.megolm_backup.v1.curve25519-aes-sha2";
@@ -20,18 +20,18 @@ pub(super) const MEGOLM: &str = "m.megolm_backup.v1.curve25519-aes-sha2";
 /// How this device writes to a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Mode {
-    /// It is for MLS alone.
+    /// The backup is for MLS alone.
     Own,
-    /// It is a Megolm backup.
+    /// The backup is Megolm's, and MLS sessions are beside Megolm's.
     BesideMegolm,
 }
 
-/// A version that the homeserver has told of.
+/// A backup version that the homeserver has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Version {
     pub(super) version: String,
     pub(super) algorithm: String,
-    /// JSON.
+    /// As JSON.
     pub(super) auth_data: String,
 }
 
@@ -41,20 +41,20 @@ pub(super) struct Active {
     pub(super) version: String,
     pub(super) mode: Mode,
     pub(super) recovery_key: BackupKey,
-    /// What sessions are sealed with.
+    /// The key that seals sessions.
     pub(super) session_key: BackupKey,
     pub(super) passphrase: PassphraseInfo,
-    /// How many epochs of this device are in it.
+    /// How many of this device's epochs are in it.
     pub(super) backed_up: u64,
-    /// How many sessions the homeserver says it has, of all devices and kinds.
+    /// How many sessions the homeserver says it holds, of all devices and kinds.
     pub(super) on_server: Option<u64>,
-    /// The most bytes in one upload.
+    /// The largest upload, in bytes.
     pub(super) most_bytes: usize,
 }
 
-/// What the app has asked for and waits for the homeserver.
+/// What the app intends with the backup, until the homeserver has answered.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) enum Wish {
+pub(super) enum Intent {
     Create {
         key: BackupKey,
         passphrase: PassphraseInfo,
@@ -63,7 +63,7 @@ pub(super) enum Wish {
     Enable {
         key: BackupKey,
     },
-    /// The version has changed under this device: go on with the new one, if the key is its.
+    /// The version was replaced by another: use the new one if it has the same key.
     Follow {
         key: BackupKey,
     },
@@ -72,14 +72,15 @@ pub(super) enum Wish {
     },
 }
 
-/// What is known of the backup.
+/// The state of the backup.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Record {
-    /// The homeserver has been asked.
+    /// Whether the homeserver has ever said which version it has.
     pub(super) asked: bool,
     pub(super) version: Option<Version>,
     pub(super) active: Option<Active>,
-    pub(super) wish: Option<Wish>,
+    #[serde(rename = "wish")]
+    pub(super) intent: Option<Intent>,
 }
 
 const RECORD: Collection<Record> = Collection::new("key_backup");
@@ -92,13 +93,13 @@ pub(super) fn save(tx: &Tx<'_>, record: &Record) -> Result<(), StoreError> {
     RECORD.put(tx, b"", b"", record)
 }
 
-/// How the backup stands.
+/// The state of the backup, as an app sees it.
 pub(crate) fn state(tx: &Tx<'_>) -> Result<BackupState, StoreError> {
     Ok(state_of(&load(tx)?))
 }
 
 fn state_of(record: &Record) -> BackupState {
-    if record.wish.is_some() {
+    if record.intent.is_some() {
         return BackupState::Working;
     }
     if let Some(active) = &record.active {
@@ -114,34 +115,44 @@ fn state_of(record: &Record) -> BackupState {
                 let (version, algorithm) = (version.clone(), algorithm.clone());
                 return BackupState::Unsupported { version, algorithm };
             }
-            let passphrase = parameters_of(auth_data);
+            let passphrase = passphrase_parameters(auth_data);
             BackupState::Locked { version: version.clone(), megolm, passphrase }
         }
     }
 }
 
-/// How a passphrase makes the key of a version with this `auth_data`, where one does.
-fn parameters_of(auth_data: &str) -> Option<PassphraseParameters> {
+/// How a passphrase makes the key of a version with this `auth_data`, if one does.
+fn passphrase_parameters(auth_data: &str) -> Option<PassphraseParameters> {
     let info: PassphraseInfo = serde_json::from_str(auth_data).unwrap_or_default();
     let (salt, rounds) = info.private_key_salt.zip(info.private_key_iterations)?;
     Some(PassphraseParameters { salt, rounds })
 }
 
-/// Whether a version's algorithm is that of a backup of our own.
+/// Whether an algorithm is that of a backup of this library's kind.
 pub(super) fn is_own(algorithm: &str) -> bool {
     algorithm == OWN || algorithm == OWN_STABLE
 }
 
-/// The recovery key of the backup that this device writes to, and how a passphrase makes it.
-pub(crate) fn recovery_key(
-    tx: &Tx<'_>,
-) -> Result<Option<(BackupKey, PassphraseInfo, Mode)>, StoreError> {
-    let active = load(tx)?.active;
-    Ok(active.map(|active| (active.recovery_key, active.passphrase, active.mode)))
+/// The key of the backup that this device writes to.
+pub(crate) struct ActiveKey {
+    pub(crate) recovery_key: BackupKey,
+    /// How a passphrase makes the recovery key.
+    pub(crate) passphrase: PassphraseInfo,
+    pub(crate) mode: Mode,
 }
 
-/// Changes the record and tells the state if that changed.
-pub(super) fn change<T>(
+/// The key of the backup that this device writes to.
+pub(crate) fn recovery_key(tx: &Tx<'_>) -> Result<Option<ActiveKey>, StoreError> {
+    let key = |Active { recovery_key, passphrase, mode, .. }: Active| ActiveKey {
+        recovery_key,
+        passphrase,
+        mode,
+    };
+    Ok(load(tx)?.active.map(key))
+}
+
+/// Changes the record. If the state changes with it, the app is told.
+pub(super) fn edit<T>(
     turn: &Turn<'_>,
     work: impl FnOnce(&mut Record) -> T,
 ) -> Result<T, StoreError> {

@@ -3,24 +3,24 @@
 use super::{
     backlog,
     error::BackupError,
-    lookup::look,
-    record::{Wish, change},
+    lookup::request_version,
+    record::{Intent, edit},
     restore, upload, version,
 };
 use crate::{requests::Purpose, turn::Turn};
 
-/// What a refusal of the homeserver comes to.
+/// What a refusal means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It says something that is of use: as good as an answer.
+    /// The refusal says something useful and counts as an answer.
     Answer,
-    /// The request is to be sent again.
+    /// The request has to be sent again.
     Later,
-    /// What was wanted does not come about.
+    /// The request failed for good.
     Refusal,
 }
 
-/// The homeserver refuses a request of the backup's.
+/// Takes in the homeserver's refusal of a backup request.
 pub(crate) fn refused(
     turn: &Turn<'_>,
     purpose: &Purpose,
@@ -28,25 +28,25 @@ pub(crate) fn refused(
     code: &str,
 ) -> Result<Verdict, BackupError> {
     match purpose {
-        Purpose::BackupVersion if status == 404 => version::none_there(turn)?,
-        Purpose::DeleteBackup if status == 404 => version::deleted(turn)?,
+        Purpose::BackupVersion if status == 404 => version::no_version_found(turn)?,
+        Purpose::DeleteBackup if status == 404 => version::version_deleted(turn)?,
         Purpose::CreateBackup => {
-            version::give_up(turn, code, "the homeserver refuses to make a backup")?;
+            version::give_up(turn, code, "the homeserver refuses to create a backup")?;
             return Ok(Verdict::Refusal);
         }
-        Purpose::BackUp(_) if status == 413 => upload::too_large(turn)?,
+        Purpose::BackUp(_) if status == 413 => upload::shrink(turn)?,
         Purpose::BackUp(_) if status == 404 || code == "M_WRONG_ROOM_KEYS_VERSION" => {
-            change(turn, |record| {
+            edit(turn, |record| {
                 if let Some(active) = record.active.take()
-                    && record.wish.is_none()
+                    && record.intent.is_none()
                 {
-                    record.wish = Some(Wish::Follow { key: active.recovery_key });
+                    record.intent = Some(Intent::Follow { key: active.recovery_key });
                 }
             })?;
-            backlog::stop(turn)?;
-            look(turn)?;
+            backlog::clear(turn)?;
+            request_version(turn)?;
         }
-        // It was not there, or will go with its version.
+        // The session was not there, or goes with its version.
         Purpose::DeleteFromBackup { .. } => {}
         Purpose::RestoreKeys { restore } => restore::refused(turn, *restore, status, code)?,
         _ => return Ok(Verdict::Later),

@@ -1,14 +1,15 @@
-//! Bringing epochs back from the backup: of all rooms, of one, or the one that a message needs.
+//! Restoring epochs from the backup: those of all rooms, of one room, or the one that a message
+//! needs.
 //!
-//! A restore is a record in the store, so that it goes on where it was when the app is killed. First
-//! the key is proved, then the sessions are fetched, then taken in portions, each a turn of its own,
-//! so that nothing else waits for long and cancelling takes effect between two. What is wrong with a
-//! session is counted by kind; the others are kept.
+//! A restore is a record in the store, so it continues after the app was killed. First the key is
+//! proved, then the sessions are fetched, then they are taken in portions. Each portion is a turn
+//! of its own, so that nothing else waits for long and a restore can be cancelled between two
+//! portions. Bad sessions are counted by kind; the others are kept.
 
 use std::collections::BTreeMap;
 
 use ruma::{
-    RoomId,
+    OwnedRoomId, RoomId,
     api::client::backup::{get_backup_keys, get_backup_keys_for_room, get_backup_keys_for_session},
 };
 use serde::Deserialize;
@@ -16,8 +17,9 @@ use serde_json::value::RawValue;
 
 use super::{
     error::BackupError,
-    lookup::look,
-    proof, record,
+    lookup::request_version,
+    proof::{self, UnlockFailure, Unlocked},
+    record,
     restores::{self, MOST_RESTORES, Phase, Portion, Restore, Scope},
     saved,
 };
@@ -28,8 +30,8 @@ use crate::{
     requests::{self, BACKUP_SCOPE, Purpose},
     room::wake,
     sessions::{
-        BackupKey, Failures, SealedError, Session, SessionData, SessionError, Taken, is_leaves,
-        is_ours, seal,
+        BackupKey, FailureCounts, SealedError, Session, SessionData, SessionError, Taken,
+        is_leaves, is_ours, seal,
     },
     store::StoreError,
     turn::Turn,
@@ -38,8 +40,8 @@ use crate::{
 /// How many sessions are taken in one turn.
 const PORTION: usize = 64;
 
-/// Begins a restore; gives its id.
-pub(crate) fn restore(
+/// Starts a restore and gives its id. If the same restore is under way, its id is given.
+pub(crate) fn start_restore(
     turn: &Turn<'_>,
     key: Option<BackupKey>,
     scope: Scope,
@@ -56,61 +58,60 @@ pub(crate) fn restore(
         return Err(BackupError::NoKey);
     }
     let id = restores::next_id(turn.tx)?;
-    let phase = if key.is_none() { Phase::Fetching } else { Phase::Proving };
+    let needs_proof = key.is_some();
     let mut restore = Restore {
         id,
         scope,
         key,
-        phase,
+        phase: if needs_proof { Phase::Proving } else { Phase::Fetching },
         version: None,
         total: 0,
         done: 0,
         epochs: 0,
-        failures: Failures::new(),
+        failures: FailureCounts::new(),
     };
-    if restore.key.is_some() {
+    if needs_proof {
         restores::put(turn.tx, &restore)?;
-        look(turn)?;
+        request_version(turn)?;
     } else {
-        fetch(turn, &mut restore)?;
+        request_sessions(turn, &mut restore)?;
     }
     Ok(id)
 }
 
-/// Stops a restore. What it has brought back stays. Tells whether there was one; whoever waits for
-/// its end hears of that.
+/// Stops a restore; tells whether it was under way. Restored epochs stay. Observers are told that
+/// it has ended.
 pub(crate) fn cancel_restore(turn: &Turn<'_>, id: u64) -> Result<bool, BackupError> {
     let Some(restore) = restores::find(turn.tx, id)? else { return Ok(false) };
     fail(turn, &restore, "cancelled")?;
     Ok(true)
 }
 
-/// The version's name and the key of its sessions, if the restore's key is the version's.
-fn unlock(turn: &Turn<'_>, restore: &Restore) -> Result<Option<(String, BackupKey)>, BackupError> {
+/// The version and the key of its sessions; `None` if the restore's key is not the version's.
+fn unlock(turn: &Turn<'_>, restore: &Restore) -> Result<Option<Unlocked>, BackupError> {
     match &restore.key {
         Some(key) => proof::unlock(turn, key),
-        None => {
-            let active = record::load(turn.tx)?.active;
-            Ok(active.map(|active| (active.version, active.session_key)))
-        }
+        None => Ok(record::load(turn.tx)?
+            .active
+            .map(|active| Unlocked { version: active.version, session_key: active.session_key })),
     }
 }
 
-/// The homeserver has said which backup there is: restores that waited for that go on.
-pub(super) fn go_on_with_proof(turn: &Turn<'_>) -> Result<(), BackupError> {
+/// Continues the restores that waited for the homeserver to say which version it has.
+pub(super) fn continue_proving(turn: &Turn<'_>) -> Result<(), BackupError> {
     for mut restore in restores::under_way(turn.tx)? {
         if restore.phase == Phase::Proving {
             restore.phase = Phase::Fetching;
-            fetch(turn, &mut restore)?;
+            request_sessions(turn, &mut restore)?;
         }
     }
     Ok(())
 }
 
-/// Asks for the sessions, if the key is right.
-fn fetch(turn: &Turn<'_>, restore: &mut Restore) -> Result<(), BackupError> {
-    let Some((version, _)) = unlock(turn, restore)? else {
-        return Ok(fail(turn, restore, proof::why_locked(turn.tx)?.code())?);
+/// Asks for the sessions if the restore's key is the version's. Otherwise the restore fails.
+fn request_sessions(turn: &Turn<'_>, restore: &mut Restore) -> Result<(), BackupError> {
+    let Some(Unlocked { version, .. }) = unlock(turn, restore)? else {
+        return Ok(fail(turn, restore, proof::unlock_failure(turn.tx)?.code())?);
     };
     restore.version = Some(version.clone());
     restores::put(turn.tx, restore)?;
@@ -143,14 +144,14 @@ struct OneRoom {
     sessions: BTreeMap<String, Box<RawValue>>,
 }
 
-/// The homeserver has given the sessions.
-pub(crate) fn fetched(turn: &Turn<'_>, id: u64, body: &[u8]) -> Result<(), BackupError> {
+/// Takes in the homeserver's answer with the sessions of a restore.
+pub(crate) fn sessions_fetched(turn: &Turn<'_>, id: u64, body: &[u8]) -> Result<(), BackupError> {
     let Some(mut restore) = restores::find(turn.tx, id)? else { return Ok(()) };
     if restore.phase != Phase::Fetching {
         return Ok(());
     }
     let mut sessions = read_answer(&restore.scope, body)?;
-    // A Megolm backup has sessions of its own. Leaves come first: epochs need them.
+    // A Megolm backup also has Megolm's sessions. Leaves come first, because epochs need them.
     sessions.retain(|(_, session_id, _)| is_ours(session_id));
     sessions.sort_by_key(|(_, session_id, _)| !is_leaves(session_id));
     restore.total = sessions.len() as u64;
@@ -168,7 +169,7 @@ pub(crate) fn fetched(turn: &Turn<'_>, id: u64, body: &[u8]) -> Result<(), Backu
     Ok(())
 }
 
-/// Sessions as an answer has them: room, session id, data.
+/// The sessions in an answer: room, session id, data.
 type Answered = Vec<(String, String, Box<RawValue>)>;
 
 fn read_answer(scope: &Scope, body: &[u8]) -> Result<Answered, BackupError> {
@@ -193,39 +194,31 @@ fn read_answer(scope: &Scope, body: &[u8]) -> Result<Answered, BackupError> {
     })
 }
 
-/// Takes the next portion of some restore; tells whether there may be more to do.
-pub(crate) fn step(turn: &Turn<'_>) -> Result<bool, BackupError> {
-    let mut taking = restores::under_way(turn.tx)?.into_iter();
-    let Some(mut restore) = taking.find(|restore| matches!(restore.phase, Phase::Taking { .. }))
-    else {
+/// Takes the next portion of a restore; tells whether there may be more to do.
+pub(crate) fn restore_next_portion(turn: &Turn<'_>) -> Result<bool, BackupError> {
+    let mut under_way = restores::under_way(turn.tx)?.into_iter();
+    let Some((mut restore, next, portions)) = under_way.find_map(|restore| match restore.phase {
+        Phase::Taking { next, portions } => Some((restore, next, portions)),
+        Phase::Proving | Phase::Fetching => None,
+    }) else {
         return Ok(false);
     };
-    let Phase::Taking { next, portions } = restore.phase else { return Ok(false) };
     if next >= portions {
         finish(turn, &restore)?;
         return Ok(true);
     }
-    let Some((version, key)) =
-        unlock(turn, &restore)?.filter(|(version, _)| restore.version.as_ref() == Some(version))
+    let unlocked = unlock(turn, &restore)?;
+    let Some(unlocked) = unlocked.filter(|now| restore.version.as_ref() == Some(&now.version))
     else {
-        // The backup was disabled, or became another, while its sessions waited.
-        fail(turn, &restore, proof::Locked::WrongKey.code())?;
+        // The backup was disabled or replaced while its sessions waited.
+        fail(turn, &restore, UnlockFailure::WrongKey.code())?;
         return Ok(true);
     };
     let portion = restores::portion(turn.tx, restore.id, next)?;
-    let lacks_leaves = take_portion(turn, &mut restore, &version, &key, &portion)?;
+    let lacks_leaves = take_portion(turn, &mut restore, &unlocked, &portion)?;
     restores::delete_portion(turn.tx, restore.id, next)?;
-    // The one session was not enough: its leaves are sessions of their own.
     if let (true, Scope::Session(room, _)) = (lacks_leaves, restore.scope.clone()) {
-        restore = Restore {
-            scope: Scope::Room(room),
-            phase: Phase::Fetching,
-            total: 0,
-            done: 0,
-            failures: Failures::new(),
-            ..restore
-        };
-        fetch(turn, &mut restore)?;
+        fetch_whole_room(turn, restore, room)?;
         return Ok(true);
     }
     restore.phase = Phase::Taking { next: next + 1, portions };
@@ -235,18 +228,35 @@ pub(crate) fn step(turn: &Turn<'_>) -> Result<bool, BackupError> {
     Ok(true)
 }
 
-/// Takes the sessions of a portion, and counts what is wrong; tells whether one lacks its leaves.
+/// Starts a restore of one session again with its whole room: the session's leaves are sessions of
+/// their own.
+fn fetch_whole_room(
+    turn: &Turn<'_>,
+    restore: Restore,
+    room: OwnedRoomId,
+) -> Result<(), BackupError> {
+    let mut restore = Restore {
+        scope: Scope::Room(room),
+        phase: Phase::Fetching,
+        total: 0,
+        done: 0,
+        failures: FailureCounts::new(),
+        ..restore
+    };
+    request_sessions(turn, &mut restore)
+}
+
+/// Takes the sessions of a portion and counts the bad ones; tells whether one lacks its leaves.
 fn take_portion(
     turn: &Turn<'_>,
     restore: &mut Restore,
-    version: &str,
-    key: &BackupKey,
+    backup: &Unlocked,
     portion: &Portion,
 ) -> Result<bool, Failure> {
     let mut lacks_leaves = false;
     for (room, session_id, data) in portion {
         restore.done += 1;
-        match take(turn, version, key, room, session_id, data) {
+        match take_session(turn, backup, room, session_id, data) {
             Ok(true) => restore.epochs += 1,
             Ok(false) => {}
             Err(NotTaken::Session(SessionError::Store(error))) => return Err(error.into()),
@@ -267,13 +277,13 @@ enum NotTaken {
     /// It does not open with the backup's key.
     #[error("the session is damaged, or was sealed with another key")]
     Damaged,
-    /// What it holds is at fault.
+    /// What the session holds is not accepted.
     #[error(transparent)]
     Session(#[from] SessionError),
 }
 
 impl NotTaken {
-    /// Stable across releases.
+    /// A code that is stable across releases.
     fn code(&self) -> &'static str {
         match self {
             Self::Damaged => "damaged_session",
@@ -289,10 +299,9 @@ impl From<StoreError> for NotTaken {
 }
 
 /// Opens one session and keeps what it holds; tells whether that made an epoch readable.
-fn take(
+fn take_session(
     turn: &Turn<'_>,
-    version: &str,
-    key: &BackupKey,
+    backup: &Unlocked,
     room: &str,
     session_id: &str,
     data: &str,
@@ -303,25 +312,23 @@ fn take(
     }
     let room = RoomId::parse(room).map_err(|_| SessionError::OtherRoom)?;
     let data: KeyBackupData = serde_json::from_str(data).map_err(|_| SessionError::Malformed)?;
-    let json =
-        seal::open(turn.crypto, key, session_id, &data.session_data).map_err(
-            |error| match error {
-                SealedError::Mac => NotTaken::Damaged,
-                _ => SessionError::Malformed.into(),
-            },
-        )?;
+    let json = seal::open(turn.crypto, &backup.session_key, session_id, &data.session_data)
+        .map_err(|error| match error {
+            SealedError::Mac => NotTaken::Damaged,
+            _ => SessionError::Malformed.into(),
+        })?;
     let session = Session::read(&json, &room, Some(session_id), Source::Backup)?;
     match session.take(turn.tx, &room)? {
         Taken::Leaves(chunk) => {
-            saved::put_chunk(turn.tx, &room, chunk, version)?;
+            saved::note_chunk(turn.tx, &room, chunk, &backup.version)?;
             Ok(false)
         }
         Taken::KnownEpoch(id) => {
-            saved::found(turn.tx, &room, id, version, session_id)?;
+            saved::note_found(turn.tx, &room, id, &backup.version, session_id)?;
             Ok(false)
         }
         Taken::NewEpoch(id) => {
-            saved::found(turn.tx, &room, id, version, session_id)?;
+            saved::note_found(turn.tx, &room, id, &backup.version, session_id)?;
             // Messages that waited for the epoch can be read now.
             wake(turn.tx, &room)?;
             Ok(true)
@@ -345,13 +352,13 @@ fn fail(turn: &Turn<'_>, restore: &Restore, code: &str) -> Result<(), StoreError
     finish(turn, &restore)
 }
 
-/// The homeserver refuses the sessions.
+/// Takes in the homeserver's refusal to give a restore's sessions.
 pub(super) fn refused(turn: &Turn<'_>, id: u64, status: u16, code: &str) -> Result<(), StoreError> {
     let Some(restore) = restores::find(turn.tx, id)? else { return Ok(()) };
     match (status, &restore.scope) {
-        // It has no such session.
+        // The backup has no such session.
         (404, Scope::Session(..)) => fail(turn, &restore, "not_in_backup"),
-        (404, _) => fail(turn, &restore, proof::Locked::NoBackup.code()),
+        (404, _) => fail(turn, &restore, UnlockFailure::NoBackup.code()),
         _ => fail(turn, &restore, code),
     }
 }

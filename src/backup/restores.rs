@@ -1,33 +1,37 @@
-//! The restores under way, as the store keeps them: where each is, and what was fetched for it.
+//! The restores under way, as the store keeps them: how far each is, and what was fetched for it.
 
 use ruma::OwnedRoomId;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     requests::{self, BACKUP_SCOPE, Purpose, REQUESTS},
-    sessions::{BackupKey, Failures},
+    sessions::{BackupKey, FailureCounts},
     store::{Collection, StoreError, Tx},
     turn::Turn,
 };
 
-/// How many restores can be under way.
+/// The most restores that can be under way.
 pub(super) const MOST_RESTORES: usize = 64;
 
-/// What is to be restored.
+/// What to restore.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Scope {
     All,
     Room(OwnedRoomId),
-    /// One session, which a message needs.
+    /// One session, by its id: the one that a message needs.
     Session(OwnedRoomId, String),
 }
 
+/// How far a restore is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
-    /// It is asked which version there is, to prove the key.
+    /// The homeserver was asked which version there is, in order to prove the key.
     Proving,
+    /// The homeserver was asked for the sessions.
     Fetching,
+    /// The sessions are being taken, portion by portion.
     Taking {
+        /// The number of the next portion.
         next: u32,
         portions: u32,
     },
@@ -38,24 +42,24 @@ pub(super) enum Phase {
 pub(crate) struct Restore {
     pub(crate) id: u64,
     pub(crate) scope: Scope,
-    /// The recovery key; nothing stands for that of the enabled backup.
+    /// The recovery key; `None` stands for the enabled backup's key.
     pub(super) key: Option<BackupKey>,
     pub(super) phase: Phase,
-    /// Which version it is from, once its key was proved.
+    /// The version that it restores from, once its key was proved.
     pub(super) version: Option<String>,
     pub(crate) total: u64,
     pub(crate) done: u64,
     /// How many epochs became readable.
     pub(super) epochs: u64,
-    pub(super) failures: Failures,
+    pub(super) failures: FailureCounts,
 }
 
-/// Sessions that were fetched and are taken in one turn: room, session id, and data as JSON.
+/// Sessions that were fetched and are taken in one turn: room, session id, data as JSON.
 pub(super) type Portion = Vec<(String, String, String)>;
 
 const RESTORES: Collection<Restore> = Collection::new("restore");
 const NEXT_ID: Collection<u64> = Collection::new("restore_next_id");
-/// Portions that were fetched and not taken yet, by restore.
+/// The portions that were fetched and not taken yet, by restore.
 const PORTIONS: Collection<Portion> = Collection::new("restore_portion");
 
 /// The restores under way.
@@ -71,14 +75,14 @@ pub(super) fn put(tx: &Tx<'_>, restore: &Restore) -> Result<(), StoreError> {
     RESTORES.put(tx, b"", &restore.id.to_be_bytes(), restore)
 }
 
-/// An id that no other restore has or had.
+/// A new id. Ids are never reused.
 pub(super) fn next_id(tx: &Tx<'_>) -> Result<u64, StoreError> {
     let id = NEXT_ID.get(tx, b"", b"")?.unwrap_or(1);
     NEXT_ID.put(tx, b"", b"", &(id + 1))?;
     Ok(id)
 }
 
-/// A portion of a restore's sessions.
+/// A portion of a restore's sessions. A portion that was taken already is empty.
 pub(super) fn portion(tx: &Tx<'_>, id: u64, number: u32) -> Result<Portion, StoreError> {
     Ok(PORTIONS.get(tx, &id.to_be_bytes(), &number.to_be_bytes())?.unwrap_or_default())
 }
@@ -96,7 +100,7 @@ pub(super) fn delete_portion(tx: &Tx<'_>, id: u64, number: u32) -> Result<(), St
     PORTIONS.delete(tx, &id.to_be_bytes(), &number.to_be_bytes()).map(drop)
 }
 
-/// Takes a restore away, with what was fetched for it.
+/// Removes a restore, with its request and with what was fetched for it.
 pub(super) fn remove(turn: &Turn<'_>, id: u64) -> Result<(), StoreError> {
     for (request, queued) in REQUESTS.in_scope(turn.tx, BACKUP_SCOPE)? {
         if matches!(queued.purpose, Purpose::RestoreKeys { restore } if restore == id) {

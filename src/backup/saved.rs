@@ -1,4 +1,4 @@
-//! Which epochs and chunks of leaves are in the backup, and under which names.
+//! Which epochs and chunks of leaves are in the backup, and under which session ids.
 
 use ruma::{RoomId, api::client::backup::delete_backup_keys_for_session};
 use serde::{Deserialize, Serialize};
@@ -14,11 +14,11 @@ use crate::{
     turn::Turn,
 };
 
-/// Where each epoch is, by room.
+/// Where each epoch is in the backup, by room.
 const SAVED: Collection<Saved> = Collection::new("backup_saved");
-/// In which version each chunk of leaves is, by room.
+/// The version that each chunk of leaves is in, by room.
 const SAVED_CHUNKS: Collection<String> = Collection::new("backup_saved_chunk");
-/// Which epoch has each session id, by room.
+/// The epoch that each session id stands for, by room.
 const NAMES: Collection<EpochId> = Collection::new("backup_session_name");
 
 /// An epoch in the backup.
@@ -46,12 +46,12 @@ pub(super) fn is_chunk_in_version(
     chunk: ChunkId,
     version: &str,
 ) -> Result<bool, StoreError> {
-    let saved = SAVED_CHUNKS.get(tx, room.as_bytes(), &chunk.0)?;
+    let saved = SAVED_CHUNKS.get(tx, room.as_bytes(), chunk.as_bytes())?;
     Ok(saved.is_some_and(|saved| saved == version))
 }
 
-/// An epoch is in the backup now.
-pub(super) fn put(
+/// Notes that an epoch is in the backup now.
+pub(super) fn note_saved(
     tx: &Tx<'_>,
     room: &RoomId,
     epoch: EpochId,
@@ -60,18 +60,18 @@ pub(super) fn put(
     SAVED.put(tx, room.as_bytes(), epoch.as_bytes(), saved)
 }
 
-/// A chunk of leaves is in a version of the backup: it was uploaded, or found there.
-pub(super) fn put_chunk(
+/// Notes that a chunk of leaves is in a version of the backup: it was uploaded, or found there.
+pub(super) fn note_chunk(
     tx: &Tx<'_>,
     room: &RoomId,
     chunk: ChunkId,
     version: &str,
 ) -> Result<(), StoreError> {
-    SAVED_CHUNKS.put(tx, room.as_bytes(), &chunk.0, &version.to_owned())
+    SAVED_CHUNKS.put(tx, room.as_bytes(), chunk.as_bytes(), &version.to_owned())
 }
 
-/// The session id of an epoch: once it has one it keeps it.
-pub(super) fn name(
+/// The session id of an epoch. An epoch keeps the session id that it gets first.
+pub(super) fn session_id_for(
     tx: &Tx<'_>,
     room: &RoomId,
     epoch: &ReadableEpoch,
@@ -89,8 +89,8 @@ pub(super) fn name(
     }
 }
 
-/// An epoch was found in a version of the backup, under this session id.
-pub(super) fn found(
+/// Notes that an epoch was found in a version of the backup, under this session id.
+pub(super) fn note_found(
     tx: &Tx<'_>,
     room: &RoomId,
     epoch: EpochId,
@@ -106,14 +106,14 @@ pub(super) fn found(
         record::save(tx, &record)?;
     }
     let saved = Saved { version: version.to_owned(), session_id: session_id.to_owned() };
-    put(tx, room, epoch, &saved)?;
+    note_saved(tx, room, epoch, &saved)?;
     if NAMES.get(tx, room.as_bytes(), session_id.as_bytes())?.is_none() {
         NAMES.put(tx, room.as_bytes(), session_id.as_bytes(), &epoch)?;
     }
     Ok(())
 }
 
-/// The export of an epoch was deleted: it goes from the backup too, and from uploads under way.
+/// Removes an epoch, whose export was deleted, from the backup and from the uploads under way.
 pub(crate) fn forget_epoch(turn: &Turn<'_>, room: &RoomId, epoch: EpochId) -> Result<(), Failure> {
     for (id, queued) in REQUESTS.in_scope(turn.tx, BACKUP_SCOPE)? {
         if let Purpose::BackUp(batch) = &queued.purpose
@@ -138,7 +138,8 @@ pub(crate) fn forget_epoch(turn: &Turn<'_>, room: &RoomId, epoch: EpochId) -> Re
     Ok(())
 }
 
-/// Has a session deleted from the backup.
+/// Asks the homeserver to delete a session, if the session is in the version that this device
+/// writes to.
 pub(super) fn delete_from_backup(
     turn: &Turn<'_>,
     room: &RoomId,

@@ -1,8 +1,8 @@
-//! Bringing epochs into the backup, in batches, as they appear.
+//! Uploading epochs into the backup, in batches, as they appear.
 //!
-//! What is still to be uploaded stands in the backlog until the homeserver has taken it, so that
-//! nothing is lost when the app is killed, and nothing counts as backed up too early. One upload is
-//! under way at a time. A chunk of leaves goes in once for all the epochs that share it.
+//! An epoch stays in the backlog until the homeserver has confirmed its upload. So nothing is lost
+//! when the app is killed, and nothing counts as backed up too early. One upload is under way at a
+//! time. A chunk of leaves is uploaded once for all epochs that share it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,10 +24,7 @@ use crate::{
     epochs::{EpochRecord, Status, graph},
     exported::Update,
     failure::Failure,
-    history::{
-        ChunkId, archive,
-        restored::{self, Source},
-    },
+    history::{ChunkId, archive, restored},
     protocol::EpochId,
     requests::{self, BACKUP_SCOPE, BackupBatch, BackupEntry, Purpose, REQUESTS},
     sessions::{Contents, SessionData, leaves_session_id, seal},
@@ -37,9 +34,9 @@ use crate::{
 
 /// The most epochs in one upload.
 const MOST_EPOCHS: usize = 100;
-/// The most bytes in one upload, unless the homeserver wants less.
+/// The largest upload, in bytes, unless the homeserver refused one of that size.
 pub(super) const MOST_BYTES: usize = 1024 * 1024;
-/// Below this an upload does not shrink.
+/// An upload does not shrink below this size, in bytes.
 const LEAST_BYTES: usize = 32 * 1024;
 
 /// One session of `/room_keys/keys`.
@@ -51,17 +48,31 @@ struct KeyBackupData {
     session_data: SessionData,
 }
 
-/// How many epochs of this device are in the backup, how many are still to be, and how many sessions
-/// the homeserver has.
-pub(crate) fn counts(tx: &Tx<'_>) -> Result<(u64, u64, Option<u64>), StoreError> {
-    let Some(active) = record::load(tx)?.active else { return Ok((0, 0, None)) };
-    Ok((active.backed_up, backlog::count(tx)?, active.on_server))
+/// How much is backed up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// The epochs of this device that are in the backup.
+    pub(crate) backed_up: u64,
+    /// The epochs of this device that are still to be uploaded.
+    pub(crate) waiting: u64,
+    /// The sessions that the homeserver says it holds.
+    pub(crate) on_server: Option<u64>,
 }
 
-/// Queues the next upload, if there is something to upload and none is under way.
-pub(crate) fn plan(turn: &Turn<'_>) -> Result<(), Failure> {
+/// How much is backed up; nothing if no backup is enabled.
+pub(crate) fn counts(tx: &Tx<'_>) -> Result<Counts, StoreError> {
+    let Some(active) = record::load(tx)?.active else { return Ok(Counts::default()) };
+    Ok(Counts {
+        backed_up: active.backed_up,
+        waiting: backlog::count(tx)?,
+        on_server: active.on_server,
+    })
+}
+
+/// Queues the next upload, if there is something to upload and no upload is under way.
+pub(crate) fn plan_upload(turn: &Turn<'_>) -> Result<(), Failure> {
     let Some(active) = record::load(turn.tx)?.active else { return Ok(()) };
-    let waiting = backlog::next(turn.tx, MOST_EPOCHS)?;
+    let waiting = backlog::oldest(turn.tx, MOST_EPOCHS)?;
     if waiting.is_empty() {
         return Ok(());
     }
@@ -78,8 +89,8 @@ pub(crate) fn plan(turn: &Turn<'_>) -> Result<(), Failure> {
         epochs: Vec::new(),
     };
     for (id, (room, epoch)) in waiting {
-        // What was deleted meanwhile is not uploaded.
-        if !upload.epoch(id, &room, epoch)? {
+        // An epoch that was deleted in the meantime is not uploaded.
+        if !upload.add_epoch(id, &room, epoch)? {
             backlog::remove(turn.tx, id)?;
         }
         if upload.bytes >= active.most_bytes {
@@ -87,7 +98,7 @@ pub(crate) fn plan(turn: &Turn<'_>) -> Result<(), Failure> {
         }
     }
     if upload.epochs.is_empty() {
-        return plan(turn);
+        return plan_upload(turn);
     }
     let Upload { rooms, chunks, epochs, .. } = upload;
     let rooms = rooms.into_iter().map(|(room, keys)| (room, RoomKeyBackup::new(keys))).collect();
@@ -98,7 +109,7 @@ pub(crate) fn plan(turn: &Turn<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// An upload that is being put together.
+/// An upload that is being built.
 struct Upload<'a> {
     turn: &'a Turn<'a>,
     active: &'a Active,
@@ -109,8 +120,14 @@ struct Upload<'a> {
 }
 
 impl Upload<'_> {
-    /// Adds an epoch, with those of its leaves that are not in the backup yet. Tells whether there is one.
-    fn epoch(&mut self, backlog_id: i64, room: &OwnedRoomId, id: EpochId) -> Result<bool, Failure> {
+    /// Adds an epoch, with those of its leaves that are not in the backup yet. `false` means that
+    /// the epoch is not readable any longer.
+    fn add_epoch(
+        &mut self,
+        backlog_id: i64,
+        room: &OwnedRoomId,
+        id: EpochId,
+    ) -> Result<bool, Failure> {
         let tx = self.turn.tx;
         let Some(export) = archive::find(tx, room, id)? else { return Ok(false) };
         let own = graph::find(tx, room, id)?.filter(|epoch| epoch.status == Status::Accepted);
@@ -130,32 +147,35 @@ impl Upload<'_> {
             }
             let leaves = archive::chunk(tx, room, *chunk)?;
             let contents = Contents::leaves(room, export.keys.ciphersuite(), &leaves)?;
-            self.session(room, leaves_session_id(*chunk), &contents, true)?;
+            self.add_session(room, leaves_session_id(*chunk), &contents)?;
             self.chunks.insert(place);
         }
-        let session_id = saved::name(tx, room, &epoch)?;
+        let session_id = saved::session_id_for(tx, room, &epoch)?;
         let contents = Contents::epoch(room, &epoch, &export)
             .map_err(|error| Failure::defect("session", error))?;
-        let verified = !matches!(epoch.source, Source::Member(_));
-        self.session(room, session_id.clone(), &contents, verified)?;
+        self.add_session(room, session_id.clone(), &contents)?;
         self.epochs.push(BackupEntry { backlog_id, room: room.clone(), epoch: id, session_id });
         Ok(true)
     }
 
-    fn session(
+    /// Seals a session and adds it. It is marked as verified unless it is another member's word.
+    fn add_session(
         &mut self,
         room: &OwnedRoomId,
         session_id: String,
         contents: &Contents,
-        is_verified: bool,
     ) -> Result<(), Failure> {
         let defect = |error: &dyn std::fmt::Display| Failure::defect("session", error);
         let json = contents.to_json().map_err(|error| defect(&error))?;
         let key = &self.active.session_key;
         let session_data = seal::seal(self.turn.crypto, key, &session_id, &json)
             .map_err(|error| defect(&error))?;
-        let data =
-            KeyBackupData { first_message_index: 0, forwarded_count: 0, is_verified, session_data };
+        let data = KeyBackupData {
+            first_message_index: 0,
+            forwarded_count: 0,
+            is_verified: !contents.is_from_member(),
+            session_data,
+        };
         let data: Box<RawValue> = to_raw_value(&data).map_err(|error| defect(&error))?;
         self.bytes += data.get().len() + session_id.len();
         self.rooms.entry(room.clone()).or_default().insert(session_id, Raw::from_json(data));
@@ -163,7 +183,7 @@ impl Upload<'_> {
     }
 }
 
-/// The homeserver has taken an upload.
+/// Takes in the homeserver's confirmation of an upload.
 pub(crate) fn uploaded(
     turn: &Turn<'_>,
     batch: &BackupBatch,
@@ -181,7 +201,7 @@ pub(crate) fn uploaded(
         return Ok(());
     };
     for (room, chunk) in &batch.chunks {
-        saved::put_chunk(turn.tx, room, *chunk, &batch.version)?;
+        saved::note_chunk(turn.tx, room, *chunk, &batch.version)?;
     }
     for BackupEntry { backlog_id, room, epoch, session_id } in &batch.epochs {
         backlog::remove(turn.tx, *backlog_id)?;
@@ -189,9 +209,9 @@ pub(crate) fn uploaded(
         if archive::has(turn.tx, room, *epoch)? {
             let was_there = saved::is_in_version(turn.tx, room, *epoch, &saved.version)?;
             active.backed_up += u64::from(!was_there);
-            saved::put(turn.tx, room, *epoch, &saved)?;
+            saved::note_saved(turn.tx, room, *epoch, &saved)?;
         } else {
-            // Deleted here while it was on its way.
+            // The epoch was deleted here while it was on its way.
             saved::delete_from_backup(turn, room, &saved)?;
         }
     }
@@ -200,11 +220,11 @@ pub(crate) fn uploaded(
     record::save(turn.tx, &record)?;
     let total = backed_up + backlog::count(turn.tx)?;
     turn.tell(Update::BackupProgress { backed_up, total });
-    Ok(plan(turn)?)
+    Ok(plan_upload(turn)?)
 }
 
-/// The homeserver takes no upload of this size.
-pub(super) fn too_large(turn: &Turn<'_>) -> Result<(), StoreError> {
+/// Halves the largest upload: the homeserver has refused one for its size.
+pub(super) fn shrink(turn: &Turn<'_>) -> Result<(), StoreError> {
     let mut record = record::load(turn.tx)?;
     if let Some(active) = &mut record.active {
         active.most_bytes = (active.most_bytes / 2).max(LEAST_BYTES);

@@ -1,9 +1,9 @@
-//! Which backup there is, and whether this device writes to it.
+//! The homeserver's backup version, and whether this device writes to it.
 //!
-//! A homeserver has one current version. Whatever is wanted of it begins with asking for that: a key
-//! is proved by the version's `auth_data` before it is used, and a backup is made only where there is
-//! none, or where the app says that it may be replaced. A Megolm backup is shared: MLS sessions go
-//! beside the Megolm ones, under a key derived from its own.
+//! A homeserver has one current version. Every operation begins with asking for it: a key is proved
+//! by the version's `auth_data` before it is used, and a backup is created only if there is none,
+//! or if the app allows replacing it. A Megolm backup is shared: MLS sessions go beside Megolm's,
+//! under a key that is derived from the backup's key.
 
 use ruma::api::client::backup::{create_backup_version, delete_backup_version};
 use serde::Deserialize;
@@ -12,9 +12,9 @@ use serde_json::value::RawValue;
 use super::{
     backlog,
     error::BackupError,
-    lookup::look,
-    proof::{Locked, prove},
-    record::{Active, Mode, OWN, Version, Wish, change, load},
+    lookup::request_version,
+    proof::{Proved, UnlockFailure, prove},
+    record::{Active, Intent, Mode, OWN, Version, edit, load},
     restore, upload,
 };
 use crate::{
@@ -25,33 +25,33 @@ use crate::{
     turn::Turn,
 };
 
-/// Makes a backup with this key, where there is none or it may be replaced.
+/// Creates a backup with this key, if there is none or it may be replaced.
 pub(crate) fn create(
     turn: &Turn<'_>,
     key: BackupKey,
     passphrase: PassphraseInfo,
     replace: bool,
 ) -> Result<(), BackupError> {
-    change(turn, |record| record.wish = Some(Wish::Create { key, passphrase, replace }))?;
-    Ok(look(turn)?)
+    edit(turn, |record| record.intent = Some(Intent::Create { key, passphrase, replace }))?;
+    Ok(request_version(turn)?)
 }
 
-/// Goes on with the backup that there is, if this is its key.
+/// Writes to the homeserver's backup from now on, if this is its key.
 pub(crate) fn enable(turn: &Turn<'_>, key: BackupKey) -> Result<(), BackupError> {
-    change(turn, |record| record.wish = Some(Wish::Enable { key }))?;
-    Ok(look(turn)?)
+    edit(turn, |record| record.intent = Some(Intent::Enable { key }))?;
+    Ok(request_version(turn)?)
 }
 
-/// Writes to the backup no longer, and forgets its key.
+/// Stops writing to the backup, and forgets its key.
 pub(crate) fn disable(turn: &Turn<'_>) -> Result<(), BackupError> {
-    change(turn, |record| {
+    edit(turn, |record| {
         record.active = None;
-        record.wish = None;
+        record.intent = None;
     })?;
-    Ok(backlog::stop(turn)?)
+    Ok(backlog::clear(turn)?)
 }
 
-/// Deletes the backup from the homeserver, with all that is in it.
+/// Deletes the backup from the homeserver, with everything in it.
 pub(crate) fn delete(turn: &Turn<'_>) -> Result<(), BackupError> {
     let record = load(turn.tx)?;
     let active = record.active.map(|active| active.version);
@@ -59,28 +59,28 @@ pub(crate) fn delete(turn: &Turn<'_>) -> Result<(), BackupError> {
         return Err(BackupError::NoBackup);
     };
     disable(turn)?;
-    change(turn, |record| record.wish = Some(Wish::Delete { version: version.clone() }))?;
+    edit(turn, |record| record.intent = Some(Intent::Delete { version: version.clone() }))?;
     let request = delete_backup_version::v3::Request::new(version);
     requests::enqueue(turn.tx, BACKUP_SCOPE, turn.now_ms, Purpose::DeleteBackup, request)?;
     Ok(())
 }
 
-/// The homeserver has deleted the backup, or never had it.
-pub(crate) fn deleted(turn: &Turn<'_>) -> Result<(), BackupError> {
-    change(turn, |record| {
-        if let Some(Wish::Delete { version }) = &record.wish {
+/// Takes in that the homeserver has deleted the backup, or never had it.
+pub(crate) fn version_deleted(turn: &Turn<'_>) -> Result<(), BackupError> {
+    edit(turn, |record| {
+        if let Some(Intent::Delete { version }) = &record.intent {
             if record.version.as_ref().is_some_and(|known| known.version == *version) {
                 record.version = None;
             }
-            record.wish = None;
+            record.intent = None;
         }
     })?;
     // An older version may have become the current one.
-    Ok(look(turn)?)
+    Ok(request_version(turn)?)
 }
 
-/// The homeserver says which backup there is.
-pub(crate) fn looked(turn: &Turn<'_>, body: &[u8]) -> Result<(), BackupError> {
+/// Takes in the homeserver's answer with its current version.
+pub(crate) fn version_found(turn: &Turn<'_>, body: &[u8]) -> Result<(), BackupError> {
     #[derive(Deserialize)]
     struct Answer {
         version: String,
@@ -97,29 +97,31 @@ pub(crate) fn looked(turn: &Turn<'_>, body: &[u8]) -> Result<(), BackupError> {
         auth_data: answer.auth_data.get().to_owned(),
     };
     let record = load(turn.tx)?;
-    let stale = record.active.as_ref().is_some_and(|active| active.version != version.version);
-    change(turn, |record| {
+    let is_other = record.active.as_ref().is_some_and(|active| active.version != version.version);
+    edit(turn, |record| {
         record.asked = true;
         record.version = Some(version.clone());
     })?;
-    match record.wish {
-        Some(Wish::Create { key, passphrase, replace: true }) => post(turn, &key, passphrase)?,
-        Some(Wish::Create { .. }) => {
+    match record.intent {
+        Some(Intent::Create { key, passphrase, replace: true }) => {
+            request_new_version(turn, &key, passphrase)?;
+        }
+        Some(Intent::Create { .. }) => {
             give_up(turn, "backup_exists", "there is a backup already: enable or replace it")?;
         }
-        Some(Wish::Enable { key } | Wish::Follow { key }) => {
+        Some(Intent::Enable { key } | Intent::Follow { key }) => {
             try_key(turn, &version, key, answer.count)?;
         }
-        Some(Wish::Delete { .. }) => {}
+        Some(Intent::Delete { .. }) => {}
         None => match record.active {
-            Some(active) if stale => follow(turn, active, &version, answer.count)?,
+            Some(active) if is_other => follow(turn, active, &version, answer.count)?,
             _ => {}
         },
     }
-    restore::go_on_with_proof(turn)
+    restore::continue_proving(turn)
 }
 
-/// The homeserver has another version than the one that this device writes to.
+/// Changes over to another version than the one that this device writes to.
 fn follow(
     turn: &Turn<'_>,
     active: Active,
@@ -127,86 +129,82 @@ fn follow(
     count: Option<u64>,
 ) -> Result<(), BackupError> {
     tracing::info!(version = %version.version, "the backup has another version");
-    change(turn, |record| record.active = None)?;
-    backlog::stop(turn)?;
+    edit(turn, |record| record.active = None)?;
+    backlog::clear(turn)?;
     try_key(turn, version, active.recovery_key, count)
 }
 
-/// Goes on with this version, if the key is its.
+/// Writes to this version from now on, if the key is the version's.
 fn try_key(
     turn: &Turn<'_>,
     version: &Version,
     key: BackupKey,
     count: Option<u64>,
 ) -> Result<(), BackupError> {
-    match prove(turn, version, &key)? {
-        Some((mode, session_key)) => {
-            let passphrase = serde_json::from_str(&version.auth_data).unwrap_or_default();
-            activate(turn, version.version.clone(), mode, key, session_key, passphrase, count)
-        }
-        None => {
-            let locked = version.why_locked();
-            give_up(turn, locked.code(), locked.reason())
-        }
-    }
+    let Some(Proved { mode, session_key }) = prove(turn, version, &key)? else {
+        let failure = version.unlock_failure();
+        return give_up(turn, failure.code(), failure.reason());
+    };
+    let passphrase = serde_json::from_str(&version.auth_data).unwrap_or_default();
+    let active = Active {
+        version: version.version.clone(),
+        mode,
+        recovery_key: key,
+        session_key,
+        passphrase,
+        backed_up: 0,
+        on_server: count,
+        most_bytes: upload::MOST_BYTES,
+    };
+    activate(turn, active)
 }
 
-fn activate(
-    turn: &Turn<'_>,
-    version: String,
-    mode: Mode,
-    recovery_key: BackupKey,
-    session_key: BackupKey,
-    passphrase: PassphraseInfo,
-    on_server: Option<u64>,
-) -> Result<(), BackupError> {
-    backlog::stop(turn)?;
-    let backed_up = backlog::begin(turn, &version)?;
-    change(turn, |record| {
-        record.wish = None;
-        record.active = Some(Active {
-            version,
-            mode,
-            recovery_key,
-            session_key,
-            passphrase,
-            backed_up,
-            on_server,
-            most_bytes: upload::MOST_BYTES,
-        });
+/// Writes to this version from now on, beginning with what is not in it yet.
+fn activate(turn: &Turn<'_>, mut active: Active) -> Result<(), BackupError> {
+    backlog::clear(turn)?;
+    active.backed_up = backlog::fill(turn, &active.version)?;
+    edit(turn, |record| {
+        record.intent = None;
+        record.active = Some(active);
     })?;
     Ok(())
 }
 
-/// What was wanted does not come about, and what was before goes on.
+/// Gives up what the app intended. The backup that was enabled before stays enabled.
 pub(super) fn give_up(turn: &Turn<'_>, code: &str, reason: &str) -> Result<(), BackupError> {
     turn.tell(Update::BackupFailed { code: code.to_owned(), reason: reason.to_owned() });
-    Ok(change(turn, |record| record.wish = None)?)
+    Ok(edit(turn, |record| record.intent = None)?)
 }
 
-/// The homeserver has no backup.
-pub(super) fn none_there(turn: &Turn<'_>) -> Result<(), BackupError> {
+/// Takes in that the homeserver has no backup.
+pub(super) fn no_version_found(turn: &Turn<'_>) -> Result<(), BackupError> {
     let record = load(turn.tx)?;
-    change(turn, |record| {
+    edit(turn, |record| {
         record.asked = true;
         record.version = None;
     })?;
     if record.active.is_some() {
-        change(turn, |record| record.active = None)?;
-        backlog::stop(turn)?;
+        edit(turn, |record| record.active = None)?;
+        backlog::clear(turn)?;
     }
-    match record.wish {
-        Some(Wish::Create { key, passphrase, .. }) => post(turn, &key, passphrase)?,
-        Some(Wish::Enable { .. } | Wish::Follow { .. }) => {
-            give_up(turn, Locked::NoBackup.code(), Locked::NoBackup.reason())?;
+    match record.intent {
+        Some(Intent::Create { key, passphrase, .. }) => {
+            request_new_version(turn, &key, passphrase)?;
         }
-        Some(Wish::Delete { .. }) | None => {}
+        Some(Intent::Enable { .. } | Intent::Follow { .. }) => {
+            give_up(turn, UnlockFailure::NoBackup.code(), UnlockFailure::NoBackup.reason())?;
+        }
+        Some(Intent::Delete { .. }) | None => {}
     }
-    restore::go_on_with_proof(turn)
+    restore::continue_proving(turn)
 }
 
-/// Asks the homeserver to make a version with this key.
-fn post(turn: &Turn<'_>, key: &BackupKey, passphrase: PassphraseInfo) -> Result<(), BackupError> {
+/// Asks the homeserver to create a version with this key.
+fn request_new_version(
+    turn: &Turn<'_>,
+    key: &BackupKey,
+    passphrase: PassphraseInfo,
+) -> Result<(), BackupError> {
     let auth_data = seal::auth_data(turn.crypto, key, passphrase)?;
     let algorithm = serde_json::json!({ "algorithm": OWN, "auth_data": auth_data });
     let algorithm = serde_json::value::to_raw_value(&algorithm)
@@ -217,19 +215,29 @@ fn post(turn: &Turn<'_>, key: &BackupKey, passphrase: PassphraseInfo) -> Result<
     Ok(())
 }
 
-/// The homeserver has made the version.
-pub(crate) fn created(turn: &Turn<'_>, body: &[u8]) -> Result<(), BackupError> {
+/// Takes in that the homeserver has created the version.
+pub(crate) fn version_created(turn: &Turn<'_>, body: &[u8]) -> Result<(), BackupError> {
     #[derive(Deserialize)]
     struct Answer {
         version: String,
     }
     let Answer { version } = serde_json::from_slice(body)
         .map_err(|_| BackupError::MalformedAnswer("the new backup has no version"))?;
-    let Some(Wish::Create { key, passphrase, .. }) = load(turn.tx)?.wish else {
-        // Something else is wanted by now: it finds the version when it looks.
-        return Ok(look(turn)?);
+    let Some(Intent::Create { key, passphrase, .. }) = load(turn.tx)?.intent else {
+        // The app intends something else by now. Asking again finds the new version.
+        return Ok(request_version(turn)?);
     };
-    activate(turn, version, Mode::Own, key.clone(), key, passphrase, Some(0))?;
-    // What there is on the homeserver is known by what it says.
-    Ok(look(turn)?)
+    let active = Active {
+        version,
+        mode: Mode::Own,
+        recovery_key: key.clone(),
+        session_key: key,
+        passphrase,
+        backed_up: 0,
+        on_server: Some(0),
+        most_bytes: upload::MOST_BYTES,
+    };
+    activate(turn, active)?;
+    // Asking again records the version as the homeserver has it.
+    Ok(request_version(turn)?)
 }

@@ -85,7 +85,7 @@ pub(crate) fn claimed(
             }
             None => {
                 // The device may be gone by now.
-                devices::doubt(turn.tx, [&*name.user_id])?;
+                devices::mark_outdated(turn.tx, [&*name.user_id])?;
                 leave_alone(turn, room, name)?;
             }
         }

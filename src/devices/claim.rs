@@ -25,13 +25,12 @@ pub(crate) fn claim_request(devices: &[DeviceName], suite: Ciphersuite) -> claim
     claim_keys::v3::Request::new(asked)
 }
 
-/// The key packages in an answer, as bytes that nobody has looked into. What is wrong with one
-/// entry leaves the others as they are.
+/// The key packages in an answer, as unchecked bytes. A bad entry does not affect the others.
 pub(crate) fn parse_claim_response(
     body: &[u8],
     suite: Ciphersuite,
 ) -> Result<BTreeMap<DeviceName, Vec<u8>>, DevicesError> {
-    // Not a derived structure, which an array would pass for.
+    // Not a derived struct: serde would accept an array for it.
     let answer: BTreeMap<String, Value> =
         serde_json::from_slice(body).map_err(|_| DevicesError::MalformedAnswer)?;
     let users = match answer.get("one_time_keys") {

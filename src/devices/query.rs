@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    record::{self, DEVICES, DeviceRecord, DevicesError, note_eligible},
+    record::{self, DEVICES, DeviceRecord, DevicesError, update_eligible},
     tracking::{self, TrackedUser},
     verify::{Rejection, credential_key},
 };
@@ -19,13 +19,13 @@ use crate::{
     store::{StoreError, Tx},
 };
 
-/// The most devices a user may have. An answer with more is not taken in: each is a record in the
-/// store and costs up to two signatures to check, and homeservers answer what they like.
+/// The most devices that a user may have. An answer with more is ignored: each device is a record
+/// in the store and costs up to two signature checks, and a homeserver can answer anything.
 const MOST_DEVICES: usize = 5_000;
-/// The longest device id taken in, in bytes: ids end up in every leaf of a group.
+/// The longest device id that is accepted, in bytes. Ids end up in every leaf of a group.
 const LONGEST_DEVICE_ID: usize = 255;
 
-/// Who was asked about, and the last change of each list that was known then.
+/// Who was asked about, with the last change of each list that was known then.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct KeyQuery {
     asked: BTreeMap<OwnedUserId, u64>,
@@ -62,32 +62,32 @@ pub(crate) struct RejectedDevice {
     pub(crate) reason: Rejection,
 }
 
-/// A user whose list could not be had, and stays out of date.
+/// A user whose list was not available. It stays out of date.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PostponedUser {
     pub(crate) user_id: OwnedUserId,
-    /// When it is asked for again, in milliseconds since 1970.
+    /// When the list is asked for again, in milliseconds since 1970.
     pub(crate) retry_at_ms: u64,
 }
 
 /// What an answer changed.
 #[derive(Debug, Default)]
 pub(crate) struct QueryReport {
-    /// The users about whom it said anything, in the sense that their devices may be others now.
+    /// The users about whom the answer said something, so that their devices may have changed.
     pub(crate) changed_users: Vec<OwnedUserId>,
-    /// Devices that were not rejected before, or for another reason.
+    /// The devices that are newly rejected, or rejected for another reason than before.
     pub(crate) rejected: Vec<RejectedDevice>,
-    /// Users whose homeserver could not be reached, or about whom nothing readable was said.
+    /// The users whose homeserver was unreachable, or about whom the answer says nothing readable.
     pub(crate) postponed: Vec<PostponedUser>,
 }
 
-/// The members of a JSON object, unread. A derived structure would pass for one that lacks its
-/// members when the answer is an empty array, and here that means that everybody is gone.
+/// The members of a JSON object, not parsed yet. A derived struct would accept an empty array as an
+/// object without members, which would mean here that every device is gone.
 type Members = BTreeMap<String, Box<RawValue>>;
 
 /// The body of an answer.
 struct Answer {
-    /// What it says of each user's devices, if it speaks of devices at all.
+    /// What it says of each user's devices; `None` if it has no such member.
     device_keys: Option<Members>,
     unreachable: BTreeSet<OwnedServerName>,
 }
@@ -106,22 +106,22 @@ impl Answer {
         Ok(Self { device_keys: members("device_keys")?, unreachable })
     }
 
-    /// What it says of a user's devices; nothing when it says nothing that could be used.
+    /// What it says of a user's devices; `None` if it says nothing usable.
     fn devices_of(&self, user: &UserId) -> Option<Members> {
         let devices = match self.device_keys.as_ref()?.get(user.as_str()) {
             Some(devices) => serde_json::from_str::<Members>(devices.get()).ok()?,
             // The homeserver knows of no device of this user.
             None => Members::new(),
         };
-        // Of an unreachable server's users, devices that were remembered are as good as any; that
-        // there are none is not known.
+        // For users of an unreachable server, an answer with remembered devices is good enough. An
+        // empty answer is not: it does not mean that there are no devices.
         let is_guess = devices.is_empty() && self.unreachable.contains(user.server_name());
         (!is_guess && devices.len() <= MOST_DEVICES).then_some(devices)
     }
 }
 
-/// Takes in the answer to a query. Users that were not asked about are ignored, and what is wrong
-/// with one device or user leaves the others as they are.
+/// Takes in the answer to a query. Users that were not asked about are ignored. A fault in one
+/// device or user does not affect the others.
 pub(crate) fn handle_query_response(
     tx: &Tx<'_>,
     query: &KeyQuery,
@@ -133,11 +133,11 @@ pub(crate) fn handle_query_response(
     for (user, asked) in &query.asked {
         let Some(mut tracked) = tracking::get(tx, user)? else { continue };
         if tracked.known.is_some_and(|known| known > *asked) {
-            // The answer to a later query was faster.
+            // The answer to a later query arrived first.
             continue;
         }
         if let Some(devices) = answer.devices_of(user) {
-            take_in(tx, user, &devices, &mut report)?;
+            replace_devices(tx, user, &devices, &mut report)?;
             tracked.known = Some(*asked);
             tracked.retry_at_ms = 0;
             tracking::put(tx, &tracked)?;
@@ -153,7 +153,7 @@ pub(crate) fn handle_query_response(
 }
 
 /// Replaces what is known of one user's devices.
-fn take_in(
+fn replace_devices(
     tx: &Tx<'_>,
     user: &UserId,
     devices: &Members,
@@ -170,7 +170,7 @@ fn take_in(
             continue;
         }
         let device = OwnedDeviceId::from(device.as_str());
-        let before = record::record(tx, user, &device)?;
+        let before = record::find(tx, user, &device)?;
         let known = before.as_ref().and_then(|before| before.credential_key.clone());
         let verdict = match serde_json::from_str::<CanonicalJsonValue>(keys.get()) {
             Ok(CanonicalJsonValue::Object(keys)) => credential_key(user, &device, &keys),
@@ -195,7 +195,7 @@ fn take_in(
         }
     }
     if changed {
-        note_eligible(tx, user)?;
+        update_eligible(tx, user)?;
     }
     Ok(())
 }

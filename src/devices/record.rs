@@ -1,4 +1,4 @@
-//! What is kept of other people's devices, and how far their keys are trusted.
+//! The records of other people's devices, and how far their keys are trusted.
 
 use ruma::{DeviceId, OwnedDeviceId, UserId};
 use serde::{Deserialize, Serialize};
@@ -23,18 +23,18 @@ pub(crate) struct Device {
 pub(crate) enum Trust {
     /// The device's published keys are not known.
     Unknown,
-    /// They are signed and name this key.
+    /// The published keys are signed and name this key.
     Signed,
-    /// They name another key.
+    /// The published keys name another key.
     Conflicting,
 }
 
-/// What is kept of a device.
+/// The row of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DeviceRecord {
     #[serde(rename = "id")]
     pub(super) name: DeviceName,
-    /// The first credential key that held together; it stays when the device is rejected later.
+    /// The first consistent credential key. It stays when the device is rejected later.
     pub(super) credential_key: Option<Vec<u8>>,
     /// Why the device may not take part now.
     pub(super) rejection: Option<Rejection>,
@@ -42,15 +42,15 @@ pub(super) struct DeviceRecord {
 
 pub(super) const DEVICES: Collection<DeviceRecord> = Collection::new("device");
 
-/// A user's devices that may take part, in one row: that is what a room is compared with before messages, and
-/// opening a row for each device is most of that (docs/decisions/010). Users whose devices were last told of
-/// by an earlier version have none.
+/// A user's devices that may take part, in one row. A room is compared with this row before each
+/// message, and opening a row for each device would be most of the cost (docs/decisions/010). A
+/// user whose devices were last reported to an earlier version has no such row.
 const ELIGIBLE: Collection<Vec<(OwnedDeviceId, ByteBuf)>> = Collection::new("eligible_devices");
 
-/// An answer of the homeserver that cannot be used at all.
+/// Why an answer of the homeserver cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DevicesError {
-    /// The body is not what the specification says.
+    /// The body does not follow the specification.
     #[error("the answer about device keys cannot be read")]
     MalformedAnswer,
     /// The store failed.
@@ -70,8 +70,8 @@ pub(crate) fn eligible_devices(tx: &Tx<'_>, user: &UserId) -> Result<Vec<Device>
     Ok(devices.into_iter().map(device).collect())
 }
 
-/// The user's devices have changed.
-pub(super) fn note_eligible(tx: &Tx<'_>, user: &UserId) -> Result<(), StoreError> {
+/// Writes the row of the user's eligible devices again, after a change of them.
+pub(super) fn update_eligible(tx: &Tx<'_>, user: &UserId) -> Result<(), StoreError> {
     let devices = DEVICES.list(tx, user.as_bytes())?.into_iter().filter_map(eligible);
     let devices =
         devices.map(|device| (device.name.device_id, ByteBuf::from(device.credential_key)));
@@ -80,11 +80,11 @@ pub(super) fn note_eligible(tx: &Tx<'_>, user: &UserId) -> Result<(), StoreError
 
 /// One device, if it may take part in groups.
 pub(crate) fn device(tx: &Tx<'_>, name: &DeviceName) -> Result<Option<Device>, StoreError> {
-    Ok(record(tx, &name.user_id, &name.device_id)?.and_then(eligible))
+    Ok(find(tx, &name.user_id, &name.device_id)?.and_then(eligible))
 }
 
-/// What is kept of a device.
-pub(super) fn record(
+/// The record of a device.
+pub(super) fn find(
     tx: &Tx<'_>,
     user: &UserId,
     device: &DeviceId,
@@ -99,9 +99,9 @@ pub(super) fn eligible(record: DeviceRecord) -> Option<Device> {
     Some(Device { name: record.name, credential_key: record.credential_key? })
 }
 
-/// How far this key is trusted as that of this device's credential.
+/// How far this key is trusted to be that of the device's credential.
 pub(crate) fn trust(tx: &Tx<'_>, name: &DeviceName, key: &[u8]) -> Result<Trust, StoreError> {
-    let Some(record) = record(tx, &name.user_id, &name.device_id)? else {
+    let Some(record) = find(tx, &name.user_id, &name.device_id)? else {
         return Ok(Trust::Unknown);
     };
     Ok(match (record.credential_key, record.rejection) {

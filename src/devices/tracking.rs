@@ -1,22 +1,22 @@
-//! Whose device lists we follow, and which of them are out of date.
+//! Whose device lists are tracked, and which of them are out of date.
 //!
-//! A list is out of date from the moment it is followed or the homeserver says that it changed,
+//! A list is out of date from the moment it is tracked, or the homeserver says that it changed,
 //! until the answer to a query that was made after that moment. Each such moment gets a number,
-//! from one sequence for all users and never used again, so that an answer to a query from before
-//! does not pass for one from after: not even when a user was given up and followed anew meanwhile.
+//! from one sequence for all users that never repeats. So an answer to an earlier query does not
+//! pass for an answer to a later one, even if a user was untracked and tracked again in between.
 
 use ruma::{OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::store::{Collection, StoreError, Tx};
 
-/// A user whose devices matter.
+/// A user whose devices are tracked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct TrackedUser {
     pub(super) user_id: OwnedUserId,
     /// The number of the last change of this user's list.
     pub(super) change: u64,
-    /// The number of the last change that the newest good answer takes account of.
+    /// The number of the last change that the newest good answer covers.
     pub(super) known: Option<u64>,
     /// When the user's list is asked for again after a failure, in milliseconds since 1970.
     pub(super) retry_at_ms: u64,
@@ -27,25 +27,25 @@ impl TrackedUser {
         self.known != Some(self.change)
     }
 
-    /// Leaves the user's homeserver alone for a while. Meanwhile what is known of the devices
-    /// counts, so that one server's outage stops no room.
+    /// Does not ask the user's homeserver again for a while. Until then the known devices count, so
+    /// that an outage of one server blocks no room.
     pub(super) fn postpone(&mut self, now_ms: u64) {
         self.retry_at_ms = now_ms.saturating_add(RETRY_MS);
     }
 
     fn may_be_asked(&self, now_ms: u64) -> bool {
-        // A time further ahead than any delay was set by a clock that has been set back since.
+        // A time further ahead than any delay comes from a clock that has been set back since.
         self.retry_at_ms <= now_ms || self.retry_at_ms > now_ms.saturating_add(RETRY_MS)
     }
 }
 
-/// How long a list that could not be had is left alone, in milliseconds.
+/// How long a list that was not available is left alone, in milliseconds.
 const RETRY_MS: u64 = 60 * 1000;
 
 const USERS: Collection<TrackedUser> = Collection::new("tracked_user");
-/// The users of which something has to be asked; so that finding them needs no look at the rest.
+/// The users whose lists are out of date, so that finding them reads no other user's row.
 const OUTDATED: Collection<OwnedUserId> = Collection::new("outdated_user");
-/// The number given last.
+/// The last number of the sequence.
 const SEQUENCE: Collection<u64> = Collection::new("device_list_sequence");
 
 fn next_number(tx: &Tx<'_>) -> Result<u64, StoreError> {
@@ -68,7 +68,7 @@ pub(super) fn put(tx: &Tx<'_>, user: &TrackedUser) -> Result<(), StoreError> {
     USERS.put(tx, b"", key, user)
 }
 
-/// Follows the device lists of these users.
+/// Tracks the device lists of these users.
 pub(crate) fn track<'a>(
     tx: &Tx<'_>,
     users: impl IntoIterator<Item = &'a UserId>,
@@ -83,7 +83,7 @@ pub(crate) fn track<'a>(
     Ok(())
 }
 
-/// Stops following them. What is known of their devices stays, as do the keys they once had.
+/// Stops tracking these users. The records of their devices and earlier keys stay.
 pub(crate) fn untrack<'a>(
     tx: &Tx<'_>,
     users: impl IntoIterator<Item = &'a UserId>,
@@ -95,8 +95,8 @@ pub(crate) fn untrack<'a>(
     Ok(())
 }
 
-/// Takes in `device_lists`. A user who left may be met again with other devices, and while away
-/// changes are not told, so both count as a change.
+/// Takes in `device_lists`. A user in `left` counts as changed too: while no room is shared,
+/// changes are not reported, and the user may come back with other devices.
 pub(crate) fn note_device_lists(
     tx: &Tx<'_>,
     changed: &[OwnedUserId],
@@ -112,8 +112,9 @@ pub(crate) fn note_device_lists(
     Ok(())
 }
 
-/// These users' lists may have changed without a word: they are asked for again, where they are followed.
-pub(crate) fn doubt<'a>(
+/// Marks the lists of these users as out of date, if they are tracked: changes may have gone
+/// unreported.
+pub(crate) fn mark_outdated<'a>(
     tx: &Tx<'_>,
     users: impl IntoIterator<Item = &'a UserId>,
 ) -> Result<(), StoreError> {

@@ -1,8 +1,9 @@
-//! Whether what one device publishes holds together.
+//! Whether the published keys of one device are consistent.
 //!
-//! `device_keys` must name the user and device they were asked for, carry the device's Ed25519 key
-//! and an MLS credential key, and be signed by both: the first is what people verify in Matrix, the
-//! second proves that the device holds the credential's private key.
+//! `device_keys` must name the user and the device that they were asked for, hold the device's
+//! Ed25519 key and an MLS credential key, and be signed by both. The Ed25519 key is the one that
+//! people verify in Matrix. The credential key's signature proves that the device holds the
+//! credential's private key.
 
 use std::fmt;
 
@@ -17,15 +18,15 @@ use crate::protocol::{decode_base64, identifiers};
 /// Why a device may not take part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Rejection {
-    /// What it publishes cannot be read.
+    /// The published keys cannot be read.
     Malformed,
-    /// It names another user or device.
+    /// The published keys name another user or device.
     WrongIdentity,
-    /// It publishes no MLS credential: its app does not use this library's protocol.
+    /// The device publishes no MLS credential: its app does not use this library's protocol.
     NoCredential,
-    /// Its own key or its credential key has not signed what it publishes.
+    /// The device's own key or its credential key has not signed what it publishes.
     BadSignature,
-    /// Its credential key is not the one it had before.
+    /// The credential key is another than before.
     Changed,
 }
 
@@ -41,7 +42,7 @@ impl fmt::Display for Rejection {
     }
 }
 
-/// The credential key of a device, if what it publishes holds together.
+/// The credential key of a device, if its published keys are consistent.
 pub(super) fn credential_key(
     user: &UserId,
     device: &DeviceId,
@@ -58,7 +59,7 @@ pub(super) fn credential_key(
     let mut present = credential_ids.iter().filter(|id| keys.contains_key(id.as_str()));
     let credential_id = present.next().ok_or(Rejection::NoCredential)?;
     let credential = key(credential_id).ok_or(Rejection::Malformed)?;
-    // Two that differ would make one device into two, depending on who reads which.
+    // Two different keys would make one device into two, depending on which one a reader takes.
     if present.any(|other| key(other).as_ref() != Some(&credential)) {
         return Err(Rejection::Malformed);
     }

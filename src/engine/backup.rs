@@ -4,12 +4,12 @@ use ruma::OwnedRoomId;
 
 use super::{core::Engine, error::EngineError};
 use crate::{
-    backup::{self, Mode, Restore, Scope},
+    backup::{self, ActiveKey, Counts, Restore, Scope},
     epochs::graph,
     exported::BackupState,
     history::archive,
     room::wake,
-    sessions::{self, BackupKey, Failures, PassphraseInfo, SessionError, Taken, array_of_sessions},
+    sessions::{self, BackupKey, FailureCounts, PassphraseInfo, SessionError, Taken, write_array},
 };
 
 /// How many sessions of a file are taken in one turn.
@@ -22,7 +22,7 @@ impl Engine {
         if self.read(backup::under_way)?.is_empty() {
             return Ok(());
         }
-        while self.turn(|turn| Ok(backup::step(turn)?))? {}
+        while self.turn(|turn| Ok(backup::restore_next_portion(turn)?))? {}
         Ok(())
     }
 
@@ -33,7 +33,7 @@ impl Engine {
 
     /// Asks the homeserver which backup there is.
     pub(crate) fn look_for_backup(&self) -> Result<(), EngineError> {
-        self.turn(|turn| Ok(backup::look(turn)?))
+        self.turn(|turn| Ok(backup::request_version(turn)?))
     }
 
     /// Makes a backup.
@@ -61,21 +61,19 @@ impl Engine {
         self.turn(|turn| Ok(backup::delete(turn)?))
     }
 
-    /// How much is backed up: epochs in it, epochs to come, sessions on the homeserver.
-    pub(crate) fn backup_counts(&self) -> Result<(u64, u64, Option<u64>), EngineError> {
+    /// How much is backed up.
+    pub(crate) fn backup_counts(&self) -> Result<Counts, EngineError> {
         Ok(self.read(backup::counts)?)
     }
 
     /// The enabled backup's recovery key.
-    pub(crate) fn recovery_key(
-        &self,
-    ) -> Result<Option<(BackupKey, PassphraseInfo, Mode)>, EngineError> {
+    pub(crate) fn recovery_key(&self) -> Result<Option<ActiveKey>, EngineError> {
         Ok(self.read(backup::recovery_key)?)
     }
 
     /// Begins a restore.
     pub(crate) fn restore(&self, key: Option<BackupKey>, scope: Scope) -> Result<u64, EngineError> {
-        self.turn(|turn| Ok(backup::restore(turn, key, scope)?))
+        self.turn(|turn| Ok(backup::start_restore(turn, key, scope)?))
     }
 
     /// Stops a restore.
@@ -105,7 +103,7 @@ impl Engine {
                 epochs.push((room, readable));
             }
             let epochs = epochs.iter().map(|(room, epochs)| (&**room, &**epochs));
-            array_of_sessions(tx, epochs)
+            write_array(tx, epochs)
         })?;
         // Stretching the passphrase takes long; others read meanwhile.
         Ok(sessions::seal_file(&self.opener.crypto, &contents, passphrase)?)
@@ -116,10 +114,10 @@ impl Engine {
         &self,
         text: &str,
         passphrase: &str,
-    ) -> Result<(u64, Failures), EngineError> {
+    ) -> Result<(u64, FailureCounts), EngineError> {
         let mut sessions =
             sessions::import_file(&self.opener.crypto, text, passphrase)?.into_iter().peekable();
-        let (mut epochs, mut failures) = (0, Failures::new());
+        let (mut epochs, mut failures) = (0, FailureCounts::new());
         while sessions.peek().is_some() {
             let portion: Vec<_> = sessions.by_ref().take(PORTION).collect();
             self.turn(|turn| {

@@ -22,7 +22,7 @@ use crate::{
         waiting::{self, CameBy},
     },
     messages::Readers,
-    protocol::{AlgorithmOnly, BaseOnly, CommitContent, RoomEvent, identifiers, parse},
+    protocol::{AlgorithmOnly, CommitContent, CommitEventOnly, RoomEvent, identifiers, parse},
     rejoin,
     room::{self, Room, Standing},
     sharing,
@@ -183,7 +183,7 @@ fn wait(
     event: &RoomEvent,
     error: EventError,
 ) -> Result<Outcome, EventError> {
-    let base: Option<BaseOnly> = parse(event.content.get(), "the content").ok();
+    let base: Option<CommitEventOnly> = parse(event.content.get(), "the content").ok();
     let hopeless = match base {
         Some(base) if error.awaits_commit() => {
             // Whoever sends on an epoch goes on with the commit that leads there.

@@ -28,7 +28,7 @@ impl Engine {
         self.turn(|turn| {
             plan_key_requests(turn)?;
             delete_old_keys(turn)?;
-            backup::plan(turn)?;
+            backup::plan_upload(turn)?;
             rejoin_rooms(turn)?;
             let due = REQUESTS.due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
             Ok(requests::hand_out(turn.tx, due)?)

@@ -1,9 +1,9 @@
-//! Where epoch exports are kept, and reading messages with them.
+//! The archive of epoch exports, and reading messages with them.
 //!
-//! An export is two things: the epoch's keys, small and of one size whatever the room's, and the
-//! leaves of its members, in chunks named by their content, so that epochs share the chunks in which
-//! nothing changed. Opening a message reads the keys and the one chunk with the sender's leaf, and
-//! both only the first time. It writes nothing.
+//! An export has two parts: the epoch's keys, small and of one size in every room, and the leaves
+//! of its members. The leaves are in chunks that are named by their content, so epochs share the
+//! chunks in which nothing changed. Opening a message reads the keys and the one chunk with the
+//! sender's leaf, both only the first time. It writes nothing.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -21,10 +21,10 @@ use crate::{
     store::{Collection, StoreError, Tx},
 };
 
-/// How many senders of one epoch keep their leaf in memory.
+/// How many senders of one epoch have their leaf kept in memory.
 const MAX_CACHED_LEAVES: usize = 256;
 
-/// Why an epoch's export could not be kept or read with.
+/// Why an epoch's export could not be kept or used.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The message is at fault.
@@ -38,18 +38,18 @@ pub enum ArchiveError {
     Store(#[from] StoreError),
 }
 
-/// What is kept of an epoch, as it is stored. The leaves alone are kept where messages are read once.
+/// The row of an epoch. Where messages are read once, it has the leaves alone.
 #[derive(Serialize, Deserialize)]
 struct Row {
     keys: Option<EpochKeys>,
     chunks: Vec<ChunkId>,
 }
 
-/// An epoch's export, the leaves by reference.
+/// An epoch's export. It names the chunks of leaves instead of holding them.
 pub struct StoredExport {
     /// The keys.
     pub keys: EpochKeys,
-    /// The leaves, by the names of their chunks.
+    /// The names of the chunks with the leaves.
     pub chunks: Vec<ChunkId>,
 }
 
@@ -57,7 +57,7 @@ const EXPORTS: Collection<Row> = Collection::new("epoch_export");
 const ROOMS: Collection<OwnedRoomId> = Collection::new("archived_room");
 const CHUNKS: Collection<LeafChunk> = Collection::new("leaf_chunk");
 
-/// Keeps the export of an epoch; without keys, its leaves.
+/// Keeps the export of an epoch. Without keys, only the leaves are kept.
 pub fn keep(
     tx: &Tx<'_>,
     room: &RoomId,
@@ -73,7 +73,7 @@ pub fn keep(
     Ok(put(tx, room, epoch, keys, ids)?)
 }
 
-/// Keeps an export whose chunks are there.
+/// Keeps an export whose chunks are kept already.
 pub(super) fn put(
     tx: &Tx<'_>,
     room: &RoomId,
@@ -87,7 +87,7 @@ pub(super) fn put(
     EXPORTS.put(tx, room.as_bytes(), epoch.as_bytes(), &Row { keys, chunks })
 }
 
-/// The rooms of which exports are, or were, kept.
+/// The rooms of which exports are kept, or were.
 pub fn rooms(tx: &Tx<'_>) -> Result<Vec<OwnedRoomId>, StoreError> {
     ROOMS.list(tx, b"")
 }
@@ -124,22 +124,22 @@ pub fn put_chunk(
     if has_chunk(tx, room, id)? {
         return Ok(());
     }
-    CHUNKS.put(tx, room.as_bytes(), &id.0, chunk)
+    CHUNKS.put(tx, room.as_bytes(), id.as_bytes(), chunk)
 }
 
 /// Whether a chunk of leaves is kept.
 pub fn has_chunk(tx: &Tx<'_>, room: &RoomId, id: ChunkId) -> Result<bool, StoreError> {
-    CHUNKS.has(tx, room.as_bytes(), &id.0)
+    CHUNKS.has(tx, room.as_bytes(), id.as_bytes())
 }
 
-/// What is kept of an epoch that must be there.
+/// The row of an epoch, which must exist.
 fn row(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Row, StoreError> {
     EXPORTS
         .get(tx, room.as_bytes(), epoch.as_bytes())?
         .ok_or_else(|| StoreError::Damaged("the leaves of a known epoch are missing".into()))
 }
 
-/// Forgets the export of an epoch. Chunks stay: others may share them.
+/// Deletes the export of an epoch. Its chunks stay, because other epochs may share them.
 pub fn remove(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<(), StoreError> {
     EXPORTS.delete(tx, room.as_bytes(), epoch.as_bytes()).map(drop)
 }
@@ -161,18 +161,18 @@ pub fn leaves(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Vec<(u32, Le
     Ok(members)
 }
 
-/// Deletes the chunks of a room that no export names any more.
+/// Deletes the chunks of a room that no export names any longer.
 pub fn drop_unused_chunks(tx: &Tx<'_>, room: &RoomId) -> Result<(), StoreError> {
     let mut used = BTreeSet::new();
     for export in EXPORTS.list(tx, room.as_bytes())? {
         used.extend(export.chunks);
     }
     for chunk in CHUNKS.list(tx, room.as_bytes())? {
-        // One that could not be encoded could not have been kept.
+        // A chunk that does not encode could not have been stored.
         if let Ok(id) = chunk.id()
             && !used.contains(&id)
         {
-            CHUNKS.delete(tx, room.as_bytes(), &id.0)?;
+            CHUNKS.delete(tx, room.as_bytes(), id.as_bytes())?;
         }
     }
     Ok(())
@@ -195,11 +195,11 @@ pub fn leaf(
 /// A chunk of leaves.
 pub fn chunk(tx: &Tx<'_>, room: &RoomId, id: ChunkId) -> Result<LeafChunk, StoreError> {
     CHUNKS
-        .get(tx, room.as_bytes(), &id.0)?
+        .get(tx, room.as_bytes(), id.as_bytes())?
         .ok_or_else(|| StoreError::Damaged("a chunk of an epoch's leaves is missing".into()))
 }
 
-/// Reads the messages of one epoch. Remembers between messages what it looked up and derived.
+/// Reads the messages of one epoch. It remembers what it has looked up and derived.
 pub struct EpochReader {
     export: StoredExport,
     ratchets: RatchetCache,
@@ -207,7 +207,7 @@ pub struct EpochReader {
 }
 
 impl EpochReader {
-    /// A reader of an epoch's messages, unless its export was deleted.
+    /// A reader of an epoch's messages; `None` if the epoch's export was deleted.
     pub fn load(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Option<Self>, StoreError> {
         Ok(find(tx, room, epoch)?.map(|export| Self {
             export,

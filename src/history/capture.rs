@@ -1,14 +1,15 @@
-//! Taking an epoch's export out of what OpenMLS stores: the only place that reads OpenMLS's stored
+//! Capturing an epoch's export from what OpenMLS stores. Nothing else reads OpenMLS's stored
 //! message secrets.
 //!
-//! OpenMLS has no call for an epoch's encryption secret, but hands it to its storage: a fresh epoch's
-//! secret tree is written with the secret at its root (where there is one member, the root is that
-//! member's leaf) before any ratchet has moved. So this must be done in the transaction that made the
-//! epoch, before a message is sent or received in it through OpenMLS; later it answers
-//! [`CaptureError::NotFresh`], and never with wrong keys. Of what is stored, only the fields named here are
-//! read, and a field that an OpenMLS update has moved is named in the error.
+//! OpenMLS has no call for an epoch's encryption secret, but it hands the secret to its storage:
+//! the secret tree of a fresh epoch is written with the secret at its root, before any ratchet has
+//! moved. (In a group of one member the root is that member's leaf.) So the capture must happen in
+//! the transaction that made the epoch, before OpenMLS sends or receives a message in it. A later
+//! capture fails with [`CaptureError::NotFresh`]; it never gives wrong keys. Only the fields named
+//! here are read, and if an OpenMLS update has moved one, the error names it.
 //!
-//! No error carries text of serde's: it may quote the value it stumbled on, which here is a secret.
+//! No error carries a text of serde's: such a text may quote the value it stopped at, which is a
+//! secret here.
 
 use serde::{Deserialize, de::IgnoredAny};
 use tls_codec::{SecretVLByteVec, VLByteVec};
@@ -16,16 +17,16 @@ use tls_codec::{SecretVLByteVec, VLByteVec};
 use super::export::{EpochKeys, ExportError};
 use crate::store::cbor;
 
-/// Why stored message secrets give no export.
+/// Why no export can be captured from stored message secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CaptureError {
-    /// Not CBOR, or a field of another type than OpenMLS 0.9 gives it.
+    /// The bytes are not CBOR, or a field has another type than OpenMLS 0.9 gives it.
     #[error("the stored message secrets cannot be read")]
     Unreadable,
     /// A field is not where OpenMLS 0.9 has it.
     #[error("the stored message secrets have no {0}")]
     Missing(&'static str),
-    /// The secret tree has been used already: its root is gone.
+    /// The secret tree has been used already, so its root is gone.
     #[error("the epoch's secret tree has been used already")]
     NotFresh,
     /// The fields are there, but do not fit each other.
@@ -33,15 +34,15 @@ pub enum CaptureError {
     Export(#[from] ExportError),
 }
 
-/// Takes the export out of the CBOR of what `StorageProvider::write_message_secrets` was given for an
+/// Captures the export from the CBOR that `StorageProvider::write_message_secrets` was given for an
 /// epoch that has just begun.
 pub fn capture(bytes: &[u8]) -> Result<EpochKeys, CaptureError> {
     let stored: Stored = cbor::read(bytes).map_err(|_| CaptureError::Unreadable)?;
     stored.into_export()
 }
 
-/// OpenMLS's `MessageSecretsStore`. In all these structs every field may be missing, so that the one that
-/// is can be named.
+/// OpenMLS's `MessageSecretsStore`. Every field of these structs is optional, so that an error can
+/// name the one that is missing.
 #[derive(Deserialize)]
 struct Stored {
     message_secrets: Option<StoredMessageSecrets>,
@@ -63,7 +64,7 @@ struct StoredSecretTree {
     parent_nodes: Option<Vec<Option<StoredNode>>>,
     handshake_sender_ratchets: Option<Vec<Option<IgnoredAny>>>,
     application_sender_ratchets: Option<Vec<Option<IgnoredAny>>>,
-    /// The number of nodes, leaves and parents.
+    /// The number of nodes: leaves and parents.
     size: Option<u32>,
 }
 
@@ -81,21 +82,21 @@ struct StoredSecret {
 
 impl Stored {
     fn into_export(self) -> Result<EpochKeys, CaptureError> {
-        let secrets = present(self.message_secrets, "message_secrets")?;
-        let context = present(secrets.serialized_context, "serialized_context")?;
-        let sender_data = present(secrets.sender_data_secret, "sender_data_secret")?;
-        let tree = present(secrets.secret_tree, "secret_tree")?;
-        let own_leaf = present(tree.own_index, "secret_tree.own_index")?;
-        let nodes = present(tree.size, "secret_tree.size")?;
-        let leaves = present(tree.leaf_nodes, "secret_tree.leaf_nodes")?;
-        let parents = present(tree.parent_nodes, "secret_tree.parent_nodes")?;
+        let secrets = required(self.message_secrets, "message_secrets")?;
+        let context = required(secrets.serialized_context, "serialized_context")?;
+        let sender_data = required(secrets.sender_data_secret, "sender_data_secret")?;
+        let tree = required(secrets.secret_tree, "secret_tree")?;
+        let own_leaf = required(tree.own_index, "secret_tree.own_index")?;
+        let nodes = required(tree.size, "secret_tree.size")?;
+        let leaves = required(tree.leaf_nodes, "secret_tree.leaf_nodes")?;
+        let parents = required(tree.parent_nodes, "secret_tree.parent_nodes")?;
         let handshake =
-            present(tree.handshake_sender_ratchets, "secret_tree.handshake_sender_ratchets")?;
+            required(tree.handshake_sender_ratchets, "secret_tree.handshake_sender_ratchets")?;
         let application =
-            present(tree.application_sender_ratchets, "secret_tree.application_sender_ratchets")?;
+            required(tree.application_sender_ratchets, "secret_tree.application_sender_ratchets")?;
 
-        // n leaves, n - 1 parents. The root is the middle one of all the nodes: among the parents the
-        // one at n / 2 - 1, and where there are none, the only leaf.
+        // A tree has n leaves and n - 1 parents. The root is the middle one of all nodes: the
+        // parent at n / 2 - 1, or the only leaf where there are no parents.
         let tree_size = nodes / 2 + 1;
         let (root_leaf, root_parent) = match tree_size {
             1 => (Some(0), None),
@@ -125,10 +126,10 @@ impl Stored {
     }
 }
 
-fn present<T>(field: Option<T>, name: &'static str) -> Result<T, CaptureError> {
+fn required<T>(field: Option<T>, name: &'static str) -> Result<T, CaptureError> {
     field.ok_or(CaptureError::Missing(name))
 }
 
 fn secret_of(node: StoredNode, name: &'static str) -> Result<SecretVLByteVec, CaptureError> {
-    present(node.secret.and_then(|secret| secret.value), name)
+    required(node.secret.and_then(|secret| secret.value), name)
 }

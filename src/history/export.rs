@@ -1,12 +1,12 @@
-//! The epoch export: what one epoch needs to open and seal application messages, without its
-//! leaves. It is small and of one size whatever the room's.
+//! The epoch export without its leaves: what one epoch needs to open and seal application messages.
+//! It is small and of one size in every room.
 //!
 //! A value of [`EpochKeys`] is always consistent: the group context parses, the secrets have the
-//! suite's length, the tree size is one a secret tree can have and the own leaf lies in it. That
-//! holds for one that was read back from a store or a backup too, because reading checks it.
+//! suite's length, the tree size is one that a secret tree can have, and the own leaf lies in the
+//! tree. Reading checks this too, so it also holds for a value from a store or a backup.
 //!
-//! It has no forward secrecy: whoever holds it reads every message of the epoch until it is
-//! deleted. It holds no private key of the ratchet tree and leads to no other epoch.
+//! An export has no forward secrecy: whoever holds it can read every message of the epoch until it
+//! is deleted. It holds no private key of the ratchet tree and leads to no other epoch.
 
 use std::fmt;
 
@@ -42,7 +42,7 @@ pub enum ExportError {
     OwnLeaf(u32),
 }
 
-/// What is written down: the rest of [`EpochKeys`] is read out of it.
+/// The stored form. The other fields of [`EpochKeys`] are read out of it.
 #[derive(Clone, Serialize, Deserialize)]
 struct Record {
     group_context: VLByteVec,
@@ -66,7 +66,7 @@ pub struct EpochKeys {
 }
 
 impl EpochKeys {
-    /// Puts an export together and checks that its parts fit.
+    /// Builds an export and checks that its parts fit.
     pub fn new(
         group_context: Vec<u8>,
         sender_data_secret: SecretVLByteVec,
@@ -95,7 +95,7 @@ impl EpochKeys {
                 return Err(ExportError::SecretLength { expected, found });
             }
         }
-        // A leaf index has 31 bits, so that twice it fits a node index.
+        // A leaf index has 31 bits, so that twice the index fits a node index.
         if !record.tree_size.is_power_of_two() || record.tree_size > 1 << 31 {
             return Err(ExportError::TreeSize(record.tree_size));
         }
@@ -121,7 +121,7 @@ impl EpochKeys {
         self.ciphersuite
     }
 
-    /// The MLS group id: for us the room id.
+    /// The MLS group id. In this library it is the room id.
     pub fn group_id(&self) -> &[u8] {
         &self.group_id
     }
@@ -141,7 +141,7 @@ impl EpochKeys {
         self.record.tree_size
     }
 
-    /// The leaf of the device that made the export, which is the one [`super::seal`] seals for.
+    /// The leaf of the device that made the export. [`super::seal`] seals for this leaf.
     pub fn own_leaf(&self) -> u32 {
         self.record.own_leaf
     }
@@ -154,7 +154,7 @@ impl EpochKeys {
         self.record.encryption_secret.as_slice()
     }
 
-    /// Tells secret trees apart in memory; epochs with equal fingerprints have equal ratchets.
+    /// Tells secret trees apart in memory. Epochs with equal fingerprints have equal ratchets.
     pub(super) fn fingerprint(&self) -> &[u8; 32] {
         &self.fingerprint
     }

@@ -2,9 +2,9 @@
 //! sent, what is authenticated beside it, and what is signed.
 //!
 //! Reading borrows from the message, allocates nothing and never panics: all of it faces what peers
-//! and servers send. (Reading goes through `std::io::Read` on purpose: the slice readers of tls_codec
+//! and servers send. (Reading uses `std::io::Read` on purpose, since tls_codec's slice readers
 //! assert in debug builds that an opaque value is whole.) Vector lengths must be in their shortest
-//! form, as §2.1.2 wants, so that a message has one encoding.
+//! form, as §2.1.2 requires, so that a message has one encoding.
 
 use tls_codec::{
     Deserialize, Serialize, TlsDeserialize, TlsSerialize, TlsSize, TlsVarInt, VLByteSlice,
@@ -26,7 +26,7 @@ pub(super) mod wire_format {
 /// `SenderType.member`.
 pub(super) const SENDER_MEMBER: u8 = 1;
 
-/// The bytes are not the struct they should be.
+/// The bytes are not the struct that they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a well-formed MLS message")]
 pub struct Malformed;
@@ -68,7 +68,7 @@ pub(super) fn read_message_start(input: &mut &[u8]) -> Result<u16, Malformed> {
     read(input)
 }
 
-/// The parts of a GroupContext (§8.1) that are of use here.
+/// The parts of a GroupContext (§8.1) that are needed here.
 pub(super) struct GroupContext<'a> {
     pub ciphersuite: u16,
     pub group_id: &'a [u8],
@@ -128,7 +128,7 @@ impl<'a> PrivateMessage<'a> {
         }
     }
 
-    /// Reads what follows the wire format, and nothing may follow that.
+    /// Reads what follows the wire format. Nothing may follow the message.
     pub fn read_exact(mut input: &'a [u8]) -> Result<Self, Malformed> {
         let message = Self {
             version: VERSION,
@@ -185,7 +185,7 @@ impl<'a> ApplicationContent<'a> {
         })
     }
 
-    /// Writes the content and as much padding as makes it, with the AEAD tag, a multiple of `block`.
+    /// Writes the content, padded so that content and AEAD tag are a multiple of `block` bytes.
     pub fn write(
         application_data: &[u8],
         signature: &[u8],
@@ -214,8 +214,8 @@ impl<'a> ApplicationContent<'a> {
     }
 }
 
-/// FramedContentTBS (§6.1) of an application message that a member sent in a PrivateMessage, without
-/// the GroupContext that follows it.
+/// FramedContentTBS (§6.1) of an application message that a member sent in a PrivateMessage,
+/// without the GroupContext that follows it.
 #[derive(TlsSerialize, TlsSize)]
 pub(super) struct ApplicationTbs<'a> {
     version: u16,
@@ -229,7 +229,8 @@ pub(super) struct ApplicationTbs<'a> {
     application_data: VLByteSlice<'a>,
 }
 
-/// What an application message's signature is made over: SignContent (§5.1.2) of FramedContentTBS.
+/// The bytes that an application message's signature covers: SignContent (§5.1.2) of
+/// FramedContentTBS.
 pub(super) fn signed_bytes(
     group_context: &[u8],
     message: &PrivateContentAad<'_>,
@@ -244,11 +245,11 @@ pub(super) fn signed_bytes(
     let tbs = ApplicationTbs {
         version: VERSION,
         wire_format: wire_format::PRIVATE_MESSAGE,
-        group_id: VLByteSlice(message.group_id.0),
+        group_id: VLByteSlice(message.group_id.as_slice()),
         epoch: message.epoch,
         sender_type: SENDER_MEMBER,
         leaf_index,
-        authenticated_data: VLByteSlice(message.authenticated_data.0),
+        authenticated_data: VLByteSlice(message.authenticated_data.as_slice()),
         content_type: message.content_type,
         application_data: VLByteSlice(application_data),
     };

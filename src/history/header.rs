@@ -1,22 +1,22 @@
-//! The header of an MLSMessage: what can be known of it without a key. It says which group and
-//! epoch a message is for, so that the right export or group is loaded; nothing in it is authenticated.
+//! The header of an MLSMessage: what can be read without a key. It names the group and the epoch of
+//! a message, so that the right export or group is loaded. Nothing in the header is authenticated.
 
 use super::framing::{
     ContentType, GroupContext, Malformed, SENDER_MEMBER, read, read_message_start, read_opaque,
     wire_format,
 };
 
-/// `SenderType.external`: like a member's, it is followed by an index.
+/// `SenderType.external`. Like a member's, it is followed by an index.
 const SENDER_EXTERNAL: u8 = 2;
 /// `SenderType.new_member_proposal`.
 const SENDER_NEW_MEMBER_PROPOSAL: u8 = 3;
 /// `SenderType.new_member_commit`.
 const SENDER_NEW_MEMBER_COMMIT: u8 = 4;
 
-/// What kind of MLSMessage it is, and what it says of itself in the clear.
+/// The kind of an MLSMessage, and what the message says in the clear.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Header {
-    /// A PrivateMessage: encrypted, of a member.
+    /// A PrivateMessage: encrypted, from a member.
     Private {
         /// The group it was sent in.
         group_id: Vec<u8>,
@@ -25,7 +25,7 @@ pub enum Header {
         /// What it carries.
         content_type: ContentType,
     },
-    /// A PublicMessage: signed, not encrypted; an external commit always is one.
+    /// A PublicMessage: signed, not encrypted. An external commit always is one.
     Public {
         /// The group it was sent to.
         group_id: Vec<u8>,
@@ -34,7 +34,7 @@ pub enum Header {
         /// What it carries.
         content_type: ContentType,
     },
-    /// A Welcome, which names its group only inside what it encrypts.
+    /// A Welcome. It names its group only inside what it encrypts.
     Welcome,
     /// A GroupInfo.
     GroupInfo {
@@ -47,7 +47,7 @@ pub enum Header {
     KeyPackage,
 }
 
-/// Reads the header of an MLSMessage. What follows the header is not looked at.
+/// Reads the header of an MLSMessage, and nothing after the header.
 pub fn peek(message: &[u8]) -> Result<Header, Malformed> {
     let mut input = message;
     match read_message_start(&mut input)? {

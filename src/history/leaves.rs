@@ -1,8 +1,8 @@
 //! The leaf sets of epochs: who may have sent a message, by leaf index.
 //!
-//! In a large room most leaves stay as they are from epoch to epoch. So a leaf set is cut into chunks of
-//! [`CHUNK_LEAVES`], each named by the hash of its content: epochs share the chunks that did not change,
-//! and opening a message needs one chunk, whatever the room's size.
+//! In a large room most leaves stay the same from epoch to epoch. So a leaf set is cut into chunks
+//! of [`CHUNK_LEAVES`], each named by the hash of its content. Epochs share the chunks that did not
+//! change, and opening a message needs one chunk, whatever the room's size.
 
 use openmls::prelude::{Credential, Member};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -17,7 +17,7 @@ pub const CHUNK_LEAVES: usize = 64;
 /// Why a leaf set cannot be written or read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LeavesError {
-    /// A credential has no TLS form, or bytes are none.
+    /// A credential has no TLS form, or bytes are not a credential's TLS form.
     #[error("a credential is malformed")]
     Credential,
     /// A chunk could not be written as CBOR.
@@ -28,7 +28,7 @@ pub enum LeavesError {
     OtherChunk,
 }
 
-/// What is kept of a member's leaf node: what it takes to check its signatures and to say whose they are.
+/// What is kept of a member's leaf node: enough to check its signatures and to say whose they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaf {
     credential: VLByteVec,
@@ -64,6 +64,11 @@ impl ChunkId {
     pub fn of(cbor: &[u8]) -> Self {
         Self(Sha256::digest(cbor).into())
     }
+
+    /// The 32 bytes of the hash.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 impl Serialize for ChunkId {
@@ -80,8 +85,8 @@ impl<'de> Deserialize<'de> for ChunkId {
     }
 }
 
-/// A run of [`CHUNK_LEAVES`] leaves. Blank leaves are `None`; those at the end are left out, so that a
-/// tree's growth changes no chunk that it adds no member to.
+/// A run of [`CHUNK_LEAVES`] leaves. Blank leaves are `None`. Blank leaves at the end are left out,
+/// so that a growing tree changes only the chunks that get a new member.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeafChunk {
     leaves: Vec<Option<Leaf>>,
@@ -93,39 +98,40 @@ impl LeafChunk {
         self.leaves.get(offset)?.as_ref()
     }
 
-    /// Its CBOR, of which the name is the hash.
+    /// The chunk's CBOR. The chunk's name is the hash of it.
     pub fn to_cbor(&self) -> Result<Vec<u8>, LeavesError> {
         let mut bytes = Vec::new();
         cbor::write(self, &mut bytes).map_err(|_| LeavesError::Encoding)?;
         Ok(bytes)
     }
 
-    /// Reads a chunk that has this name.
+    /// Reads the chunk of this name.
     pub fn from_cbor(bytes: &[u8], id: ChunkId) -> Result<Self, LeavesError> {
         if ChunkId::of(bytes) != id {
             return Err(LeavesError::OtherChunk);
         }
         let chunk: Self = cbor::read(bytes).map_err(|_| LeavesError::Encoding)?;
-        // What was written otherwise than we write it would have another name here.
+        // A chunk in another encoding than ours would get another name when it is written here.
         if chunk.leaves.len() > CHUNK_LEAVES || chunk.id()? != id {
             return Err(LeavesError::OtherChunk);
         }
         Ok(chunk)
     }
 
-    /// The chunk's name. A chunk from a backup is the right one if this is the name it was asked for by.
+    /// The chunk's name. A chunk from a backup is the right one if it has the name that was asked
+    /// for.
     pub fn id(&self) -> Result<ChunkId, LeavesError> {
         Ok(ChunkId::of(&self.to_cbor()?))
     }
 }
 
-/// Where a leaf is found: the number of its chunk, and the offset in it.
+/// The place of a leaf: the number of its chunk, and the offset in the chunk.
 pub fn locate(leaf: u32) -> (usize, usize) {
     let leaf = leaf as usize;
     (leaf / CHUNK_LEAVES, leaf % CHUNK_LEAVES)
 }
 
-/// Cuts a group's members into chunks, in order; each comes with its name.
+/// Cuts a group's members into chunks, in order. Each chunk comes with its name.
 pub fn chunks(
     members: impl IntoIterator<Item = Member>,
 ) -> Result<Vec<(ChunkId, LeafChunk)>, LeavesError> {

@@ -1,12 +1,13 @@
-//! Reading and sealing the application messages of an epoch from its export, with no OpenMLS
-//! group at hand (RFC 9420 §9, the secret tree, and §6.3, message protection).
+//! Reading and sealing the application messages of an epoch from its export, without an OpenMLS
+//! group (RFC 9420 §9, the secret tree, and §6.3, message protection).
 //!
-//! This module owns the epoch export ([`EpochKeys`] and the leaf sets beside it), taking it out of
-//! what OpenMLS stores, and the message protection done with it. It promises that opening is a
-//! read: any application message of the epoch opens, own ones included, in any order and any
-//! number of times, and what opens was signed by the leaf it is reported for. It does not
-//! remember which generations were seen or used; never sealing twice in one generation is the
-//! caller's. Only `archive` knows the store, and nothing here knows of requests or JSON.
+//! This folder owns the epoch export ([`EpochKeys`] and the leaf sets beside it), the capture of
+//! exports from what OpenMLS stores, and the message protection done with them. It promises that
+//! opening only reads: any application message of the epoch opens, this device's own included, in
+//! any order and any number of times, and a message that opens was signed by the leaf that is
+//! reported. Opening remembers no generations. The caller makes sure that no generation is sealed
+//! twice. `archive`, `replay` and `restored` keep rows in the store; nothing here knows of requests
+//! or JSON.
 
 pub mod archive;
 mod capture;

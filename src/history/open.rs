@@ -1,8 +1,8 @@
 //! Opening an application message with an epoch's export (RFC 9420 §6.3).
 //!
-//! The order is the RFC's: sender data, content, then the sender's leaf and its signature. The leaf is
-//! asked for only when the content has decrypted, so a stranger's bytes cause no look-up. Nothing is
-//! consumed: the same message opens again.
+//! The order is the RFC's: sender data, content, then the sender's leaf and its signature. The leaf
+//! is looked up only after the content has decrypted, so a stranger's bytes cause no look-up.
+//! Nothing is consumed: the same message opens again.
 
 use openmls_traits::{
     crypto::OpenMlsCrypto,
@@ -28,10 +28,10 @@ pub enum OpenError {
     /// The bytes, or what they decrypt to, are not the struct they should be.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// An MLSMessage, but no PrivateMessage.
+    /// An MLSMessage, but not a PrivateMessage.
     #[error("not a PrivateMessage")]
     NotPrivate,
-    /// A proposal or a commit: those go through the group.
+    /// A proposal or a commit. Those go through the group.
     #[error("not an application message")]
     NotApplication,
     /// The message is for another group.
@@ -45,7 +45,8 @@ pub enum OpenError {
         /// The message's epoch.
         found: u64,
     },
-    /// The sender data do not decrypt: damaged, or of another branch with this epoch's number.
+    /// The sender data does not decrypt: it is damaged, or from another branch with this epoch
+    /// number.
     #[error("the sender data do not decrypt")]
     SenderData,
     /// The generation is too high, the leaf lies outside the tree, or the provider failed.
@@ -57,10 +58,10 @@ pub enum OpenError {
     /// The padding is not all zero.
     #[error("the padding is not zero")]
     Padding,
-    /// The leaf that the message says it is from is blank.
+    /// The leaf that the message names as its sender is blank.
     #[error("leaf {0} is blank")]
     BlankLeaf(u32),
-    /// The signature is not the leaf's.
+    /// The signature is not that of the leaf.
     #[error("the signature does not verify")]
     Signature,
 }
@@ -69,13 +70,13 @@ pub enum OpenError {
 pub struct Opened {
     /// The sender's leaf index.
     pub leaf: u32,
-    /// The sender's ratchet generation: with the epoch and the leaf it names the message.
+    /// The sender's ratchet generation. With the epoch and the leaf it names the message.
     pub generation: u32,
     /// The sender's leaf, under whose key the signature has verified.
     pub leaf_data: Leaf,
     /// The application data.
     pub plaintext: Zeroizing<Vec<u8>>,
-    /// The data that were authenticated beside it. Matrix events carry none.
+    /// The data that was authenticated beside it. Matrix events carry none.
     #[cfg_attr(not(test), expect(dead_code, reason = "no event of ours carries any yet"))]
     pub authenticated_data: Vec<u8>,
 }
@@ -89,8 +90,8 @@ impl std::fmt::Debug for Opened {
     }
 }
 
-/// Opens an MLSMessage. `leaf_of` gives a leaf of the epoch by its index, `None` where it is blank; it is
-/// called at most once, for the sender's leaf.
+/// Opens an MLSMessage. `leaf_of` gives a leaf of the epoch by its index, `None` if the leaf is
+/// blank. It is called at most once, for the sender's leaf.
 pub fn open<E: From<OpenError>>(
     keys: &EpochKeys,
     ratchets: &mut RatchetCache,
@@ -101,10 +102,10 @@ pub fn open<E: From<OpenError>>(
     let message = read_message(keys, message)?;
     let sender = open_sender_data(keys, crypto, &message)?;
     let aad = PrivateContentAad {
-        group_id: VLByteSlice(message.group_id.0),
+        group_id: VLByteSlice(message.group_id.as_slice()),
         epoch: message.epoch,
         content_type: message.content_type,
-        authenticated_data: VLByteSlice(message.authenticated_data.0),
+        authenticated_data: VLByteSlice(message.authenticated_data.as_slice()),
     };
     let content = open_content(keys, ratchets, crypto, &message, &sender, &aad)?;
     let content = ApplicationContent::read(&content).map_err(OpenError::from)?;
@@ -130,11 +131,11 @@ pub fn open<E: From<OpenError>>(
         generation: sender.generation,
         leaf_data,
         plaintext: Zeroizing::new(content.application_data.to_vec()),
-        authenticated_data: message.authenticated_data.0.to_vec(),
+        authenticated_data: message.authenticated_data.as_slice().to_vec(),
     })
 }
 
-/// Reads the framing and checks that the message is one for these keys.
+/// Reads the framing and checks that the message is for these keys.
 fn read_message<'a>(
     keys: &EpochKeys,
     mut bytes: &'a [u8],
@@ -151,7 +152,7 @@ fn read_message<'a>(
     if message.content_type != ContentType::Application {
         return Err(OpenError::NotApplication);
     }
-    if message.group_id.0 != keys.group_id() {
+    if message.group_id.as_slice() != keys.group_id() {
         return Err(OpenError::OtherGroup);
     }
     if message.epoch != keys.epoch() {
@@ -165,15 +166,16 @@ fn open_sender_data(
     crypto: &impl OpenMlsCrypto,
     message: &PrivateMessage<'_>,
 ) -> Result<SenderData, OpenError> {
-    let key = sender_data_key(keys, crypto, message.ciphertext.0).map_err(RatchetError::from)?;
+    let key =
+        sender_data_key(keys, crypto, message.ciphertext.as_slice()).map_err(RatchetError::from)?;
     let aad = SenderDataAad {
-        group_id: VLByteSlice(message.group_id.0),
+        group_id: VLByteSlice(message.group_id.as_slice()),
         epoch: message.epoch,
         content_type: message.content_type,
     };
     let aad = aad.tls_serialize_detached().map_err(Malformed::from)?;
     let aead = keys.ciphersuite().aead_algorithm();
-    let bytes = decrypt(crypto, aead, &key, [0; 4], message.encrypted_sender_data.0, &aad)
+    let bytes = decrypt(crypto, aead, &key, [0; 4], message.encrypted_sender_data.as_slice(), &aad)
         .map_err(|_| OpenError::SenderData)?;
     Ok(SenderData::tls_deserialize_exact(&*bytes).map_err(Malformed::from)?)
 }
@@ -191,7 +193,7 @@ fn open_content(
         .message_key(crypto, sender.generation)?;
     let aad = aad.tls_serialize_detached().map_err(Malformed::from)?;
     let aead = keys.ciphersuite().aead_algorithm();
-    decrypt(crypto, aead, &key, sender.reuse_guard, message.ciphertext.0, &aad)
+    decrypt(crypto, aead, &key, sender.reuse_guard, message.ciphertext.as_slice(), &aad)
         .map_err(|_| OpenError::Content)
 }
 

@@ -1,5 +1,5 @@
-//! The ratchets that were used last, so that reading on in an epoch does not begin at the root of its
-//! secret tree again. It is memory only: dropping it costs time and nothing else.
+//! The ratchets that were used last, so that reading further in an epoch does not start at the root
+//! of its secret tree again. The cache is in memory only: dropping it costs time and nothing else.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -10,12 +10,13 @@ use super::{
     secret_tree::{Ratchet, RatchetError},
 };
 
-/// How many ratchets are remembered, over all epochs; the one unused for longest goes first. The price
-/// of a miss is the way down the tree, some 20 µs. A ratchet takes a few hundred bytes, and up to 20 KB
-/// where a sender used all the generations there are: so a hostile member can fill some 5 MB at most.
+/// How many ratchets are remembered over all epochs. The one that was unused for longest goes
+/// first. A miss costs the way down the tree, some 20 µs. A ratchet takes a few hundred bytes, and
+/// up to 20 KB if its sender used every generation there is, so a hostile member can fill some 5 MB
+/// at most.
 pub const MAX_CACHED_RATCHETS: usize = 256;
 
-/// Application ratchets by epoch and leaf, for any number of epochs and groups.
+/// Application ratchets by epoch and leaf, of any number of epochs and groups.
 #[derive(Default)]
 pub struct RatchetCache {
     ratchets: HashMap<([u8; 32], u32), Cached>,
@@ -28,7 +29,7 @@ struct Cached {
 }
 
 impl RatchetCache {
-    /// The ratchet of a leaf, at whatever generation it was used last.
+    /// The ratchet of a leaf, at the generation that was used last.
     pub(super) fn ratchet(
         &mut self,
         keys: &EpochKeys,

@@ -1,12 +1,14 @@
-//! Which event showed which message first: against a homeserver that shows one message twice.
+//! Which event showed which message first. This protects against a homeserver that shows one
+//! message twice.
 //!
-//! A message is its epoch, its sender's leaf and its generation, and a sender uses none twice. So the first
-//! event that shows it is bound to it, and another event with the same message is refused; the same event
-//! opens as often as one likes. A binding takes 13 bytes, and 64 generations share a row.
+//! A message is named by its epoch, its sender's leaf and its generation, and a sender uses no
+//! generation twice. So the first event that shows a message is bound to it, and another event with
+//! the same message is refused. The same event opens any number of times. A binding takes 13 bytes,
+//! and 64 generations share a row.
 //!
-//! Reading writes nothing, so that it can go on beside a turn: new bindings are remembered here, count at
-//! once, and are written with the next turn. When the app is killed before that, the next event to be
-//! read binds anew.
+//! Reading writes nothing, so that it can run beside a turn. New bindings are remembered in memory,
+//! count at once, and are written with the next turn. If the app is killed before that turn, the
+//! next event that is read makes a new binding.
 
 use std::{
     collections::BTreeMap,
@@ -24,9 +26,10 @@ use crate::{
 
 /// How many generations share a row.
 const BLOCK: u32 = 64;
-/// Of the event id's hash. Nobody finds two event ids that have so much in common.
+/// The length of the event id's hash. Nobody can find two event ids whose hashes agree in so many
+/// bytes.
 const HASH: usize = 12;
-/// How many bindings wait to be written at the most; a process that never writes forgets the oldest.
+/// The most bindings that wait to be written. A process that never writes forgets the oldest.
 const MOST_WAITING: usize = 4_096;
 
 type EventHash = [u8; HASH];
@@ -43,7 +46,7 @@ pub struct MessageName {
     pub epoch: EpochId,
     /// The sender's leaf.
     pub leaf: u32,
-    /// Which of the sender's messages it is.
+    /// The number of the message among the sender's messages.
     pub generation: u32,
 }
 
@@ -52,15 +55,15 @@ impl MessageName {
         scope(&self.room, self.epoch)
     }
 
-    fn row(&self) -> [u8; 8] {
-        let mut row = [0; 8];
-        let (leaf, block) = row.split_at_mut(4);
+    fn row_key(&self) -> [u8; 8] {
+        let mut key = [0; 8];
+        let (leaf, block) = key.split_at_mut(4);
         leaf.copy_from_slice(&self.leaf.to_be_bytes());
         block.copy_from_slice(&(self.generation / BLOCK).to_be_bytes());
-        row
+        key
     }
 
-    /// Its place in the row.
+    /// The generation's place in the row.
     fn offset(&self) -> u8 {
         (self.generation % BLOCK) as u8
     }
@@ -79,8 +82,8 @@ impl Bindings {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Binds a message to the event that shows it; tells whether it may: false means that another event
-    /// has shown it before.
+    /// Binds a message to the event that shows it. `false` means that another event has shown the
+    /// message before.
     pub fn bind(
         &self,
         tx: &Tx<'_>,
@@ -91,7 +94,7 @@ impl Bindings {
         let mut waiting = self.lock();
         let before = match waiting.get(&message) {
             Some(before) => Some(*before),
-            None => written(tx, &message)?,
+            None => stored_hash(tx, &message)?,
         };
         if let Some(before) = before {
             return Ok(before == hash);
@@ -103,23 +106,24 @@ impl Bindings {
         Ok(true)
     }
 
-    /// How many are not written yet.
+    /// How many bindings are not written yet.
     pub fn waiting(&self) -> usize {
         self.lock().len()
     }
 
-    /// Writes them; what was written is given to [`written`](Self::written) once it is committed.
+    /// Writes the bindings. Once the transaction is committed, pass the result to
+    /// [`written`](Self::written).
     pub fn write(&self, tx: &Tx<'_>) -> Result<Vec<MessageName>, StoreError> {
         let waiting = self.lock().clone();
         let mut rows: BTreeMap<_, Vec<(u8, EventHash)>> = BTreeMap::new();
         for (message, hash) in &waiting {
-            let row = rows.entry((message.scope(), message.row())).or_default();
+            let row = rows.entry((message.scope(), message.row_key())).or_default();
             row.push((message.offset(), *hash));
         }
         for ((scope, row), new) in rows {
             let mut bytes = BOUND.get(tx, &scope, &row)?.unwrap_or_default();
             for (offset, hash) in new {
-                if find(&bytes, offset).is_none() {
+                if hash_at(&bytes, offset).is_none() {
                     bytes.push(offset);
                     bytes.extend_from_slice(&hash);
                 }
@@ -129,7 +133,7 @@ impl Bindings {
         Ok(waiting.into_keys().collect())
     }
 
-    /// These are on disk.
+    /// The bindings of these messages are on disk.
     pub fn written(&self, messages: &[MessageName]) {
         let mut waiting = self.lock();
         for message in messages {
@@ -143,12 +147,12 @@ pub fn forget(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<(), StoreErr
     BOUND.delete_scope(tx, &scope(room, epoch)).map(drop)
 }
 
-fn written(tx: &Tx<'_>, message: &MessageName) -> Result<Option<EventHash>, StoreError> {
-    let row = BOUND.get(tx, &message.scope(), &message.row())?;
-    Ok(row.and_then(|row| find(&row, message.offset())))
+fn stored_hash(tx: &Tx<'_>, message: &MessageName) -> Result<Option<EventHash>, StoreError> {
+    let row = BOUND.get(tx, &message.scope(), &message.row_key())?;
+    Ok(row.and_then(|row| hash_at(&row, message.offset())))
 }
 
-fn find(row: &[u8], offset: u8) -> Option<EventHash> {
+fn hash_at(row: &[u8], offset: u8) -> Option<EventHash> {
     let (bindings, _) = row.as_chunks::<{ HASH + 1 }>();
     let bound = bindings.iter().find(|bound| bound.first() == Some(&offset))?;
     bound.get(1..)?.try_into().ok()

@@ -1,9 +1,9 @@
-//! Epochs that came from elsewhere: a backup, a file, another member. This device can read their
+//! Restored epochs: they came from a backup, a file or another member. This device can read their
 //! messages and do nothing else with them.
 //!
-//! They stand beside the epoch graph and not in it: what is in the graph was reached by this device's own
-//! group, and a commit or a Welcome that leads to an epoch which was restored before still has to be
-//! processed. Where both know an epoch, the graph's is used.
+//! Restored epochs are kept beside the epoch graph, not in it. The graph holds what this device's
+//! own group has reached, and a commit or a Welcome that leads to a restored epoch still has to be
+//! processed. Where both know an epoch, the graph's record is used.
 
 use ruma::{EventId, OwnedEventId, RoomId};
 use serde::{Deserialize, Serialize};
@@ -18,17 +18,17 @@ use crate::{
 /// Where an epoch came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
-    /// This device was in it. Only epochs of the graph are; none that is stored here.
+    /// This device was in the epoch. Only epochs of the graph have this source; no row here has it.
     Own,
     /// The user's key backup.
     Backup,
     /// A file that the app gave.
     File,
-    /// A member of the room: who says who sent what.
+    /// A member of the room. Who sent which message is that member's word.
     Member(DeviceName),
 }
 
-/// An epoch as far as reading its messages goes.
+/// What reading an epoch's messages needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadableEpoch {
     /// Its id.
@@ -37,11 +37,11 @@ pub struct ReadableEpoch {
     pub number: u64,
     /// The device that made it.
     pub creator: DeviceName,
-    /// The event with the commit that made it, as far as whoever exported it knew.
+    /// The event with the commit that made it, if whoever exported the epoch knew it.
     pub commit_event: Option<OwnedEventId>,
     /// When it began for whoever exported it, in milliseconds since 1970.
     pub began_ms: u64,
-    /// Whether the room's history visibility lets those read it who come later.
+    /// Whether the room's history visibility lets later members read it.
     #[serde(default)]
     pub shared: bool,
     /// Where it came from.
@@ -52,11 +52,11 @@ const RESTORED: Collection<ReadableEpoch> = Collection::new("restored_epoch");
 const BY_EVENT: Collection<EpochId> = Collection::new("restored_epoch_by_event");
 const BY_NUMBER: Collection<Vec<EpochId>> = Collection::new("restored_epoch_by_number");
 
-/// How many epochs of one number are kept: one a branch, and a member could make up more.
+/// The most epochs of one number that are kept. Each branch has one; a member could invent more.
 const MOST_OF_ONE_NUMBER: usize = 16;
 
-/// Keeps an epoch and its export; tells whether it is news. What this device or an earlier import
-/// knows of an epoch is never replaced, but a backup's word counts more than a member's.
+/// Keeps an epoch and its export; tells whether it was new. What this device or an earlier import
+/// knows of an epoch is never replaced, except that a backup's word replaces a member's.
 pub fn keep(
     tx: &Tx<'_>,
     room: &RoomId,
@@ -66,10 +66,10 @@ pub fn keep(
 ) -> Result<bool, StoreError> {
     let scope = room.as_bytes();
     let before = RESTORED.get(tx, scope, epoch.id.as_bytes())?;
-    let better = before.as_ref().is_some_and(|before| {
+    let outranks = before.as_ref().is_some_and(|before| {
         matches!(before.source, Source::Member(_)) && !matches!(epoch.source, Source::Member(_))
     });
-    if !better && archive::has(tx, room, epoch.id)? {
+    if !outranks && archive::has(tx, room, epoch.id)? {
         return Ok(false);
     }
     let number = epoch.number.to_be_bytes();
@@ -82,7 +82,7 @@ pub fn keep(
         BY_NUMBER.put(tx, scope, &number, &named)?;
     }
     if let Some(event) = &epoch.commit_event
-        && (better || BY_EVENT.get(tx, scope, event.as_bytes())?.is_none())
+        && (outranks || BY_EVENT.get(tx, scope, event.as_bytes())?.is_none())
     {
         BY_EVENT.put(tx, scope, event.as_bytes(), &epoch.id)?;
     }
@@ -91,7 +91,8 @@ pub fn keep(
     Ok(true)
 }
 
-/// The restored epochs that fit what an event says of its epoch, first the one whose commit it names.
+/// The restored epochs that fit what an event says of its epoch. The one whose commit it names is
+/// first.
 pub fn named(
     tx: &Tx<'_>,
     room: &RoomId,
@@ -126,7 +127,7 @@ pub fn all(tx: &Tx<'_>, room: &RoomId) -> Result<Vec<ReadableEpoch>, StoreError>
     RESTORED.list(tx, room.as_bytes())
 }
 
-/// Forgets a restored epoch; its export is the caller's.
+/// Forgets a restored epoch. The caller removes its export.
 pub fn forget(tx: &Tx<'_>, room: &RoomId, epoch: &ReadableEpoch) -> Result<(), StoreError> {
     let scope = room.as_bytes();
     RESTORED.delete(tx, scope, epoch.id.as_bytes())?;

@@ -1,9 +1,9 @@
 //! Sealing an application message with an epoch's export (RFC 9420 §6.3): the mirror of opening.
 //!
-//! It reads no group and writes nothing, so its cost does not grow with the room. The price is one rule
-//! for the caller: a generation is used once. It is to be taken from a counter that is on disk before the
-//! message leaves, beside nothing else that draws from the same ratchet. The random reuse guard is what is
-//! left if that rule is broken, as §6.3.1 intends.
+//! Sealing reads no group and writes nothing, so its cost does not grow with the room. In return
+//! the caller has one rule to keep: a generation is used once. The caller takes it from a counter
+//! that is on disk before the message leaves, and nothing else may draw from the same ratchet. If
+//! the rule is broken, the random reuse guard is the last protection, as §6.3.1 intends.
 
 use openmls_traits::{
     crypto::OpenMlsCrypto,
@@ -26,7 +26,7 @@ use super::{
 /// Why a message could not be sealed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// The generation is above the limit: the epoch must be renewed. Or the provider failed.
+    /// The generation is above the limit, so the epoch must be renewed; or the provider failed.
     #[error(transparent)]
     Ratchet(#[from] RatchetError),
     /// The signer's scheme is not the ciphersuite's.
@@ -45,7 +45,7 @@ pub enum SealError {
 
 impl From<Malformed> for SealError {
     fn from(_: Malformed) -> Self {
-        // Writing fails only where a length does not fit.
+        // Writing fails only if a length does not fit.
         Self::TooLong
     }
 }
@@ -66,7 +66,7 @@ impl From<CryptoError> for SealError {
 pub struct MessageDraft<'a> {
     /// The generation, never used before in this epoch.
     pub generation: u32,
-    /// Data to authenticate and send in the clear.
+    /// Data that is authenticated and sent in the clear.
     pub authenticated_data: &'a [u8],
     /// The application data.
     pub plaintext: &'a [u8],
@@ -74,7 +74,7 @@ pub struct MessageDraft<'a> {
     pub padding: u16,
 }
 
-/// Seals a message from the export's own leaf, and gives the MLSMessage.
+/// Seals a message from the export's own leaf. Gives the MLSMessage.
 pub fn seal(
     keys: &EpochKeys,
     ratchets: &mut RatchetCache,
@@ -83,7 +83,6 @@ pub fn seal(
     draft: &MessageDraft<'_>,
 ) -> Result<Vec<u8>, SealError> {
     let suite = keys.ciphersuite();
-    let (group_id, epoch) = (keys.group_id(), keys.epoch());
     if signer.signature_scheme() != suite.signature_algorithm() {
         return Err(SealError::SignatureScheme);
     }
@@ -91,8 +90,8 @@ pub fn seal(
         ratchets.ratchet(keys, crypto, keys.own_leaf())?.message_key(crypto, draft.generation)?;
 
     let content_aad = PrivateContentAad {
-        group_id: VLByteSlice(group_id),
-        epoch,
+        group_id: VLByteSlice(keys.group_id()),
+        epoch: keys.epoch(),
         content_type: ContentType::Application,
         authenticated_data: VLByteSlice(draft.authenticated_data),
     };
@@ -111,29 +110,38 @@ pub fn seal(
         &key.guarded_nonce(reuse_guard),
         &content_aad.tls_serialize_detached()?,
     )?;
-
-    let sender_data =
+    let sender =
         SenderData { leaf_index: keys.own_leaf(), generation: draft.generation, reuse_guard };
-    let sender_data_aad = SenderDataAad {
-        group_id: VLByteSlice(group_id),
-        epoch,
-        content_type: ContentType::Application,
-    };
-    let key = sender_data_key(keys, crypto, &ciphertext)?;
-    let encrypted_sender_data = crypto.aead_encrypt(
-        aead,
-        key.key.as_slice(),
-        &sender_data.tls_serialize_detached()?,
-        key.nonce.as_slice(),
-        &sender_data_aad.tls_serialize_detached()?,
-    )?;
+    let encrypted_sender_data = seal_sender_data(keys, crypto, &sender, &ciphertext)?;
 
     let message = PrivateMessage::application(
-        group_id,
-        epoch,
+        keys.group_id(),
+        keys.epoch(),
         draft.authenticated_data,
         &encrypted_sender_data,
         &ciphertext,
     );
     Ok(message.tls_serialize_detached()?)
+}
+
+/// Encrypts the sender data of a message with this ciphertext (§6.3.2).
+fn seal_sender_data(
+    keys: &EpochKeys,
+    crypto: &impl OpenMlsCrypto,
+    sender: &SenderData,
+    ciphertext: &[u8],
+) -> Result<Vec<u8>, SealError> {
+    let aad = SenderDataAad {
+        group_id: VLByteSlice(keys.group_id()),
+        epoch: keys.epoch(),
+        content_type: ContentType::Application,
+    };
+    let key = sender_data_key(keys, crypto, ciphertext)?;
+    Ok(crypto.aead_encrypt(
+        keys.ciphersuite().aead_algorithm(),
+        key.key.as_slice(),
+        &sender.tls_serialize_detached()?,
+        key.nonce.as_slice(),
+        &aad.tls_serialize_detached()?,
+    )?)
 }

@@ -1,11 +1,11 @@
-//! The secret tree (RFC 9420 §9) as a function: from an epoch's encryption secret to the key and nonce
-//! of any message. OpenMLS keeps a tree that forgets what it has given out; here nothing is consumed,
-//! and what is derived can be derived again.
+//! The secret tree (RFC 9420 §9) as a function: from an epoch's encryption secret to the key and
+//! nonce of any message. OpenMLS keeps a tree that forgets what it has given out. Here nothing is
+//! consumed, and every key can be derived again.
 //!
-//! A leaf costs log2(leaves) derivations. A generation costs one derivation a step from the nearest
-//! earlier one that is remembered: the last one asked for, or one of the marks kept every
-//! [`MARK_STRIDE`] generations. So reading forwards costs one step a message and reading backwards, as
-//! scrolling up does, at most [`MARK_STRIDE`].
+//! A leaf costs log2(leaves) derivations. A generation costs one derivation for each step from the
+//! nearest earlier generation that is remembered: the one asked for last, or one of the marks kept
+//! every [`MARK_STRIDE`] generations. So reading forwards costs one step a message. Reading
+//! backwards, as scrolling up does, costs at most [`MARK_STRIDE`] steps.
 
 use openmls_traits::{
     crypto::OpenMlsCrypto,
@@ -16,13 +16,14 @@ use zeroize::Zeroizing;
 
 use super::export::EpochKeys;
 
-/// The highest generation that is derived, for opening as for sealing. It bounds the work that a
-/// hostile member can cause with one message to that many derivations (15 ms on a server core), and
-/// it is far above what a sender reaches in an epoch that is renewed every so many messages.
+/// The highest generation that is derived, for opening and for sealing. It bounds the work that a
+/// hostile member can cause with one message to that many derivations (15 ms on a server core). It
+/// is far above what a sender reaches in an epoch, since an epoch is renewed after a number of
+/// messages.
 pub const MAX_GENERATION: u32 = 65_535;
 
 /// How far apart the generations are whose secrets a [`Ratchet`] remembers for going back. With
-/// [`MAX_GENERATION`] it bounds a ratchet to 256 of them.
+/// [`MAX_GENERATION`] this bounds a ratchet to 256 such secrets.
 pub(super) const MARK_STRIDE: u32 = 256;
 
 /// Why no message key could be derived.
@@ -82,7 +83,8 @@ fn expand_with_label(
     crypto.hkdf_expand(ciphersuite.hash_algorithm(), secret, &info, length)
 }
 
-/// The key and nonce of a message's sender data, which depend on a sample of its ciphertext (§6.3.2).
+/// The key and nonce of a message's sender data. Both depend on a sample of its ciphertext
+/// (§6.3.2).
 pub(super) fn sender_data_key(
     keys: &EpochKeys,
     crypto: &impl OpenMlsCrypto,
@@ -103,7 +105,7 @@ pub(super) fn sender_data_key(
 /// One leaf's ratchet.
 pub(super) struct Ratchet {
     ciphersuite: Ciphersuite,
-    /// The ratchet secrets of the generations 0, [`MARK_STRIDE`], twice that, as far as it was walked.
+    /// The ratchet secrets of generation 0 and of every [`MARK_STRIDE`]th generation walked so far.
     marks: Vec<SecretVLBytes>,
     /// The generation asked for last, and its ratchet secret.
     cursor: (u32, SecretVLBytes),
@@ -134,7 +136,7 @@ impl Ratchet {
             let length = ciphersuite.hash_length();
             expand_with_label(crypto, ciphersuite, secret, label, context, length)
         };
-        // The tree is full, so each bit of the leaf index says which way to go down from the root.
+        // The tree is full, so each bit of the leaf index is one step down from the root.
         let mut secret = SecretVLBytes::from(keys.encryption_secret());
         let mut half = keys.tree_size() / 2;
         while half > 0 {
@@ -178,7 +180,7 @@ impl Ratchet {
         })
     }
 
-    /// The last mark at or before `generation`, where the cursor is no better place to start from.
+    /// The last mark at or before `generation`, if it is a better start than the cursor.
     fn nearest_mark(&self, generation: u32) -> Option<(u32, SecretVLBytes)> {
         let marks = (0..=generation).step_by(MARK_STRIDE as usize).zip(&self.marks);
         let (at, mark) = marks.last()?;

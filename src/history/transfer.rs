@@ -1,8 +1,9 @@
-//! The form in which an epoch leaves the device: `group_export` of a backup, a file, a bundle.
+//! The form in which an epoch leaves the device: the `group_export` of a backup, a file or a
+//! bundle.
 //!
-//! It holds what is needed to open the epoch's messages and nothing that leads further: no leaf of this
-//! device's, no private key, no secret of another epoch. The leaves are named by the hashes of their
-//! chunks, which travel once for many epochs.
+//! The form holds what opening the epoch's messages needs, and nothing that leads further: no leaf
+//! of this device, no private key, no secret of another epoch. Leaves are named by the hashes of
+//! their chunks, and a chunk is transferred once for many epochs.
 //!
 //! ```text
 //! struct {
@@ -31,13 +32,13 @@ const HASH: usize = 32;
 /// Why bytes are no epoch export.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TransferError {
-    /// Not the struct, or more than it.
+    /// The bytes are not the struct, or more follows it.
     #[error("the epoch export does not parse")]
     Malformed,
     /// A newer form.
     #[error("version {0} of epoch exports is not known")]
     Version(u16),
-    /// The leaf sets are not what a tree of this size has.
+    /// The chunks of leaves are not what a tree of this size has.
     #[error("the chunks of leaves do not fit the tree")]
     Chunks,
     /// The parts do not fit each other.
@@ -63,12 +64,12 @@ pub fn write(keys: &EpochKeys, chunks: &[ChunkId]) -> Result<Zeroizing<Vec<u8>>,
         sender_data_secret: keys.sender_data_secret().into(),
         encryption_secret: keys.encryption_secret().into(),
         tree_size: keys.tree_size(),
-        leaf_chunks: chunks.iter().flat_map(|chunk| chunk.0).collect::<Vec<u8>>().into(),
+        leaf_chunks: chunks.iter().flat_map(|chunk| *chunk.as_bytes()).collect::<Vec<u8>>().into(),
     };
     export.tls_serialize_detached().map(Zeroizing::new).map_err(|_| TransferError::Malformed)
 }
 
-/// Reads an epoch's export. It is for reading only: what it says of an own leaf means nothing.
+/// Reads an epoch's export. It is only for reading messages: its own leaf is meaningless.
 pub fn read(bytes: &[u8]) -> Result<(EpochKeys, Vec<ChunkId>), TransferError> {
     let version: [u8; 2] = bytes.get(..2).and_then(|v| v.try_into().ok()).unwrap_or_default();
     match u16::from_be_bytes(version) {
@@ -77,7 +78,7 @@ pub fn read(bytes: &[u8]) -> Result<(EpochKeys, Vec<ChunkId>), TransferError> {
         newer => return Err(TransferError::Version(newer)),
     }
     let mut rest = bytes;
-    // Through `Read`: the slice readers of tls_codec assert in debug builds.
+    // Through `Read`: tls_codec's slice readers assert in debug builds.
     let export = EpochExport::tls_deserialize(&mut rest).map_err(|_| TransferError::Malformed)?;
     if !rest.is_empty() {
         return Err(TransferError::Malformed);

@@ -1,9 +1,10 @@
-//! The cryptography of the one ciphersuite that rooms use, and no other.
+//! The cryptography of the one ciphersuite that rooms use.
 //!
-//! RustCrypto knows a dozen algorithms; which one runs is a number that arrives in messages. Here every
-//! other number is refused before it reaches any code, so what is not used cannot be attacked, and is not in
-//! the library: three elliptic curves and their arithmetic are 0.17 MB that a phone need not carry
-//! (docs/decisions/005). A second suite is added here and in `protocol::identifiers`.
+//! RustCrypto knows a dozen algorithms, and a number that arrives in a message selects one. This
+//! file refuses every other number before it reaches any code. So what is not used cannot be
+//! attacked and is not in the library: three elliptic curves with their arithmetic would be 0.17 MB
+//! that a phone need not carry (docs/decisions/005). A second suite is added here and in
+//! `protocol::identifiers`.
 
 use hpke_rs::{Hpke, HpkeError, Mode};
 use hpke_rs_crypto::{
@@ -31,15 +32,15 @@ pub(crate) const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM
 #[derive(Debug, Default)]
 pub(crate) struct Crypto(RustCrypto);
 
-fn hash_of_suite(hash: HashType) -> Result<(), CryptoError> {
+fn check_hash(hash: HashType) -> Result<(), CryptoError> {
     if hash == HashType::Sha2_256 { Ok(()) } else { Err(CryptoError::UnsupportedHashAlgorithm) }
 }
 
-fn aead_of_suite(aead: AeadType) -> Result<(), CryptoError> {
+fn check_aead(aead: AeadType) -> Result<(), CryptoError> {
     if aead == AeadType::Aes128Gcm { Ok(()) } else { Err(CryptoError::UnsupportedAeadAlgorithm) }
 }
 
-fn signature_of_suite(scheme: SignatureScheme) -> Result<(), CryptoError> {
+fn check_signature_scheme(scheme: SignatureScheme) -> Result<(), CryptoError> {
     if scheme == SignatureScheme::ED25519 {
         Ok(())
     } else {
@@ -73,7 +74,7 @@ impl OpenMlsCrypto for Crypto {
         salt: &[u8],
         ikm: &[u8],
     ) -> Result<SecretVLBytes, CryptoError> {
-        hash_of_suite(hash)?;
+        check_hash(hash)?;
         self.0.hkdf_extract(HashType::Sha2_256, salt, ikm)
     }
 
@@ -83,7 +84,7 @@ impl OpenMlsCrypto for Crypto {
         key: &[u8],
         message: &[u8],
     ) -> Result<SecretVLBytes, CryptoError> {
-        hash_of_suite(hash)?;
+        check_hash(hash)?;
         self.0.hmac(HashType::Sha2_256, key, message)
     }
 
@@ -94,12 +95,12 @@ impl OpenMlsCrypto for Crypto {
         info: &[u8],
         length: usize,
     ) -> Result<SecretVLBytes, CryptoError> {
-        hash_of_suite(hash)?;
+        check_hash(hash)?;
         self.0.hkdf_expand(HashType::Sha2_256, prk, info, length)
     }
 
     fn hash(&self, hash: HashType, data: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        hash_of_suite(hash)?;
+        check_hash(hash)?;
         self.0.hash(HashType::Sha2_256, data)
     }
 
@@ -111,7 +112,7 @@ impl OpenMlsCrypto for Crypto {
         nonce: &[u8],
         aad: &[u8],
     ) -> Result<Vec<u8>, CryptoError> {
-        aead_of_suite(aead)?;
+        check_aead(aead)?;
         self.0.aead_encrypt(AeadType::Aes128Gcm, key, data, nonce, aad)
     }
 
@@ -123,7 +124,7 @@ impl OpenMlsCrypto for Crypto {
         nonce: &[u8],
         aad: &[u8],
     ) -> Result<Vec<u8>, CryptoError> {
-        aead_of_suite(aead)?;
+        check_aead(aead)?;
         self.0.aead_decrypt(AeadType::Aes128Gcm, key, ciphertext, nonce, aad)
     }
 
@@ -131,7 +132,7 @@ impl OpenMlsCrypto for Crypto {
         &self,
         scheme: SignatureScheme,
     ) -> Result<(Vec<u8>, Vec<u8>), CryptoError> {
-        signature_of_suite(scheme)?;
+        check_signature_scheme(scheme)?;
         self.0.signature_key_gen(SignatureScheme::ED25519)
     }
 
@@ -142,7 +143,7 @@ impl OpenMlsCrypto for Crypto {
         key: &[u8],
         signature: &[u8],
     ) -> Result<(), CryptoError> {
-        signature_of_suite(scheme)?;
+        check_signature_scheme(scheme)?;
         self.0.verify_signature(SignatureScheme::ED25519, data, key, signature)
     }
 
@@ -152,7 +153,7 @@ impl OpenMlsCrypto for Crypto {
         data: &[u8],
         key: &[u8],
     ) -> Result<Vec<u8>, CryptoError> {
-        signature_of_suite(scheme)?;
+        check_signature_scheme(scheme)?;
         self.0.sign(SignatureScheme::ED25519, data, key)
     }
 
@@ -166,7 +167,7 @@ impl OpenMlsCrypto for Crypto {
     ) -> Result<HpkeCiphertext, CryptoError> {
         let (kem_output, ciphertext) = hpke(config)?
             .seal(&public_key.into(), info, aad, plaintext, None, None, None)
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| crypto_error(&error))?;
         Ok(HpkeCiphertext { kem_output: kem_output.into(), ciphertext: ciphertext.into() })
     }
 
@@ -222,13 +223,13 @@ impl OpenMlsCrypto for Crypto {
         config: HpkeConfig,
         ikm: &[u8],
     ) -> Result<HpkeKeyPair, CryptoError> {
-        let pair = hpke(config)?.derive_key_pair(ikm).map_err(|error| failed(&error))?;
+        let pair = hpke(config)?.derive_key_pair(ikm).map_err(|error| crypto_error(&error))?;
         let (private, public) = pair.into_keys();
         Ok(HpkeKeyPair { private: private.as_slice().into(), public: public.as_slice().into() })
     }
 }
 
-fn failed(error: &HpkeError) -> CryptoError {
+fn crypto_error(error: &HpkeError) -> CryptoError {
     match error {
         HpkeError::InvalidInput => CryptoError::InvalidLength,
         _ => CryptoError::CryptoLibraryError,
@@ -247,7 +248,7 @@ impl OpenMlsRand for Crypto {
     }
 }
 
-/// What HPKE needs, with the suite's algorithms alone.
+/// HPKE's provider, with the suite's algorithms alone.
 #[derive(Debug)]
 struct SuiteHpke;
 
@@ -255,7 +256,7 @@ const KEM: KemAlgorithm = KemAlgorithm::DhKem25519;
 const KDF: KdfAlgorithm = KdfAlgorithm::HkdfSha256;
 const AEAD: AeadAlgorithm = AeadAlgorithm::Aes128Gcm;
 
-fn private(key: &[u8]) -> Result<StaticSecret, HpkeCryptoError> {
+fn x25519_secret(key: &[u8]) -> Result<StaticSecret, HpkeCryptoError> {
     let key: [u8; 32] = key.try_into().map_err(|_| HpkeCryptoError::KemInvalidSecretKey)?;
     Ok(StaticSecret::from(key))
 }
@@ -300,7 +301,7 @@ impl HpkeCrypto for SuiteHpke {
         Self::supports_kem(kem)?;
         let public_key: [u8; 32] =
             public_key.try_into().map_err(|_| HpkeCryptoError::KemInvalidPublicKey)?;
-        let shared = private(private_key)?.diffie_hellman(&PublicKey::from(public_key));
+        let shared = x25519_secret(private_key)?.diffie_hellman(&PublicKey::from(public_key));
         // A point of small order makes a secret that everybody knows (RFC 9180, section 7.1.4).
         if !shared.was_contributory() {
             return Err(HpkeCryptoError::KemInvalidPublicKey);
@@ -310,11 +311,11 @@ impl HpkeCrypto for SuiteHpke {
 
     fn secret_to_public(kem: KemAlgorithm, private_key: &[u8]) -> Bytes {
         Self::supports_kem(kem)?;
-        Ok(PublicKey::from(&private(private_key)?).as_bytes().to_vec())
+        Ok(PublicKey::from(&x25519_secret(private_key)?).as_bytes().to_vec())
     }
 
-    // The rest is for other kinds of KEM: in one by Diffie-Hellman, HPKE makes keys of random bytes by
-    // itself, and every X25519 key is valid.
+    // The remaining functions are for other kinds of KEM. For a KEM by Diffie-Hellman, HPKE itself
+    // makes keys of random bytes, and every X25519 key is valid.
 
     fn kem_key_gen(_: KemAlgorithm, _: &mut Self::HpkePrng) -> TwoBytes {
         Err(HpkeCryptoError::UnsupportedKemOperation)

@@ -25,19 +25,19 @@ pub(crate) enum Publishing {
     BesideOlm,
 }
 
-/// What can go wrong with this device's own keys.
+/// Why an operation on this device's own keys failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IdentityError {
     /// The store was made for another device.
     #[error("the store belongs to {0}")]
     OtherDevice(DeviceName),
-    /// The app passed device keys that are not this device's, or none at all.
+    /// The app passed device keys that are another device's, or that are not device keys.
     #[error("device_keys: {0}")]
     BadDeviceKeys(&'static str),
-    /// An answer of the homeserver is not what the specification says.
+    /// An answer of the homeserver does not follow the specification.
     #[error("the answer to a key upload cannot be read")]
     MalformedAnswer,
-    /// A key package is not what its device may use.
+    /// A key package does not fit the device that it was claimed for.
     #[error("the key package {0}")]
     BadKeyPackage(&'static str),
     /// The crypto provider refused.
@@ -54,7 +54,7 @@ pub(crate) enum IdentityError {
     Store(#[from] StoreError),
 }
 
-/// What the store keeps of this device.
+/// The row of this device.
 #[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 pub(super) struct IdentityRecord {
     #[zeroize(skip)]
@@ -78,7 +78,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// The device of this store, made where there is none yet.
+    /// The device of this store. A new store gets a new one.
     pub(crate) fn load_or_create(
         tx: &Tx<'_>,
         crypto: &Crypto,
@@ -114,7 +114,7 @@ impl Identity {
             record.public_key.clone(),
         );
         // The last-resort package carries the extension that says so, and a leaf has to name the
-        // extensions it carries (RFC 9420, section 7.2).
+        // extensions that it carries (RFC 9420, section 7.2).
         let capabilities = Capabilities::builder()
             .ciphersuites(crypto.supported_ciphersuites())
             .extensions(vec![ExtensionType::LastResort])
@@ -122,7 +122,7 @@ impl Identity {
         Ok(Self { name, suite, signer, capabilities, publishing })
     }
 
-    /// The user and device.
+    /// The user id and the device id.
     pub(crate) fn name(&self) -> DeviceName {
         self.name.clone()
     }
@@ -142,7 +142,7 @@ impl Identity {
         self.signer.public()
     }
 
-    /// What this device's leaves say it can do.
+    /// The capabilities of this device's leaves.
     pub(crate) fn capabilities(&self) -> Capabilities {
         self.capabilities.clone()
     }

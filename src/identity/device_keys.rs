@@ -9,14 +9,14 @@ use serde_json::json;
 use super::device::{Identity, IdentityError, encoding};
 use crate::protocol::{encode_base64, identifiers};
 
-/// Device keys to publish, and what an Olm machine has to sign.
+/// Device keys to publish, and the text that an Olm machine has to sign.
 pub(crate) struct SignedKeys {
     pub(crate) device_keys: String,
     pub(crate) to_sign: String,
 }
 
 impl Identity {
-    /// The `device_keys` of a device without Olm: its credential key is its Ed25519 key too.
+    /// The `device_keys` of a device without Olm. Its credential key is also its Ed25519 key.
     pub(super) fn own_device_keys(&self) -> Result<CanonicalJsonObject, IdentityError> {
         let keys = json!({ "user_id": self.name.user_id, "device_id": self.name.device_id });
         let mut keys: CanonicalJsonObject = serde_json::from_value(keys).map_err(encoding)?;
@@ -32,8 +32,8 @@ impl Identity {
     }
 
     /// Puts the credential into the device keys of an Olm machine, and signs them. Signatures that
-    /// were there are taken out, as they no longer fit; unless the credential was there already
-    /// and nothing that they sign has changed.
+    /// were there are removed, because they no longer fit. They stay only if the credential was
+    /// there already and nothing that they cover has changed.
     pub(crate) fn sign_device_keys(&self, text: &str) -> Result<SignedKeys, IdentityError> {
         let mut keys: CanonicalJsonObject = serde_json::from_str(text)
             .map_err(|_| IdentityError::BadDeviceKeys("they are not a JSON object"))?;
@@ -80,7 +80,7 @@ impl Identity {
         );
     }
 
-    /// The canonical JSON of device keys, and this device's signature of it.
+    /// The canonical JSON of device keys, and this device's signature over it.
     fn sign(
         &self,
         keys: &CanonicalJsonObject,
@@ -94,7 +94,8 @@ impl Identity {
     }
 }
 
-/// The object under a field, made where there is none.
+/// The object under a field. If the field is missing or not an object, an empty object is put
+/// there.
 fn child<'a>(parent: &'a mut CanonicalJsonObject, field: &str) -> &'a mut CanonicalJsonObject {
     let value = parent
         .entry(field.to_owned())

@@ -1,10 +1,11 @@
-//! This device's key packages: made, kept while they may be needed, and forgotten.
+//! This device's key packages: making them, keeping them while they may be needed, deleting them.
 //!
-//! The homeserver hands each one-time package to one device that adds us, and the last-resort one
-//! (the fallback key) to any number once those are used up. A package's private keys are in the
-//! store from the moment it exists, before anybody can have heard of it. They go when the package
-//! was used (in the joining transaction), when it has expired, when far too many newer ones were
-//! made, or, for a replaced last-resort one, after a time of grace.
+//! The homeserver hands each one-time package to one device that adds this one. Once those are used
+//! up, it hands the last-resort package (the fallback key) to any number of devices. A package's
+//! private keys are in the store from the moment the package exists, before anybody can have heard
+//! of it. They are deleted when the package was used (in the joining transaction), when it has
+//! expired, when far too many newer packages were made, or, for a replaced last-resort package,
+//! after a grace period.
 
 use openmls::prelude::{
     KeyPackage, KeyPackageBundle, KeyPackageRef, Lifetime, tls_codec::Serialize as _,
@@ -24,21 +25,30 @@ use crate::{
     store::{Collection, MlsStorage, Namespace, StoreError, Tx},
 };
 
-/// How long a package is valid, in seconds: a little under the most that OpenMLS accepts.
+/// How long a package is valid, in seconds: a little less than the most that OpenMLS accepts.
 pub(super) const LIFETIME_S: u64 = 80 * 24 * 60 * 60;
-/// How far into the past a package is valid, in seconds, for clocks that are behind.
+/// How far into the past a package is valid, in seconds, for devices whose clocks are behind.
 const SKEW_S: u64 = 60 * 60;
-/// A one-time package that expires in less than this, in seconds, no longer counts as there.
+/// A one-time package that expires sooner than this, in seconds, no longer counts as published.
 const MARGIN_S: u64 = 7 * 24 * 60 * 60;
-/// How long the private key of a replaced fallback key is kept, in seconds: somebody may have
-/// claimed it just before, and their Welcome may take a while. Counted from when the homeserver
-/// took the one that replaces it: until then the old one is still handed out.
+/// How long the private key of a replaced fallback key is kept, in seconds. Somebody may have
+/// claimed the fallback key just before, and their Welcome may take a while. The time counts from
+/// when the homeserver took the replacement: until then the old key is still handed out.
 const GRACE_S: u64 = 7 * 24 * 60 * 60;
-/// How many one-time packages are kept at most. Anybody can claim ours and never invite us, so
-/// without a bound their private keys would pile up for all of their lifetime.
+/// The most one-time packages that are kept. Anybody can claim packages and never send a Welcome,
+/// so without a limit their private keys would pile up for their whole lifetime.
 pub(super) const MOST_KEPT: usize = 1_000;
 
-/// One package of ours.
+/// What a key package is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PackageUse {
+    /// One device claims it and adds this device with it.
+    OneTime,
+    /// The fallback key: any number of devices may use it once the others are gone.
+    LastResort,
+}
+
+/// The row of one key package of this device.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct OwnKeyPackage {
     pub(super) reference: KeyPackageRef,
@@ -47,23 +57,24 @@ pub(super) struct OwnKeyPackage {
     not_after_s: u64,
     /// When it was replaced, in seconds since 1970.
     replaced_s: Option<u64>,
-    /// The homeserver has not yet confirmed that it took it.
+    /// The homeserver has not confirmed yet that it took the package.
     #[serde(default)]
     unpublished: bool,
 }
 
 impl OwnKeyPackage {
-    fn is_done(&self, now_s: u64) -> bool {
+    /// Whether nobody may use the package any longer.
+    fn is_expired(&self, now_s: u64) -> bool {
         self.not_after_s <= now_s
             || self.replaced_s.is_some_and(|at| at.saturating_add(GRACE_S) <= now_s)
     }
 
-    /// Whether the homeserver may still hold it as a one-time key of use.
+    /// Whether the homeserver may still hold the package as a usable one-time key.
     pub(super) fn is_good_one_time(&self, now_s: u64) -> bool {
         !self.last_resort && !self.unpublished && self.not_after_s > now_s.saturating_add(MARGIN_S)
     }
 
-    /// Whether it is the published fallback key, with half of its life or more before it.
+    /// Whether the package is the published fallback key and has at least half of its life left.
     pub(super) fn is_good_fallback(&self, now_s: u64) -> bool {
         self.last_resort
             && !self.unpublished
@@ -84,9 +95,10 @@ pub(super) fn make(
     tx: &Tx<'_>,
     provider: &Provider<'_>,
     identity: &Identity,
-    last_resort: bool,
+    package_use: PackageUse,
     now_s: u64,
 ) -> Result<KeyPackageRef, IdentityError> {
+    let last_resort = package_use == PackageUse::LastResort;
     let not_after_s = now_s.saturating_add(LIFETIME_S);
     let mut builder = KeyPackage::builder()
         .key_package_lifetime(Lifetime::init(now_s.saturating_sub(SKEW_S), not_after_s))
@@ -112,7 +124,8 @@ pub(super) fn make(
     Ok(reference)
 }
 
-/// A package's key id and value, as they are published; nothing when it is no longer kept.
+/// The published form of a package: its key id and its value. `None` if the package is not kept any
+/// longer.
 pub(super) fn published_form(
     provider: &Provider<'_>,
     identity: &Identity,
@@ -128,7 +141,8 @@ pub(super) fn published_form(
     Ok(Some((id, value)))
 }
 
-/// The homeserver has these packages. A last-resort one among them replaces those before it.
+/// Marks these packages as held by the homeserver. A last-resort package among them replaces the
+/// earlier ones.
 pub(super) fn mark_published(
     tx: &Tx<'_>,
     references: &[KeyPackageRef],
@@ -150,8 +164,9 @@ pub(super) fn mark_published(
     Ok(())
 }
 
-/// A Welcome was opened with this package. A one-time package is forgotten with its private keys;
-/// the last-resort one stays, as others may have claimed it too. Tells whether one was forgotten.
+/// Marks this package as used by a Welcome. A one-time package is deleted with its private keys.
+/// The last-resort package stays, because others may have claimed it too. Tells whether a package
+/// was deleted.
 pub(crate) fn mark_used(
     tx: &Tx<'_>,
     crypto: &Crypto,
@@ -160,15 +175,15 @@ pub(crate) fn mark_used(
     match PACKAGES.get(tx, b"", reference.as_slice())? {
         Some(package) if !package.last_resort => {
             let provider = Provider::new(crypto, MlsStorage::new(tx, Namespace::GLOBAL));
-            forget(tx, &provider, reference)?;
+            delete(tx, &provider, reference)?;
             Ok(true)
         }
         _ => Ok(false),
     }
 }
 
-/// Forgets the one-time packages whose private keys OpenMLS deleted when it joined with them, for
-/// callers that cannot tell which one a Welcome was for.
+/// Deletes the one-time packages whose private keys OpenMLS deleted when it joined with them. This
+/// is for callers that cannot tell which package a Welcome was for.
 pub(crate) fn forget_used_key_packages(tx: &Tx<'_>, crypto: &Crypto) -> Result<(), IdentityError> {
     let provider = Provider::new(crypto, MlsStorage::new(tx, Namespace::GLOBAL));
     for package in list(tx)? {
@@ -180,25 +195,25 @@ pub(crate) fn forget_used_key_packages(tx: &Tx<'_>, crypto: &Crypto) -> Result<(
     Ok(())
 }
 
-/// Deletes the private keys of packages that nobody may use any more, and of the oldest where
-/// there are more than are kept.
-pub(super) fn remove_done(
+/// Deletes the private keys of packages that nobody may use any longer. If more one-time packages
+/// are left than are kept, the oldest go too.
+pub(super) fn delete_expired(
     tx: &Tx<'_>,
     provider: &Provider<'_>,
     now_s: u64,
 ) -> Result<(), IdentityError> {
-    let (done, kept): (Vec<_>, Vec<_>) =
-        list(tx)?.into_iter().partition(|package| package.is_done(now_s));
+    let (expired, kept): (Vec<_>, Vec<_>) =
+        list(tx)?.into_iter().partition(|package| package.is_expired(now_s));
     let one_time: Vec<_> = kept.iter().filter(|package| !package.last_resort).collect();
     let surplus = one_time.len().saturating_sub(MOST_KEPT);
-    for package in done.iter().chain(one_time.into_iter().take(surplus)) {
-        forget(tx, provider, &package.reference)?;
+    for package in expired.iter().chain(one_time.into_iter().take(surplus)) {
+        delete(tx, provider, &package.reference)?;
     }
     Ok(())
 }
 
-/// Deletes a package with its private keys: they are all in OpenMLS's row for it.
-fn forget(
+/// Deletes a package with its private keys. OpenMLS's row of the package holds all of them.
+fn delete(
     tx: &Tx<'_>,
     provider: &Provider<'_>,
     reference: &KeyPackageRef,

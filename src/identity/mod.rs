@@ -1,7 +1,7 @@
 //! This device: its signature key, its MLS credential, what it publishes, and its key packages.
 //!
-//! The signature key is made once, with the store, and never leaves it. One key does everything a
-//! device signs in MLS, and signs `device_keys` as well, which is how others know that the
+//! The signature key is made once, with the store, and never leaves it. One key makes all of a
+//! device's signatures in MLS. It also signs `device_keys`, by which others know that the
 //! credential is the device's.
 
 mod crypto;

@@ -1,4 +1,4 @@
-//! What OpenMLS is given for a call: crypto, randomness, and storage in one namespace.
+//! The provider that OpenMLS gets for a call: crypto, randomness, and storage in one namespace.
 
 use openmls_traits::OpenMlsProvider;
 

@@ -1,8 +1,8 @@
-//! What this device has on the homeserver, and the uploads that bring there what is missing.
+//! What this device has on the homeserver, and the uploads of what is missing there.
 //!
-//! An upload is planned once: its key packages are made and the plan is stored in one transaction,
-//! and until the homeserver confirms it, planning again gives the same plan with the same keys. So
-//! a crash at any point loses no private key, and sending an upload twice does no harm.
+//! An upload is planned once: its key packages are made and its plan is stored in one transaction.
+//! Until the homeserver confirms the upload, planning again gives the same plan with the same keys.
+//! So a crash at any point loses no private key, and sending an upload twice does no harm.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,7 +14,7 @@ use serde_json::{Value, value::to_raw_value};
 use super::{
     crypto::Crypto,
     device::{Identity, IdentityError, Publishing, encoding},
-    key_packages,
+    key_packages::{self, PackageUse},
     provider::Provider,
 };
 use crate::{
@@ -25,19 +25,19 @@ use crate::{
 /// How many one-time packages the homeserver should hold.
 const TARGET: u64 = 50;
 
-/// What the homeserver holds of ours, as far as it has said.
+/// What the homeserver holds of this device, as far as it has said.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Published {
     device_keys: bool,
     one_time: u64,
     fallback_used: bool,
-    /// The number of the newest plan. Numbers are not used again.
+    /// The number of the newest plan. Numbers are never reused.
     #[serde(default)]
     last_plan: u64,
 }
 
 const PUBLISHED: Collection<Published> = Collection::new("published_keys");
-/// The plan that the homeserver has not confirmed yet, if there is one.
+/// The plan that the homeserver has not confirmed yet.
 const PENDING: Collection<UploadPlan> = Collection::new("pending_upload");
 
 /// What an upload brings to the homeserver.
@@ -54,7 +54,7 @@ fn published(tx: &Tx<'_>) -> Result<Published, StoreError> {
     Ok(PUBLISHED.get(tx, b"", b"")?.unwrap_or_default())
 }
 
-/// Takes in a sync's counts. What the sync does not say stays as it was.
+/// Takes in a sync's counts. What the sync does not mention stays unchanged.
 pub(crate) fn note_counts(
     tx: &Tx<'_>,
     suite: Ciphersuite,
@@ -64,29 +64,32 @@ pub(crate) fn note_counts(
     let before = published(tx)?;
     let mut known = before.clone();
     if let Some(counts) = one_time {
-        known.one_time = count(counts, suite);
+        known.one_time = count_key_packages(counts, suite);
     }
     if let Some(unused) = unused_fallback {
         known.fallback_used =
             !unused.iter().any(|algorithm| identifiers::is_key_package_algorithm(algorithm, suite));
     }
-    // Most syncs bring no news, and should cost no write.
+    // Most syncs bring nothing new and should cost no write.
     if known != before {
         PUBLISHED.put(tx, b"", b"", &known)?;
     }
     Ok(())
 }
 
-/// How many of our packages there are. An algorithm of which nothing is left is not named.
-fn count<'a>(counts: impl IntoIterator<Item = (&'a String, &'a u64)>, suite: Ciphersuite) -> u64 {
+/// The number of key packages among the counts. An algorithm with no key left is not mentioned.
+fn count_key_packages<'a>(
+    counts: impl IntoIterator<Item = (&'a String, &'a u64)>,
+    suite: Ciphersuite,
+) -> u64 {
     counts
         .into_iter()
         .filter(|(algorithm, _)| identifiers::is_key_package_algorithm(algorithm, suite))
         .fold(0, |sum, (_, count)| sum.saturating_add(*count))
 }
 
-/// Makes what is missing on the homeserver, and the request that brings it there; nothing when
-/// nothing is missing. While an upload is not confirmed, this gives that upload again.
+/// Makes what is missing on the homeserver, and the request that uploads it; `None` if nothing is
+/// missing. While an upload is unconfirmed, this gives that upload again.
 pub(crate) fn plan_upload(
     tx: &Tx<'_>,
     crypto: &Crypto,
@@ -95,20 +98,41 @@ pub(crate) fn plan_upload(
 ) -> Result<Option<(UploadPlan, upload_keys::v3::Request)>, IdentityError> {
     let now_s = now_ms / 1000;
     let provider = Provider::new(crypto, MlsStorage::new(tx, Namespace::GLOBAL));
-    key_packages::remove_done(tx, &provider, now_s)?;
-
-    if let Some(plan) = PENDING.get(tx, b"", b"")? {
-        let request = request(&provider, identity, &plan)?;
-        let is_empty = request.device_keys.is_none()
-            && request.one_time_keys.is_empty()
-            && request.fallback_keys.is_empty();
-        if !is_empty {
-            return Ok(Some((plan, request)));
-        }
-        // All of it was used or has expired before the answer came.
-        PENDING.delete(tx, b"", b"")?;
+    key_packages::delete_expired(tx, &provider, now_s)?;
+    if let Some(unconfirmed) = unconfirmed_upload(tx, &provider, identity)? {
+        return Ok(Some(unconfirmed));
     }
+    let Some(plan) = new_plan(tx, &provider, identity, now_s)? else { return Ok(None) };
+    let request = request(&provider, identity, &plan)?;
+    Ok(Some((plan, request)))
+}
 
+/// The upload that the homeserver has not confirmed yet, if anything of it is left.
+fn unconfirmed_upload(
+    tx: &Tx<'_>,
+    provider: &Provider<'_>,
+    identity: &Identity,
+) -> Result<Option<(UploadPlan, upload_keys::v3::Request)>, IdentityError> {
+    let Some(plan) = PENDING.get(tx, b"", b"")? else { return Ok(None) };
+    let request = request(provider, identity, &plan)?;
+    let is_empty = request.device_keys.is_none()
+        && request.one_time_keys.is_empty()
+        && request.fallback_keys.is_empty();
+    if is_empty {
+        // Everything in it was used or has expired before the answer came.
+        PENDING.delete(tx, b"", b"")?;
+        return Ok(None);
+    }
+    Ok(Some((plan, request)))
+}
+
+/// Makes what is missing on the homeserver, and stores the plan that uploads it.
+fn new_plan(
+    tx: &Tx<'_>,
+    provider: &Provider<'_>,
+    identity: &Identity,
+    now_s: u64,
+) -> Result<Option<UploadPlan>, IdentityError> {
     let mut known = published(tx)?;
     let packages = key_packages::list(tx)?;
     let one_time = packages.iter().filter(|package| package.is_good_one_time(now_s)).count() as u64;
@@ -122,18 +146,20 @@ pub(crate) fn plan_upload(
 
     known.last_plan = known.last_plan.saturating_add(1);
     PUBLISHED.put(tx, b"", b"", &known)?;
-    let make = |last_resort| key_packages::make(tx, &provider, identity, last_resort, now_s);
+    let make = |package_use| key_packages::make(tx, provider, identity, package_use, now_s);
     let plan = UploadPlan {
         number: known.last_plan,
         suite: identity.suite.into(),
         device_keys,
-        one_time: (0..missing).map(|_| make(false)).collect::<Result<_, _>>()?,
-        fallback: if has_fallback { None } else { Some(make(true)?) },
+        one_time: (0..missing).map(|_| make(PackageUse::OneTime)).collect::<Result<_, _>>()?,
+        fallback: if has_fallback { None } else { Some(make(PackageUse::LastResort)?) },
     };
     PENDING.put(tx, b"", b"", &plan)?;
-    let request = request(&provider, identity, &plan)?;
-    Ok(Some((plan, request)))
+    Ok(Some(plan))
 }
+
+/// The request of a plan: the same each time, except that packages that are no longer kept are left
+/// out.
 
 /// The request of a plan, the same each time, but without packages that are kept no longer.
 fn request(
@@ -142,7 +168,7 @@ fn request(
     plan: &UploadPlan,
 ) -> Result<upload_keys::v3::Request, IdentityError> {
     let mut request = upload_keys::v3::Request::new();
-    // An Olm machine may have come since the plan was made, and uploads its own.
+    // An Olm machine may have been added since the plan was made. It uploads its own device keys.
     if plan.device_keys && identity.publishing == Publishing::Alone {
         let keys = to_raw_value(&identity.own_device_keys()?).map_err(encoding)?;
         request.device_keys = Some(Raw::from_json(keys));
@@ -157,15 +183,15 @@ fn request(
     Ok(request)
 }
 
-/// The homeserver has taken an upload. Hearing so again, or of an upload that is not the one under
-/// way, changes nothing.
+/// Marks an upload as taken by the homeserver. A repeated confirmation, or one of another upload
+/// than the unconfirmed one, changes nothing.
 pub(crate) fn mark_uploaded(
     tx: &Tx<'_>,
     plan: &UploadPlan,
     body: &[u8],
     now_ms: u64,
 ) -> Result<(), IdentityError> {
-    // Not a derived structure, which an array would pass for.
+    // Not a derived struct: serde would accept an array for it.
     let mut answer: BTreeMap<String, Value> =
         serde_json::from_slice(body).map_err(|_| IdentityError::MalformedAnswer)?;
     let counts = answer.remove("one_time_key_counts").ok_or(IdentityError::MalformedAnswer)?;
@@ -181,9 +207,9 @@ pub(crate) fn mark_uploaded(
     let references: Vec<_> = plan.one_time.iter().chain(&plan.fallback).cloned().collect();
     key_packages::mark_published(tx, &references, now_ms / 1000)?;
     let mut known = published(tx)?;
-    // What was just taken is there, whatever the answer says: a homeserver that always answers
-    // with none would otherwise be sent packages without end.
-    known.one_time = count(&counts, suite).max(plan.one_time.len() as u64);
+    // What was just uploaded counts as held, whatever the answer says: otherwise a homeserver that
+    // always answers with zero would be sent packages without end.
+    known.one_time = count_key_packages(&counts, suite).max(plan.one_time.len() as u64);
     known.device_keys |= plan.device_keys;
     known.fallback_used &= plan.fallback.is_none();
     Ok(PUBLISHED.put(tx, b"", b"", &known)?)

@@ -8,10 +8,10 @@ use openmls::prelude::{
 use super::{crypto::Crypto, device::IdentityError};
 use crate::protocol::{DeviceName, credential};
 
-/// Reads and checks a key package: its signatures (RFC 9420, section 10.1), its suite, that it is
-/// this device's by credential and by the key the device publishes, that its leaf can do what a
-/// group of ours needs, and that it is valid now. (OpenMLS compares its lifetime with the system's
-/// clock besides.)
+/// Reads a key package and checks it: its signatures (RFC 9420, section 10.1), its suite, that its
+/// credential names `device`, that its key is the one that the device publishes, that its leaf
+/// has the capabilities that groups of this library need, and that it is valid now. (OpenMLS
+/// compares its lifetime with the system's clock besides.)
 pub(crate) fn validate_key_package(
     crypto: &Crypto,
     bytes: &[u8],
@@ -53,8 +53,8 @@ pub(crate) fn validate_key_package(
     Ok(package)
 }
 
-/// Whether a leaf names what the groups of this library use. One that does not would make every
-/// commit that adds it invalid in the eyes of the others (RFC 9420, section 7.3).
+/// Whether a leaf names the capabilities that groups of this library use. Other members would
+/// refuse every commit that adds a leaf without them (RFC 9420, section 7.3).
 fn can_take_part(capabilities: &Capabilities, suite: Ciphersuite) -> bool {
     capabilities.versions().contains(&ProtocolVersion::Mls10)
         && capabilities.ciphersuites().contains(&VerifiableCiphersuite::from(suite))

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     exported::Update,
-    protocol::{BaseOnly, RoomEvent, parse},
+    protocol::{CommitEventOnly, RoomEvent, parse},
     store::{Collection, Mark, Queue, StoreError},
     turn::Turn,
 };
@@ -91,7 +91,7 @@ pub(super) fn is_waiting(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<
 /// The event id of the commit that an event is based on.
 fn base_of(json: &str) -> String {
     let base = parse::<RoomEvent>(json, "the event")
-        .and_then(|event| parse::<BaseOnly>(event.content.get(), "the content"));
+        .and_then(|event| parse::<CommitEventOnly>(event.content.get(), "the content"));
     base.map(|base| base.commit_event).unwrap_or_default()
 }
 

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     epochs::graph,
     failure::Failure,
-    protocol::{BaseOnly, RoomEvent, parse},
+    protocol::{CommitEventOnly, RoomEvent, parse},
     rejection::InputError,
     requests::{self, Purpose},
     room::wake,
@@ -138,7 +138,7 @@ fn take(
     waiting::keep(turn, room, Some(id.as_str()), json, CameBy::Request)?;
     walk.missing.remove(id);
     walk.late.remove(id);
-    let base = parse::<BaseOnly>(event.content.get(), "the content");
+    let base = parse::<CommitEventOnly>(event.content.get(), "the content");
     if let Ok(base) = base.map(|base| OwnedEventId::try_from(base.commit_event))
         && let Ok(base) = base
         && walk.missing.len() < MOST_MISSING

@@ -1,8 +1,8 @@
 //! The identity inside a device's MLS credential.
 //!
-//! A BasicCredential (RFC 9420, section 5.3) whose identity is the TLS struct
-//! `{opaque user_id<V>; opaque device_id<V>}`: Matrix ids may hold any separator one could choose,
-//! so the parts carry their lengths.
+//! The credential is a BasicCredential (RFC 9420, section 5.3) whose identity is the TLS struct
+//! `{opaque user_id<V>; opaque device_id<V>}`. The parts carry their lengths, because Matrix ids
+//! may contain any separator.
 
 use ruma::{OwnedDeviceId, UserId};
 use tls_codec::{Deserialize, Serialize, VLBytes};
@@ -18,7 +18,7 @@ pub(crate) struct CredentialError;
 pub(crate) fn encode(device: &DeviceName) -> Vec<u8> {
     [device.user_id.as_bytes(), device.device_id.as_bytes()]
         .into_iter()
-        // Ids have at most 255 bytes where they come from, which any length prefix can say.
+        // Ids from Matrix have at most 255 bytes, which any length prefix can express.
         .flat_map(|part| VLBytes::new(part.to_vec()).tls_serialize_detached().unwrap_or_default())
         .collect()
 }

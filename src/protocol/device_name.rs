@@ -1,7 +1,7 @@
 //! A device's name: its user id and its device id.
 //!
-//! The wire has it as `[user_id, device_id]`, and that is the form that is written. Rows of earlier
-//! versions hold it as an object in some places, so that form is read too.
+//! On the wire it is `[user_id, device_id]`, and that form is written. Some rows of earlier
+//! versions hold an object, so that form is read too.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! The name of one epoch of one branch (docs/decisions/001).
 //!
 //! Two commits on one base lead to two epochs with the same number. The hash of the GroupContext
-//! tells them apart, and every member can compute it, also one that joined by a Welcome.
+//! tells them apart. Every member can compute it, including one that joined by a Welcome.
 
 use openmls::prelude::GroupContext;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! The events that cross the wire (MSC2883), as plain serde types without logic.
 //!
-//! Everything here was written by a peer or a homeserver, so every field is checked where it is
-//! used. Events are read leniently (unknown fields are ignored) and written in one form.
+//! A peer or a homeserver wrote everything here, so every field is checked where it is used. Events
+//! are read leniently (unknown fields are ignored) and written in one form.
 
 use std::collections::BTreeMap;
 
@@ -22,25 +22,25 @@ pub(crate) struct CommitContent {
     pub(crate) algorithm: String,
     /// The MLSMessage of the commit.
     pub(crate) ciphertext: Payload,
-    /// Who created the epoch that this commit is based on.
+    /// The device that made the epoch which this commit is based on.
     pub(crate) epoch_creator: DeviceName,
-    /// Who made this commit.
+    /// The device that made this commit.
     pub(crate) sender: DeviceName,
     /// The other tips that this commit supersedes.
     #[serde(default)]
     pub(crate) resolves: Vec<(String, DeviceName)>,
-    /// The event id of the base epoch's commit; for the announcement, of `m.room.create`.
+    /// The event id of the base epoch's commit; for the announcement, that of `m.room.create`.
     #[serde(default)]
     pub(crate) commit_event: String,
     /// The MLSMessage of the new epoch's GroupInfo.
     pub(crate) public_group_state: Payload,
-    /// The new epoch's ratchet tree, where the GroupInfo is without it.
+    /// The new epoch's ratchet tree, if the GroupInfo leaves it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ratchet_tree: Option<MediaReference>,
 }
 
 impl CommitContent {
-    /// Whether it announces a group that somebody made: there is no commit then.
+    /// Whether it announces a new group: then there is no commit.
     pub(crate) fn is_announcement(&self) -> bool {
         self.ciphertext.is_empty()
     }
@@ -53,9 +53,9 @@ pub(crate) struct MessageContent {
     pub(crate) algorithm: String,
     /// The MLSMessage.
     pub(crate) ciphertext: Payload,
-    /// Who created the epoch it was sent in.
+    /// The device that made the epoch in which the message was sent.
     pub(crate) epoch_creator: DeviceName,
-    /// The event id of that epoch's commit.
+    /// The event id of the commit of that epoch.
     #[serde(default)]
     pub(crate) commit_event: String,
     /// What the message relates to, in the clear, so that the homeserver can aggregate.
@@ -70,21 +70,21 @@ pub(crate) struct WelcomeContent {
     pub(crate) algorithm: String,
     /// The MLSMessage of the Welcome.
     pub(crate) ciphertext: Payload,
-    /// The room it leads to.
+    /// The room of the group.
     pub(crate) room_id: OwnedRoomId,
-    /// Who made the commit.
+    /// The device that made the commit.
     pub(crate) sender: DeviceName,
-    /// As in the commit.
+    /// The tips that the commit supersedes, as in the commit.
     #[serde(default)]
     pub(crate) resolves: Vec<(String, DeviceName)>,
     /// The event id of the commit that added the device.
     pub(crate) commit_event: OwnedEventId,
-    /// The ratchet tree, where the Welcome is without it.
+    /// The ratchet tree, if the Welcome leaves it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ratchet_tree: Option<MediaReference>,
 }
 
-/// What a message's ciphertext holds.
+/// The plaintext of a message's ciphertext.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Plaintext {
     /// The event type.
@@ -102,18 +102,18 @@ pub(crate) struct RoomEvent {
     /// The event type.
     #[serde(rename = "type")]
     pub(crate) event_type: String,
-    /// Absent only in what an app makes up.
+    /// Only events that an app made up itself lack it.
     pub(crate) event_id: Option<OwnedEventId>,
-    /// Who sent it, as the homeserver says.
+    /// The sender, according to the homeserver.
     pub(crate) sender: OwnedUserId,
     /// Present on state events.
     pub(crate) state_key: Option<String>,
-    /// Left unread until the type is known.
+    /// Not parsed until the type is known.
     pub(crate) content: Box<RawValue>,
 }
 
 impl RoomEvent {
-    /// Whether it carries a commit, and no message.
+    /// Whether it carries a commit rather than a message.
     pub(crate) fn is_commit(&self) -> bool {
         parse::<CommitMark>(self.content.get(), "the content")
             .is_ok_and(|mark| mark.public_group_state.is_some())
@@ -126,23 +126,23 @@ pub(crate) struct ToDeviceEvent {
     /// The event type.
     #[serde(rename = "type")]
     pub(crate) event_type: String,
-    /// Who sent it, as the homeserver says.
+    /// The sender, according to the homeserver.
     pub(crate) sender: OwnedUserId,
-    /// Left unread until the type is known.
+    /// Not parsed until the type is known.
     pub(crate) content: Box<RawValue>,
 }
 
-/// The one field of every encrypted content.
+/// The one field that every encrypted content has.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct AlgorithmOnly {
     /// The algorithm.
     pub(crate) algorithm: String,
 }
 
-/// What an event that waits is waiting for.
+/// The commit that an event needs: every encrypted content names one.
 #[derive(Debug, Clone, Deserialize)]
-pub(crate) struct BaseOnly {
-    /// The event id of a commit.
+pub(crate) struct CommitEventOnly {
+    /// The event id of the commit.
     #[serde(default)]
     pub(crate) commit_event: String,
 }
@@ -152,7 +152,7 @@ pub(crate) struct BaseOnly {
 pub(crate) struct MessagesPage {
     #[serde(default)]
     pub(crate) chunk: Vec<Box<RawValue>>,
-    /// Where the next page starts; absent on the last.
+    /// Where the next page starts; absent on the last page.
     pub(crate) end: Option<String>,
 }
 
@@ -180,7 +180,7 @@ pub(crate) struct VisibilityContent {
 /// `m.room.create`, as far as this library reads it.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct CreateContent {
-    /// MSC2883: the room says its algorithm at birth.
+    /// MSC2883: the room names its algorithm when it is created.
     pub(crate) encryption: Option<AlgorithmOnly>,
 }
 
@@ -191,14 +191,14 @@ pub(crate) struct SyncResponse {
     #[serde(default)]
     pub(crate) next_batch: String,
     #[serde(default)]
-    pub(crate) to_device: Events,
+    pub(crate) to_device: EventList,
     #[serde(default)]
     pub(crate) device_lists: DeviceLists,
     pub(crate) device_one_time_keys_count: Option<BTreeMap<String, u64>>,
     #[serde(alias = "org.matrix.msc2732.device_unused_fallback_key_types", default)]
     pub(crate) device_unused_fallback_key_types: Option<Vec<String>>,
     #[serde(default)]
-    pub(crate) rooms: Rooms,
+    pub(crate) rooms: SyncRooms,
 }
 
 /// `device_lists`.
@@ -212,25 +212,25 @@ pub(crate) struct DeviceLists {
 
 /// `rooms`.
 #[derive(Debug, Default, Deserialize)]
-pub(crate) struct Rooms {
+pub(crate) struct SyncRooms {
     #[serde(default)]
-    pub(crate) join: BTreeMap<String, Room>,
+    pub(crate) join: BTreeMap<String, SyncRoom>,
     #[serde(default)]
-    pub(crate) leave: BTreeMap<String, Room>,
+    pub(crate) leave: BTreeMap<String, SyncRoom>,
 }
 
 /// One room of a sync.
 #[derive(Debug, Default, Deserialize)]
-pub(crate) struct Room {
+pub(crate) struct SyncRoom {
     #[serde(default)]
-    pub(crate) state: Events,
+    pub(crate) state: EventList,
     #[serde(default)]
-    pub(crate) timeline: Events,
+    pub(crate) timeline: EventList,
 }
 
-/// A list of events that are read one by one, so that a bad one does not cost the others.
+/// A list of events. Each is parsed by itself, so that a bad event does not affect the others.
 #[derive(Debug, Default, Deserialize)]
-pub(crate) struct Events {
+pub(crate) struct EventList {
     #[serde(default)]
     pub(crate) events: Vec<Box<RawValue>>,
 }

@@ -1,16 +1,17 @@
-//! The names of MSC2883 on the wire: one form written, both read.
+//! The names of MSC2883 on the wire. One form is written, both are read.
 
 use openmls_traits::types::Ciphersuite;
 
-/// The prefix of names before the MSC is accepted, which is the one written.
+/// The prefix of names until the MSC is accepted. It is the one that is written.
 const UNSTABLE: &str = "org.matrix.msc2883.v1.dmls.";
-/// The prefix of names after it.
+/// The prefix of names once the MSC is accepted.
 const STABLE: &str = "m.dmls.v1.";
-/// What early drafts of the MSC called the Welcome's.
+/// The prefix of the Welcome's algorithm in early drafts of the MSC.
 const EARLY: &str = "m.mls.v1.";
 
-/// The suites this library takes part in: a name of another suite is read as nobody's. Adding one
-/// means that devices can be of different suites, which whoever reads a name then has to tell apart.
+/// The suites that this library takes part in. A name of another suite is treated as unknown.
+/// Adding a suite means that devices can differ in their suite, and every reader of a name then has
+/// to distinguish them.
 const SUPPORTED: &[Ciphersuite] = &[Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519];
 
 /// A suite's name in Matrix: its name in RFC 9420 (section 17.1) in lower case, without `MLS_` and
@@ -32,7 +33,7 @@ fn suite_name(suite: Ciphersuite) -> &'static str {
     }
 }
 
-/// Which of these suites a name speaks of.
+/// The suite among these that a name ends with, after one of the prefixes and `middle`.
 fn suite_after(
     text: &str,
     prefixes: &[&str],
@@ -49,12 +50,12 @@ pub(crate) fn room_algorithm(suite: Ciphersuite) -> String {
     format!("{UNSTABLE}{}", suite_name(suite))
 }
 
-/// The suite that a room's algorithm names, if it is one of ours.
+/// The suite that a room's algorithm names, if this library supports it.
 pub(crate) fn suite_of_room_algorithm(algorithm: &str) -> Option<Ciphersuite> {
     suite_after(algorithm, &[UNSTABLE, STABLE], "", SUPPORTED)
 }
 
-/// Whether an algorithm is that of MLS rooms of a suite that this library takes part in.
+/// Whether an algorithm is that of MLS rooms of a supported suite.
 pub(crate) fn is_room_algorithm(algorithm: &str) -> bool {
     suite_of_room_algorithm(algorithm).is_some()
 }
@@ -64,7 +65,7 @@ pub(crate) fn welcome_algorithm(suite: Ciphersuite) -> String {
     format!("{UNSTABLE}welcome.{}", suite_name(suite))
 }
 
-/// The suite that a Welcome's algorithm names, if it is one of ours.
+/// The suite that a Welcome's algorithm names, if this library supports it.
 pub(crate) fn suite_of_welcome_algorithm(algorithm: &str) -> Option<Ciphersuite> {
     suite_after(algorithm, &[UNSTABLE, STABLE, EARLY], "welcome.", SUPPORTED)
 }
@@ -94,7 +95,7 @@ pub(crate) fn credential_key_id(device_id: &str) -> String {
     format!("{UNSTABLE}credential.ed25519:{device_id}")
 }
 
-/// All key ids under which a device's MLS credential may stand.
+/// All key ids that a device's MLS credential may have.
 pub(crate) fn credential_key_ids(device_id: &str) -> [String; 2] {
     [UNSTABLE, STABLE].map(|prefix| format!("{prefix}credential.ed25519:{device_id}"))
 }

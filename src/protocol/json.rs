@@ -4,12 +4,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 /// The largest content that this library puts into an event, in bytes of JSON. The limit of 65,535
-/// bytes is for the whole federated event (Matrix spec, "Size limits"); the rest is for its
-/// envelope: ids, hashes and signatures.
+/// bytes holds for the whole federated event (Matrix spec, "Size limits"). The difference is for
+/// the event's envelope: ids, hashes and signatures.
 pub(crate) const CONTENT_LIMIT: usize = 60_000;
 
-/// Why JSON from outside cannot be read. It quotes nothing: serde's own text can hold what was in
-/// the JSON.
+/// Why JSON from outside cannot be read. It quotes nothing, because serde's own text may hold parts
+/// of the JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {kind} error at line {line} column {column}")]
 pub(crate) struct JsonError {
@@ -22,20 +22,20 @@ pub(crate) struct JsonError {
 /// Why a content cannot be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ContentError {
-    /// No event could hold it.
+    /// The content is larger than an event may be.
     #[error("{what} would take {size} bytes of an event; {CONTENT_LIMIT} are possible")]
     TooLarge {
-        /// What was to be sent.
+        /// The thing that was to be sent.
         what: &'static str,
         /// How many bytes it has.
         size: usize,
     },
-    /// It could not be written as JSON.
+    /// The content cannot be written as JSON.
     #[error("{what} cannot be written as JSON: {reason}")]
     Unwritable {
-        /// What was to be sent.
+        /// The thing that was to be sent.
         what: &'static str,
-        /// What serde says.
+        /// Serde's text.
         reason: String,
     },
 }
@@ -50,7 +50,7 @@ pub(crate) fn parse<T: DeserializeOwned>(json: &str, what: &'static str) -> Resu
     })
 }
 
-/// Writes an event's content, and refuses one that the homeserver would refuse for its size.
+/// Writes an event's content. Fails if the content is so large that the homeserver would refuse it.
 pub(crate) fn write_content(
     content: &impl Serialize,
     what: &'static str,

@@ -1,7 +1,8 @@
 //! What crosses the wire: names, JSON, and the order of epochs on which all clients agree.
 //!
-//! Plain data with its serde form. The store, requests and OpenMLS's groups are unknown here. Where
-//! a thing has more than one name on the wire, one is written and all are read.
+//! Everything here is plain data with its serde form. This folder knows nothing of the store, of
+//! requests or of OpenMLS's groups. If something has more than one name on the wire, one name is
+//! written and all are read.
 
 pub(crate) mod credential;
 mod device_name;

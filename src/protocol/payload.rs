@@ -1,8 +1,8 @@
-//! A value inside an event: the bytes themselves, or where they stand.
+//! A value inside an event: the bytes themselves, or a reference to the media repository.
 //!
-//! MLS messages travel as unpadded standard base64. A value that an event cannot hold stands in
-//! the media repository instead and the field names it by URL, size and hash; what was fetched from
-//! there counts only when size and hash fit.
+//! MLS messages are sent as unpadded standard base64. A value that is too large for an event is in
+//! the media repository instead, and the field names it by URL, size and hash. Bytes fetched from
+//! there are accepted only if size and hash match.
 
 use base64::{
     Engine,
@@ -12,7 +12,7 @@ use base64::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Writes no padding, reads both: other clients pad.
+/// Writes no padding; reads with and without it, because other clients pad.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -40,7 +40,7 @@ pub(crate) enum Payload {
     Media(MediaReference),
 }
 
-/// Where a large value stands, and what it must hash to.
+/// A large value in the media repository: where it is, and what it must hash to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MediaReference {
     /// An `mxc://` URL.
@@ -57,24 +57,24 @@ pub(crate) enum PayloadError {
     /// The text is not base64.
     #[error("the value is not base64")]
     NotBase64,
-    /// The value is in the media repository.
+    /// The value is in the media repository, and was not fetched.
     #[error("the value is in the media repository, where nobody looked for it")]
     InMedia,
 }
 
 impl MediaReference {
-    /// A reference to bytes that are about to be uploaded: the URL comes later.
+    /// A reference to bytes that are about to be uploaded. Its URL is set after the upload.
     pub(crate) fn to(bytes: &[u8]) -> Self {
         let sha256 = encode_base64(&Sha256::digest(bytes));
         Self { url: String::new(), size: bytes.len() as u64, sha256 }
     }
 
-    /// The hash, if it is one.
+    /// The hash, if the field holds a SHA-256.
     pub(crate) fn hash(&self) -> Option<[u8; 32]> {
         decode_base64(&self.sha256)?.try_into().ok()
     }
 
-    /// Whether these are the bytes it stands for.
+    /// Whether these are the bytes that it refers to.
     pub(crate) fn fits(&self, bytes: &[u8]) -> bool {
         self.size == bytes.len() as u64 && self.hash() == Some(Sha256::digest(bytes).into())
     }
@@ -94,7 +94,7 @@ impl Payload {
         }
     }
 
-    /// Whether there is nothing here, as in the announcement of a new group.
+    /// Whether the value is empty, as in the announcement of a new group.
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::Inline(text) if text.is_empty())
     }

@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::epoch_id::EpochId;
 
-/// Where an epoch stands among all epochs of its room. The smallest rank comes first: the highest
-/// number, and between equals the smallest id. Nothing but the epoch itself decides.
+/// The rank of an epoch among all epochs of its room. The smallest rank comes first: the highest
+/// number, and among equal numbers the smallest id. Only the epoch itself decides its rank.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Rank(Reverse<u64>, [u8; 32]);
 
 impl Rank {
-    /// The rank of an epoch, whether or not this device is in it. The commit's event counts only
-    /// in a simulator, which chooses event ids because it cannot choose keys.
+    /// The rank of an epoch, whether or not this device is in it. The commit's event counts only in
+    /// a simulator, which can choose event ids but not keys.
     pub(crate) fn of(number: u64, id: EpochId, _commit_event: Option<&EventId>) -> Self {
         #[cfg(feature = "test-hooks")]
         if let (true, Some(event)) = (crate::store::hooks::ranks_by_event(), _commit_event) {

@@ -157,7 +157,7 @@ pub(crate) fn track_devices(tx: &Tx<'_>, room: &RoomId) -> Result<(), StoreError
 /// nobody was told of what changed before.
 pub(crate) fn doubt_devices(tx: &Tx<'_>, room: &mut Room) -> Result<(), StoreError> {
     let members = MEMBERS.list(tx, room.id.as_bytes())?;
-    devices::doubt(tx, members.iter().map(|member| &*member.user_id))?;
+    devices::mark_outdated(tx, members.iter().map(|member| &*member.user_id))?;
     room.standing.unsettle();
     Ok(())
 }

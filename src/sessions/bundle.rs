@@ -1,5 +1,5 @@
-//! Epochs in a bundle: what a member gives to devices that come later, sealed under the bundle's id
-//! with a key that only members of one epoch can make.
+//! Epochs in a bundle: what a member gives to devices that join later. A bundle is sealed under its
+//! id with a key that only members of one epoch can derive.
 
 use openmls_traits::{crypto::OpenMlsCrypto, random::OpenMlsRand};
 
@@ -13,10 +13,10 @@ use crate::{history::restored::Source, protocol::DeviceName};
 /// Why a bundle could not be sealed or opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BundleError {
-    /// It is not what it should be, outside or inside.
+    /// The bundle, or what it holds, does not have the form it should have.
     #[error("the bundle is not in the form it should have")]
     Form,
-    /// The seal is at fault, or the provider.
+    /// The bundle was not sealed with this key under this id, or the provider failed.
     #[error(transparent)]
     Sealed(#[from] SealedError),
 }

@@ -1,7 +1,7 @@
-//! Epochs in a file, sealed with a passphrase: for moving them without a server.
+//! Epochs in a file that is sealed with a passphrase: for moving them without a server.
 //!
-//! The file is text, framed as the Matrix spec frames exported Megolm sessions ("Key exports"), with
-//! another first and last line:
+//! The file is text, framed as the Matrix spec frames exported Megolm sessions ("Key exports"),
+//! with another first and last line:
 //!
 //! ```text
 //! -----BEGIN MLS EPOCH EXPORT-----
@@ -9,8 +9,9 @@
 //! -----END MLS EPOCH EXPORT-----
 //! ```
 //!
-//! PBKDF2-HMAC-SHA-512 of the passphrase gives 64 bytes: the AES-256-CTR key and the HMAC-SHA-256 key. The
-//! HMAC is over all before it. The plaintext is a JSON array of sessions, as a backup has them.
+//! PBKDF2-HMAC-SHA-512 of the passphrase gives 64 bytes: the AES-256-CTR key and the HMAC-SHA-256
+//! key. The HMAC covers everything before it. The plaintext is a JSON array of sessions, in the
+//! form that a backup has.
 
 use openmls_traits::{
     crypto::OpenMlsCrypto,
@@ -23,7 +24,7 @@ use zeroize::Zeroizing;
 
 use super::{
     key::{MOST_ROUNDS, ROUNDS},
-    seal::{self as sealed, SealedError},
+    seal::{SealedError, apply_keystream},
     session::{Sessions, read_array},
 };
 use crate::{
@@ -46,20 +47,20 @@ pub(crate) enum FileError {
     /// The passphrase is empty.
     #[error("the passphrase is empty")]
     EmptyPassphrase,
-    /// It does not begin and end as such a file does, or is cut short.
-    #[error("it is no file of exported epochs, or not the whole of one")]
+    /// The text lacks the first or last line of such a file, or is cut short.
+    #[error("the text is not a file of exported epochs, or not the whole of one")]
     Form,
-    /// A newer form.
+    /// The file has a newer form.
     #[error("the file has a form that this version does not know")]
     Version,
-    /// Its rounds are beyond all reason.
-    #[error("the file asks for {0} rounds")]
+    /// The number of rounds is out of range.
+    #[error("the file asks for {0} rounds of stretching, which is out of range")]
     Rounds(u32),
-    /// Another passphrase, or a damaged file.
+    /// The passphrase is another, or the file is damaged.
     #[error("the passphrase is not that of this file, or the file is damaged")]
     WrongPassphrase,
-    /// What is inside is not what should be.
-    #[error("what is in the file is not readable")]
+    /// The decrypted contents are not a JSON array.
+    #[error("the contents of the file cannot be read")]
     Contents,
     /// The cipher failed.
     #[error(transparent)]
@@ -67,12 +68,13 @@ pub(crate) enum FileError {
     /// The provider failed.
     #[error("cryptography failed: {0}")]
     Crypto(#[from] CryptoError),
-    /// No randomness could be had.
+    /// The provider gave no randomness.
     #[error("no randomness")]
     Random,
 }
 
-/// Seals a file's contents. It takes as long as stretching the passphrase does: in no transaction.
+/// Seals a file's contents. Stretching the passphrase takes long, so this must run in no
+/// transaction.
 pub(crate) fn seal_file(
     crypto: &(impl OpenMlsCrypto + OpenMlsRand),
     plaintext: &[u8],
@@ -93,15 +95,19 @@ pub(crate) fn seal_file(
     bytes.extend_from_slice(&ROUNDS.to_be_bytes());
     bytes.extend_from_slice(plaintext);
     if let Some(body) = bytes.get_mut(HEADER..) {
-        sealed::apply(encryption, &iv, body)?;
+        apply_keystream(encryption, &iv, body)?;
     }
     let mac = crypto.hmac(HashType::Sha2_256, mac, &bytes)?;
     bytes.extend_from_slice(mac.as_slice());
-    let base64 = encode_base64(&bytes);
+    Ok(frame(&encode_base64(&bytes)))
+}
+
+/// Puts base64 into lines between the first and the last line of a file.
+fn frame(base64: &str) -> String {
     let mut text = String::with_capacity(base64.len() * 65 / 64 + BEGIN.len() + END.len() + 8);
     text.push_str(BEGIN);
     text.push('\n');
-    let mut rest = base64.as_str();
+    let mut rest = base64;
     while !rest.is_empty() {
         let (line, after) = rest.split_at(rest.len().min(LINE));
         text.push_str(line);
@@ -110,10 +116,17 @@ pub(crate) fn seal_file(
     }
     text.push_str(END);
     text.push('\n');
-    Ok(text)
+    text
 }
 
-/// Reads a file's sessions, in their order.
+/// The bytes between the first and the last line of a file.
+fn unframe(text: &str) -> Result<Vec<u8>, FileError> {
+    let (_, rest) = text.split_once(BEGIN).ok_or(FileError::Form)?;
+    let (body, _) = rest.split_once(END).ok_or(FileError::Form)?;
+    decode_base64(&body.split_whitespace().collect::<String>()).ok_or(FileError::Form)
+}
+
+/// Opens a file: the JSON of its sessions.
 fn open(
     crypto: &impl OpenMlsCrypto,
     text: &str,
@@ -122,12 +135,7 @@ fn open(
     if passphrase.is_empty() {
         return Err(FileError::EmptyPassphrase);
     }
-    let body = text
-        .split_once(BEGIN)
-        .and_then(|(_, rest)| rest.split_once(END))
-        .map(|(body, _)| body.split_whitespace().collect::<String>())
-        .ok_or(FileError::Form)?;
-    let bytes = decode_base64(&body).ok_or(FileError::Form)?;
+    let bytes = unframe(text)?;
     let (signed, mac) = bytes
         .len()
         .checked_sub(MAC)
@@ -149,7 +157,7 @@ fn open(
         return Err(FileError::WrongPassphrase);
     }
     let mut plaintext = Zeroizing::new(ciphertext.to_vec());
-    sealed::apply(encryption, iv, &mut plaintext)?;
+    apply_keystream(encryption, iv, &mut plaintext)?;
     Ok(plaintext)
 }
 
@@ -159,7 +167,7 @@ fn stretch(passphrase: &str, salt: &[u8], rounds: u32) -> Zeroizing<[u8; 64]> {
     keys
 }
 
-/// A file's sessions: each proved, or what is wrong with it.
+/// Reads a file's sessions: for each, the session or what is wrong with it.
 pub(crate) fn import_file(
     crypto: &impl OpenMlsCrypto,
     text: &str,

@@ -1,9 +1,11 @@
-//! The key of a backup: 32 random bytes, the text a person writes down, and the passphrase form.
+//! The key of a backup: 32 random bytes, the text that a person writes down, and the passphrase
+//! form.
 //!
-//! The text is the Matrix spec's ("Cryptographic key representation"): base58 of two prefix bytes, the
-//! key, and a byte that makes the XOR of all zero, in groups of four. Reading it says what is wrong, so
-//! that an app can: a letter that cannot be there, too much or too little, another kind of key, or a
-//! slip that the parity shows.
+//! The text is the Matrix spec's ("Cryptographic key representation"): base58 of two prefix bytes,
+//! the key, and a byte that makes the XOR of all bytes zero, in groups of four. A text that gives
+//! no key has an error that says why, so that an app can tell the user: a character that cannot
+//! occur, a missing or extra character, another kind of key, or a mistyped character, which the
+//! parity shows.
 
 use std::fmt;
 
@@ -18,46 +20,47 @@ const PREFIX: [u8; 2] = [0x8B, 0x01];
 const KEY_LENGTH: usize = 32;
 /// The prefix, the key and the parity.
 const TEXT_BYTES: usize = PREFIX.len() + KEY_LENGTH + 1;
-/// So many bytes with this prefix have so many characters.
+/// The number of characters that so many bytes with this prefix have.
 const TEXT_LENGTH: usize = 48;
 
-/// The rounds of a passphrase that becomes a key here.
+/// The rounds with which this library stretches a passphrase.
 pub(crate) const ROUNDS: u32 = 500_000;
-/// The most rounds that somebody else can ask for: some seconds on a phone.
+/// The most rounds that somebody else's file or backup can ask for: some seconds on a phone.
 pub(super) const MOST_ROUNDS: u32 = 10_000_000;
 
 /// Why a text or a passphrase gives no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeyError {
-    /// A character that base58 does not have: 0, O, I and l are left out, as they look alike.
-    #[error("character {0} is none that a recovery key can have")]
+    /// A character is not in base58, which leaves out 0, O, I and l because they look alike. The
+    /// number is the character's position, from 1, without whitespace.
+    #[error("character {0} cannot occur in a recovery key")]
     Alphabet(usize),
-    /// Something is missing or too much.
+    /// Characters are missing or too many.
     #[error("a recovery key has 48 characters, this has {0}")]
     Length(usize),
-    /// The right length, but another kind of key.
-    #[error("it is no recovery key: it begins otherwise")]
+    /// The length is right, but it is another kind of key.
+    #[error("this is another kind of key: a recovery key begins otherwise")]
     Prefix,
-    /// A character is wrong somewhere, or two are swapped.
+    /// A character is wrong, or two are swapped.
     #[error("a character is wrong: the parity does not fit")]
     Parity,
-    /// Not 32 bytes.
+    /// A key does not have 32 bytes.
     #[error("a backup key has 32 bytes, this has {0}")]
     Bytes(usize),
     /// The passphrase is empty.
     #[error("the passphrase is empty")]
     EmptyPassphrase,
-    /// Nobody stretches a passphrase so often, or not at all.
-    #[error("{0} rounds are none that a passphrase is stretched with")]
+    /// The number of rounds is 0, or more than anybody should ask for.
+    #[error("a passphrase cannot be stretched with {0} rounds")]
     Rounds(u32),
 }
 
-/// A backup's secret key. It is wiped when it goes, and never shown by `Debug`.
+/// A backup's secret key. It is wiped on drop, and `Debug` never shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct BackupKey(Zeroizing<[u8; KEY_LENGTH]>);
 
 impl BackupKey {
-    /// A random key.
+    /// A new random key.
     pub(crate) fn generate<R: OpenMlsRand>(random: &R) -> Result<Self, R::Error> {
         Ok(Self(Zeroizing::new(random.random_array()?)))
     }
@@ -68,7 +71,7 @@ impl BackupKey {
         Ok(Self(Zeroizing::new(key)))
     }
 
-    /// The key that a passphrase stands for (`m.pbkdf2`).
+    /// The key that a passphrase stands for (`m.pbkdf2` of the Matrix spec).
     pub(crate) fn from_passphrase(
         passphrase: &str,
         salt: &str,
@@ -96,14 +99,14 @@ impl BackupKey {
         for (place, (at, character)) in characters.iter_mut().zip(written) {
             *place = u8::try_from(character).map_err(|_| KeyError::Alphabet(at + 1))?;
         }
-        // As many as characters: each leading 1 is a byte.
+        // As long as the text: each leading 1 is a byte of its own.
         let mut bytes = Zeroizing::new([0; TEXT_LENGTH]);
         let length = bs58::decode(&*characters).onto(&mut *bytes).map_err(|error| match error {
             decode::Error::InvalidCharacter { index, .. }
             | decode::Error::NonAsciiCharacter { index } => KeyError::Alphabet(index + 1),
             _ => KeyError::Prefix,
         })?;
-        // Less or more bytes than a key has begin with another number too.
+        // A key with fewer or more bytes begins with another number too.
         let bytes = bytes.get(..length).filter(|bytes| bytes.len() == TEXT_BYTES);
         let rest = bytes.and_then(|bytes| bytes.strip_prefix(&PREFIX)).ok_or(KeyError::Prefix)?;
         let parity = PREFIX.iter().chain(rest).fold(0, |parity, byte| parity ^ byte);
@@ -121,7 +124,7 @@ impl BackupKey {
         let parity = bytes.iter().fold(0, |parity, byte| parity ^ byte);
         bytes.push(parity);
         let mut characters = Zeroizing::new([0; TEXT_LENGTH]);
-        // It always fits: 35 bytes that begin with 0x8B have 48 characters.
+        // The buffer always suffices: 35 bytes that begin with 0x8B have 48 characters.
         let length = bs58::encode(&*bytes).onto(characters.as_mut_slice()).unwrap_or_default();
         // The whole size at once: growing would leave copies behind.
         let mut text = Zeroizing::new(String::with_capacity(TEXT_LENGTH * 5 / 4));
@@ -134,7 +137,7 @@ impl BackupKey {
         text
     }
 
-    /// The key itself.
+    /// The key's 32 bytes.
     pub(crate) fn bytes(&self) -> &[u8; KEY_LENGTH] {
         &self.0
     }

@@ -1,9 +1,10 @@
-//! Epochs as they leave a device and come back: the sessions of MSC4038, the key that seals them, and
-//! files and bundles that hold them.
+//! Epochs as they leave a device and come back: the sessions of MSC4038, the key that seals them,
+//! and the files and bundles that hold them.
 //!
 //! A session is one epoch, or one chunk of leaves that many epochs share. The key backup seals
 //! sessions one by one, a file seals them with a passphrase, and a member shares them as a bundle.
-//! What comes back is checked one by one. Rooms, requests and the backup's versions are unknown here.
+//! Whatever comes back is checked session by session. This folder knows nothing of rooms' state, of
+//! requests or of the backup's versions.
 
 mod bundle;
 mod file;
@@ -19,8 +20,8 @@ pub(crate) use self::{
     key::{BackupKey, KeyError, ROUNDS},
     seal::{AuthData, PassphraseInfo, SealedError, SessionData},
     session::{
-        Contents, EventSessionError, Failures, Session, SessionError, Sessions, Taken,
-        array_of_sessions, epoch_session_id, is_leaves, is_ours, leaves_session_id,
-        session_of_event, suffix_of,
+        Contents, EventSessionError, FailureCounts, Session, SessionError, Sessions, Taken,
+        epoch_session_id, is_leaves, is_ours, leaves_session_id, session_id_of_event, suffix_of,
+        write_array,
     },
 };

@@ -1,8 +1,9 @@
-//! How the backup seals what it stores, after MSC3270 (symmetric key backup), and how a key is proved.
+//! How the backup seals what it stores, after MSC3270 (symmetric key backup), and how a key is
+//! proved.
 //!
-//! Each session has keys of its own, derived from the backup's key and the session's id, so that a
-//! session which a server shows under another's id does not open. AES-256 in counter mode, then
-//! HMAC-SHA-256 over the ciphertext, which is checked before a byte is decrypted.
+//! Each session has keys of its own, derived from the backup's key and the session's id. So a
+//! session that a server shows under another id does not open. The cipher is AES-256 in counter
+//! mode, then HMAC-SHA-256 over the ciphertext. The HMAC is checked before a byte is decrypted.
 
 use aes::{
     Aes256,
@@ -24,26 +25,27 @@ use crate::protocol::{decode_base64, encode_base64};
 
 const KEY: usize = 32;
 const IV: usize = 16;
-/// Its lowest bit is the 63rd of the IV: some counters have 64 bits, and must not overflow.
+/// The byte whose highest bit is bit 63 of the IV. The bit is cleared, because some implementations
+/// count in 64 bits and must not overflow.
 const BIT_63: usize = 8;
-/// What is sealed to prove a key (MSC3270, "auth_data").
+/// The plaintext that is sealed to prove a key (MSC3270, "auth_data").
 const PROOF: [u8; 32] = [0; 32];
-/// What makes the MLS key out of that of a Megolm backup, so that neither is used for both.
+/// The label that derives the MLS key from a Megolm backup's key, so that no key serves both.
 const BESIDE_MEGOLM: &[u8] = b"org.matrix.msc4038.v0.aes-hmac-sha2";
 
 /// Why something could not be sealed or opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SealedError {
-    /// A field is not base64, or not as long as it must be.
+    /// A field is not base64, or does not have the right length.
     #[error("it is not in the sealed form")]
     Form,
-    /// Damaged, of another session, or sealed with another key.
+    /// The value is damaged, of another session, or sealed with another key.
     #[error("it was not sealed with this key for this place")]
     Mac,
     /// The provider failed.
     #[error("cryptography failed: {0}")]
     Crypto(#[from] CryptoError),
-    /// No randomness could be had.
+    /// The provider gave no randomness.
     #[error("no randomness")]
     Random,
 }
@@ -56,7 +58,8 @@ pub(crate) struct SessionData {
     mac: String,
 }
 
-/// `auth_data` of a backup of our own: what proves its key, and how a passphrase makes it.
+/// `auth_data` of a backup of this library's kind: what proves its key, and how a passphrase makes
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AuthData {
     iv: String,
@@ -65,7 +68,7 @@ pub(crate) struct AuthData {
     pub(crate) passphrase: PassphraseInfo,
 }
 
-/// How a passphrase makes the key, in the fields that Megolm backups have for it.
+/// How a passphrase makes the key, in the fields that Megolm backups use for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PassphraseInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,7 +89,7 @@ impl Keys {
         key: &BackupKey,
         info: &[u8],
     ) -> Result<Self, CryptoError> {
-        // Zeros of any length up to HMAC's block are the same salt.
+        // HMAC pads its key with zeros, so any number of them up to a block is the same salt.
         let extracted = crypto.hkdf_extract(HashType::Sha2_256, &[0; 8], key.bytes())?;
         let both = crypto.hkdf_expand(HashType::Sha2_256, extracted.as_slice(), info, 2 * KEY)?;
         let (encryption, mac) =
@@ -103,8 +106,12 @@ impl Keys {
     }
 }
 
-/// Encrypts or decrypts in place.
-pub(super) fn apply(key: &[u8], iv: &[u8; IV], bytes: &mut [u8]) -> Result<(), SealedError> {
+/// Encrypts or decrypts in place with AES-256 in counter mode.
+pub(super) fn apply_keystream(
+    key: &[u8],
+    iv: &[u8; IV],
+    bytes: &mut [u8],
+) -> Result<(), SealedError> {
     let mut cipher = Ctr128BE::<Aes256>::new_from_slices(key, iv).map_err(|_| SealedError::Form)?;
     cipher.try_apply_keystream(bytes).map_err(|_| SealedError::Form)
 }
@@ -120,7 +127,7 @@ pub(crate) fn seal(
     iv[BIT_63] &= 0x7F;
     let keys = Keys::derive(crypto, key, session_id.as_bytes())?;
     let mut ciphertext = plaintext.to_vec();
-    apply(keys.encryption.as_slice(), &iv, &mut ciphertext)?;
+    apply_keystream(keys.encryption.as_slice(), &iv, &mut ciphertext)?;
     let mac = keys.mac(crypto, &ciphertext)?;
     Ok(SessionData {
         iv: encode_base64(&iv),
@@ -129,7 +136,7 @@ pub(crate) fn seal(
     })
 }
 
-/// Opens what was sealed under this id.
+/// Opens a session that was sealed under this id.
 pub(crate) fn open(
     crypto: &impl OpenMlsCrypto,
     key: &BackupKey,
@@ -141,14 +148,14 @@ pub(crate) fn open(
     let mac = decode(&sealed.mac)?;
     let mut bytes = Zeroizing::new(decode(&sealed.ciphertext)?);
     let keys = Keys::derive(crypto, key, session_id.as_bytes())?;
-    if !same(keys.mac(crypto, &bytes)?.as_slice(), &mac) {
+    if !equal_in_constant_time(keys.mac(crypto, &bytes)?.as_slice(), &mac) {
         return Err(SealedError::Mac);
     }
-    apply(keys.encryption.as_slice(), &iv, &mut bytes)?;
+    apply_keystream(keys.encryption.as_slice(), &iv, &mut bytes)?;
     Ok(bytes)
 }
 
-/// The `auth_data` by which a key can be proved.
+/// The `auth_data` that proves a key.
 pub(crate) fn auth_data(
     crypto: &(impl OpenMlsCrypto + OpenMlsRand),
     key: &BackupKey,
@@ -168,18 +175,19 @@ pub(crate) fn proves(
     let iv: [u8; IV] = decode(&auth_data.iv)?.try_into().map_err(|_| SealedError::Form)?;
     let keys = Keys::derive(crypto, key, b"")?;
     let mut proof = PROOF;
-    apply(keys.encryption.as_slice(), &iv, &mut proof)?;
-    Ok(same(keys.mac(crypto, &proof)?.as_slice(), &decode(&auth_data.mac)?))
+    apply_keystream(keys.encryption.as_slice(), &iv, &mut proof)?;
+    let mac = keys.mac(crypto, &proof)?;
+    Ok(equal_in_constant_time(mac.as_slice(), &decode(&auth_data.mac)?))
 }
 
 /// Whether a key is that of a Megolm backup (`m.megolm_backup.v1.curve25519-aes-sha2`) with this
 /// public key.
 pub(crate) fn proves_megolm(key: &BackupKey, public_key: &str) -> bool {
     let own = x25519_dalek::x25519(*key.bytes(), x25519_dalek::X25519_BASEPOINT_BYTES);
-    decode_base64(public_key).is_some_and(|public_key| same(&own, &public_key))
+    decode_base64(public_key).is_some_and(|public_key| equal_in_constant_time(&own, &public_key))
 }
 
-/// The key of MLS sessions in a Megolm backup with this key.
+/// The key that seals MLS sessions in a Megolm backup with this key.
 pub(crate) fn beside_megolm(
     crypto: &impl OpenMlsCrypto,
     key: &BackupKey,
@@ -190,7 +198,7 @@ pub(crate) fn beside_megolm(
     BackupKey::from_bytes(derived.as_slice()).map_err(|_| SealedError::Form)
 }
 
-fn same(one: &[u8], other: &[u8]) -> bool {
+fn equal_in_constant_time(one: &[u8], other: &[u8]) -> bool {
     one.ct_eq(other).into()
 }
 

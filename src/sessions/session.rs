@@ -1,9 +1,9 @@
 //! A session: one epoch, or one chunk of leaves that many epochs share, as it leaves the device and
-//! comes back. The same JSON is in a backup (sealed one by one), in a file and in a bundle.
+//! comes back. A backup (which seals each by itself), a file and a bundle hold the same JSON.
 //!
-//! What comes back is believed only as far as it proves itself: the room is the one it was looked for in,
-//! number and creator are those of its session id, the group is the room's, and a chunk hashes to its
-//! name. Whoever has the backup's key wrote the rest.
+//! A session that comes back is trusted only as far as it proves itself: its room is the one that
+//! it was looked up in, number and creator are those of its session id, the group is the room's,
+//! and a chunk hashes to its name. Whoever has the backup's key could have written the rest.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,13 +30,13 @@ use crate::{
     store::{StoreError, Tx},
 };
 
-/// The beginning of the session id of a chunk of leaves, where that of an epoch has its number.
+/// The start of a chunk's session id. An epoch's session id has its number there.
 const LEAVES: &str = "leaves";
 
-/// Why a session was not taken.
+/// Why a session was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SessionError {
-    /// It is not the JSON it should be.
+    /// It is not the JSON of a session.
     #[error("the session is not in the form it should have")]
     Malformed,
     /// It belongs to another room.
@@ -45,25 +45,25 @@ pub(crate) enum SessionError {
     /// It belongs to another epoch.
     #[error("the session is another epoch's")]
     OtherEpoch,
-    /// Of a ciphersuite or a kind that is not known here.
+    /// It is of a ciphersuite or a kind that this version does not know.
     #[error("the session is of a kind that this version does not know")]
     Unsupported,
-    /// The epoch's export is no good.
+    /// The epoch's export is invalid.
     #[error(transparent)]
     Export(#[from] TransferError),
-    /// The chunk of leaves is no good.
+    /// The chunk of leaves is invalid.
     #[error(transparent)]
     Leaves(#[from] LeavesError),
-    /// Leaves that the epoch names are not there.
+    /// The epoch names leaves that are not there.
     #[error("the session lacks leaves that it names")]
     MissingLeaves,
-    /// The store failed: nothing can be taken.
+    /// The store failed, so nothing can be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl SessionError {
-    /// Stable across releases.
+    /// A code that is stable across releases.
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Malformed => "malformed_session",
@@ -86,19 +86,19 @@ pub(crate) struct Contents {
     /// The epoch's number as text, and the device that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     epoch: Option<(String, DeviceName)>,
-    /// Base64 of an [`transfer`]'s EpochExport.
+    /// Base64 of the EpochExport of [`transfer`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     group_export: Option<String>,
     /// The event with the commit that made the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     commit_event: Option<OwnedEventId>,
-    /// When it began, in milliseconds since 1970.
+    /// When the epoch began, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     began_ms: Option<NonZeroU64>,
-    /// Whoever comes into the room later may read it, as its history visibility said.
+    /// Whether later members of the room may read it, according to the room's history visibility.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     shared_history: bool,
-    /// The member whose word it is, where this user's devices were not in the epoch.
+    /// The member whose word it is, if no device of this user was in the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shared_by: Option<DeviceName>,
     /// Base64 of a chunk of leaves in CBOR.
@@ -112,7 +112,7 @@ impl Drop for Contents {
     }
 }
 
-/// The session id of an epoch. The suffix tells epochs apart that have number and creator in common.
+/// The session id of an epoch. A suffix distinguishes epochs with the same number and creator.
 pub(crate) fn epoch_session_id(number: u64, creator: &DeviceName, suffix: Option<&str>) -> String {
     let creator = encode_base64(creator.to_string().as_bytes());
     match suffix {
@@ -123,12 +123,12 @@ pub(crate) fn epoch_session_id(number: u64, creator: &DeviceName, suffix: Option
 
 /// The session id of a chunk of leaves.
 pub(crate) fn leaves_session_id(chunk: ChunkId) -> String {
-    format!("{LEAVES}|{}", encode_base64(&chunk.0))
+    format!("{LEAVES}|{}", encode_base64(chunk.as_bytes()))
 }
 
-/// Whether a session id is one of ours, in a backup that others use too.
+/// Whether a session id is an MLS session's, in a backup that Megolm uses too.
 pub(crate) fn is_ours(session_id: &str) -> bool {
-    // A Megolm session's is base64.
+    // A Megolm session id is base64, which has no `|`.
     session_id.split_once('|').is_some_and(|(first, _)| {
         first == LEAVES || (!first.is_empty() && first.bytes().all(|byte| byte.is_ascii_digit()))
     })
@@ -140,7 +140,7 @@ pub(crate) fn is_leaves(session_id: &str) -> bool {
 }
 
 impl Contents {
-    /// An epoch.
+    /// The session of an epoch.
     pub(crate) fn epoch(
         room: &RoomId,
         epoch: &ReadableEpoch,
@@ -163,7 +163,7 @@ impl Contents {
         })
     }
 
-    /// A chunk of leaves.
+    /// The session of a chunk of leaves.
     pub(crate) fn leaves(
         room: &RoomId,
         suite: Ciphersuite,
@@ -182,7 +182,7 @@ impl Contents {
         })
     }
 
-    /// The JSON, without copies left behind.
+    /// The JSON. Writing it leaves no copy behind.
     pub(crate) fn to_json(&self) -> Result<Zeroizing<Vec<u8>>, SessionError> {
         let size = self.group_export.as_ref().map_or(0, String::len)
             + self.leaf_chunk.as_ref().map_or(0, String::len);
@@ -190,27 +190,34 @@ impl Contents {
         serde_json::to_writer(&mut *json, self).map_err(|_| SessionError::Malformed)?;
         Ok(json)
     }
+
+    /// Whether the session is another member's word. Otherwise a device of this user was in the
+    /// epoch.
+    pub(crate) fn is_from_member(&self) -> bool {
+        self.shared_by.is_some()
+    }
 }
 
-/// A session that came from outside and proved to be what it should be.
+/// A session that came from outside and passed all checks.
 pub(crate) enum Session {
     Epoch { about: ReadableEpoch, keys: Box<EpochKeys>, chunks: Vec<ChunkId> },
     Leaves { id: ChunkId, chunk: LeafChunk },
 }
 
-/// What taking a session came to.
+/// The result of keeping a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// An epoch that was not readable here before.
+    /// An epoch that was not readable on this device before.
     NewEpoch(EpochId),
-    /// An epoch that was.
+    /// An epoch that was readable already.
     KnownEpoch(EpochId),
     /// A chunk of leaves.
     Leaves(ChunkId),
 }
 
 impl Session {
-    /// Reads a session of this room from its JSON. Where it came under a session id it must be that one's.
+    /// Reads a session of this room from its JSON. If it came under a session id, it must be that
+    /// id's.
     pub(crate) fn read(
         json: &[u8],
         room: &RoomId,
@@ -224,32 +231,42 @@ impl Session {
         }
         let suite = identifiers::suite_of_room_algorithm(&contents.algorithm)
             .ok_or(SessionError::Unsupported)?;
-        let decode = |text: &String| decode_base64(text).ok_or(SessionError::Malformed);
-        if let Some(text) = &contents.leaf_chunk {
-            let cbor = decode(text)?;
-            let id = ChunkId::of(&cbor);
-            if session_id.is_some_and(|session_id| session_id != leaves_session_id(id)) {
-                return Err(SessionError::Leaves(LeavesError::OtherChunk));
-            }
-            return Ok(Self::Leaves { id, chunk: LeafChunk::from_cbor(&cbor, id)? });
+        match &contents.leaf_chunk {
+            Some(chunk) => Self::read_leaves(chunk, session_id),
+            None => Self::read_epoch(&contents, suite, session_id, source),
         }
+    }
+
+    fn read_leaves(chunk: &str, session_id: Option<&str>) -> Result<Self, SessionError> {
+        let cbor = decode(chunk)?;
+        let id = ChunkId::of(&cbor);
+        if session_id.is_some_and(|session_id| session_id != leaves_session_id(id)) {
+            return Err(SessionError::Leaves(LeavesError::OtherChunk));
+        }
+        Ok(Self::Leaves { id, chunk: LeafChunk::from_cbor(&cbor, id)? })
+    }
+
+    fn read_epoch(
+        contents: &Contents,
+        suite: Ciphersuite,
+        session_id: Option<&str>,
+        source: Source,
+    ) -> Result<Self, SessionError> {
         let (Some((number, creator)), Some(export)) = (&contents.epoch, &contents.group_export)
         else {
             return Err(SessionError::Unsupported);
         };
         let (keys, chunks) = transfer::read(&Zeroizing::new(decode(export)?))?;
-        if keys.group_id() != room.as_bytes() {
+        if keys.group_id() != contents.room_id.as_bytes() {
             return Err(SessionError::OtherRoom);
         }
         if keys.ciphersuite() != suite {
             return Err(SessionError::Malformed);
         }
         let id = EpochId::of_tls(keys.group_context());
-        let plain = epoch_session_id(keys.epoch(), creator, None);
         let fits = session_id.is_none_or(|session_id| {
-            let suffix = suffix_of(id);
-            session_id == plain
-                || session_id == epoch_session_id(keys.epoch(), creator, Some(&suffix))
+            session_id == epoch_session_id(keys.epoch(), creator, None)
+                || session_id == epoch_session_id(keys.epoch(), creator, Some(&suffix_of(id)))
         });
         if *number != keys.epoch().to_string() || !fits {
             return Err(SessionError::OtherEpoch);
@@ -261,7 +278,7 @@ impl Session {
             commit_event: contents.commit_event.clone(),
             began_ms: contents.began_ms.map_or(0, NonZeroU64::get),
             shared: contents.shared_history,
-            // A member's word does not become this user's own by having been in the user's backup.
+            // A member's word stays a member's word when it comes out of the user's own backup.
             source: match (source, &contents.shared_by) {
                 (Source::Backup | Source::File, Some(member)) => Source::Member(member.clone()),
                 (source, _) => source,
@@ -270,7 +287,7 @@ impl Session {
         Ok(Self::Epoch { about, keys: Box::new(keys), chunks })
     }
 
-    /// Keeps it. An epoch's leaves must be there before it.
+    /// Keeps the session. An epoch's leaves must be kept before the epoch.
     pub(crate) fn take(self, tx: &Tx<'_>, room: &RoomId) -> Result<Taken, SessionError> {
         match self {
             Self::Leaves { id, chunk } => {
@@ -293,13 +310,17 @@ impl Session {
     }
 }
 
-/// The suffix of the session id of an epoch that shares number and creator with another.
+fn decode(text: &str) -> Result<Vec<u8>, SessionError> {
+    decode_base64(text).ok_or(SessionError::Malformed)
+}
+
+/// The suffix that an epoch's session id has if another epoch has the same number and creator.
 pub(crate) fn suffix_of(id: EpochId) -> String {
     id.to_hex().chars().take(16).collect()
 }
 
-/// Why sessions were not taken: how many of each kind, by the stable code of the kind.
-pub(crate) type Failures = BTreeMap<String, u32>;
+/// How many sessions failed for which reason: counts by the stable code of the reason.
+pub(crate) type FailureCounts = BTreeMap<String, u32>;
 
 /// Sessions with their rooms, or what is wrong with each.
 pub(crate) type Sessions = Vec<Result<(OwnedRoomId, Session), SessionError>>;
@@ -310,19 +331,19 @@ pub(crate) enum EventSessionError {
     /// The event is malformed.
     #[error(transparent)]
     Json(#[from] JsonError),
-    /// Its ciphertext is not base64, or not in the event.
+    /// The ciphertext is not base64, or not in the event.
     #[error(transparent)]
     Payload(#[from] PayloadError),
-    /// Its ciphertext is no MLS message.
+    /// The ciphertext is no MLS message.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// Its ciphertext is another kind of MLS message.
-    #[error("it is no PrivateMessage")]
+    /// The ciphertext is another kind of MLS message.
+    #[error("the ciphertext is not a PrivateMessage")]
     NotPrivate,
 }
 
-/// The session id that a message's event needs.
-pub(crate) fn session_of_event(event: &str) -> Result<String, EventSessionError> {
+/// The id of the session that opens a message's event.
+pub(crate) fn session_id_of_event(event: &str) -> Result<String, EventSessionError> {
     let event: RoomEvent = parse(event, "event")?;
     let content: MessageContent = parse(event.content.get(), "the event's content")?;
     match history::peek(&content.ciphertext.bytes()?)? {
@@ -331,7 +352,8 @@ pub(crate) fn session_of_event(event: &str) -> Result<String, EventSessionError>
     }
 }
 
-/// The epochs of a room as JSON sessions, each chunk of leaves once, before those that need it.
+/// The sessions of a room's epochs, as JSON. Each chunk of leaves is there once, before the epochs
+/// that need it.
 pub(super) fn sessions_of(
     tx: &Tx<'_>,
     room: &RoomId,
@@ -354,7 +376,7 @@ pub(super) fn sessions_of(
 }
 
 /// The sessions of these epochs, each list with its room, as one JSON array.
-pub(crate) fn array_of_sessions<'a>(
+pub(crate) fn write_array<'a>(
     tx: &Tx<'_>,
     rooms: impl IntoIterator<Item = (&'a RoomId, &'a [ReadableEpoch])>,
 ) -> Result<Zeroizing<Vec<u8>>, SessionError> {
@@ -375,7 +397,7 @@ pub(crate) fn array_of_sessions<'a>(
     Ok(json)
 }
 
-/// The sessions of a JSON array, leaves before epochs; nothing where it is no array.
+/// The sessions of a JSON array, leaves before epochs; `None` if the JSON is not an array.
 pub(super) fn read_array(json: &[u8], source: &Source) -> Option<Sessions> {
     #[derive(Deserialize)]
     struct Room {

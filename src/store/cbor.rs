@@ -1,9 +1,10 @@
 //! CBOR in and out (RFC 8949), for whatever serde describes.
 //!
-//! `minicbor` does both: ciborium makes the library larger (docs/decisions/005) and writes a ratchet tree more slowly
-//! (docs/decisions/010). What is written is what ciborium wrote, to the byte, or epochs written before would share
-//! nothing with new ones; a test compares them. Floating-point numbers and single characters are another matter:
-//! nothing that is stored has any.
+//! `minicbor` does both. ciborium makes the library larger (docs/decisions/005) and writes a
+//! ratchet tree more slowly (docs/decisions/010). The bytes written are exactly those that ciborium
+//! wrote: otherwise new epochs would share no pieces with the epochs of earlier versions. A test
+//! compares the two. The comparison leaves out floating-point numbers and single characters, which
+//! no stored value has.
 
 use minicbor::encode::Write;
 use serde::{
@@ -11,7 +12,8 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 
-/// What could not be written or read. What is wrong with a value of ours interests nobody: it is damaged.
+/// A value could not be written or read. There are no details: a value of ours that does not decode
+/// is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a value is no CBOR of its type")]
 pub(crate) struct CborError;
@@ -41,7 +43,7 @@ pub(crate) fn next<T: DeserializeOwned>(rest: &mut &[u8]) -> Result<T, CborError
     Ok(value)
 }
 
-/// That there is a record, which says nothing else. In CBOR null.
+/// A record that only says that it exists. In CBOR null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark;
 

@@ -1,10 +1,10 @@
-//! Encryption at rest: the store cipher, how it is sealed, and how rows are.
+//! Encryption at rest: the store cipher, how the cipher itself is sealed, and how rows are sealed.
 //!
-//! A random store cipher seals every value (XChaCha20-Poly1305) and hashes every lookup key
-//! (keyed BLAKE3). The cipher itself lies in the `meta` table, sealed under the app's key or
-//! passphrase, so changing the key rewrites that one row. Each sealed value starts with a tag of
-//! its place (table, lookup columns), checked when it is opened: a row copied over another row is
-//! found out. Rows deleted, or put back as they once were, are not.
+//! A random store cipher seals every value (XChaCha20-Poly1305) and hashes every lookup key (keyed
+//! BLAKE3). The cipher lies in the `meta` table, sealed under the app's key or passphrase, so
+//! changing the key rewrites that one row. Each sealed value starts with a tag of its place (table,
+//! lookup columns). Opening checks the tag, so a row copied over another row is detected. A row
+//! that was deleted, or replaced by an older version of itself, is not detected.
 
 use std::convert::Infallible;
 
@@ -25,14 +25,14 @@ const CHECKSUM_LEN: usize = 8;
 /// A keyed, truncated hash.
 pub(super) type Hash = [u8; HASH_LEN];
 
-/// What the app gives to open a store.
+/// The secret that opens a store.
 #[derive(Clone, Copy)]
 pub enum StoreKeyMaterial<'a> {
     /// A random key, as kept in the platform's key store.
     Raw(&'a [u8; 32]),
     /// A passphrase, stretched with PBKDF2 each time the store is opened.
     Passphrase(&'a str),
-    /// No secret: sealed under an all-zero key and marked as such. Protects nothing.
+    /// No secret: the cipher is sealed under an all-zero key and marked as such. Protects nothing.
     None,
 }
 
@@ -47,14 +47,14 @@ impl StoreKeyMaterial<'_> {
     }
 }
 
-/// The tag of the row a value belongs to.
+/// The tag of the row that a value belongs to.
 #[derive(Clone, Copy)]
 pub(super) struct Place(Hash);
 
 /// An opened value; zeroized on drop.
-pub(super) struct Opened(Zeroizing<Vec<u8>>);
+pub(super) struct OpenedValue(Zeroizing<Vec<u8>>);
 
-impl Opened {
+impl OpenedValue {
     /// The bytes that were sealed, without the tag.
     pub(super) fn payload(&self) -> &[u8] {
         self.0.get(HASH_LEN..).unwrap_or_default()
@@ -67,7 +67,7 @@ impl Opened {
         Self(Zeroizing::new(bytes))
     }
 
-    /// Adds another's payload at the end of this one's.
+    /// Adds another value's payload at the end of this one's.
     pub(super) fn append(&mut self, other: &Self) {
         self.0.extend_from_slice(other.payload());
     }
@@ -79,9 +79,10 @@ impl Opened {
     }
 }
 
-/// A value being written before it is sealed: the tag of its place, then its payload.
+/// A value that is being written, before it is sealed: the tag of its place, then its payload.
 ///
-/// Wiped when dropped and when it grows, where a plain `Vec` would leave pieces in freed memory.
+/// The bytes are wiped on drop and whenever the buffer grows. A plain `Vec` would leave copies in
+/// freed memory.
 pub(super) struct Plaintext(Vec<u8>);
 
 impl Plaintext {
@@ -92,7 +93,7 @@ impl Plaintext {
         Self(bytes)
     }
 
-    /// What was written after the tag.
+    /// The bytes after the tag.
     pub(super) fn payload(&self) -> &[u8] {
         self.0.get(HASH_LEN..).unwrap_or_default()
     }
@@ -106,14 +107,14 @@ impl Plaintext {
     /// Appends bytes as they are.
     #[inline]
     pub(super) fn extend(&mut self, bytes: &[u8]) {
-        // A tree is written a byte or two at a time: what seldom happens is kept out of the way.
+        // A tree is written a byte or two at a time, so growing is a function of its own.
         if bytes.len() > self.0.capacity() - self.0.len() {
             self.grow(bytes.len());
         }
         self.0.extend_from_slice(bytes);
     }
 
-    /// Makes room, and leaves no copy behind.
+    /// Moves to a larger buffer and wipes the old one.
     #[cold]
     fn grow(&mut self, more: usize) {
         let needed = self.0.len().saturating_add(more);
@@ -165,7 +166,7 @@ impl Cipher {
         Ok(blob)
     }
 
-    /// Opens what [`Cipher::export`] made.
+    /// Opens a blob that [`Cipher::export`] made.
     pub(super) fn import(key: StoreKeyMaterial<'_>, blob: &[u8]) -> Result<Self, StoreError> {
         let damaged = || StoreError::Damaged("the sealed store cipher is damaged".to_owned());
         let (sum, sealed) = blob.split_at_checked(CHECKSUM_LEN).ok_or_else(damaged)?;
@@ -202,7 +203,7 @@ impl Cipher {
         Place(self.hash(&format!("place of {table}"), &bytes))
     }
 
-    /// Seals a value in CBOR for a row.
+    /// Seals a value for a row, in CBOR.
     pub(super) fn seal<T: Serialize + ?Sized>(
         &self,
         place: &Place,
@@ -213,7 +214,7 @@ impl Cipher {
         self.seal_plaintext(plaintext)
     }
 
-    /// Seals what was written.
+    /// Seals a finished plaintext.
     pub(super) fn seal_plaintext(&self, mut plaintext: Plaintext) -> Result<Vec<u8>, StoreError> {
         let unsealable =
             |text: String| StoreError::Damaged(format!("a value does not seal: {text}"));
@@ -226,7 +227,7 @@ impl Cipher {
     }
 
     /// Opens a sealed value, which must belong to this place.
-    pub(super) fn open(&self, place: &Place, sealed: &[u8]) -> Result<Opened, StoreError> {
+    pub(super) fn open(&self, place: &Place, sealed: &[u8]) -> Result<OpenedValue, StoreError> {
         let damaged = |text: &str| StoreError::Damaged(text.to_owned());
         let (sealed, rest) = postcard::take_from_bytes::<EncryptedValue>(sealed)
             .map_err(|_| damaged("a value is not in the sealed form"))?;
@@ -236,7 +237,7 @@ impl Cipher {
         let opened = self
             .0
             .decrypt_value_data(sealed)
-            .map(|bytes| Opened(Zeroizing::new(bytes)))
+            .map(|bytes| OpenedValue(Zeroizing::new(bytes)))
             .map_err(|_| damaged("a sealed value does not open"))?;
         if opened.0.get(..HASH_LEN) != Some(&place.0[..]) {
             return Err(damaged("a sealed value is in another row's place"));
@@ -245,7 +246,7 @@ impl Cipher {
     }
 }
 
-/// Guards against accidents only, so it is short and has no key.
+/// A checksum without a key: it finds accidents, not attacks, so it is short.
 fn checksum(sealed: &[u8]) -> [u8; CHECKSUM_LEN] {
     let mut sum = [0; CHECKSUM_LEN];
     sum.iter_mut().zip(Sha256::digest(sealed)).for_each(|(to, from)| *to = from);

@@ -1,8 +1,8 @@
 //! Collections: named sets of sealed records.
 //!
-//! A record is any serde value, kept as CBOR. Its scope groups it with others that are listed and
-//! deleted together (for example those of one room); scope and key are kept as keyed hashes only,
-//! so a record that must be listed has to carry its own key.
+//! A record is any serde value, kept as CBOR. Its scope groups it with the records that are listed
+//! and deleted together, such as those of one room. Scope and key are stored only as keyed hashes,
+//! so a record that is read from a list has to carry its own key.
 
 use std::marker::PhantomData;
 
@@ -41,7 +41,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         tx.cipher.open(&place, sealed)?.decode().map(Some)
     }
 
-    /// Whether there is a record at `key` in `scope`. It is not opened.
+    /// Whether there is a record at `key` in `scope`. The record is not opened.
     pub fn has(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8]) -> Result<bool, StoreError> {
         let mut statement =
             tx.statement("SELECT 1 FROM record WHERE collection = ?1 AND scope = ?2 AND key = ?3")?;
@@ -49,8 +49,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         Ok(statement.exists((self.name, scope, key))?)
     }
 
-    /// Writes the record at `key` in `scope`, over the one that is there. It keeps that one's
-    /// rank in lists.
+    /// Writes the record at `key` in `scope`, over the one that is there. Its rank in lists stays.
     pub fn put(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8], value: &T) -> Result<(), StoreError> {
         let (scope, key) = self.columns(tx, scope, key);
         let sealed = tx.cipher.seal(&self.place(tx, &scope, &key), value)?;
@@ -62,7 +61,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         Ok(())
     }
 
-    /// Deletes the record at `key` in `scope`; tells whether there was one.
+    /// Deletes the record at `key` in `scope`; tells whether it existed.
     pub fn delete(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8]) -> Result<bool, StoreError> {
         let (scope, key) = self.columns(tx, scope, key);
         let deleted = tx.execute(
@@ -128,7 +127,8 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         tx.cipher.hash(&format!("scope of records of {}", self.name), scope)
     }
 
-    /// The key's hash takes in its scope, so that one key in two scopes does not show.
+    /// The hashes of scope and key. The key's hash covers its scope, so that one key in two scopes
+    /// has two hashes.
     fn columns(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8]) -> (Hash, Hash) {
         let scope = self.scope(tx, scope);
         let mut bytes = scope.to_vec();

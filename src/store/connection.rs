@@ -1,12 +1,12 @@
 //! The database file: making it, opening it, and the settings of its connections.
 //!
-//! A new store is written under another name in one transaction and then renamed, so the file
-//! under the real name is a whole store from its first moment: a kill at any point leaves either
-//! no store or one that opens, and an empty or half file under that name is damage.
+//! A new store is written under another name in one transaction and then renamed. So the file under
+//! the real name is a whole store from its first moment: a process killed at any point leaves
+//! either no store or one that opens, and an empty or half-written file under that name is damage.
 //!
-//! `synchronous=FULL` with a write-ahead log means that what was committed survives a loss of
-//! power; a ratchet step that is forgotten after its message was sent would be used twice.
-//! `secure_delete` overwrites deleted rows, so that old epochs' keys do not linger in free pages.
+//! `synchronous=FULL` with a write-ahead log makes every commit survive a loss of power. It has to:
+//! a ratchet step that is forgotten after its message was sent would be used twice. `secure_delete`
+//! overwrites deleted rows, so that old epochs' keys do not stay in free pages.
 
 use std::{
     fs::{self, File},
@@ -22,18 +22,18 @@ use super::{
     migrations::{self, MIGRATIONS},
 };
 
-/// How long to wait for a lock of another connection. Only our own two connections use the file,
-/// and in WAL mode they do not block each other but for moments.
+/// How long to wait for another connection's lock. Only our own two connections use the file, and
+/// in WAL mode they block each other for moments only.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// More than the store has distinct statements.
+/// How many prepared statements are cached: more than the store has.
 const STATEMENTS: usize = 64;
 
-/// After a checkpoint the log is cut back to this size, so that one large commit does not hold
-/// its space for ever.
+/// After a checkpoint the log is truncated to this size, so that one large commit does not keep its
+/// space for ever.
 const LOG_SIZE_LIMIT: i64 = 4 * 1024 * 1024;
 
-/// Opens the store's file, making it if there is none, and gives its writer and its cipher.
+/// Opens the store's file, making it if there is none. Gives its writer and its cipher.
 pub(super) fn open_writer(
     path: &Path,
     key: StoreKeyMaterial<'_>,
@@ -46,7 +46,7 @@ pub(super) fn open_writer(
         return Err(StoreError::Damaged("the database file is empty".to_owned()));
     }
     let mut connection = connect(path)?;
-    // Until it is known that the file is ours to write, closing must not write the log back.
+    // Closing must not write the log back until the file is known to be ours to write.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     check_version(&connection)?;
     let cipher = load_cipher(&connection, key)?;
@@ -56,7 +56,7 @@ pub(super) fn open_writer(
     Ok((connection, cipher))
 }
 
-/// Opens the second connection, for reads beside a writer.
+/// Opens the second connection, for reading beside the writer.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let connection = connect(path)?;
     configure(&connection)?;
@@ -64,10 +64,10 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Opens an existing store for reads beside a writer in another process, and gives its cipher.
+/// Opens an existing store for reading beside a writer in another process, and gives its cipher.
 ///
-/// The handle may write, because a reader of a write-ahead log marks its place in shared memory,
-/// but the connection refuses to change anything and leaves the log alone when it closes.
+/// The file handle may write, because a reader of a write-ahead log marks its place in shared
+/// memory. The connection itself refuses every change and leaves the log alone when it closes.
 pub(super) fn open_beside(
     path: &Path,
     key: StoreKeyMaterial<'_>,
@@ -87,7 +87,7 @@ pub(super) fn open_beside(
     Ok((connection, cipher))
 }
 
-/// The schema version of a store that this library can use.
+/// The store's schema version, if this library can use it.
 fn check_version(connection: &Connection) -> Result<u32, StoreError> {
     let (found, supported) = (migrations::version(connection)?, migrations::latest(MIGRATIONS));
     if found > supported {
@@ -114,8 +114,9 @@ pub(super) fn save_cipher(
     Ok(())
 }
 
-/// What tells a file from a copy of it: its inode and when that was made. Both stay when a file is moved
-/// or its system restarts; a backup that is brought back has others. Nothing where the system has neither.
+/// The mark that tells a file from a copy of it: its inode and its time of creation. Both stay when
+/// the file is moved or the system restarts; a file restored from a backup has others. `None` where
+/// the system has neither.
 pub(super) fn file_mark(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
     let metadata = fs::metadata(path)?;
     #[cfg(unix)]
@@ -137,7 +138,7 @@ pub(super) fn saved_file_mark(connection: &Connection) -> Result<Option<Vec<u8>>
     Ok(statement.query_row([], |row| row.get(0)).optional()?)
 }
 
-/// Writes it, inside the caller's transaction.
+/// Saves the file's mark, inside the caller's transaction.
 pub(super) fn save_file_mark(connection: &Connection, mark: &[u8]) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO meta (name, value) VALUES ('file', ?1)
@@ -166,7 +167,7 @@ fn load_cipher(connection: &Connection, key: StoreKeyMaterial<'_>) -> Result<Cip
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {
-    // No CREATE: `create` alone makes files. No URI: a directory name is not ours to parse.
+    // No CREATE: only `create` makes files. No URI: a directory name is not ours to parse.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -177,8 +178,9 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
     connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // What takes back one bad event of a sync is kept in memory: it is a few pages, and gone with the event. In a
-    // file it is as much again as all else that a sync writes, in a directory that is not ours.
+    // The journal that undoes one bad event of a sync is a few pages and ends with the event, so it
+    // is kept in memory. On disk it would be as much as all else that a sync writes, in a directory
+    // that is not ours.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
@@ -190,8 +192,8 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
 /// Makes a whole store beside `path` and moves it there.
 fn create(path: &Path, key: StoreKeyMaterial<'_>) -> Result<(), StoreError> {
     let draft = with_suffix(path, ".new");
-    // What an earlier attempt left; and a log without its database, which SQLite would replay
-    // into the new one.
+    // The leftovers of an earlier attempt, and a log without its database, which SQLite would
+    // replay into the new one.
     for leftover in [
         draft.clone(),
         with_suffix(&draft, "-journal"),

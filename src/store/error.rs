@@ -1,23 +1,23 @@
-//! What can go wrong in the store, and how SQLite's and the system's errors are told apart.
+//! The store's errors, and how SQLite's and the system's errors map to them.
 //!
-//! The classes are those an app must react to differently: ask for the key again, update,
-//! free space, close the other opener, or give the store up and restore from backup. Messages
-//! never hold row contents: SQLite's texts name tables and statements only.
+//! The classes are those that an app must react to differently: ask for the key again, update, free
+//! space, close the other opener, or give the store up and restore from a backup. Messages never
+//! hold row contents: SQLite's texts name tables and statements only.
 
 use rusqlite::{ErrorCode, ffi};
 
-/// Why the store could not do what it was asked.
+/// Why a store operation failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The key or passphrase given does not open this store, or is of another kind than the
-    /// one it was sealed with. The store is as it was.
+    /// The key or passphrase does not open this store, or is of another kind than the one that
+    /// sealed it. The store is unchanged.
     #[error("the key does not open this store")]
     WrongKey,
-    /// What is in the file is not what was written: no database, cut short, garbage, or a row
-    /// that was altered or moved to another row's place.
+    /// The file does not hold what was written: it is no database, cut short or garbage, or a row
+    /// was altered or moved to another row's place.
     #[error("the store is damaged: {0}")]
     Damaged(String),
-    /// A newer version of this library wrote the store. The file was not touched.
+    /// A newer version of this library wrote the store. The file is untouched.
     #[error("the store has schema version {found}, this version knows up to {supported}")]
     TooNew {
         /// The version the file has.
@@ -25,16 +25,16 @@ pub enum StoreError {
         /// The newest version this library can read.
         supported: u32,
     },
-    /// No space is left. The transaction was undone; it can be repeated once there is space.
+    /// The disk is full. The transaction was undone; repeat it once there is space.
     #[error("no space is left for the store")]
     Full,
     /// The store is open already, in this process or another.
     #[error("the store is in use by another opener")]
     InUse,
-    /// There is no store to read from: no machine has been opened there yet.
+    /// There is no store to read from: no machine has opened one there yet.
     #[error("there is no store in this directory yet")]
     Missing,
-    /// An older version wrote the store; opening it with a machine upgrades it.
+    /// An older version wrote the store. Opening it with a machine upgrades it.
     #[error("the store has to be opened by a machine of this version first")]
     NotUpgraded,
     /// The system refused: permissions, a read-only volume, an I/O error.
@@ -47,7 +47,8 @@ impl From<rusqlite::Error> for StoreError {
         let text = error.to_string();
         let extended = error.sqlite_error().map(|error| error.extended_code);
         match error.sqlite_error_code() {
-            // The I/O went well; what came of it is too short or fails the file system's checks.
+            // The I/O itself succeeded, but the data is too short or fails the file system's
+            // checks.
             Some(ErrorCode::SystemIoFailure)
                 if matches!(
                     extended,
@@ -61,8 +62,8 @@ impl From<rusqlite::Error> for StoreError {
                 Self::Damaged(text)
             }
             Some(ErrorCode::DiskFull) => Self::Full,
-            // `Unknown` is SQLITE_ERROR: our statements are fixed, so they fail to compile only
-            // when a table they name is gone.
+            // `Unknown` is SQLITE_ERROR. Our statements are fixed, so they fail to compile only
+            // when a table that they name is gone.
             Some(
                 ErrorCode::DatabaseCorrupt
                 | ErrorCode::NotADatabase
@@ -71,7 +72,7 @@ impl From<rusqlite::Error> for StoreError {
                 | ErrorCode::Unknown,
             ) => Self::Damaged(text),
             Some(_) => Self::Io(text),
-            // Not from SQLite: a column held another type than the schema says.
+            // Not from SQLite: a column holds another type than the schema says.
             None => Self::Damaged(text),
         }
     }

@@ -20,16 +20,15 @@ use super::{
 
 pub(super) const DATABASE: &str = "matrix-mls.db";
 
-/// The reading side of a store: of one that is open here, or of one that another process may have
-/// open.
+/// The reading side of a store, whether the store is open here or in another process.
 pub struct StoreReader {
     pub(super) connection: Mutex<Connection>,
     pub(super) cipher: Cipher,
 }
 
 impl StoreReader {
-    /// Opens the store in `dir` for reading, beside whoever has it open, and takes no lock that
-    /// lasts. Nothing is made and nothing is written, not even what an upgrade would.
+    /// Opens the store in `dir` for reading, beside whoever has it open, and holds no lock. It
+    /// makes no file and writes nothing, so it cannot upgrade an older store.
     pub fn open(dir: &Path, key: StoreKeyMaterial<'_>) -> Result<Self, StoreError> {
         let (connection, cipher) = connection::open_beside(&dir.join(DATABASE), key)?;
         Ok(Self { connection: Mutex::new(connection), cipher })
@@ -49,17 +48,17 @@ impl StoreReader {
 pub struct Store {
     pub(super) writer: Mutex<Connection>,
     pub(super) reader: StoreReader,
-    /// What tells its file from a copy of it.
+    /// The mark that tells this store's file from a copy of it.
     file_mark: Option<Vec<u8>>,
-    // Last: fields are dropped in this order, and the lock outlives the connections.
+    // The last field: fields are dropped in order, and the lock must outlive the connections.
     _lock: DirLock,
 }
 
 impl Store {
-    /// Opens the store in `dir`, making both if they do not exist.
+    /// Opens the store in `dir`, making directory and store if they do not exist.
     ///
-    /// Fails with [`StoreError::InUse`] while another `Store` has it open, here or in another
-    /// process. When it fails, the file is as it was.
+    /// Fails with [`StoreError::InUse`] while another `Store` has it open, in this process or
+    /// another. A failure leaves the file unchanged.
     pub fn open(dir: &Path, key: StoreKeyMaterial<'_>) -> Result<Self, StoreError> {
         fs::create_dir_all(dir)?;
         let lock = DirLock::take(dir)?;
@@ -71,16 +70,16 @@ impl Store {
         Ok(Self { writer: Mutex::new(writer), reader, file_mark, _lock: lock })
     }
 
-    /// What tells the store's file from a copy of it, where the system has such a thing.
+    /// The mark that tells the store's file from a copy of it, where the system provides one.
     pub fn file_mark(&self) -> Option<&[u8]> {
         self.file_mark.as_deref()
     }
 
     /// Seals the store under another key, or another kind of key, from now on.
     ///
-    /// Rows are not rewritten: only the store cipher is sealed anew.
+    /// Rows are not rewritten: only the store cipher is sealed again.
     pub fn change_key(&self, key: StoreKeyMaterial<'_>) -> Result<(), StoreError> {
-        // Before the transaction: a passphrase takes its time.
+        // Before the transaction: stretching a passphrase takes long.
         let sealed = self.reader.cipher.export(key)?;
         self.write(|tx| tx.save_cipher(key.mode(), &sealed))?;
         // The log still has the cipher sealed under the old key.
@@ -88,8 +87,8 @@ impl Store {
         Ok(())
     }
 
-    /// Writes the log back into the file and cuts it, so that what was deleted or replaced is in neither.
-    /// Done as far as it can be now: a reader may be in the way.
+    /// Writes the log back into the file and truncates it, so that neither holds what was deleted
+    /// or replaced. Does as much as possible now: a reader may be in the way.
     pub fn cut_log(&self) {
         let cut = lock(&self.writer).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         if let Err(error) = cut {
@@ -100,8 +99,8 @@ impl Store {
     /// Runs `f` in a write transaction (`BEGIN IMMEDIATE`), committed when `f` succeeds and
     /// undone when it fails or panics. When this returns `Ok`, the commit is on disk.
     ///
-    /// Writers wait for each other. Not re-entrant: calling `write` from inside `f`, on any
-    /// `Store` of the same directory, deadlocks; use [`Tx::savepoint`] for a part that may fail.
+    /// Writers wait for each other. `write` is not re-entrant: calling it from inside `f`, on any
+    /// `Store` of the same directory, deadlocks. Use [`Tx::savepoint`] for a part that may fail.
     pub fn write<T, E: From<StoreError>>(
         &self,
         f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
@@ -119,8 +118,8 @@ impl Store {
         })
     }
 
-    /// Runs `f` in a read transaction: it sees one state, the last commit's, however long it
-    /// takes, and writing in it fails. Runs beside a writer; readers wait for each other.
+    /// Runs `f` in a read transaction. `f` sees one state, that of the last commit, however long it
+    /// takes, and cannot write. Reading runs beside a writer; readers wait for each other.
     ///
     /// Not re-entrant. May be called inside [`Store::write`], but does not see what that wrote.
     pub fn read<T, E: From<StoreError>>(
@@ -141,7 +140,8 @@ pub(super) fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection>
     connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Only the call of `f` is compiled for each caller (docs/decisions/005).
+/// Runs `f` in a transaction. Only the call of `f` is compiled for each caller
+/// (docs/decisions/005).
 fn transact<T, E: From<StoreError>>(
     connection: &mut Connection,
     cipher: &Cipher,
@@ -162,7 +162,7 @@ fn begin(
     connection: &mut Connection,
     behavior: TransactionBehavior,
 ) -> Result<Transaction<'_>, StoreError> {
-    // Only when the last transaction's rollback failed.
+    // A transaction is still open only when the last rollback failed.
     if !connection.is_autocommit() {
         connection.execute_batch("ROLLBACK")?;
     }

@@ -1,9 +1,10 @@
 //! Fault injection for tests: kills this process, or panics, at a chosen moment.
 //!
-//! SIGKILL, not a panic: no destructor runs and nothing is flushed, as when the system kills an
-//! app. Armed by [`arm`] or, for a child process, by the variable `MATRIX_MLS_KILL`, read at the
-//! first write: `before-commit:3` is the third time a write is about to commit. Counts run over
-//! all stores of the process. Compiled only with the feature `test-hooks`.
+//! The process is killed with SIGKILL, not by a panic: no destructor runs and nothing is flushed,
+//! as when the system kills an app. Armed by [`arm`] or, for a child process, by the variable
+//! `MATRIX_MLS_KILL`, read at the first write: `before-commit:3` is the third time that a write is
+//! about to commit. Counts run over all stores of the process. Compiled only with the feature
+//! `test-hooks`.
 
 use std::{
     cell::Cell,
@@ -17,25 +18,29 @@ use std::{
 /// The changes of a write are made; the commit has not begun.
 pub const BEFORE_COMMIT: &str = "before-commit";
 
-/// The commit is on disk; the caller does not know it yet.
+/// The commit is on disk; its caller does not know yet.
 pub const AFTER_COMMIT: &str = "after-commit";
 
-/// Read once, when the first write reaches a point.
+/// The environment variable that arms a trap; read once, when the first write reaches a point.
 const VARIABLE: &str = "MATRIX_MLS_KILL";
 
 /// An exported call that does not touch the store has begun.
 pub const IN_CALL: &str = "in-call";
 
+/// A point at which the process is to be killed, or is to panic.
 struct Trap {
     point: String,
-    left: u32,
+    /// How many times the point has still to be reached.
+    remaining: u32,
     panics: bool,
 }
 
-/// What the clock of every machine of this process shows, in milliseconds since 1970; 0 for the real one.
+/// The time of every machine of this process, in milliseconds since 1970; 0 for the real time.
 static CLOCK_MS: AtomicU64 = AtomicU64::new(0);
 
+/// The messages that this process has opened.
 static OPENED: Mutex<Vec<(String, u32, u32)>> = Mutex::new(Vec::new());
+/// The number of writes that this process has committed.
 static COMMITS: AtomicU64 = AtomicU64::new(0);
 
 fn trap() -> &'static Mutex<Option<Trap>> {
@@ -45,23 +50,23 @@ fn trap() -> &'static Mutex<Option<Trap>> {
 
 fn parse(text: &str) -> Option<Trap> {
     let (point, nth) = text.split_once(':')?;
-    Some(Trap { point: point.to_owned(), left: nth.parse().ok()?, panics: false })
+    Some(Trap { point: point.to_owned(), remaining: nth.parse().ok()?, panics: false })
 }
 
-/// Kills this process at the `nth` time from now (1 is the next) a write reaches `point`,
-/// [`BEFORE_COMMIT`] or [`AFTER_COMMIT`]. Replaces what was armed before.
+/// Kills this process at the `nth` time from now (1 is the next) that a write reaches `point`,
+/// [`BEFORE_COMMIT`] or [`AFTER_COMMIT`]. Replaces the trap that was armed before.
 pub fn arm(point: &str, nth: u32) {
     *trap().lock().unwrap_or_else(PoisonError::into_inner) =
-        Some(Trap { point: point.to_owned(), left: nth, panics: false });
+        Some(Trap { point: point.to_owned(), remaining: nth, panics: false });
 }
 
-/// Sets the clock of every machine of this process, in milliseconds since 1970; 0 lets them have the
-/// real one again.
+/// Sets the clock of every machine of this process, in milliseconds since 1970; 0 returns to the
+/// real clock.
 pub fn set_clock_ms(now_ms: u64) {
     CLOCK_MS.store(now_ms, Ordering::SeqCst);
 }
 
-/// What [`set_clock_ms`] said.
+/// The time that [`set_clock_ms`] set.
 pub(crate) fn clock_ms() -> Option<u64> {
     Some(CLOCK_MS.load(Ordering::SeqCst)).filter(|now_ms| *now_ms > 0)
 }
@@ -69,13 +74,13 @@ pub(crate) fn clock_ms() -> Option<u64> {
 /// Whether epochs of one number rank by their commit's event id.
 static BY_EVENT: AtomicBool = AtomicBool::new(false);
 
-/// Has epochs of one number rank by the hash of their commit's event id, not by their own id: a
-/// simulator chooses event ids, and cannot choose keys.
+/// Makes epochs of one number rank by the hash of their commit's event id instead of their own id.
+/// A simulator chooses event ids; it cannot choose keys.
 pub fn rank_epochs_by_event(by_event: bool) {
     BY_EVENT.store(by_event, Ordering::SeqCst);
 }
 
-/// What [`rank_epochs_by_event`] said.
+/// The choice made with [`rank_epochs_by_event`].
 pub(crate) fn ranks_by_event() -> bool {
     BY_EVENT.load(Ordering::SeqCst)
 }
@@ -85,50 +90,51 @@ thread_local! {
     static WHOLE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Has this thread write OpenMLS's large values whole into their rows, as it was before epochs shared
-/// pieces of them: what the bench of epochs compares with, and what migrated stores hold.
+/// Makes this thread write OpenMLS's large values whole into their rows, as they were before epochs
+/// shared pieces. The bench of epochs compares with that, and migrated stores hold such rows.
 pub fn keep_values_whole(whole: bool) {
     WHOLE.set(whole);
 }
 
-/// What [`keep_values_whole`] said.
+/// The choice made with [`keep_values_whole`].
 pub(super) fn keeps_whole() -> bool {
     WHOLE.get()
 }
 
-/// How many devices one commit adds at the most; 0 for what the library has chosen.
+/// The most devices that one commit adds; 0 for the library's own limit.
 static MOST_ADDS: AtomicUsize = AtomicUsize::new(0);
 
-/// Has one commit add so many devices at the most; 0 leaves it to the library again.
+/// Sets the most devices that one commit adds; 0 returns to the library's own limit.
 pub fn set_most_adds(devices: usize) {
     MOST_ADDS.store(devices, Ordering::SeqCst);
 }
 
-/// What [`set_most_adds`] said.
+/// The limit that [`set_most_adds`] set.
 pub(crate) fn most_adds() -> Option<usize> {
     Some(MOST_ADDS.load(Ordering::SeqCst)).filter(|devices| *devices > 0)
 }
 
-/// Whether copies of a store's file pass for the file.
+/// Whether copies of a store's file pass for the original.
 static TRUSTS_COPIES: AtomicBool = AtomicBool::new(false);
 
-/// Has copies of a store's file pass for the file when they are opened: a simulator makes a store once and
-/// copies it for each history.
+/// Makes copies of a store's file pass for the original when they are opened. A simulator makes a
+/// store once and copies it for each history.
 pub fn trust_copies(trust: bool) {
     TRUSTS_COPIES.store(trust, Ordering::SeqCst);
 }
 
-/// What [`trust_copies`] said.
+/// The choice made with [`trust_copies`].
 pub(crate) fn trusts_copies() -> bool {
     TRUSTS_COPIES.load(Ordering::SeqCst)
 }
 
-/// Which messages this process has opened: the epoch's id in hex, the sender's leaf, the generation.
+/// The messages that this process has opened: the epoch's id in hex, the sender's leaf, the
+/// generation.
 pub fn opened_messages() -> Vec<(String, u32, u32)> {
     OPENED.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// What [`opened_messages`] gives, which is forgotten then.
+/// The messages that [`opened_messages`] gives; the list is empty afterwards.
 pub fn take_opened_messages() -> Vec<(String, u32, u32)> {
     std::mem::take(&mut *OPENED.lock().unwrap_or_else(PoisonError::into_inner))
 }
@@ -143,26 +149,26 @@ pub fn commits() -> u64 {
     COMMITS.load(Ordering::SeqCst)
 }
 
-/// Panics in this process the next time a write is about to commit (0) or a call that does not touch
-/// the store begins (1). For the tests of the bindings, which reach it as a C symbol: so the generated
-/// API is the one that ships.
+/// Panics in this process the next time that a write is about to commit (0), or that a call which
+/// does not touch the store begins (1). The tests of the bindings reach it as a C symbol, so that
+/// the generated API is the one that ships.
 #[unsafe(no_mangle)]
 #[allow(
     unsafe_code,
-    reason = "a symbol's name is what this is for; nothing is passed but a number"
+    reason = "tests look this symbol up by its name; the only argument is a number"
 )]
 pub extern "C" fn matrix_mls_test_panic(point: i32) {
     let point = if point == 0 { BEFORE_COMMIT } else { IN_CALL };
     *trap().lock().unwrap_or_else(PoisonError::into_inner) =
-        Some(Trap { point: point.to_owned(), left: 1, panics: true });
+        Some(Trap { point: point.to_owned(), remaining: 1, panics: true });
 }
 
 /// Execution is at `point`.
 pub(crate) fn reached(point: &str) {
     let mut trap = trap().lock().unwrap_or_else(PoisonError::into_inner);
     let Some(armed) = trap.as_mut().filter(|armed| armed.point == point) else { return };
-    armed.left = armed.left.saturating_sub(1);
-    if armed.left > 0 {
+    armed.remaining = armed.remaining.saturating_sub(1);
+    if armed.remaining > 0 {
         return;
     }
     let panics = armed.panics;

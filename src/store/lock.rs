@@ -1,15 +1,16 @@
 //! The lock that keeps a second opener out.
 //!
 //! It is an advisory lock of the operating system on a file of its own beside the database, not
-//! SQLite's: the system frees it when the process dies, however it dies, and holding it does not
-//! stop backup tools from copying the database. Two handles exclude each other within one process
-//! as well. Lock order: this one is taken before the database is touched and given up after the
-//! connections are closed.
+//! SQLite's lock. The system releases it when the process dies, however it dies, and backup tools
+//! can copy the database while it is held. Two handles in one process exclude each other as well.
+//! Lock order: this lock is taken before the database is touched and released after the connections
+//! are closed.
 //!
-//! On iOS the file is in the app's own temporary directory. There the store may be in an app group's
-//! container, and an app that is suspended with a lock on a file in one is killed by the system
-//! (0xdead10cc; SQLite's own files are excepted). The extensions of an app have directories of their own, so
-//! there the lock only holds within the app: an extension opens the store for reading.
+//! On iOS the lock's file is in the app's own temporary directory. The store may be in an app
+//! group's container there, and the system kills an app that is suspended while it holds a lock on
+//! a file in such a container (0xdead10cc; SQLite's own files are excepted). Each extension of an
+//! app has a temporary directory of its own, so on iOS the lock holds within the app only. An
+//! extension opens the store for reading.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},

@@ -1,9 +1,9 @@
 //! The numbered migrations of the schema.
 //!
 //! `PRAGMA user_version` is the number of the last migration done. A migration and its number are
-//! written in one transaction, so a process killed between two of them goes on where it stopped.
-//! A migration that was released is never edited: add the next one, and a database made before it
-//! to `tests/fixtures/store`.
+//! written in one transaction, so a process killed between two migrations continues with the next.
+//! A released migration is never edited: add the next one, and add a database made before it to
+//! `tests/fixtures/store`.
 
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -15,12 +15,12 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_shared_chunks.sql"),
 ];
 
-/// The version after `migrations` have run.
+/// The version of a database after these migrations.
 pub(super) fn latest(migrations: &[&str]) -> u32 {
     u32::try_from(migrations.len()).unwrap_or(u32::MAX)
 }
 
-/// The version the database has.
+/// The database's version.
 pub(super) fn version(connection: &Connection) -> Result<u32, StoreError> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     u32::try_from(version)

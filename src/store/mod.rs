@@ -1,15 +1,15 @@
 //! The store: one SQLite file that holds everything this device must not forget.
 //!
-//! It owns the file, its lock, its schema and its encryption at rest. It offers transactions
+//! The store owns the file, its lock, its schema and its encryption at rest. It offers transactions
 //! ([`Store::write`], [`Store::read`]) and, inside them, sealed records ([`Collection`]), ordered
-//! queues ([`Queue`]), and OpenMLS's rows in one namespace an epoch state ([`MlsStorage`]). It
+//! queues ([`Queue`]), and OpenMLS's rows in one namespace for each epoch ([`MlsStorage`]). It
 //! promises that a transaction is kept whole or not at all, through kills and losses of power, and
-//! that a file that was tampered with or damaged gives [`StoreError::Damaged`], never a panic. It
+//! that a file that was damaged or tampered with gives [`StoreError::Damaged`], never a panic. It
 //! knows nothing of rooms, epochs or requests.
 //!
-//! Two connections, each behind its own mutex: the writer, and a reader that sees the last commit
-//! while a long write runs. A mutex poisoned by a panic is taken over: the panic unwound through
-//! the transaction, which rolled back, so what the mutex guards is sound.
+//! There are two connections, each behind its own mutex: the writer, and a reader that sees the
+//! last commit while a long write runs. A mutex that a panic has poisoned is used all the same: the
+//! panic unwound through the transaction, which rolled back, so the guarded state is sound.
 
 pub(crate) mod cbor;
 mod cipher;

@@ -1,17 +1,17 @@
-//! Namespaces: the sets of OpenMLS rows that let many epoch states of one group stand side by
+//! Namespaces: sets of OpenMLS rows, so that many epoch states of one group are stored side by
 //! side.
 //!
 //! A namespace is one epoch state. A new one starts as an overlay over the state it was made from
-//! ([`MlsStorage::child`](super::MlsStorage::child)) and is then detached: rows it does not have
-//! of its own are copied, and it needs its parent no more. Overlays are one level deep: a parent
-//! is always detached. Each namespace also has a message generation, a plain counter.
+//! ([`MlsStorage::child`](super::MlsStorage::child)) and is then detached: the rows that it lacks
+//! are copied, and from then on it does not need its parent. Overlays are one level deep, since a
+//! parent is always detached. Each namespace also has a message generation, a plain counter.
 
 use rusqlite::OptionalExtension;
 use serde::{Deserialize, Serialize};
 
 use super::{error::StoreError, tx::Tx};
 
-/// The id of a namespace. Ids are never used again.
+/// The id of a namespace. Ids are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Namespace(i64);
@@ -33,8 +33,8 @@ impl Tx<'_> {
         Ok(Namespace(self.last_id()))
     }
 
-    /// Deletes a namespace: all its rows and its generation. Nothing happens when there is none;
-    /// the global one is refused.
+    /// Deletes a namespace: all its rows and its generation. Does nothing when there is none;
+    /// refuses the global one.
     pub fn delete_namespace(&self, namespace: Namespace) -> Result<(), StoreError> {
         if namespace == Namespace::GLOBAL {
             return Err(StoreError::Damaged("the global namespace is not deleted".to_owned()));
@@ -44,7 +44,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The message generation of a namespace; 0 when it was never set.
+    /// The message generation of a namespace; 0 if it was never set.
     pub fn generation(&self, namespace: Namespace) -> Result<u32, StoreError> {
         Ok(self
             .statement("SELECT generation FROM namespace WHERE id = ?1")?
@@ -53,7 +53,7 @@ impl Tx<'_> {
             .unwrap_or(0))
     }
 
-    /// Sets the message generation of a namespace, which must exist. Refuses to go down: a
+    /// Sets the message generation of a namespace, which must exist. A lower value is refused: a
     /// generation used twice would repeat a key and a nonce.
     pub fn set_generation(&self, namespace: Namespace, value: u32) -> Result<(), StoreError> {
         let changed = self.execute(

@@ -1,9 +1,9 @@
 //! Queues: ordered, sealed entries, each with an id of its own and a time when it is due.
 //!
-//! Ids rise with each push over all queues and are never used again, so an answer that comes late
-//! cannot be taken for that of a newer entry. Oldest first means lowest id first: an entry that
-//! was put off keeps its rank. The due time is in clear, since SQLite looks entries up by it, but
-//! sealed values are bound to it.
+//! Ids rise with each push over all queues and are never reused, so a late answer to one entry is
+//! never taken for the answer to a newer one. Oldest first means lowest id first: an entry keeps
+//! its rank when it is postponed. The due time is stored in clear, because SQLite looks entries up
+//! by it; the sealed value is bound to it.
 
 use std::marker::PhantomData;
 
@@ -35,8 +35,8 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         due_ms: u64,
         value: &T,
     ) -> Result<i64, StoreError> {
-        // The id goes into the sealed value's place, so it must be known before the insert. Being
-        // in a write transaction makes this the id SQLite itself would choose.
+        // The id is part of the sealed value's place, so it must be known before the insert. Inside
+        // a write transaction this is the id that SQLite itself would choose.
         let last: i64 = tx
             .statement("SELECT seq FROM sqlite_sequence WHERE name = 'queue_entry'")?
             .query_row([], |row| row.get(0))
@@ -63,8 +63,8 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         Ok(self.collect(tx, statement, (id, self.name))?.pop().map(|(_, value)| value))
     }
 
-    /// Replaces the value and the due time of an entry. It keeps its id and rank. The entry must
-    /// exist: [`StoreError::Damaged`] when it does not.
+    /// Replaces the value and the due time of an entry, which keeps its id and rank. Fails with
+    /// [`StoreError::Damaged`] if there is no such entry.
     pub fn update(&self, tx: &Tx<'_>, id: i64, due_ms: u64, value: &T) -> Result<(), StoreError> {
         let scope: Vec<u8> = tx
             .statement("SELECT scope FROM queue_entry WHERE id = ?1 AND queue = ?2")?
@@ -80,7 +80,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         Ok(())
     }
 
-    /// Removes an entry; tells whether there was one.
+    /// Removes an entry; tells whether it existed.
     pub fn remove(&self, tx: &Tx<'_>, id: i64) -> Result<bool, StoreError> {
         let removed =
             tx.execute("DELETE FROM queue_entry WHERE id = ?1 AND queue = ?2", (id, self.name))?;
@@ -167,7 +167,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
 }
 
-/// SQLite's integers are signed; what is beyond them is never due.
+/// SQLite's integers are signed. A time beyond their range is never due.
 fn due_column(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
 }

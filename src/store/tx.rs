@@ -1,8 +1,8 @@
 //! A transaction: the only way to rows.
 //!
-//! Everything in this folder that touches rows does so through [`Tx::statement`], which refuses
-//! when SQLite has undone the transaction on its own (it does so when the disk is full, and after
-//! some I/O errors). Without that, what followed would be committed statement by statement.
+//! Everything in this folder that touches rows does so through [`Tx::statement`]. That refuses once
+//! SQLite has undone the transaction on its own, as SQLite does when the disk is full and after
+//! some I/O errors. Without the check, whatever followed would be committed statement by statement.
 
 use std::cell::RefCell;
 
@@ -15,7 +15,7 @@ use super::{StoreError, cipher::Cipher, connection};
 pub struct Tx<'a> {
     connection: &'a Connection,
     pub(super) cipher: &'a Cipher,
-    /// Why SQLite undid the transaction, for those who ask after.
+    /// Why SQLite undid the transaction, if it did.
     undone_by: RefCell<Option<StoreError>>,
     /// The first failure below OpenMLS.
     failure: RefCell<Option<StoreError>>,
@@ -61,7 +61,7 @@ impl<'a> Tx<'a> {
         self.connection.last_insert_rowid()
     }
 
-    /// Fails when SQLite has undone the transaction by itself, with the error that made it.
+    /// Fails if SQLite has undone the transaction on its own, with the error that made it do so.
     #[inline(never)]
     pub(super) fn check_open(&self) -> Result<(), StoreError> {
         if !self.connection.is_autocommit() {
@@ -71,11 +71,11 @@ impl<'a> Tx<'a> {
         Err(self.undone_by.borrow().clone().unwrap_or_else(undone))
     }
 
-    /// Runs `f` so that, when it fails, everything it did is undone and the error returned, while
-    /// the transaction around it goes on. Savepoints nest.
+    /// Runs `f` so that a failure undoes everything that `f` did and returns the error, while the
+    /// transaction around it continues. Savepoints nest.
     ///
-    /// A full disk or an I/O error may take the whole transaction with it; everything after then
-    /// fails with the same error.
+    /// A full disk or an I/O error may undo the whole transaction. Everything after that fails with
+    /// the same error.
     pub fn savepoint<T, E: From<StoreError>>(
         &self,
         f: impl FnOnce() -> Result<T, E>,
@@ -92,13 +92,14 @@ impl<'a> Tx<'a> {
         connection::save_cipher(self.connection, mode, sealed)
     }
 
-    /// Whether the file is a copy of the one that was opened last, or cannot be told from one.
+    /// Whether the open file is another than the one that was opened last, such as a copy of it. A
+    /// store whose mark was never saved counts as the same file.
     pub fn is_copy(&self, mark: &[u8]) -> Result<bool, StoreError> {
         self.check_open()?;
         Ok(connection::saved_file_mark(self.connection)?.is_some_and(|saved| saved != mark))
     }
 
-    /// From now on this file is the one that was opened last.
+    /// Saves the mark of the file that is open now.
     pub fn adopt_file(&self, mark: &[u8]) -> Result<(), StoreError> {
         self.check_open()?;
         connection::save_file_mark(self.connection, mark)
@@ -109,8 +110,8 @@ impl<'a> Tx<'a> {
     }
 }
 
-/// Undoes the step unless it was released, be it by an error or a panic. Nested steps share one
-/// name: SQLite means the innermost.
+/// Undoes the step on drop, after an error or a panic, unless it was released. Nested steps share
+/// one name: SQLite takes it for the innermost.
 struct Savepoint<'t> {
     tx: &'t Tx<'t>,
     open: bool,
@@ -127,8 +128,8 @@ impl Savepoint<'_> {
 impl Drop for Savepoint<'_> {
     fn drop(&mut self) {
         if self.open {
-            // When this fails the whole transaction is gone, which `check_open` reports to
-            // whoever goes on.
+            // If this fails, the whole transaction is gone; `check_open` reports that to the next
+            // statement.
             let undone = self.tx.run("ROLLBACK TO step").and_then(|()| self.tx.run("RELEASE step"));
             if let Err(error) = undone {
                 tracing::warn!(%error, "a savepoint could not be undone");

@@ -54,11 +54,11 @@ pub(super) fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Resul
         Purpose::FetchMembers { room_id } => {
             in_room(turn, room_id, |room| members::fetched(turn, room, body))?;
         }
-        Purpose::BackupVersion => backup::looked(turn, body)?,
-        Purpose::CreateBackup => backup::created(turn, body)?,
-        Purpose::DeleteBackup => backup::deleted(turn)?,
+        Purpose::BackupVersion => backup::version_found(turn, body)?,
+        Purpose::CreateBackup => backup::version_created(turn, body)?,
+        Purpose::DeleteBackup => backup::version_deleted(turn)?,
         Purpose::BackUp(batch) => backup::uploaded(turn, batch, body)?,
-        Purpose::RestoreKeys { restore } => backup::fetched(turn, *restore, body)?,
+        Purpose::RestoreKeys { restore } => backup::sessions_fetched(turn, *restore, body)?,
         Purpose::OfferHistory(bundle) => sharing::uploaded(turn, bundle, &media_url(body)?)?,
         Purpose::EnableEncryption { .. }
         | Purpose::Welcome { .. }

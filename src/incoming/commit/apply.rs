@@ -257,7 +257,7 @@ fn follow_devices(
         .chain(removed.iter().map(|device| (device, false)))
     {
         if devices::device(turn.tx, device)?.is_some() != comes {
-            devices::doubt(turn.tx, [&*device.user_id])?;
+            devices::mark_outdated(turn.tx, [&*device.user_id])?;
         }
     }
     Ok(())

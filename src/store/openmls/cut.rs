@@ -1,49 +1,50 @@
 //! Where a large value is cut into pieces.
 //!
-//! Cuts are at places that the bytes around them choose, so a change moves only the cuts next to it:
-//! two values that differ in a few spots have nearly all of their pieces in common. The places depend
-//! on a secret too ([`Cuts::new`]), or the lengths of the pieces would tell somebody who has the file
-//! and can guess a value whether it is this one; a room's tree is no secret. This makes no more of a
-//! value than pieces; it owns nothing and stores nothing.
+//! The bytes around a place decide whether it is a cut, so a change moves only the cuts next to it:
+//! two values that differ in a few spots have nearly all of their pieces in common. The places
+//! depend on a secret too ([`Cuts::new`]). Without the secret, the lengths of the pieces would tell
+//! somebody who has the file and guesses a value whether the guess is right; a room's tree is no
+//! secret. This file only cuts. It owns nothing and stores nothing.
 //!
-//! The numbers here decide how much two epochs share. A store written with others still opens, since
-//! a value is put together from the pieces it names, but shares nothing with what is written next. So
-//! they are treated as part of the file's format. How they were measured is told in
-//! docs/decisions/006.
+//! The numbers here decide how much two epochs share, so they are treated as part of the file's
+//! format. A store written with other numbers still opens, because a value is put together from the
+//! pieces that it names, but it shares nothing with what is written next. docs/decisions/006 has
+//! the measurements.
 
-/// No piece but the last is shorter.
+/// The least length of a piece, except for the last.
 const MIN: usize = 1024;
 
-/// What most pieces are a little longer than. Such a sealed row fills SQLite's pages; one of half the
-/// length leaves a third of a page empty.
+/// Most pieces are a little longer than this. A sealed row of that length fills SQLite's pages; one
+/// of half the length leaves a third of a page empty.
 const USUAL: usize = 4 * 1024;
 
-/// No piece is longer.
+/// The greatest length of a piece.
 const MAX: usize = 16 * 1024;
 
-/// One place in 2^14 is a cut before the usual length, one in 2^10 after it, so that lengths gather there;
-/// not closer, or it would take many pieces after a change until cuts fall where they fell before.
+/// One place in 2^14 is a cut before the usual length, one in 2^10 after it, so that lengths gather
+/// there. A narrower spread would need many pieces after a change until cuts fall where they fell
+/// before.
 const BEFORE: u64 = u64::MAX << (64 - 14);
 const AFTER: u64 = u64::MAX << (64 - 10);
 
-/// Two blank nodes of a ratchet tree, `{"node": null}`. Their end is always a cut: trees hold long runs of
-/// them, which become short pieces of one content.
+/// Two blank nodes of a ratchet tree, `{"node": null}`. Their end is always a cut: trees hold long
+/// runs of blank nodes, which become short pieces of one content.
 const BLANKS: &[u8] = b"\xa1\x64node\xf6\xa1\x64node\xf6";
 
-/// CBOR's null. It adds nothing to the hash, so within a run of 64 nulls every place is a cut: the
-/// secret tree of an epoch in which nobody has spoken is nearly all nulls.
+/// CBOR's null. It adds nothing to the hash, so every place within a run of 64 nulls is a cut. The
+/// secret tree of an epoch in which nobody has sent is nearly all nulls.
 const NULL: u8 = 0xf6;
 
-/// Where one store cuts.
+/// The rule by which one store cuts.
 pub(super) struct Cuts {
-    /// What each byte adds to the rolling hash, which forgets a byte 64 places on.
+    /// What each byte adds to the rolling hash. A byte leaves the hash 64 places on.
     gear: [u64; 256],
 }
 
 impl Cuts {
     /// The cuts that follow from `secret`.
     pub(super) fn new(secret: u64) -> Self {
-        // SplitMix64: as good as random for where to cut, and the same for ever.
+        // SplitMix64: good enough as randomness for cuts, and the same for ever.
         let mut gear = [0; 256];
         let mut state = secret;
         for (byte, entry) in (0..=u8::MAX).zip(&mut gear) {
@@ -56,13 +57,13 @@ impl Cuts {
         Self { gear }
     }
 
-    /// Cuts `bytes` into pieces; put one after the other they are `bytes` again.
+    /// Cuts `bytes` into pieces. The pieces one after the other are `bytes` again.
     pub(super) fn cut<'b>(&self, bytes: &'b [u8]) -> impl Iterator<Item = &'b [u8]> {
         let mut rest = bytes;
         std::iter::from_fn(move || {
             let (piece, behind) = rest.split_at_checked(self.first(rest))?;
             rest = behind;
-            // Nothing is left.
+            // An empty piece means that nothing is left.
             (!piece.is_empty()).then_some(piece)
         })
     }

@@ -1,6 +1,6 @@
 //! The kinds of rows OpenMLS keeps.
 
-/// The kind of a row: part of its key's hash, and what decides in which namespace it is.
+/// The kind of a row: part of the hash of its key, and what decides its namespace.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     ConfirmationTag,
@@ -24,7 +24,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The name that is hashed. Part of the format of the file: never changed.
+    /// The name that is hashed. It is part of the file's format and never changes.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::ConfirmationTag => "mls confirmation_tag",
@@ -48,8 +48,8 @@ impl Kind {
         }
     }
 
-    /// Whether rows of this kind grow with the room and have most of their bytes from the epoch before:
-    /// the long ones are kept in pieces that epochs share.
+    /// Whether rows of this kind grow with the room and repeat most of the previous epoch's bytes.
+    /// Long rows of such a kind are kept in pieces that epochs share.
     pub(super) fn is_shared(self) -> bool {
         matches!(self, Self::MessageSecrets | Self::Tree)
     }

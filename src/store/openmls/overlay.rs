@@ -10,8 +10,8 @@ use super::{
 use crate::store::{Namespace, StoreError, Tx};
 
 impl MlsStorage<'_> {
-    /// What OpenMLS last wrote with `write_message_secrets` for this group in this namespace, as
-    /// CBOR.
+    /// The CBOR of what OpenMLS last wrote with `write_message_secrets` for this group in this
+    /// namespace.
     pub fn message_secrets_cbor(
         &self,
         group_id: &impl Serialize,
@@ -20,9 +20,9 @@ impl MlsStorage<'_> {
         Ok(row.map(|opened| opened.payload().to_vec()))
     }
 
-    /// Gives the parent the message secrets that the child has of it, with the ratchets moved on. Made
-    /// for a commit that a child sealed with the parent's keys: the next one that is sealed from the same
-    /// parent must not use the same.
+    /// Gives the parent the child's message secrets, whose ratchets have moved on. It is called
+    /// after a child has sealed a commit with the parent's keys: the next commit that is sealed
+    /// from the same parent must not use the same keys.
     pub fn hand_up_message_secrets(&self, group_id: &impl Serialize) -> Result<(), StoreError> {
         let (Some(parent), Some(secrets)) =
             (self.parent, self.read_row(Kind::MessageSecrets, group_id)?)
@@ -34,8 +34,8 @@ impl MlsStorage<'_> {
 }
 
 impl Tx<'_> {
-    /// Copies from `parent` every OpenMLS row that `child` neither has nor has deleted, and
-    /// forgets the deletions: afterwards `child` stands alone.
+    /// Detaches `child` from `parent`: copies every OpenMLS row that `child` neither has nor has
+    /// deleted, and forgets the deletions.
     pub fn detach_namespace(&self, child: Namespace, parent: Namespace) -> Result<(), StoreError> {
         if child == parent {
             return Ok(());

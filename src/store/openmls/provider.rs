@@ -1,8 +1,8 @@
 //! OpenMLS's `StorageProvider`, method by method: which kind of row, which key.
 //!
-//! A proposal is a row of its own; a group's queue is the list of its proposals' references, as
-//! in OpenMLS's in-memory storage. A proposal queued twice is listed once, as in its SQLite
-//! storage: listed twice, removing it once would leave a reference to nothing.
+//! A proposal is a row of its own. A group's queue is the list of its proposals' references, as in
+//! OpenMLS's in-memory storage. A proposal that is queued twice is listed once, as in OpenMLS's
+//! SQLite storage: if it were listed twice, removing it once would leave a reference to nothing.
 
 use openmls_traits::storage::{CURRENT_VERSION as V, StorageProvider, traits};
 

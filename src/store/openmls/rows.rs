@@ -5,22 +5,24 @@ use serde::{Serialize, de::DeserializeOwned, de::IgnoredAny};
 use super::{chunks, kind::Kind, storage::MlsStorage};
 use crate::store::{
     Namespace, StoreError, Tx, cbor,
-    cipher::{Hash, Opened, Place, Plaintext},
+    cipher::{Hash, OpenedValue, Place, Plaintext},
 };
 
-/// What a namespace knows of a row.
+/// What a namespace holds for a row.
 enum Row {
-    Value(Opened),
-    /// The value is in pieces.
-    Pieces(i64, chunks::Head),
-    /// Deleted here; what the parent has does not count.
+    Value(OpenedValue),
+    /// The value is in pieces: their list, and the header.
+    Pieces(i64, chunks::PiecesHeader),
+    /// The row was deleted here, and the parent's row does not count.
     Tombstone,
     Absent,
 }
 
-/// What is put into a row.
-enum New<'v> {
+/// What is written into a row.
+enum NewRow<'v> {
+    /// A sealed value.
     Value(&'v [u8]),
+    /// The list of a value in pieces, and the sealed header.
     Pieces(i64, &'v [u8]),
     Tombstone,
 }
@@ -39,7 +41,7 @@ impl MlsStorage<'_> {
         &self,
         kind: Kind,
         key: &impl Serialize,
-    ) -> Result<Option<Opened>, StoreError> {
+    ) -> Result<Option<OpenedValue>, StoreError> {
         self.fetch(kind, &row_key(self.tx, kind, key)?)
     }
 
@@ -58,7 +60,7 @@ impl MlsStorage<'_> {
     pub(super) fn delete(&self, kind: Kind, key: &impl Serialize) -> Result<(), StoreError> {
         let key = row_key(self.tx, kind, key)?;
         if self.parent.is_some() && !kind.is_global() {
-            return store(self.tx, self.namespace, &key, New::Tombstone);
+            return store_row(self.tx, self.namespace, &key, NewRow::Tombstone);
         }
         let deleted = self.tx.execute(
             "DELETE FROM mls_row WHERE namespace = ?1 AND key = ?2",
@@ -67,7 +69,7 @@ impl MlsStorage<'_> {
         self.tx.remember(deleted).map(drop)
     }
 
-    /// The items of a list, in the order in which they were added; none when there is no list.
+    /// The items of a list, in the order in which they were added; empty when there is no list.
     pub(super) fn read_list<T: DeserializeOwned>(
         &self,
         kind: Kind,
@@ -97,7 +99,7 @@ impl MlsStorage<'_> {
         })
     }
 
-    /// Takes the first item equal to `item` out of a list.
+    /// Removes the first item equal to `item` from a list.
     pub(super) fn remove_item<T: Serialize>(
         &self,
         kind: Kind,
@@ -134,19 +136,23 @@ impl MlsStorage<'_> {
         let old = self.fetch(kind, &key)?;
         let mut new = Plaintext::new(&place(self.tx, namespace, &key));
         rewrite(old.as_ref().map_or(&[], |opened| opened.payload()), &mut new)?;
-        store(self.tx, namespace, &key, New::Value(&self.tx.cipher.seal_plaintext(new)?))
+        let sealed = self.tx.cipher.seal_plaintext(new)?;
+        store_row(self.tx, namespace, &key, NewRow::Value(&sealed))
     }
 
-    fn fetch(&self, kind: Kind, key: &Hash) -> Result<Option<Opened>, StoreError> {
-        let row = match (self.tx.remember(load(self.tx, self.home(kind), key))?, self.parent) {
+    fn fetch(&self, kind: Kind, key: &Hash) -> Result<Option<OpenedValue>, StoreError> {
+        let own = self.tx.remember(load_row(self.tx, self.home(kind), key))?;
+        let row = match (own, self.parent) {
             (Row::Absent, Some(parent)) if !kind.is_global() => {
-                self.tx.remember(load(self.tx, parent, key))?
+                self.tx.remember(load_row(self.tx, parent, key))?
             }
             (row, _) => row,
         };
         Ok(match row {
             Row::Value(opened) => Some(opened),
-            Row::Pieces(list, head) => Some(self.tx.remember(chunks::get(self.tx, list, &head))?),
+            Row::Pieces(list, header) => {
+                Some(self.tx.remember(chunks::get(self.tx, list, &header))?)
+            }
             Row::Tombstone | Row::Absent => None,
         })
     }
@@ -157,8 +163,8 @@ impl MlsStorage<'_> {
     }
 }
 
-/// Copies the rows of `parent` of which `child` knows nothing, sealing each for its new place. A value
-/// in pieces is not copied: the child has the same list.
+/// Copies the rows of `parent` that `child` neither has nor has deleted, sealing each for its new
+/// place. A value in pieces is not copied: the child gets the same list.
 pub(super) fn copy_inherited(
     tx: &Tx<'_>,
     child: Namespace,
@@ -169,25 +175,26 @@ pub(super) fn copy_inherited(
          WHERE namespace = ?2 AND value IS NOT NULL AND NOT EXISTS
              (SELECT 1 FROM mls_row WHERE namespace = ?1 AND key = inherited.key)",
     )?;
-    // Keys first: writing to a table while reading it may show what was just written.
+    // Keys first: a statement may see what is written to its table while it runs.
     let keys = statement
         .query_map((child.id(), parent.id()), |row| row.get::<_, Hash>(0))?
         .collect::<Result<Vec<_>, _>>()?;
     for key in keys {
-        match load(tx, parent, &key)? {
+        match load_row(tx, parent, &key)? {
             Row::Value(opened) => {
                 let mut copy = Plaintext::new(&place(tx, child, &key));
                 copy.extend(opened.payload());
-                store(tx, child, &key, New::Value(&tx.cipher.seal_plaintext(copy)?))?;
+                let sealed = tx.cipher.seal_plaintext(copy)?;
+                store_row(tx, child, &key, NewRow::Value(&sealed))?;
             }
-            Row::Pieces(list, head) => store_head(tx, child, &key, list, &head)?,
+            Row::Pieces(list, header) => store_header(tx, child, &key, list, &header)?,
             Row::Tombstone | Row::Absent => {}
         }
     }
     Ok(())
 }
 
-/// Writes a row whose CBOR is there already.
+/// Writes a row whose value is CBOR already.
 pub(super) fn put_payload(
     tx: &Tx<'_>,
     namespace: Namespace,
@@ -210,13 +217,13 @@ fn put(
     value: Plaintext,
 ) -> Result<(), StoreError> {
     if kind.is_shared() && value.payload().len() > chunks::WHOLE && !keeps_whole() {
-        let (list, head) = tx.remember(chunks::put(tx, key, value.payload()))?;
-        return store_head(tx, namespace, key, list, &head);
+        let (list, header) = tx.remember(chunks::put(tx, key, value.payload()))?;
+        return store_header(tx, namespace, key, list, &header);
     }
-    store(tx, namespace, key, New::Value(&tx.cipher.seal_plaintext(value)?))
+    store_row(tx, namespace, key, NewRow::Value(&tx.cipher.seal_plaintext(value)?))
 }
 
-/// Whether a bench wants every epoch to have its own copy of everything, to compare with.
+/// Whether every row is written whole. A bench does so to compare with.
 fn keeps_whole() -> bool {
     #[cfg(feature = "test-hooks")]
     return crate::store::hooks::keeps_whole();
@@ -224,7 +231,7 @@ fn keeps_whole() -> bool {
     false
 }
 
-fn load(tx: &Tx<'_>, namespace: Namespace, key: &Hash) -> Result<Row, StoreError> {
+fn load_row(tx: &Tx<'_>, namespace: Namespace, key: &Hash) -> Result<Row, StoreError> {
     let mut statement =
         tx.statement("SELECT value, list FROM mls_row WHERE namespace = ?1 AND key = ?2")?;
     let mut rows = statement.query((namespace.id(), key))?;
@@ -235,18 +242,23 @@ fn load(tx: &Tx<'_>, namespace: Namespace, key: &Hash) -> Result<Row, StoreError
     Ok(match (sealed, row.get(1)?) {
         (Some(sealed), None) => Row::Value(tx.cipher.open(&place(tx, namespace, key), sealed)?),
         (Some(sealed), Some(list)) => {
-            let opened = tx.cipher.open(&head_place(tx, namespace, key), sealed)?;
-            Row::Pieces(list, chunks::Head::from_bytes(opened.payload())?)
+            let opened = tx.cipher.open(&header_place(tx, namespace, key), sealed)?;
+            Row::Pieces(list, chunks::PiecesHeader::from_bytes(opened.payload())?)
         }
         (None, _) => Row::Tombstone,
     })
 }
 
-fn store(tx: &Tx<'_>, namespace: Namespace, key: &Hash, new: New<'_>) -> Result<(), StoreError> {
+fn store_row(
+    tx: &Tx<'_>,
+    namespace: Namespace,
+    key: &Hash,
+    new: NewRow<'_>,
+) -> Result<(), StoreError> {
     let (sealed, list) = match new {
-        New::Value(sealed) => (Some(sealed), None),
-        New::Pieces(list, head) => (Some(head), Some(list)),
-        New::Tombstone => (None, None),
+        NewRow::Value(sealed) => (Some(sealed), None),
+        NewRow::Pieces(list, header) => (Some(header), Some(list)),
+        NewRow::Tombstone => (None, None),
     };
     let stored = tx.execute(
         "INSERT INTO mls_row (namespace, key, value, list) VALUES (?1, ?2, ?3, ?4)
@@ -256,16 +268,17 @@ fn store(tx: &Tx<'_>, namespace: Namespace, key: &Hash, new: New<'_>) -> Result<
     tx.remember(stored).map(drop)
 }
 
-fn store_head(
+fn store_header(
     tx: &Tx<'_>,
     namespace: Namespace,
     key: &Hash,
     list: i64,
-    head: &chunks::Head,
+    header: &chunks::PiecesHeader,
 ) -> Result<(), StoreError> {
-    let mut plaintext = Plaintext::new(&head_place(tx, namespace, key));
-    plaintext.extend(&head.to_bytes());
-    store(tx, namespace, key, New::Pieces(list, &tx.cipher.seal_plaintext(plaintext)?))
+    let mut plaintext = Plaintext::new(&header_place(tx, namespace, key));
+    plaintext.extend(&header.to_bytes());
+    let sealed = tx.cipher.seal_plaintext(plaintext)?;
+    store_row(tx, namespace, key, NewRow::Pieces(list, &sealed))
 }
 
 fn row_key(tx: &Tx<'_>, kind: Kind, key: &impl Serialize) -> Result<Hash, StoreError> {
@@ -279,8 +292,8 @@ fn place(tx: &Tx<'_>, namespace: Namespace, key: &Hash) -> Place {
     tx.cipher.place("mls_row", &[&namespace.id().to_be_bytes(), key])
 }
 
-/// Not the place of a value: neither is ever taken for the other.
-fn head_place(tx: &Tx<'_>, namespace: Namespace, key: &Hash) -> Place {
+/// The place of a header. It differs from a value's place, so neither passes for the other.
+fn header_place(tx: &Tx<'_>, namespace: Namespace, key: &Hash) -> Place {
     tx.cipher.place("mls_row in pieces", &[&namespace.id().to_be_bytes(), key])
 }
 

@@ -4,8 +4,8 @@ use crate::store::{Namespace, Tx};
 
 /// OpenMLS's `StorageProvider` in one namespace, or in an overlay of a child over its parent.
 ///
-/// Rows that belong to no group are in [`Namespace::GLOBAL`] whichever namespace this is for, and
-/// are deleted there for good.
+/// Rows that belong to no group are in [`Namespace::GLOBAL`], whichever namespace this storage is
+/// for. Their deletion is final.
 pub struct MlsStorage<'a> {
     pub(super) tx: &'a Tx<'a>,
     pub(super) namespace: Namespace,
@@ -18,8 +18,8 @@ impl<'a> MlsStorage<'a> {
         Self { tx, namespace, parent: None }
     }
 
-    /// Reads `child`, then `parent`; writes `child`. A deletion is remembered in `child`; nothing
-    /// of `parent` changes.
+    /// Reads `child`, then `parent`; writes `child`. A deletion is remembered in `child`; `parent`
+    /// never changes.
     pub fn child(tx: &'a Tx<'a>, parent: Namespace, child: Namespace) -> Self {
         Self { tx, namespace: child, parent: Some(parent) }
     }
