@@ -13,8 +13,11 @@ use crate::{
     turn::Turn,
 };
 
+/// An epoch of a room.
+type RoomEpoch = (OwnedRoomId, EpochId);
+
 /// The name is that of rows written by earlier versions.
-const BACKLOG: Queue<(OwnedRoomId, EpochId)> = Queue::new("backup_backlog");
+const BACKLOG: Queue<RoomEpoch> = Queue::new("backup_backlog");
 
 /// Adds an epoch that has become part of a room, if a backup is enabled.
 pub(crate) fn note_epoch(turn: &Turn<'_>, room: &RoomId, epoch: EpochId) -> Result<(), StoreError> {
@@ -30,10 +33,7 @@ pub(super) fn count(tx: &Tx<'_>) -> Result<u64, StoreError> {
 }
 
 /// The epochs that are to be uploaded next, oldest first.
-pub(super) fn oldest(
-    tx: &Tx<'_>,
-    most: usize,
-) -> Result<Vec<(i64, (OwnedRoomId, EpochId))>, StoreError> {
+pub(super) fn oldest(tx: &Tx<'_>, most: usize) -> Result<Vec<(i64, RoomEpoch)>, StoreError> {
     BACKLOG.due(tx, u64::MAX, most)
 }
 

@@ -160,8 +160,6 @@ fn new_plan(
 
 /// The request of a plan: the same each time, except that packages that are no longer kept are left
 /// out.
-
-/// The request of a plan, the same each time, but without packages that are kept no longer.
 fn request(
     provider: &Provider<'_>,
     identity: &Identity,
