@@ -1,10 +1,11 @@
 //! Bringing a commit of this device's own to the homeserver: what goes into its event, and what has
 //! to be uploaded to the media repository first.
 //!
-//! A room of up to [`TREE_INLINE`] devices says everything in events. In larger rooms the ratchet
-//! tree stands in the media repository, once a commit, and the Welcomes and the public group state
-//! name it. Where the event would still be too large, the commit stands there as well. Uploads come
-//! first: the event names them, and exists only when all are there.
+//! Bytes decide. A room whose ratchet tree has up to [`MOST_INLINE_TREE`] bytes says everything in
+//! events. In larger rooms, or with longer ids, the tree stands in the media repository, once a
+//! commit, and the Welcomes and the public group state name it. Where the event would still be too
+//! large, the commit stands there as well. Uploads come first: the event names them, and exists only
+//! when all are there.
 
 use openmls::group::MlsGroup;
 use ruma::{
@@ -29,9 +30,9 @@ use crate::{
     turn::Turn,
 };
 
-/// Up to how many devices the ratchet tree stands in the event. A leaf takes some 230 bytes, in
-/// base64 310: with the commit that leaves a margin in an event.
-pub(super) const TREE_INLINE: usize = 120;
+/// The largest ratchet tree that stands in an event, in bytes: that of some 120 devices with ids of
+/// usual length. In base64 it takes 48,000 of the bytes that an event can hold.
+pub(super) const MOST_INLINE_TREE: usize = 36_000;
 
 /// How long a media repository's URL may be, in bytes (a server name of 255, and an id).
 const LONGEST_URL: usize = 600;
@@ -50,6 +51,24 @@ pub(crate) struct CommitDraft {
     pub(crate) removed: Vec<DeviceName>,
     pub(crate) resolves: Vec<EpochRecord>,
     pub(crate) rotates: bool,
+    /// Where the Welcome has the ratchet tree; nothing without a Welcome.
+    pub(crate) welcome_tree: Option<TreePlace>,
+}
+
+/// Where a commit's ratchet tree stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TreePlace {
+    /// In the GroupInfo, and so in the event and in the Welcome.
+    Inline,
+    /// In the media repository.
+    Media,
+}
+
+impl TreePlace {
+    /// The place of a ratchet tree of so many bytes.
+    pub(super) fn of(bytes: usize) -> Self {
+        if bytes <= MOST_INLINE_TREE { Self::Inline } else { Self::Media }
+    }
 }
 
 /// The epoch that a commit is based on, as its event names it.
@@ -68,7 +87,8 @@ pub(crate) fn publish(
     draft: CommitDraft,
 ) -> Result<(), SendError> {
     let commit = draft.commit.unwrap_or_default();
-    let (mut content, mut uploads) = content_of(turn, epoch, group, base, &draft.resolves)?;
+    let (mut content, mut uploads) =
+        content_of(turn, group, base, &draft.resolves, draft.welcome_tree)?;
     content.ciphertext = Payload::inline(&commit);
     if size_of(&content)? > CONTENT_LIMIT && !commit.is_empty() {
         content.ciphertext = Payload::Media(MediaReference::to(&commit));
@@ -109,20 +129,22 @@ type Uploads = Vec<(CommitPart, Vec<u8>)>;
 /// The event's content without the commit, and the parts of it that are to be uploaded.
 fn content_of(
     turn: &Turn<'_>,
-    epoch: &EpochRecord,
     group: &MlsGroup,
     base: BaseName,
     resolves: &[EpochRecord],
+    welcome_tree: Option<TreePlace>,
 ) -> Result<(CommitContent, Uploads), Failure> {
-    let tree_outside = epoch.members as usize > TREE_INLINE;
-    let info = group.export_group_info(turn.crypto, turn.identity.signer(), !tree_outside)?;
+    let tree = group
+        .export_ratchet_tree()
+        .tls_serialize_detached()
+        .map_err(|error| Failure::defect("ratchet_tree", error))?;
+    // The Welcome names the tree that the event names.
+    let place = welcome_tree.unwrap_or_else(|| TreePlace::of(tree.len()));
+    let is_inline = place == TreePlace::Inline;
+    let info = group.export_group_info(turn.crypto, turn.identity.signer(), is_inline)?;
     let mut uploads = Vec::new();
     let mut ratchet_tree = None;
-    if tree_outside {
-        let tree = group
-            .export_ratchet_tree()
-            .tls_serialize_detached()
-            .map_err(|error| Failure::defect("ratchet_tree", error))?;
+    if !is_inline {
         ratchet_tree = Some(MediaReference::to(&tree));
         uploads.push((CommitPart::Tree, tree));
     }

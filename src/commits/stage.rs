@@ -5,10 +5,14 @@
 //! place in this device's handshake ratchet: a second commit on the parent uses other keys.
 //! Acceptance makes the child an epoch of the room, a refusal drops its namespace (`outcome`).
 
-use openmls::prelude::{KeyPackage, LeafNodeIndex};
+use openmls::{
+    group::MlsGroup,
+    prelude::{KeyPackage, LeafNodeIndex},
+};
 use openmls_traits::OpenMlsProvider;
+use tls_codec::Size as _;
 
-use super::publish::{BaseName, CommitDraft, TREE_INLINE, publish};
+use super::publish::{BaseName, CommitDraft, TreePlace, publish};
 use crate::{
     epochs::{EpochRecord, Origin, Status, graph, head},
     failure::Failure,
@@ -18,6 +22,9 @@ use crate::{
     room::Room,
     turn::Turn,
 };
+
+/// What a parent node of a ratchet tree takes, in bytes: a public key, a hash, and their lengths.
+const BYTES_OF_A_PARENT: usize = 80;
 
 /// What a commit is to change.
 #[derive(Default)]
@@ -43,7 +50,7 @@ pub(super) fn stage(
     // A commit that only adds goes without a path: it renews no keys, and the path is what makes a
     // commit expensive. A commit that removes must have it (RFC 9420 §12.4).
     let path = change.rotate || !change.remove.is_empty();
-    let devices = base.members as usize + change.add.len();
+    let tree_place = tree_place(&group, &change);
     let (added, key_packages) = referenced(turn, change.add)?;
     let (removed, leaves): (Vec<_>, Vec<_>) = change.remove.into_iter().unzip();
     let bundle = group
@@ -54,7 +61,7 @@ pub(super) fn stage(
         .force_self_update(path)
         .load_psks(provider.storage())
         .map_err(Failure::from)?
-        .use_ratchet_tree_extension(devices - removed.len().min(devices) <= TREE_INLINE)
+        .use_ratchet_tree_extension(tree_place == TreePlace::Inline)
         .build(turn.crypto, turn.crypto, turn.identity.signer(), |_| true)
         .map_err(Failure::from)?
         .stage_commit(&provider)
@@ -88,10 +95,21 @@ pub(super) fn stage(
         removed,
         resolves,
         rotates: room.renewal.wanted,
+        welcome_tree: Some(tree_place),
     };
     publish(turn, &room.id, &epoch, &group, base_name(base), draft)?;
     room.standing.stage(epoch.id);
     Ok(())
+}
+
+/// Where the ratchet tree will stand once this change is made: OpenMLS puts it into the Welcome or
+/// leaves it out before its size is known.
+fn tree_place(group: &MlsGroup, change: &Change) -> TreePlace {
+    let leaves = change
+        .add
+        .iter()
+        .map(|(_, key_package)| key_package.leaf_node().tls_serialized_len() + BYTES_OF_A_PARENT);
+    TreePlace::of(group.export_ratchet_tree().tls_serialized_len() + leaves.sum::<usize>())
 }
 
 /// Devices with the references of their key packages.
