@@ -63,6 +63,7 @@ impl EventError {
     pub(crate) fn can_wait(&self) -> bool {
         match self {
             Self::Failure(Failure::Store(StoreError::Damaged(_)))
+            | Self::Send(SendError::Failure(Failure::Store(StoreError::Damaged(_))))
             | Self::Awaits(_)
             | Self::UnknownEpoch(UnknownEpoch::NotYet(_))
             | Self::Rejected(Rejection::Payload(PayloadError::InMedia)) => true,

@@ -116,6 +116,7 @@ fn join_best(
                 return Ok(Some(NextStep::Waiting(requests::ids_of_room(turn.tx, &room.id)?)));
             }
             Err(EventError::Failure(failure)) if failure.ends_turn() => return Err(failure.into()),
+            Err(EventError::Send(error)) if error.ends_turn() => return Err(error),
             Err(error) => {
                 tracing::warn!(room = %room.id, %error, "a public group state cannot be joined by");
                 room.joins.times_ms.pop();
