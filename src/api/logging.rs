@@ -120,34 +120,41 @@ impl Visit for Line {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
 
     use super::*;
 
     #[derive(Default)]
     struct Lines(Mutex<Vec<(LogLevel, String)>>);
 
+    impl Lines {
+        fn lines(&self) -> MutexGuard<'_, Vec<(LogLevel, String)>> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+
     impl LogSink for Lines {
         fn on_log(&self, level: LogLevel, _: String, message: String) {
-            self.0.lock().unwrap().push((level, message));
+            self.lines().push((level, message));
         }
     }
 
     #[test]
-    fn lines_reach_the_sink_up_to_its_level() {
+    fn lines_reach_the_sink_up_to_its_level() -> Result<(), MlsError> {
         let lines = Arc::new(Lines::default());
-        set_log_sink(LogLevel::Info, Some(lines.clone())).unwrap();
+        set_log_sink(LogLevel::Info, Some(lines.clone()))?;
         tracing::info!(target: "matrix_mls::logging_test", count = 3, "hello");
         tracing::debug!(target: "matrix_mls::logging_test", "too fine");
         tracing::info!(target: "somebody_else", "not ours");
-        set_log_sink(LogLevel::Info, None).unwrap();
+        set_log_sink(LogLevel::Info, None)?;
         tracing::info!(target: "matrix_mls::logging_test", "nobody listens");
-        let lines = lines.0.lock().unwrap();
+        let lines = lines.lines();
         let ours: Vec<_> = lines.iter().filter(|(_, line)| line.contains("count=3")).collect();
         assert_eq!(ours.len(), 1);
         assert!(ours[0].1.starts_with("hello"), "{}", ours[0].1);
         assert!(!lines.iter().any(|(_, line)| line.contains("too fine")));
         assert!(!lines.iter().any(|(_, line)| line.contains("not ours")));
         assert!(!lines.iter().any(|(_, line)| line.contains("nobody listens")));
+        Ok(())
     }
 }

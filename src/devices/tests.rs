@@ -3,7 +3,7 @@
 mod hostile;
 mod order;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, error::Error};
 
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_traits::{signatures::Signer, types::Ciphersuite};
@@ -19,10 +19,13 @@ use super::{
 };
 use crate::{
     protocol::{DeviceName, encode_base64, identifiers},
-    store::{Store, StoreError, StoreKeyMaterial, Tx},
+    store::{Store, StoreKeyMaterial, Tx},
 };
 
 const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
+
+/// What a test gives, and what a helper of one gives: a failure goes up to the test.
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 struct Scene {
     store: Store,
@@ -30,41 +33,44 @@ struct Scene {
 }
 
 impl Scene {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path(), StoreKeyMaterial::None).unwrap();
-        Self { store, _directory: directory }
+    fn new() -> Outcome<Self> {
+        let directory = tempfile::tempdir()?;
+        let store = Store::open(directory.path(), StoreKeyMaterial::None)?;
+        Ok(Self { store, _directory: directory })
     }
 
-    fn write<T>(&self, work: impl FnOnce(&Tx<'_>) -> T) -> T {
-        self.store.write(|tx| Ok::<_, StoreError>(work(tx))).unwrap()
+    fn write<T, E: Into<Box<dyn Error>>>(
+        &self,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, E>,
+    ) -> Outcome<T> {
+        self.store.write(|tx| work(tx).map_err(Into::into))
     }
 
-    fn track(&self) {
-        self.write(|tx| track(tx, [&*alice()]).unwrap());
+    fn track(&self) -> Outcome {
+        self.write(|tx| track(tx, [&*alice()]))
     }
 
     /// Asks about whoever is outdated and takes in this answer.
-    fn query(&self, answer: Value) -> Result<QueryReport, DevicesError> {
+    fn query(&self, answer: Value) -> Outcome<QueryReport> {
         self.write(|tx| {
-            let users: BTreeSet<_> = outdated(tx, 0).unwrap().into_iter().collect();
-            let (query, _) = query_request(tx, users).unwrap();
+            let users: BTreeSet<_> = outdated(tx, 0)?.into_iter().collect();
+            let (query, _) = query_request(tx, users)?;
             handle_query_response(tx, &query, answer.to_string().as_bytes(), 0)
         })
     }
 
-    fn eligible(&self) -> Vec<Device> {
+    fn eligible(&self) -> Outcome<Vec<Device>> {
         self.write(|tx| {
-            let devices = eligible_devices(tx, &alice()).unwrap();
+            let devices = eligible_devices(tx, &alice())?;
             // The row for all of them says what the rows for each say.
-            let each = DEVICES.list(tx, alice().as_bytes()).unwrap();
+            let each = DEVICES.list(tx, alice().as_bytes())?;
             assert_eq!(devices, each.into_iter().filter_map(eligible).collect::<Vec<_>>());
-            devices
+            Outcome::Ok(devices)
         })
     }
 
-    fn outdated(&self, now_ms: u64) -> Vec<OwnedUserId> {
-        self.write(|tx| outdated(tx, now_ms).unwrap())
+    fn outdated(&self, now_ms: u64) -> Outcome<Vec<OwnedUserId>> {
+        self.write(|tx| outdated(tx, now_ms))
     }
 }
 
@@ -72,12 +78,12 @@ fn alice() -> OwnedUserId {
     owned_user_id!("@alice:example.org")
 }
 
-fn key_pair() -> SignatureKeyPair {
-    SignatureKeyPair::new(SUITE.signature_algorithm()).unwrap()
+fn key_pair() -> Outcome<SignatureKeyPair> {
+    Ok(SignatureKeyPair::new(SUITE.signature_algorithm())?)
 }
 
 /// Device keys with the device's own key and its credential key, signed by both.
-fn signed(device: &SignatureKeyPair, credential: &SignatureKeyPair) -> Value {
+fn signed(device: &SignatureKeyPair, credential: &SignatureKeyPair) -> Outcome<Value> {
     let keys = json!({
         "user_id": "@alice:example.org", "device_id": "PHONE", "algorithms": [],
         "keys": {
@@ -88,15 +94,22 @@ fn signed(device: &SignatureKeyPair, credential: &SignatureKeyPair) -> Value {
     sign(keys, device, credential)
 }
 
-fn sign(mut keys: Value, device: &SignatureKeyPair, credential: &SignatureKeyPair) -> Value {
-    let canonical: CanonicalJsonObject = serde_json::from_value(keys.clone()).unwrap();
-    let text = serde_json::to_string(&canonical).unwrap();
-    let by = |signer: &SignatureKeyPair| encode_base64(&signer.sign(text.as_bytes()).unwrap());
+fn sign(
+    mut keys: Value,
+    device: &SignatureKeyPair,
+    credential: &SignatureKeyPair,
+) -> Outcome<Value> {
+    let canonical: CanonicalJsonObject = serde_json::from_value(keys.clone())?;
+    let text = serde_json::to_string(&canonical)?;
+    let by = |signer: &SignatureKeyPair| -> Outcome<String> {
+        let signature = signer.sign(text.as_bytes()).map_err(|error| format!("{error:?}"))?;
+        Ok(encode_base64(&signature))
+    };
     keys["signatures"] = json!({ "@alice:example.org": {
-        "ed25519:PHONE": by(device),
-        identifiers::credential_key_id("PHONE"): by(credential),
+        "ed25519:PHONE": by(device)?,
+        identifiers::credential_key_id("PHONE"): by(credential)?,
     } });
-    keys
+    Ok(keys)
 }
 
 fn answer(keys: &Value) -> Value {
@@ -104,30 +117,31 @@ fn answer(keys: &Value) -> Value {
 }
 
 #[test]
-fn a_device_that_holds_together_may_take_part() {
-    let scene = Scene::new();
-    scene.track();
-    let (device, credential) = (key_pair(), key_pair());
-    let report = scene.query(answer(&signed(&device, &credential))).unwrap();
+fn a_device_that_holds_together_may_take_part() -> Outcome {
+    let scene = Scene::new()?;
+    scene.track()?;
+    let (device, credential) = (key_pair()?, key_pair()?);
+    let report = scene.query(answer(&signed(&device, &credential)?))?;
     assert_eq!(report.changed_users, [alice()]);
     assert_eq!(report.rejected, []);
-    assert_eq!(scene.eligible().len(), 1);
-    assert_eq!(scene.eligible()[0].credential_key, credential.public());
+    assert_eq!(scene.eligible()?.len(), 1);
+    assert_eq!(scene.eligible()?[0].credential_key, credential.public());
     scene.write(|tx| {
-        let of =
-            |key| trust(tx, &DeviceName::new(alice(), owned_device_id!("PHONE")), key).unwrap();
-        assert_eq!(of(credential.public()), Trust::Signed);
-        assert_eq!(of(device.public()), Trust::Conflicting);
+        let of = |key| trust(tx, &DeviceName::new(alice(), owned_device_id!("PHONE")), key);
+        assert_eq!(of(credential.public())?, Trust::Signed);
+        assert_eq!(of(device.public())?, Trust::Conflicting);
         let other =
             trust(tx, &DeviceName::new(alice(), owned_device_id!("OTHER")), device.public());
-        assert_eq!(other.unwrap(), Trust::Unknown);
-    });
+        assert_eq!(other?, Trust::Unknown);
+        Outcome::Ok(())
+    })?;
+    Ok(())
 }
 
 #[test]
-fn what_does_not_hold_together_is_rejected_with_its_reason_and_once() {
-    let (device, credential) = (key_pair(), key_pair());
-    let good = signed(&device, &credential);
+fn what_does_not_hold_together_is_rejected_with_its_reason_and_once() -> Outcome {
+    let (device, credential) = (key_pair()?, key_pair()?);
+    let good = signed(&device, &credential)?;
     let credential_id = identifiers::credential_key_id("PHONE");
     let with = |change: &dyn Fn(&mut Value)| {
         let mut keys = good.clone();
@@ -135,19 +149,15 @@ fn what_does_not_hold_together_is_rejected_with_its_reason_and_once() {
         keys
     };
     let resigned = |change: &dyn Fn(&mut Value)| sign(with(change), &device, &credential);
+    let without =
+        |name: &str| resigned(&|k| drop(k["keys"].as_object_mut().map(|k| k.remove(name))));
     let cases = [
         (json!("text"), Rejection::Malformed),
         (with(&|k| k["keys"] = json!(3)), Rejection::Malformed),
-        (resigned(&|k| k["user_id"] = json!("@bob:example.org")), Rejection::WrongIdentity),
-        (resigned(&|k| k["device_id"] = json!("TABLET")), Rejection::WrongIdentity),
-        (
-            resigned(&|k| drop(k["keys"].as_object_mut().unwrap().remove(&credential_id))),
-            Rejection::NoCredential,
-        ),
-        (
-            resigned(&|k| drop(k["keys"].as_object_mut().unwrap().remove("ed25519:PHONE"))),
-            Rejection::BadSignature,
-        ),
+        (resigned(&|k| k["user_id"] = json!("@bob:example.org"))?, Rejection::WrongIdentity),
+        (resigned(&|k| k["device_id"] = json!("TABLET"))?, Rejection::WrongIdentity),
+        (without(&credential_id)?, Rejection::NoCredential),
+        (without("ed25519:PHONE")?, Rejection::BadSignature),
         (with(&|k| k["algorithms"] = json!(["m.other"])), Rejection::BadSignature),
         (with(&|k| k["signatures"] = json!({})), Rejection::BadSignature),
         (
@@ -158,132 +168,141 @@ fn what_does_not_hold_together_is_rejected_with_its_reason_and_once() {
             with(&|k| k["signatures"]["@alice:example.org"]["ed25519:PHONE"] = json!("AAAA")),
             Rejection::BadSignature,
         ),
-        (sign(good.clone(), &device, &key_pair()), Rejection::BadSignature),
-        (sign(good.clone(), &key_pair(), &credential), Rejection::BadSignature),
+        (sign(good.clone(), &device, &key_pair()?)?, Rejection::BadSignature),
+        (sign(good.clone(), &key_pair()?, &credential)?, Rejection::BadSignature),
     ];
     for (number, (keys, reason)) in cases.into_iter().enumerate() {
-        let scene = Scene::new();
-        scene.track();
-        let report = scene.query(answer(&keys)).unwrap();
+        let scene = Scene::new()?;
+        scene.track()?;
+        let report = scene.query(answer(&keys))?;
         let reasons: Vec<_> = report.rejected.iter().map(|rejected| rejected.reason).collect();
         assert_eq!(reasons, [reason], "case {number}");
-        assert_eq!(scene.eligible(), [], "case {number}");
+        assert_eq!(scene.eligible()?, [], "case {number}");
         // The same again is no news.
-        scene.write(|tx| note_device_lists(tx, &[alice()], &[]).unwrap());
-        assert_eq!(scene.query(answer(&keys)).unwrap().rejected, [], "case {number}");
+        scene.write(|tx| note_device_lists(tx, &[alice()], &[]))?;
+        assert_eq!(scene.query(answer(&keys))?.rejected, [], "case {number}");
     }
+    Ok(())
 }
 
 #[test]
-fn another_credential_for_a_known_device_is_a_conflict_and_not_an_update() {
-    let scene = Scene::new();
-    scene.track();
-    let (device, first, second) = (key_pair(), key_pair(), key_pair());
-    scene.query(answer(&signed(&device, &first))).unwrap();
-    scene.write(|tx| note_device_lists(tx, &[alice()], &[]).unwrap());
-    let report = scene.query(answer(&signed(&device, &second))).unwrap();
+fn another_credential_for_a_known_device_is_a_conflict_and_not_an_update() -> Outcome {
+    let scene = Scene::new()?;
+    scene.track()?;
+    let (device, first, second) = (key_pair()?, key_pair()?, key_pair()?);
+    scene.query(answer(&signed(&device, &first)?))?;
+    scene.write(|tx| note_device_lists(tx, &[alice()], &[]))?;
+    let report = scene.query(answer(&signed(&device, &second)?))?;
     assert_eq!(report.rejected[0].reason, Rejection::Changed);
-    assert_eq!(scene.eligible(), []);
+    assert_eq!(scene.eligible()?, []);
     scene.write(|tx| {
-        let of =
-            |key| trust(tx, &DeviceName::new(alice(), owned_device_id!("PHONE")), key).unwrap();
-        assert_eq!(of(second.public()), Trust::Conflicting);
-    });
+        let of = |key| trust(tx, &DeviceName::new(alice(), owned_device_id!("PHONE")), key);
+        assert_eq!(of(second.public())?, Trust::Conflicting);
+        Outcome::Ok(())
+    })?;
     // The first one again: the device is what it was.
-    scene.write(|tx| note_device_lists(tx, &[alice()], &[]).unwrap());
-    scene.query(answer(&signed(&device, &first))).unwrap();
-    assert_eq!(scene.eligible().len(), 1);
+    scene.write(|tx| note_device_lists(tx, &[alice()], &[]))?;
+    scene.query(answer(&signed(&device, &first)?))?;
+    assert_eq!(scene.eligible()?.len(), 1);
+    Ok(())
 }
 
 #[test]
-fn a_device_that_is_gone_is_gone() {
-    let scene = Scene::new();
-    scene.track();
-    scene.query(answer(&signed(&key_pair(), &key_pair()))).unwrap();
-    scene.write(|tx| note_device_lists(tx, &[alice()], &[]).unwrap());
-    scene.query(json!({ "device_keys": {} })).unwrap();
-    assert_eq!(scene.eligible(), []);
+fn a_device_that_is_gone_is_gone() -> Outcome {
+    let scene = Scene::new()?;
+    scene.track()?;
+    scene.query(answer(&signed(&key_pair()?, &key_pair()?)?))?;
+    scene.write(|tx| note_device_lists(tx, &[alice()], &[]))?;
+    scene.query(json!({ "device_keys": {} }))?;
+    assert_eq!(scene.eligible()?, []);
+    Ok(())
 }
 
 #[test]
-fn a_list_stays_outdated_when_it_changes_while_it_is_asked_for() {
-    let scene = Scene::new();
-    scene.track();
-    assert_eq!(scene.outdated(0), [alice()]);
-    let keys = signed(&key_pair(), &key_pair());
+fn a_list_stays_outdated_when_it_changes_while_it_is_asked_for() -> Outcome {
+    let scene = Scene::new()?;
+    scene.track()?;
+    assert_eq!(scene.outdated(0)?, [alice()]);
+    let keys = signed(&key_pair()?, &key_pair()?)?;
     scene.write(|tx| {
-        let (query, _) = query_request(tx, [alice()].into()).unwrap();
-        assert!(query.covers(tx, &alice()).unwrap());
-        note_device_lists(tx, &[alice()], &[]).unwrap();
-        assert!(!query.covers(tx, &alice()).unwrap());
+        let (query, _) = query_request(tx, [alice()].into())?;
+        assert!(query.covers(tx, &alice())?);
+        note_device_lists(tx, &[alice()], &[])?;
+        assert!(!query.covers(tx, &alice())?);
         let body = answer(&keys).to_string();
-        handle_query_response(tx, &query, body.as_bytes(), 0).unwrap();
-    });
-    assert_eq!(scene.outdated(0), [alice()], "the answer is from before the change");
-    scene.query(answer(&keys)).unwrap();
-    assert!(scene.outdated(0).is_empty());
-    scene.write(|tx| untrack(tx, [&*alice()]).unwrap());
-    scene.write(|tx| note_device_lists(tx, &[alice()], &[]).unwrap());
-    assert!(scene.outdated(0).is_empty(), "nobody follows her any more");
+        handle_query_response(tx, &query, body.as_bytes(), 0)?;
+        Outcome::Ok(())
+    })?;
+    assert_eq!(scene.outdated(0)?, [alice()], "the answer is from before the change");
+    scene.query(answer(&keys))?;
+    assert!(scene.outdated(0)?.is_empty());
+    scene.write(|tx| untrack(tx, [&*alice()]))?;
+    scene.write(|tx| note_device_lists(tx, &[alice()], &[]))?;
+    assert!(scene.outdated(0)?.is_empty(), "nobody follows her any more");
+    Ok(())
 }
 
 #[test]
-fn a_homeserver_that_cannot_be_reached_is_left_alone_for_a_while() {
-    let scene = Scene::new();
-    scene.track();
-    let keys = signed(&key_pair(), &key_pair());
-    scene.query(answer(&keys)).unwrap();
+fn a_homeserver_that_cannot_be_reached_is_left_alone_for_a_while() -> Outcome {
+    let scene = Scene::new()?;
+    scene.track()?;
+    let keys = signed(&key_pair()?, &key_pair()?)?;
+    scene.query(answer(&keys))?;
     for devices in [json!({}), json!({ "@alice:example.org": {} })] {
-        scene.write(|tx| note_device_lists(tx, &[alice()], &[]).unwrap());
+        scene.write(|tx| note_device_lists(tx, &[alice()], &[]))?;
         let body = json!({ "device_keys": devices, "failures": { "example.org": {} } });
-        let report = scene.query(body).unwrap();
+        let report = scene.query(body)?;
         assert!(report.changed_users.is_empty());
         assert_eq!(report.postponed, [PostponedUser { user_id: alice(), retry_at_ms: 60_000 }]);
-        assert_eq!(scene.eligible().len(), 1, "what was known counts");
-        assert!(scene.outdated(0).is_empty() && scene.outdated(59_999).is_empty(), "not now");
-        assert_eq!(scene.outdated(60_000), [alice()], "but later");
+        assert_eq!(scene.eligible()?.len(), 1, "what was known counts");
+        assert!(scene.outdated(0)?.is_empty() && scene.outdated(59_999)?.is_empty(), "not now");
+        assert_eq!(scene.outdated(60_000)?, [alice()], "but later");
     }
     // Of other servers' failures, and where it remembered devices, the answer is as good as any.
     let mut body = answer(&keys);
     body["failures"] = json!({ "example.com": {}, "example.org": {}, "no server": 1 });
-    scene.write(|tx| note_device_lists(tx, &[alice()], &[]).unwrap());
-    assert_eq!(scene.query(body).unwrap().changed_users, [alice()]);
-    assert!(scene.outdated(u64::MAX).is_empty());
+    scene.write(|tx| note_device_lists(tx, &[alice()], &[]))?;
+    assert_eq!(scene.query(body)?.changed_users, [alice()]);
+    assert!(scene.outdated(u64::MAX)?.is_empty());
+    Ok(())
 }
 
 #[test]
-fn an_answer_about_somebody_else_changes_nothing() {
-    let scene = Scene::new();
-    scene.track();
-    let keys = signed(&key_pair(), &key_pair());
+fn an_answer_about_somebody_else_changes_nothing() -> Outcome {
+    let scene = Scene::new()?;
+    scene.track()?;
+    let keys = signed(&key_pair()?, &key_pair()?)?;
     let other = json!({ "device_keys": { "@bob:example.org": { "PHONE": keys }, "nobody": 3 } });
-    let report = scene.query(other).unwrap();
+    let report = scene.query(other)?;
     assert_eq!(report.changed_users, [alice()]);
     let bob = owned_user_id!("@bob:example.org");
-    scene.write(|tx| assert_eq!(eligible_devices(tx, &bob).unwrap(), []));
+    assert_eq!(scene.write(|tx| eligible_devices(tx, &bob))?, []);
+    Ok(())
 }
 
 #[test]
-fn no_cut_or_altered_answer_makes_a_device_or_a_panic() {
-    let whole = answer(&signed(&key_pair(), &key_pair())).to_string().into_bytes();
-    let scene = Scene::new();
-    scene.track();
+fn no_cut_or_altered_answer_makes_a_device_or_a_panic() -> Outcome {
+    let whole = answer(&signed(&key_pair()?, &key_pair()?)?).to_string().into_bytes();
+    let scene = Scene::new()?;
+    scene.track()?;
     scene.write(|tx| {
-        let (query, _) = query_request(tx, [alice()].into()).unwrap();
+        let (query, _) = query_request(tx, [alice()].into())?;
         for end in 0..whole.len() {
-            handle_query_response(tx, &query, &whole[..end], 0).unwrap_err();
-            assert_eq!(eligible_devices(tx, &alice()).unwrap(), [], "cut at {end}");
+            assert!(handle_query_response(tx, &query, &whole[..end], 0).is_err(), "cut at {end}");
+            assert_eq!(eligible_devices(tx, &alice())?, [], "cut at {end}");
             let mut altered = whole.clone();
             altered[end] ^= 1;
             // It may still be JSON; then it is no longer what was signed.
             let _ = handle_query_response(tx, &query, &altered, 0);
-            assert_eq!(eligible_devices(tx, &alice()).unwrap(), [], "byte {end}");
+            assert_eq!(eligible_devices(tx, &alice())?, [], "byte {end}");
         }
-    });
+        Outcome::Ok(())
+    })?;
+    Ok(())
 }
 
 #[test]
-fn a_claim_names_every_device_and_its_answer_is_read_entry_by_entry() {
+fn a_claim_names_every_device_and_its_answer_is_read_entry_by_entry() -> Outcome {
     let id = |device: &str| DeviceName { user_id: alice(), device_id: device.into() };
     let request = claim_request(&[id("A"), id("B")], SUITE);
     assert_eq!(request.one_time_keys[&alice()].len(), 2);
@@ -299,8 +318,9 @@ fn a_claim_names_every_device_and_its_answer_is_read_entry_by_entry() {
         "nobody": { "A": { format!("{algorithm}:x"): "AQID" } },
         "@bob:example.org": [],
     } });
-    let packages = parse_claim_response(body.to_string().as_bytes(), SUITE).unwrap();
+    let packages = parse_claim_response(body.to_string().as_bytes(), SUITE)?;
     assert_eq!(packages.into_iter().collect::<Vec<_>>(), [(id("A"), vec![1, 2, 3])]);
     assert!(parse_claim_response(b"3", SUITE).is_err());
     assert!(parse_claim_response(b"", SUITE).is_err());
+    Ok(())
 }

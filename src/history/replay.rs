@@ -166,66 +166,72 @@ fn hash(event: &EventId) -> EventHash {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
+
     use proptest::prelude::*;
-    use ruma::owned_room_id;
+    use ruma::{IdParseError, OwnedEventId, owned_room_id};
 
     use super::*;
     use crate::store::{Store, StoreKeyMaterial};
+
+    type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
     fn message(leaf: u32, generation: u32) -> MessageName {
         let room = owned_room_id!("!room:example.org");
         MessageName { room, epoch: EpochId::from_bytes([1; 32]), leaf, generation }
     }
 
-    fn flush(store: &Store, bindings: &Bindings) {
-        let written = store.write(|tx| bindings.write(tx)).unwrap();
+    fn flush(store: &Store, bindings: &Bindings) -> Result<(), StoreError> {
+        let written = store.write(|tx| bindings.write(tx))?;
         bindings.written(&written);
         assert_eq!(bindings.waiting(), 0);
+        Ok(())
     }
 
-    fn event(number: u32) -> ruma::OwnedEventId {
-        EventId::parse(format!("$event{number}")).unwrap()
+    fn event(number: u32) -> Result<OwnedEventId, IdParseError> {
+        EventId::parse(format!("$event{number}"))
     }
 
     #[test]
-    fn the_first_event_counts_before_and_after_it_is_written() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path(), StoreKeyMaterial::None).unwrap();
+    fn the_first_event_counts_before_and_after_it_is_written() -> Outcome {
+        let directory = tempfile::tempdir()?;
+        let store = Store::open(directory.path(), StoreKeyMaterial::None)?;
         let bindings = Bindings::default();
-        let bind = |bindings: &Bindings, generation, number| {
-            store.read(|tx| bindings.bind(tx, message(3, generation), &event(number))).unwrap()
+        let bind = |bindings: &Bindings, generation, number| -> Outcome<bool> {
+            let event = event(number)?;
+            Ok(store.read(|tx| bindings.bind(tx, message(3, generation), &event))?)
         };
         for _ in 0..2 {
-            assert!(bind(&bindings, 0, 1));
-            assert!(bind(&bindings, 63, 2));
-            assert!(bind(&bindings, 64, 3));
-            assert!(!bind(&bindings, 64, 1));
-            flush(&store, &bindings);
+            assert!(bind(&bindings, 0, 1)?);
+            assert!(bind(&bindings, 63, 2)?);
+            assert!(bind(&bindings, 64, 3)?);
+            assert!(!bind(&bindings, 64, 1)?);
+            flush(&store, &bindings)?;
         }
         // Another process, or this one after a restart.
         let bindings = Bindings::default();
-        assert!(!bind(&bindings, 0, 9));
-        assert!(bind(&bindings, 0, 1));
+        assert!(!bind(&bindings, 0, 9)?);
+        assert!(bind(&bindings, 0, 1)?);
         assert_eq!(bindings.waiting(), 0);
         let room = message(3, 0).room;
-        store.write(|tx| forget(tx, &room, message(3, 0).epoch)).unwrap();
-        assert!(bind(&bindings, 0, 9));
+        store.write(|tx| forget(tx, &room, message(3, 0).epoch))?;
+        assert!(bind(&bindings, 0, 9)?);
+        Ok(())
     }
 
     #[test]
-    fn what_is_never_written_is_bounded() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path(), StoreKeyMaterial::None).unwrap();
+    fn what_is_never_written_is_bounded() -> Outcome {
+        let directory = tempfile::tempdir()?;
+        let store = Store::open(directory.path(), StoreKeyMaterial::None)?;
         let bindings = Bindings::default();
-        store
-            .read(|tx| {
-                for generation in 0..2 * MOST_WAITING as u32 {
-                    bindings.bind(tx, message(0, generation), &event(generation))?;
-                }
-                Ok::<_, StoreError>(())
-            })
-            .unwrap();
+        store.read(|tx| {
+            for generation in 0..2 * MOST_WAITING as u32 {
+                bindings.bind(tx, message(0, generation), &event(generation)?)?;
+            }
+            Outcome::Ok(())
+        })?;
         assert_eq!(bindings.waiting(), MOST_WAITING);
+        Ok(())
     }
 
     proptest! {
@@ -234,18 +240,17 @@ mod tests {
         /// Against a plain map, with writes at any time.
         #[test]
         fn bindings_are_a_map(steps in proptest::collection::vec((0..3_u32, 0..200_u32, 0..4_u32, any::<bool>()), 1..80)) {
-            let directory = tempfile::tempdir().unwrap();
-            let store = Store::open(directory.path(), StoreKeyMaterial::None).unwrap();
+            let directory = tempfile::tempdir()?;
+            let store = Store::open(directory.path(), StoreKeyMaterial::None)?;
             let bindings = Bindings::default();
             let mut model = BTreeMap::new();
             for (leaf, generation, number, write) in steps {
                 let first = *model.entry((leaf, generation)).or_insert(number);
-                let may = store
-                    .read(|tx| bindings.bind(tx, message(leaf, generation), &event(number)))
-                    .unwrap();
+                let event = event(number)?;
+                let may = store.read(|tx| bindings.bind(tx, message(leaf, generation), &event))?;
                 prop_assert_eq!(may, first == number);
                 if write {
-                    flush(&store, &bindings);
+                    flush(&store, &bindings)?;
                 }
             }
         }

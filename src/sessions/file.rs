@@ -184,16 +184,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_opens_with_its_passphrase_alone() {
+    fn a_file_opens_with_its_passphrase_alone() -> Result<(), FileError> {
         let crypto = RustCrypto::default();
-        let text = seal_file(&crypto, b"[]", "correct horse").unwrap();
+        let text = seal_file(&crypto, b"[]", "correct horse")?;
         assert!(text.starts_with(BEGIN) && text.trim_end().ends_with(END));
-        assert_eq!(*open(&crypto, &text, "correct horse").unwrap(), b"[]");
+        assert_eq!(*open(&crypto, &text, "correct horse")?, b"[]");
         let mail = format!("Here it is:\r\n{}\r\nBye", text.replace('\n', "\r\n"));
-        assert_eq!(*open(&crypto, &mail, "correct horse").unwrap(), b"[]");
+        assert_eq!(*open(&crypto, &mail, "correct horse")?, b"[]");
         assert_eq!(open(&crypto, &text, "battery staple"), Err(FileError::WrongPassphrase));
         assert_eq!(open(&crypto, &text, ""), Err(FileError::EmptyPassphrase));
         assert_eq!(seal_file(&crypto, b"[]", ""), Err(FileError::EmptyPassphrase));
+        Ok(())
     }
 
     #[test]

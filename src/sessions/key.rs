@@ -166,7 +166,7 @@ impl<'de> Deserialize<'de> for BackupKey {
 
 #[cfg(test)]
 mod tests {
-    use openmls_rust_crypto::RustCrypto;
+    use openmls_rust_crypto::{RandError, RustCrypto};
     use proptest::prelude::*;
 
     use super::*;
@@ -178,8 +178,8 @@ mod tests {
     const KNOWN_BYTES: &str = "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a";
 
     #[test]
-    fn a_known_key_has_its_known_text() {
-        let key = BackupKey::parse(KNOWN).unwrap();
+    fn a_known_key_has_its_known_text() -> Result<(), KeyError> {
+        let key = BackupKey::parse(KNOWN)?;
         let text = key.text();
         assert_eq!(text.replace(' ', ""), KNOWN);
         assert!(text.split(' ').all(|group| group.len() == 4), "{}", &*text);
@@ -187,7 +187,8 @@ mod tests {
             BackupKey::parse("  EsTc LW2K\nPGiF wKEA 3As5 g5c4 BXwk qeeJ ZJV8 Q9fu gUMN UE4d "),
             Ok(key)
         );
-        assert_eq!(hex::encode(BackupKey::parse(KNOWN).unwrap().bytes()), KNOWN_BYTES);
+        assert_eq!(hex::encode(BackupKey::parse(KNOWN)?.bytes()), KNOWN_BYTES);
+        Ok(())
     }
 
     #[test]
@@ -205,21 +206,23 @@ mod tests {
     }
 
     #[test]
-    fn nothing_shows_a_key() {
-        let key = BackupKey::parse(KNOWN).unwrap();
+    fn nothing_shows_a_key() -> Result<(), KeyError> {
+        let key = BackupKey::parse(KNOWN)?;
         assert_eq!(format!("{key:?}"), "BackupKey(..)");
+        Ok(())
     }
 
     #[test]
-    fn a_passphrase_makes_the_key_that_others_make() {
+    fn a_passphrase_makes_the_key_that_others_make() -> Result<(), KeyError> {
         // PBKDF2-HMAC-SHA-512 of Python's hashlib.
-        let key = BackupKey::from_passphrase("It's a secret to everybody", "salt", 1_000).unwrap();
+        let key = BackupKey::from_passphrase("It's a secret to everybody", "salt", 1_000)?;
         assert_eq!(hex::encode(key.bytes()), PBKDF2);
         assert_eq!(BackupKey::from_passphrase("", "salt", 1), Err(KeyError::EmptyPassphrase));
         for rounds in [0, MOST_ROUNDS + 1, u32::MAX] {
             let refused = BackupKey::from_passphrase("a", "salt", rounds);
             assert_eq!(refused, Err(KeyError::Rounds(rounds)));
         }
+        Ok(())
     }
 
     const PBKDF2: &str = "b350618cac832d23b4e810e53033ca152b36210e9631548d3325bacd5a94b30d";
@@ -227,17 +230,17 @@ mod tests {
     proptest! {
         #[test]
         fn every_key_survives_its_text(bytes: [u8; 32]) {
-            let key = BackupKey::from_bytes(&bytes).unwrap();
+            let key = BackupKey::from_bytes(&bytes)?;
             prop_assert_eq!(BackupKey::parse(&key.text()), Ok(key));
         }
 
         #[test]
         fn one_wrong_character_never_passes(bytes: [u8; 32], at in 0..48_usize, with in 0..58_usize) {
-            let key = BackupKey::from_bytes(&bytes).unwrap();
+            let key = BackupKey::from_bytes(&bytes)?;
             let mut text: Vec<u8> = key.text().bytes().filter(|b| *b != b' ').collect();
             prop_assume!(text[at] != ALPHABET[with]);
             text[at] = ALPHABET[with];
-            let read = BackupKey::parse(std::str::from_utf8(&text).unwrap());
+            let read = BackupKey::parse(std::str::from_utf8(&text)?);
             prop_assert_ne!(read.ok(), Some(key));
         }
 
@@ -248,8 +251,9 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_random() {
+    fn keys_are_random() -> Result<(), RandError> {
         let crypto = RustCrypto::default();
-        assert_ne!(BackupKey::generate(&crypto).unwrap(), BackupKey::generate(&crypto).unwrap());
+        assert_ne!(BackupKey::generate(&crypto)?, BackupKey::generate(&crypto)?);
+        Ok(())
     }
 }

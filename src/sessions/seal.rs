@@ -204,12 +204,17 @@ fn equal_in_constant_time(one: &[u8], other: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
+
     use openmls_rust_crypto::RustCrypto;
 
     use super::*;
+    use crate::sessions::key::KeyError;
 
-    fn key(byte: u8) -> BackupKey {
-        BackupKey::from_bytes(&[byte; 32]).unwrap()
+    type Outcome = Result<(), Box<dyn Error>>;
+
+    fn key(byte: u8) -> Result<BackupKey, KeyError> {
+        BackupKey::from_bytes(&[byte; 32])
     }
 
     fn tampered(sealed: &SessionData, change: impl Fn(&mut SessionData)) -> SessionData {
@@ -219,23 +224,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_and_nothing_else_does() {
+    fn what_is_sealed_opens_and_nothing_else_does() -> Outcome {
         let crypto = RustCrypto::default();
-        let sealed = seal(&crypto, &key(1), "1|a", b"an export").unwrap();
-        assert_eq!(*open(&crypto, &key(1), "1|a", &sealed).unwrap(), b"an export");
-        assert_eq!(open(&crypto, &key(2), "1|a", &sealed), Err(SealedError::Mac));
-        assert_eq!(open(&crypto, &key(1), "2|a", &sealed), Err(SealedError::Mac));
-        let other = seal(&crypto, &key(1), "1|a", b"other").unwrap();
+        let sealed = seal(&crypto, &key(1)?, "1|a", b"an export")?;
+        assert_eq!(*open(&crypto, &key(1)?, "1|a", &sealed)?, b"an export");
+        assert_eq!(open(&crypto, &key(2)?, "1|a", &sealed), Err(SealedError::Mac));
+        assert_eq!(open(&crypto, &key(1)?, "2|a", &sealed), Err(SealedError::Mac));
+        let other = seal(&crypto, &key(1)?, "1|a", b"other")?;
         let swapped = tampered(&sealed, |sealed| sealed.ciphertext = other.ciphertext.clone());
-        assert_eq!(open(&crypto, &key(1), "1|a", &swapped), Err(SealedError::Mac));
+        assert_eq!(open(&crypto, &key(1)?, "1|a", &swapped), Err(SealedError::Mac));
         let cut = tampered(&sealed, |sealed| sealed.ciphertext.truncate(4));
-        assert_eq!(open(&crypto, &key(1), "1|a", &cut), Err(SealedError::Mac));
+        assert_eq!(open(&crypto, &key(1)?, "1|a", &cut), Err(SealedError::Mac));
         for change in [
             |sealed: &mut SessionData| sealed.mac.clear(),
             |sealed: &mut SessionData| sealed.mac.truncate(8),
         ] {
             let changed = tampered(&sealed, change);
-            assert_eq!(open(&crypto, &key(1), "1|a", &changed), Err(SealedError::Mac));
+            assert_eq!(open(&crypto, &key(1)?, "1|a", &changed), Err(SealedError::Mac));
         }
         for change in [
             |sealed: &mut SessionData| sealed.iv.truncate(4),
@@ -243,54 +248,60 @@ mod tests {
             |sealed: &mut SessionData| sealed.ciphertext.push('%'),
         ] {
             let changed = tampered(&sealed, change);
-            assert_eq!(open(&crypto, &key(1), "1|a", &changed), Err(SealedError::Form));
+            assert_eq!(open(&crypto, &key(1)?, "1|a", &changed), Err(SealedError::Form));
         }
+        Ok(())
     }
 
     /// Made with Python: HKDF and HMAC of hmac/hashlib, AES-256-CTR of `cryptography` (OpenSSL).
     #[test]
-    fn what_others_seal_opens() {
+    fn what_others_seal_opens() -> Outcome {
         let crypto = RustCrypto::default();
-        let sealed: SessionData = serde_json::from_str(SEALED_ELSEWHERE).unwrap();
-        let opened = open(&crypto, &key(7), "5|QGE6eHxE", &sealed).unwrap();
+        let sealed: SessionData = serde_json::from_str(SEALED_ELSEWHERE)?;
+        let opened = open(&crypto, &key(7)?, "5|QGE6eHxE", &sealed)?;
         assert_eq!(*opened, b"{\"room_id\":\"!r:x\"}");
-        let auth_data: AuthData = serde_json::from_str(PROOF_ELSEWHERE).unwrap();
-        assert!(proves(&crypto, &key(7), &auth_data).unwrap());
+        let auth_data: AuthData = serde_json::from_str(PROOF_ELSEWHERE)?;
+        assert!(proves(&crypto, &key(7)?, &auth_data)?);
+        Ok(())
     }
 
     const SEALED_ELSEWHERE: &str = r#"{"iv": "AAECAwQFBgcICQoLDA0ODw==", "ciphertext": "RYUL0UnnbumZGnKZxV0oDdK7", "mac": "EsRkaii93Rwt+AjGFoHasTlVLOAtnEdSOzTk3o09SNU="}"#;
     const PROOF_ELSEWHERE: &str = r#"{"iv": "AAECAwQFBgcICQoLDA0ODw==", "mac": "UwI5XfskZ4zn+HeOGdNN3dgdanRxyeIlmGE9kwuNS7g="}"#;
 
     #[test]
-    fn only_the_key_proves_itself() {
+    fn only_the_key_proves_itself() -> Outcome {
         let crypto = RustCrypto::default();
-        let auth_data = auth_data(&crypto, &key(1), PassphraseInfo::default()).unwrap();
-        assert!(proves(&crypto, &key(1), &auth_data).unwrap());
-        assert!(!proves(&crypto, &key(2), &auth_data).unwrap());
-        let json = serde_json::to_string(&auth_data).unwrap();
+        let auth_data = auth_data(&crypto, &key(1)?, PassphraseInfo::default())?;
+        assert!(proves(&crypto, &key(1)?, &auth_data)?);
+        assert!(!proves(&crypto, &key(2)?, &auth_data)?);
+        let json = serde_json::to_string(&auth_data)?;
         assert!(!json.contains("private_key"), "{json}");
+        Ok(())
     }
 
     #[test]
-    fn the_iv_leaves_room_for_a_counter_of_64_bits() {
+    fn the_iv_leaves_room_for_a_counter_of_64_bits() -> Outcome {
         let crypto = RustCrypto::default();
         for _ in 0..64 {
-            let sealed = seal(&crypto, &key(1), "1|a", b"").unwrap();
-            assert_eq!(decode_base64(&sealed.iv).unwrap()[8] & 0x80, 0);
+            let sealed = seal(&crypto, &key(1)?, "1|a", b"")?;
+            let iv = decode_base64(&sealed.iv).ok_or("the iv is no base64")?;
+            assert_eq!(iv[8] & 0x80, 0);
         }
+        Ok(())
     }
 
     /// RFC 7748, section 6.1: Alice's keys, which are the Matrix spec's example too.
     #[test]
-    fn a_megolm_backup_is_proved_by_its_public_key() {
-        let key = BackupKey::parse("EsTcLW2KPGiFwKEA3As5g5c4BXwkqeeJZJV8Q9fugUMNUE4d").unwrap();
+    fn a_megolm_backup_is_proved_by_its_public_key() -> Outcome {
+        let key = BackupKey::parse("EsTcLW2KPGiFwKEA3As5g5c4BXwkqeeJZJV8Q9fugUMNUE4d")?;
         let public =
             hex::decode("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a");
-        let public = encode_base64(&public.unwrap());
+        let public = encode_base64(&public?);
         assert!(proves_megolm(&key, &public));
         assert!(!proves_megolm(&key, &public[..42]));
-        assert!(!proves_megolm(&BackupKey::from_bytes(&[1; 32]).unwrap(), &public));
+        assert!(!proves_megolm(&BackupKey::from_bytes(&[1; 32])?, &public));
         let crypto = RustCrypto::default();
-        assert_ne!(beside_megolm(&crypto, &key).unwrap(), key);
+        assert_ne!(beside_megolm(&crypto, &key)?, key);
+        Ok(())
     }
 }

@@ -61,9 +61,11 @@ impl<'de> Deserialize<'de> for Mark {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, error::Error};
 
     use super::*;
+
+    type Outcome = Result<(), Box<dyn Error>>;
 
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     enum Kind {
@@ -134,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_what_ciborium_writes() {
+    fn what_is_written_is_what_ciborium_writes() -> Outcome {
         let edges = [0, 23, 24, 255, 256, 65_535, 65_536, u64::from(u32::MAX), 1 << 32, u64::MAX];
         let others = Others {
             nothing: (),
@@ -149,37 +151,40 @@ mod tests {
             lengths: [0, 23, 24, 255, 256, 70_000].map(|length| "a".repeat(length)).to_vec(),
             unknown_length: Unknown,
         };
-        fn both<T: Serialize>(value: &T) {
+        fn both<T: Serialize>(value: &T) -> Outcome {
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-            write(value, &mut ours).unwrap();
-            ciborium::into_writer(value, &mut theirs).unwrap();
+            write(value, &mut ours)?;
+            ciborium::into_writer(value, &mut theirs)?;
             assert!(ours == theirs);
+            Ok(())
         }
-        both(&all());
-        both(&others);
-        both(&Mark);
+        both(&all())?;
+        both(&others)?;
+        both(&Mark)
     }
 
     #[test]
-    fn one_library_reads_what_the_other_wrote() {
+    fn one_library_reads_what_the_other_wrote() -> Outcome {
         let mut bytes = Vec::new();
-        write(&all(), &mut bytes).unwrap();
+        write(&all(), &mut bytes)?;
         assert_eq!(read::<All>(&bytes), Ok(all()));
-        write(&Mark, &mut bytes).unwrap();
-        write(&7_u8, &mut bytes).unwrap();
+        write(&Mark, &mut bytes)?;
+        write(&7_u8, &mut bytes)?;
         let mut rest = &*bytes;
         assert_eq!(next::<All>(&mut rest), Ok(all()));
         assert_eq!(next::<Mark>(&mut rest), Ok(Mark));
         assert_eq!(next::<u8>(&mut rest), Ok(7));
         assert_eq!(next::<u8>(&mut rest), Err(CborError));
+        Ok(())
     }
 
     #[test]
-    fn what_is_cut_off_is_no_value() {
+    fn what_is_cut_off_is_no_value() -> Outcome {
         let mut bytes = Vec::new();
-        write(&all(), &mut bytes).unwrap();
+        write(&all(), &mut bytes)?;
         for end in 0..bytes.len() {
             assert_eq!(read::<All>(&bytes[..end]), Err(CborError));
         }
+        Ok(())
     }
 }

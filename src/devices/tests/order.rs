@@ -8,62 +8,74 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn an_answer_from_before_a_user_was_given_up_is_not_news_after() {
-    let scene = Scene::new();
-    scene.track();
-    let old = answer(&signed(&key_pair(), &key_pair())).to_string();
+fn an_answer_from_before_a_user_was_given_up_is_not_news_after() -> Outcome {
+    let scene = Scene::new()?;
+    scene.track()?;
+    let old = answer(&signed(&key_pair()?, &key_pair()?)?).to_string();
     scene.write(|tx| {
-        let (query, _) = query_request(tx, [alice()].into()).unwrap();
-        untrack(tx, [&*alice()]).unwrap();
+        let (query, _) = query_request(tx, [alice()].into())?;
+        untrack(tx, [&*alice()])?;
         // Nobody tells us of what changes meanwhile.
-        track(tx, [&*alice()]).unwrap();
-        assert!(!query.covers(tx, &alice()).unwrap());
-        handle_query_response(tx, &query, old.as_bytes(), 0).unwrap();
-    });
-    assert_eq!(scene.outdated(0), [alice()]);
+        track(tx, [&*alice()])?;
+        assert!(!query.covers(tx, &alice())?);
+        handle_query_response(tx, &query, old.as_bytes(), 0)?;
+        Outcome::Ok(())
+    })?;
+    assert_eq!(scene.outdated(0)?, [alice()]);
+    Ok(())
 }
 
 #[test]
-fn an_answer_that_was_overtaken_undoes_nothing() {
-    let scene = Scene::new();
-    scene.track();
-    let keys = signed(&key_pair(), &key_pair());
+fn an_answer_that_was_overtaken_undoes_nothing() -> Outcome {
+    let scene = Scene::new()?;
+    scene.track()?;
+    let keys = signed(&key_pair()?, &key_pair()?)?;
     scene.write(|tx| {
-        let (early, _) = query_request(tx, [alice()].into()).unwrap();
-        note_device_lists(tx, &[alice()], &[]).unwrap();
-        let (late, _) = query_request(tx, [alice()].into()).unwrap();
+        let (early, _) = query_request(tx, [alice()].into())?;
+        note_device_lists(tx, &[alice()], &[])?;
+        let (late, _) = query_request(tx, [alice()].into())?;
         let body = answer(&keys).to_string();
-        handle_query_response(tx, &late, body.as_bytes(), 0).unwrap();
+        handle_query_response(tx, &late, body.as_bytes(), 0)?;
         for body in [r#"{"device_keys":{}}"#, r#"{"failures":{"example.org":{}}}"#] {
-            let report = handle_query_response(tx, &early, body.as_bytes(), 0).unwrap();
+            let report = handle_query_response(tx, &early, body.as_bytes(), 0)?;
             assert!(report.changed_users.is_empty());
             assert_eq!(report.postponed, []);
         }
-    });
-    assert!(scene.outdated(u64::MAX).is_empty());
-    assert_eq!(scene.eligible().len(), 1);
+        Outcome::Ok(())
+    })?;
+    assert!(scene.outdated(u64::MAX)?.is_empty());
+    assert_eq!(scene.eligible()?.len(), 1);
+    Ok(())
 }
 
 #[test]
-fn a_clock_set_back_stops_no_query() {
-    let scene = Scene::new();
-    scene.track();
+fn a_clock_set_back_stops_no_query() -> Outcome {
+    let scene = Scene::new()?;
+    scene.track()?;
     let year_ms = 365 * 24 * 60 * 60 * 1000;
     scene.write(|tx| {
-        let (query, _) = query_request(tx, [alice()].into()).unwrap();
+        let (query, _) = query_request(tx, [alice()].into())?;
         let body = br#"{"failures":{"example.org":{}}}"#;
-        handle_query_response(tx, &query, body, year_ms).unwrap();
-    });
-    assert!(scene.outdated(year_ms).is_empty());
-    assert_eq!(scene.outdated(0), [alice()]);
+        handle_query_response(tx, &query, body, year_ms)?;
+        Outcome::Ok(())
+    })?;
+    assert!(scene.outdated(year_ms)?.is_empty());
+    assert_eq!(scene.outdated(0)?, [alice()]);
+    Ok(())
 }
 
+/// How many lists the homeserver has in turn.
+const LIST_COUNT: usize = 24;
+
+static LISTS: LazyLock<Result<Vec<(String, String)>, String>> =
+    LazyLock::new(|| lists().map_err(|error| error.to_string()));
+
 /// What the homeserver has of Alice in turn: one device, each time another.
-static LISTS: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
-    (0..24)
+fn lists() -> Outcome<Vec<(String, String)>> {
+    (0..LIST_COUNT)
         .map(|number| {
             let id = format!("D{number}");
-            let pair = key_pair();
+            let pair = key_pair()?;
             let keys = json!({
                 "user_id": "@alice:example.org", "device_id": id, "algorithms": [],
                 "keys": {
@@ -71,9 +83,10 @@ static LISTS: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
                     identifiers::credential_key_id(&id): encode_base64(pair.public()),
                 },
             });
-            let canonical: CanonicalJsonObject = serde_json::from_value(keys.clone()).unwrap();
-            let text = serde_json::to_string(&canonical).unwrap();
-            let signature = encode_base64(&pair.sign(text.as_bytes()).unwrap());
+            let canonical: CanonicalJsonObject = serde_json::from_value(keys.clone())?;
+            let text = serde_json::to_string(&canonical)?;
+            let signature = pair.sign(text.as_bytes()).map_err(|error| format!("{error:?}"))?;
+            let signature = encode_base64(&signature);
             let mut keys = keys;
             keys["signatures"] = json!({ "@alice:example.org": {
                 format!("ed25519:{id}"): signature,
@@ -81,10 +94,10 @@ static LISTS: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
             } });
             let devices = json!({ id.as_str(): keys });
             let body = json!({ "device_keys": { "@alice:example.org": devices } });
-            (id, body.to_string())
+            Ok((id, body.to_string()))
         })
         .collect()
-});
+}
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -115,50 +128,57 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
     fn a_list_that_is_up_to_date_is_the_homeservers(
-        steps in prop::collection::vec(step(), 0..LISTS.len()),
+        steps in prop::collection::vec(step(), 0..LIST_COUNT),
     ) {
-        let scene = Scene::new();
-        scene.write(|tx| {
-            let (mut list, mut tracked) = (0, false);
-            let mut under_way: Vec<(KeyQuery, usize)> = Vec::new();
-            for step in steps {
-                match step {
-                    Step::Change => {
-                        list += 1;
-                        note_device_lists(tx, &[alice()], &[]).unwrap();
-                    }
-                    Step::Ask => {
-                        let (query, _) = query_request(tx, [alice()].into()).unwrap();
-                        under_way.push((query, list));
-                    }
-                    Step::Hear(index) if !under_way.is_empty() => {
-                        let (query, list) = under_way.remove(index.index(under_way.len()));
-                        let body = LISTS[list].1.as_bytes();
-                        handle_query_response(tx, &query, body, 0).unwrap();
-                    }
-                    Step::Fail(index) if !under_way.is_empty() => {
-                        let (query, _) = under_way.remove(index.index(under_way.len()));
-                        let body = br#"{"failures":{"example.org":{}}}"#;
-                        handle_query_response(tx, &query, body, 0).unwrap();
-                    }
-                    Step::Hear(_) | Step::Fail(_) => {}
-                    Step::Track => {
-                        track(tx, [&*alice()]).unwrap();
-                        tracked = true;
-                    }
-                    Step::Untrack => {
-                        untrack(tx, [&*alice()]).unwrap();
-                        tracked = false;
-                    }
+        play(steps).map_err(|error| TestCaseError::fail(error.to_string()))?;
+    }
+}
+
+/// Takes these steps, and checks after each of them that a list without doubt is the homeserver's.
+fn play(steps: Vec<Step>) -> Outcome {
+    let lists = LISTS.as_ref().map_err(String::clone)?;
+    let scene = Scene::new()?;
+    scene.write(|tx| {
+        let (mut list, mut tracked) = (0, false);
+        let mut under_way: Vec<(KeyQuery, usize)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Change => {
+                    list += 1;
+                    note_device_lists(tx, &[alice()], &[])?;
                 }
-                let outdated = outdated(tx, u64::MAX).unwrap();
-                assert!(tracked || outdated.is_empty());
-                if tracked && outdated.is_empty() {
-                    let devices = eligible_devices(tx, &alice()).unwrap();
-                    let ids: Vec<_> = devices.iter().map(|one| one.name.device_id.as_str()).collect();
-                    assert_eq!(ids, [LISTS[list].0.as_str()]);
+                Step::Ask => {
+                    let (query, _) = query_request(tx, [alice()].into())?;
+                    under_way.push((query, list));
+                }
+                Step::Hear(index) if !under_way.is_empty() => {
+                    let (query, list) = under_way.remove(index.index(under_way.len()));
+                    let body = lists[list].1.as_bytes();
+                    handle_query_response(tx, &query, body, 0)?;
+                }
+                Step::Fail(index) if !under_way.is_empty() => {
+                    let (query, _) = under_way.remove(index.index(under_way.len()));
+                    let body = br#"{"failures":{"example.org":{}}}"#;
+                    handle_query_response(tx, &query, body, 0)?;
+                }
+                Step::Hear(_) | Step::Fail(_) => {}
+                Step::Track => {
+                    track(tx, [&*alice()])?;
+                    tracked = true;
+                }
+                Step::Untrack => {
+                    untrack(tx, [&*alice()])?;
+                    tracked = false;
                 }
             }
-        });
-    }
+            let outdated = outdated(tx, u64::MAX)?;
+            assert!(tracked || outdated.is_empty());
+            if tracked && outdated.is_empty() {
+                let devices = eligible_devices(tx, &alice())?;
+                let ids: Vec<_> = devices.iter().map(|one| one.name.device_id.as_str()).collect();
+                assert_eq!(ids, [lists[list].0.as_str()]);
+            }
+        }
+        Outcome::Ok(())
+    })
 }

@@ -10,6 +10,8 @@ mod ratchets;
 mod stored_shape;
 mod vectors;
 
+use std::error::Error;
+
 use openmls::prelude::{
     BasicCredential, Ciphersuite, Credential, CredentialWithKey, GroupId, KeyPackage,
     KeyPackageBundle, MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig, MlsMessageBodyIn,
@@ -28,6 +30,11 @@ use super::{
 
 const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
 
+/// What a test gives, and what a helper of one gives: a failure goes up to the test.
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+const NO_GROUP: &str = "the device is in no group";
+
 /// What OpenMLS gave its storage, whatever its shape.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent)]
@@ -45,28 +52,28 @@ struct Device {
 }
 
 impl Device {
-    fn new(name: &str) -> Self {
+    fn new(name: &str) -> Outcome<Self> {
         Self::with_suite(name, SUITE)
     }
 
-    fn with_suite(name: &str, suite: Ciphersuite) -> Self {
-        let signer = SignatureKeyPair::new(suite.signature_algorithm()).unwrap();
+    fn with_suite(name: &str, suite: Ciphersuite) -> Outcome<Self> {
+        let signer = SignatureKeyPair::new(suite.signature_algorithm())?;
         let credential = CredentialWithKey {
             credential: BasicCredential::new(name.as_bytes().to_vec()).into(),
             signature_key: signer.public().into(),
         };
-        Self { provider: OpenMlsRustCrypto::default(), signer, credential, group: None }
+        Ok(Self { provider: OpenMlsRustCrypto::default(), signer, credential, group: None })
     }
 
     fn crypto(&self) -> &RustCrypto {
         self.provider.crypto()
     }
 
-    fn group(&mut self) -> &mut MlsGroup {
-        self.group.as_mut().unwrap()
+    fn group(&mut self) -> Outcome<&mut MlsGroup> {
+        Ok(self.group.as_mut().ok_or(NO_GROUP)?)
     }
 
-    fn create_group(&mut self, suite: Ciphersuite) {
+    fn create_group(&mut self, suite: Ciphersuite) -> Outcome {
         let config = MlsGroupCreateConfig::builder()
             .ciphersuite(suite)
             .use_ratchet_tree_extension(true)
@@ -79,104 +86,101 @@ impl Device {
             GroupId::from_slice(b"!room:example.org"),
             self.credential.clone(),
         );
-        self.group = Some(group.unwrap());
+        self.group = Some(group?);
+        Ok(())
     }
 
-    fn key_package(&self, suite: Ciphersuite) -> KeyPackageBundle {
-        KeyPackage::builder()
-            .build(suite, &self.provider, &self.signer, self.credential.clone())
-            .unwrap()
+    fn key_package(&self, suite: Ciphersuite) -> Outcome<KeyPackageBundle> {
+        Ok(KeyPackage::builder().build(
+            suite,
+            &self.provider,
+            &self.signer,
+            self.credential.clone(),
+        )?)
     }
 
     /// Adds and merges; gives the commit and the Welcome.
-    fn add(&mut self, key_packages: &[KeyPackage]) -> (Vec<u8>, Vec<u8>) {
-        let group = self.group.as_mut().unwrap();
-        let (commit, welcome, _) =
-            group.add_members(&self.provider, &self.signer, key_packages).unwrap();
-        group.merge_pending_commit(&self.provider).unwrap();
-        (commit.to_bytes().unwrap(), welcome.to_bytes().unwrap())
+    fn add(&mut self, key_packages: &[KeyPackage]) -> Outcome<(Vec<u8>, Vec<u8>)> {
+        let group = self.group.as_mut().ok_or(NO_GROUP)?;
+        let (commit, welcome, _) = group.add_members(&self.provider, &self.signer, key_packages)?;
+        group.merge_pending_commit(&self.provider)?;
+        Ok((commit.to_bytes()?, welcome.to_bytes()?))
     }
 
-    fn update(&mut self) -> Vec<u8> {
-        let group = self.group.as_mut().unwrap();
-        let bundle = group.self_update(&self.provider, &self.signer, Default::default()).unwrap();
-        group.merge_pending_commit(&self.provider).unwrap();
-        bundle.commit().to_bytes().unwrap()
+    fn update(&mut self) -> Outcome<Vec<u8>> {
+        let group = self.group.as_mut().ok_or(NO_GROUP)?;
+        let bundle = group.self_update(&self.provider, &self.signer, Default::default())?;
+        group.merge_pending_commit(&self.provider)?;
+        Ok(bundle.commit().to_bytes()?)
     }
 
-    fn join(&mut self, welcome: &[u8]) {
-        let message = MlsMessageIn::tls_deserialize_exact(welcome).unwrap();
+    fn join(&mut self, welcome: &[u8]) -> Outcome {
+        let message = MlsMessageIn::tls_deserialize_exact(welcome)?;
         let MlsMessageBodyIn::Welcome(welcome) = message.extract() else {
-            panic!("not a Welcome");
+            return Err("not a Welcome".into());
         };
         let config = MlsGroupJoinConfig::builder().padding_size(64).build();
-        let staged =
-            StagedWelcome::new_from_welcome(&self.provider, &config, welcome, None).unwrap();
-        self.group = Some(staged.into_group(&self.provider).unwrap());
+        let staged = StagedWelcome::new_from_welcome(&self.provider, &config, welcome, None)?;
+        self.group = Some(staged.into_group(&self.provider)?);
+        Ok(())
     }
 
     /// Joins with a GroupInfo (an MLSMessage); gives the commit.
-    fn join_externally(&mut self, info: &[u8]) -> Vec<u8> {
-        let message = MlsMessageIn::tls_deserialize_exact(info).unwrap();
+    fn join_externally(&mut self, info: &[u8]) -> Outcome<Vec<u8>> {
+        let message = MlsMessageIn::tls_deserialize_exact(info)?;
         let MlsMessageBodyIn::GroupInfo(info) = message.extract() else {
-            panic!("not a GroupInfo");
+            return Err("not a GroupInfo".into());
         };
         let (group, bundle) = MlsGroup::external_commit_builder()
-            .build_group(&self.provider, info, self.credential.clone())
-            .unwrap()
-            .load_psks(self.provider.storage())
-            .unwrap()
-            .build(self.provider.rand(), self.provider.crypto(), &self.signer, |_| true)
-            .unwrap()
-            .finalize(&self.provider)
-            .unwrap();
+            .build_group(&self.provider, info, self.credential.clone())?
+            .load_psks(self.provider.storage())?
+            .build(self.provider.rand(), self.provider.crypto(), &self.signer, |_| true)?
+            .finalize(&self.provider)?;
         self.group = Some(group);
-        bundle.commit().to_bytes().unwrap()
+        Ok(bundle.commit().to_bytes()?)
     }
 
     /// Processes a message as OpenMLS does; a commit is merged, an application message's text returned.
-    fn process(&mut self, message: &[u8]) -> Option<Vec<u8>> {
-        let message = MlsMessageIn::tls_deserialize_exact(message).unwrap();
-        let group = self.group.as_mut().unwrap();
-        let processed = group
-            .process_message(&self.provider, message.try_into_protocol_message().unwrap())
-            .unwrap();
-        match processed.into_content() {
+    fn process(&mut self, message: &[u8]) -> Outcome<Option<Vec<u8>>> {
+        let message = MlsMessageIn::tls_deserialize_exact(message)?;
+        let group = self.group.as_mut().ok_or(NO_GROUP)?;
+        let processed =
+            group.process_message(&self.provider, message.try_into_protocol_message()?)?;
+        Ok(match processed.into_content() {
             ProcessedMessageContent::ApplicationMessage(message) => Some(message.into_bytes()),
             ProcessedMessageContent::StagedCommitMessage(commit) => {
-                group.merge_staged_commit(&self.provider, *commit).unwrap();
+                group.merge_staged_commit(&self.provider, *commit)?;
                 None
             }
-            _ => panic!("an unexpected message"),
-        }
+            _ => return Err("an unexpected message".into()),
+        })
     }
 
-    fn send(&mut self, aad: &[u8], text: &[u8]) -> Vec<u8> {
-        let group = self.group.as_mut().unwrap();
+    fn send(&mut self, aad: &[u8], text: &[u8]) -> Outcome<Vec<u8>> {
+        let group = self.group.as_mut().ok_or(NO_GROUP)?;
         group.set_aad(aad.to_vec());
-        group.create_message(&self.provider, &self.signer, text).unwrap().to_bytes().unwrap()
+        Ok(group.create_message(&self.provider, &self.signer, text)?.to_bytes()?)
     }
 
     /// What OpenMLS stored last for the group, as CBOR.
-    fn stored_secrets(&self) -> ciborium::Value {
-        let group_id = self.group.as_ref().unwrap().group_id();
-        let stored: Option<StoredSecrets> =
-            self.provider.storage().message_secrets(group_id).unwrap();
-        stored.unwrap().0
+    fn stored_secrets(&self) -> Outcome<ciborium::Value> {
+        let group_id = self.group.as_ref().ok_or(NO_GROUP)?.group_id();
+        let stored: Option<StoredSecrets> = self.provider.storage().message_secrets(group_id)?;
+        Ok(stored.ok_or("no message secrets are stored")?.0)
     }
 
     /// The export of the epoch that has just begun.
-    fn export(&self) -> Epoch {
-        let keys = capture(&cbor(&self.stored_secrets())).unwrap();
-        let leaves = chunks(self.group.as_ref().unwrap().members()).unwrap();
-        Epoch { keys, leaves: leaves.into_iter().map(|(_, chunk)| chunk).collect() }
+    fn export(&self) -> Outcome<Epoch> {
+        let keys = capture(&cbor(&self.stored_secrets()?)?)?;
+        let leaves = chunks(self.group.as_ref().ok_or(NO_GROUP)?.members())?;
+        Ok(Epoch { keys, leaves: leaves.into_iter().map(|(_, chunk)| chunk).collect() })
     }
 }
 
-fn cbor(value: &impl Serialize) -> Vec<u8> {
+fn cbor(value: &impl Serialize) -> Outcome<Vec<u8>> {
     let mut bytes = Vec::new();
-    ciborium::into_writer(value, &mut bytes).unwrap();
-    bytes
+    ciborium::into_writer(value, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// An export with its leaves.
@@ -200,7 +204,7 @@ impl Epoch {
         self.open_with(&mut RatchetCache::default(), message)
     }
 
-    fn seal(&self, signer: &SignatureKeyPair, generation: u32, text: &[u8]) -> Vec<u8> {
+    fn seal(&self, signer: &SignatureKeyPair, generation: u32, text: &[u8]) -> Outcome<Vec<u8>> {
         let draft = MessageDraft {
             generation,
             authenticated_data: b"beside",
@@ -208,22 +212,22 @@ impl Epoch {
             padding: 64,
         };
         let crypto = RustCrypto::default();
-        seal(&self.keys, &mut RatchetCache::default(), &crypto, signer, &draft).unwrap()
+        Ok(seal(&self.keys, &mut RatchetCache::default(), &crypto, signer, &draft)?)
     }
 }
 
 /// The name in a leaf's basic credential.
-fn name_of(leaf: &Leaf) -> Vec<u8> {
-    let credential: Credential = leaf.credential().unwrap();
-    let basic = BasicCredential::try_from(credential).unwrap();
-    basic.identity().to_vec()
+fn name_of(leaf: &Leaf) -> Outcome<Vec<u8>> {
+    let credential: Credential = leaf.credential()?;
+    let basic = BasicCredential::try_from(credential)?;
+    Ok(basic.identity().to_vec())
 }
 
 /// A message opens with these contents.
-fn assert_opens(epoch: &Epoch, message: &[u8], leaf: u32, name: &str, text: &[u8]) -> u32 {
-    let opened = epoch.open(message).unwrap();
+fn assert_opens(epoch: &Epoch, message: &[u8], leaf: u32, name: &str, text: &[u8]) -> Outcome<u32> {
+    let opened = epoch.open(message)?;
     assert_eq!(opened.leaf, leaf);
-    assert_eq!(name_of(&opened.leaf_data), name.as_bytes());
+    assert_eq!(name_of(&opened.leaf_data)?, name.as_bytes());
     assert_eq!(*opened.plaintext, text);
-    opened.generation
+    Ok(opened.generation)
 }

@@ -68,18 +68,19 @@ struct Context {
     extensions: VLBytes,
 }
 
-fn bytes(text: &str) -> Vec<u8> {
-    hex::decode(text).unwrap()
+fn bytes(text: &str) -> Outcome<Vec<u8>> {
+    Ok(hex::decode(text)?)
 }
 
-fn assert_key(found: &MessageKey, key: &str, nonce: &str) {
-    assert_eq!(found.key.as_slice(), bytes(key));
-    assert_eq!(found.nonce.as_slice(), bytes(nonce));
+fn assert_key(found: &MessageKey, key: &str, nonce: &str) -> Outcome {
+    assert_eq!(found.key.as_slice(), bytes(key)?);
+    assert_eq!(found.nonce.as_slice(), bytes(nonce)?);
+    Ok(())
 }
 
 #[test]
-fn secret_tree() {
-    let vectors: Vec<SecretTreeVector> = serde_json::from_str(SECRET_TREE).unwrap();
+fn secret_tree() -> Outcome {
+    let vectors: Vec<SecretTreeVector> = serde_json::from_str(SECRET_TREE)?;
     let crypto = RustCrypto::default();
     let mut checked = 0;
     for vector in vectors {
@@ -93,61 +94,60 @@ fn secret_tree() {
             extensions: b"".into(),
         };
         let keys = EpochKeys::new(
-            tls_codec::Serialize::tls_serialize_detached(&context).unwrap(),
-            bytes(&vector.sender_data.sender_data_secret).into(),
-            bytes(&vector.encryption_secret).into(),
+            tls_codec::Serialize::tls_serialize_detached(&context)?,
+            bytes(&vector.sender_data.sender_data_secret)?.into(),
+            bytes(&vector.encryption_secret)?.into(),
             vector.leaves.len() as u32,
             0,
-        )
-        .unwrap();
-        let ciphertext = bytes(&vector.sender_data.ciphertext);
-        let sender_data = sender_data_key(&keys, &crypto, &ciphertext).unwrap();
-        assert_key(&sender_data, &vector.sender_data.key, &vector.sender_data.nonce);
+        )?;
+        let ciphertext = bytes(&vector.sender_data.ciphertext)?;
+        let sender_data = sender_data_key(&keys, &crypto, &ciphertext)?;
+        assert_key(&sender_data, &vector.sender_data.key, &vector.sender_data.nonce)?;
 
         for (leaf, generations) in (0..).zip(&vector.leaves) {
-            let mut application = Ratchet::application(&keys, &crypto, leaf).unwrap();
-            let mut handshake = Ratchet::new(&keys, &crypto, leaf, "handshake").unwrap();
+            let mut application = Ratchet::application(&keys, &crypto, leaf)?;
+            let mut handshake = Ratchet::new(&keys, &crypto, leaf, "handshake")?;
             // Forwards and backwards.
             for vector in generations.iter().chain(generations.iter().rev()) {
                 let generation = vector.generation;
-                let key = application.message_key(&crypto, generation).unwrap();
-                assert_key(&key, &vector.application_key, &vector.application_nonce);
-                let key = handshake.message_key(&crypto, generation).unwrap();
-                assert_key(&key, &vector.handshake_key, &vector.handshake_nonce);
+                let key = application.message_key(&crypto, generation)?;
+                assert_key(&key, &vector.application_key, &vector.application_nonce)?;
+                let key = handshake.message_key(&crypto, generation)?;
+                assert_key(&key, &vector.handshake_key, &vector.handshake_nonce)?;
                 checked += 1;
             }
         }
     }
     // One tree of one leaf and one of eight, two generations each, each looked at twice.
     assert_eq!(checked, (1 + 8) * 2 * 2);
+    Ok(())
 }
 
 #[test]
-fn message_protection() {
-    let vectors: Vec<MessageProtectionVector> = serde_json::from_str(MESSAGE_PROTECTION).unwrap();
+fn message_protection() -> Outcome {
+    let vectors: Vec<MessageProtectionVector> = serde_json::from_str(MESSAGE_PROTECTION)?;
     assert!(!vectors.is_empty());
     for vector in vectors {
-        let suite = Ciphersuite::try_from(vector.cipher_suite).unwrap();
+        let suite = Ciphersuite::try_from(vector.cipher_suite)?;
         let context = Context {
             version: 1,
             cipher_suite: vector.cipher_suite,
-            group_id: bytes(&vector.group_id).into(),
+            group_id: bytes(&vector.group_id)?.into(),
             epoch: vector.epoch,
-            tree_hash: bytes(&vector.tree_hash).into(),
-            confirmed_transcript_hash: bytes(&vector.confirmed_transcript_hash).into(),
+            tree_hash: bytes(&vector.tree_hash)?.into(),
+            confirmed_transcript_hash: bytes(&vector.confirmed_transcript_hash)?.into(),
             extensions: b"".into(),
         };
         // The format says: two members, and leaf 1 sends.
         let keys = EpochKeys::new(
-            tls_codec::Serialize::tls_serialize_detached(&context).unwrap(),
-            bytes(&vector.sender_data_secret).into(),
-            bytes(&vector.encryption_secret).into(),
+            tls_codec::Serialize::tls_serialize_detached(&context)?,
+            bytes(&vector.sender_data_secret)?.into(),
+            bytes(&vector.encryption_secret)?.into(),
             2,
             1,
-        )
-        .unwrap();
+        )?;
         let credential = BasicCredential::new(b"sender".to_vec()).into();
-        let leaf = Leaf::new(&credential, bytes(&vector.signature_pub)).unwrap();
+        let leaf = Leaf::new(&credential, bytes(&vector.signature_pub)?)?;
         let crypto = RustCrypto::default();
         let opens = |message: &[u8]| {
             open(&keys, &mut RatchetCache::default(), &crypto, message, |n| {
@@ -156,28 +156,28 @@ fn message_protection() {
             })
         };
 
-        let application = bytes(&vector.application);
-        let opened = opens(&bytes(&vector.application_priv)).unwrap();
+        let application = bytes(&vector.application)?;
+        let opened = opens(&bytes(&vector.application_priv)?)?;
         assert_eq!(*opened.plaintext, application);
         for message in [&vector.proposal_priv, &vector.commit_priv] {
-            let refused = opens(&bytes(message)).unwrap_err();
+            let refused = opens(&bytes(message)?).unwrap_err();
             assert_eq!(refused, OpenError::NotApplication);
         }
         for message in [&vector.proposal_pub, &vector.commit_pub] {
-            assert_eq!(opens(&bytes(message)).unwrap_err(), OpenError::NotPrivate);
+            assert_eq!(opens(&bytes(message)?).unwrap_err(), OpenError::NotPrivate);
         }
 
         let scheme: SignatureScheme = suite.signature_algorithm();
-        let private = bytes(&vector.signature_priv);
-        let signer = SignatureKeyPair::from_raw(scheme, private, bytes(&vector.signature_pub));
+        let private = bytes(&vector.signature_priv)?;
+        let signer = SignatureKeyPair::from_raw(scheme, private, bytes(&vector.signature_pub)?);
         let draft = MessageDraft {
             generation: opened.generation,
             authenticated_data: &opened.authenticated_data,
             plaintext: &application,
             padding: 0,
         };
-        let sealed = seal(&keys, &mut RatchetCache::default(), &crypto, &signer, &draft).unwrap();
-        let again = opens(&sealed).unwrap();
+        let sealed = seal(&keys, &mut RatchetCache::default(), &crypto, &signer, &draft)?;
+        let again = opens(&sealed)?;
         assert_eq!(*again.plaintext, application);
         assert_eq!(again.generation, opened.generation);
         assert_eq!(again.authenticated_data, opened.authenticated_data);
@@ -187,29 +187,31 @@ fn message_protection() {
             (&vector.commit_pub, ContentType::Commit),
         ] {
             let header = Header::Public {
-                group_id: bytes(&vector.group_id),
+                group_id: bytes(&vector.group_id)?,
                 epoch: vector.epoch,
                 content_type,
             };
-            assert_eq!(peek(&bytes(message)), Ok(header));
+            assert_eq!(peek(&bytes(message)?), Ok(header));
         }
     }
+    Ok(())
 }
 
 /// The whole point of [`SecretVLBytes`] here: what is derived does not print.
 #[test]
-fn exports_do_not_print_their_secrets() {
-    let mut alice = Device::new("alice");
-    alice.create_group(SUITE);
-    let epoch = alice.export();
+fn exports_do_not_print_their_secrets() -> Outcome {
+    let mut alice = Device::new("alice")?;
+    alice.create_group(SUITE)?;
+    let epoch = alice.export()?;
     let printed = format!("{:?}", epoch.keys);
     for secret in [epoch.keys.encryption_secret(), epoch.keys.sender_data_secret()] {
         assert!(!printed.contains(&hex::encode(secret)));
         assert!(!printed.contains(&format!("{:?}", SecretVLBytes::from(secret))));
         assert!(!printed.contains(&format!("{secret:?}")));
     }
-    let message = alice.send(b"", b"a secret text");
-    let printed = format!("{:?}", epoch.open(&message).unwrap());
+    let message = alice.send(b"", b"a secret text")?;
+    let printed = format!("{:?}", epoch.open(&message)?);
     assert!(!printed.contains("a secret text"));
     assert!(!printed.contains(&format!("{:?}", b"a secret text")));
+    Ok(())
 }

@@ -12,16 +12,17 @@ fn olm_keys() -> Value {
     })
 }
 
-fn sign(scene: &Scene, keys: &Value) -> Value {
-    let signed = scene.identity.sign_device_keys(&keys.to_string()).unwrap();
-    serde_json::from_str(&signed.device_keys).unwrap()
+fn sign(scene: &Scene, keys: &Value) -> Outcome<Value> {
+    let signed = scene.identity.sign_device_keys(&keys.to_string())?;
+    Ok(serde_json::from_str(&signed.device_keys)?)
 }
 
 #[test]
-fn ruma_reads_what_is_uploaded() {
-    let scene = Scene::new(Publishing::Alone);
-    let (_, request) = scene.plan(NOW_MS).unwrap();
-    let keys: DeviceKeys = request.device_keys.unwrap().deserialize().unwrap();
+fn ruma_reads_what_is_uploaded() -> Outcome {
+    let scene = Scene::new(Publishing::Alone)?;
+    let (_, request) = scene.planned(NOW_MS)?;
+    let keys = request.device_keys.ok_or("the request has no device keys")?;
+    let keys: DeviceKeys = keys.deserialize()?;
     let name = scene.identity.name();
     assert_eq!((keys.user_id, keys.device_id), (name.user_id, name.device_id));
     let algorithms: Vec<_> = keys.algorithms.iter().map(|a| a.as_str().to_owned()).collect();
@@ -30,41 +31,45 @@ fn ruma_reads_what_is_uploaded() {
     assert_eq!(ids, ["ed25519:D".to_owned(), identifiers::credential_key_id("D")]);
     assert!(keys.keys.values().all(|key| *key == encode(scene.identity.public_key())));
     for key in request.one_time_keys.values().chain(request.fallback_keys.values()) {
-        assert!(matches!(key.deserialize().unwrap(), OneTimeKey::Key(_)));
+        assert!(matches!(key.deserialize()?, OneTimeKey::Key(_)));
     }
+    Ok(())
 }
 
 #[test]
-fn signatures_stay_while_they_fit() {
-    let scene = Scene::new(Publishing::BesideOlm);
+fn signatures_stay_while_they_fit() -> Outcome {
+    let scene = Scene::new(Publishing::BesideOlm)?;
     let credential = identifiers::credential_key_id("D");
-    let mut keys = sign(&scene, &olm_keys());
+    let mut keys = sign(&scene, &olm_keys())?;
     // The Olm machine and the user's self-signing key sign what came out.
     keys["signatures"]["@a:b"]["ed25519:D"] = json!("new");
     keys["signatures"]["@a:b"]["ed25519:SELFSIGNING"] = json!("new");
-    assert_eq!(sign(&scene, &keys), keys, "nothing to be done");
+    assert_eq!(sign(&scene, &keys)?, keys, "nothing to be done");
     keys["unsigned"] = json!({ "device_display_name": "Phone" });
-    assert_eq!(sign(&scene, &keys), keys, "no signature covers this");
+    assert_eq!(sign(&scene, &keys)?, keys, "no signature covers this");
     keys["algorithms"] = json!(["m.megolm.v1.aes-sha2"]);
-    let again = sign(&scene, &keys);
-    let left: Vec<_> = again["signatures"]["@a:b"].as_object().unwrap().keys().collect();
+    let again = sign(&scene, &keys)?;
+    let left = again["signatures"]["@a:b"].as_object().ok_or("no signatures of the user's")?;
+    let left: Vec<_> = left.keys().collect();
     assert_eq!(left, [&credential]);
+    Ok(())
 }
 
 #[test]
-fn credentials_that_are_not_this_ones_are_replaced() {
-    let scene = Scene::new(Publishing::BesideOlm);
+fn credentials_that_are_not_this_ones_are_replaced() -> Outcome {
+    let scene = Scene::new(Publishing::BesideOlm)?;
     for id in identifiers::credential_key_ids("D") {
         let mut keys = olm_keys();
         keys["keys"][&id] = json!("CCCC");
-        let signed = sign(&scene, &keys);
-        assert_eq!(signed["keys"], sign(&scene, &olm_keys())["keys"], "{id}");
+        let signed = sign(&scene, &keys)?;
+        assert_eq!(signed["keys"], sign(&scene, &olm_keys())?["keys"], "{id}");
     }
+    Ok(())
 }
 
 #[test]
-fn device_keys_of_any_shape_give_an_error_or_an_object() {
-    let scene = Scene::new(Publishing::BesideOlm);
+fn device_keys_of_any_shape_give_an_error_or_an_object() -> Outcome {
+    let scene = Scene::new(Publishing::BesideOlm)?;
     let whole = olm_keys().to_string();
     for end in 0..whole.len() {
         assert!(scene.identity.sign_device_keys(&whole[..end]).is_err(), "cut at {end}");
@@ -73,7 +78,7 @@ fn device_keys_of_any_shape_give_an_error_or_an_object() {
         for field in ["algorithms", "signatures", "unsigned"] {
             let mut keys = olm_keys();
             keys[field] = value.clone();
-            let signed = sign(&scene, &keys);
+            let signed = sign(&scene, &keys)?;
             assert!(signed["signatures"]["@a:b"].is_object(), "{field}: {value}");
         }
         for field in ["user_id", "device_id"] {
@@ -84,4 +89,5 @@ fn device_keys_of_any_shape_give_an_error_or_an_object() {
     }
     let deep = format!(r#"{{"user_id":"@a:b","device_id":"D","keys":{}"#, "[".repeat(100_000));
     assert!(scene.identity.sign_device_keys(&deep).is_err());
+    Ok(())
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs};
 use openmls_traits::storage::StorageProvider;
 use proptest::prelude::*;
 
-use super::{fresh, is_damaged, mls_rows::Item, open, raw};
+use super::{Outcome, fresh, is_damaged, mls_rows::Item, open, raw};
 use crate::store::{
     MlsStorage, Namespace, Store, StoreError, Tx,
     handle::{DATABASE, lock},
@@ -34,25 +34,30 @@ fn group(name: &str) -> Item {
     Item::new(name)
 }
 
-fn count(store: &Store, sql: &str) -> i64 {
-    lock(&store.writer).query_row(sql, [], |row| row.get(0)).unwrap()
+fn count(store: &Store, sql: &str) -> Result<i64, StoreError> {
+    Ok(lock(&store.writer).query_row(sql, [], |row| row.get(0))?)
 }
 
 /// How many chunks and how many list entries there are.
-fn kept(store: &Store) -> [i64; 2] {
-    ["mls_chunk", "mls_piece"].map(|table| count(store, &format!("SELECT COUNT(*) FROM {table}")))
+fn kept(store: &Store) -> Result<[i64; 2], StoreError> {
+    let of = |table: &str| count(store, &format!("SELECT COUNT(*) FROM {table}"));
+    Ok([of("mls_chunk")?, of("mls_piece")?])
 }
 
 /// The same, in the transaction.
-fn kept_in(tx: &Tx<'_>) -> [i64; 2] {
-    ["mls_chunk", "mls_piece"].map(|table| {
-        let mut statement = tx.statement(&format!("SELECT COUNT(*) FROM {table}")).unwrap();
-        statement.query_row([], |row| row.get(0)).unwrap()
-    })
+fn kept_in(tx: &Tx<'_>) -> Result<[i64; 2], StoreError> {
+    let of = |table: &str| -> Result<i64, StoreError> {
+        let mut statement = tx.statement(&format!("SELECT COUNT(*) FROM {table}"))?;
+        Ok(statement.query_row([], |row| row.get(0))?)
+    };
+    Ok([of("mls_chunk")?, of("mls_piece")?])
 }
 
-fn write<T>(store: &Store, f: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>) -> T {
-    store.write(f).unwrap()
+fn write<T>(
+    store: &Store,
+    f: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    store.write(f)
 }
 
 fn tree(store: &Store, namespace: Namespace, group: &Item) -> Result<Option<Item>, StoreError> {
@@ -68,34 +73,35 @@ fn child(tx: &Tx<'_>, parent: Namespace, tree: &Item) -> Result<Namespace, Store
 }
 
 #[test]
-fn an_epoch_shares_what_its_parent_has() {
-    let (_dir, store) = fresh();
+fn an_epoch_shares_what_its_parent_has() -> Outcome {
+    let (_dir, store) = fresh()?;
     let first = large(1, 300_000);
     let second = changed(&first, 150_000, b"a little else");
     let parent = write(&store, |tx| {
         let parent = tx.new_namespace()?;
         MlsStorage::new(tx, parent).write_tree(&group("group"), &first)?;
         Ok(parent)
-    });
-    let [chunks, pieces] = kept(&store);
+    })?;
+    let [chunks, pieces] = kept(&store)?;
     assert!(chunks > 30 && pieces == chunks, "{chunks} chunks, {pieces} pieces");
-    let child = write(&store, |tx| child(tx, parent, &second));
-    let [chunks_after, pieces_after] = kept(&store);
+    let child = write(&store, |tx| child(tx, parent, &second))?;
+    let [chunks_after, pieces_after] = kept(&store)?;
     assert!((1..=3).contains(&(chunks_after - chunks)), "{} new chunks", chunks_after - chunks);
     assert!(pieces_after >= 2 * pieces - 3);
-    assert_eq!(tree(&store, parent, &group("group")).unwrap(), Some(first));
-    assert_eq!(tree(&store, child, &group("group")).unwrap(), Some(second));
+    assert_eq!(tree(&store, parent, &group("group"))?, Some(first));
+    assert_eq!(tree(&store, child, &group("group"))?, Some(second));
     // One that changes nothing has its parent's list.
     write(&store, |tx| {
         let third = tx.new_namespace()?;
         tx.detach_namespace(third, child)
-    });
-    assert_eq!(kept(&store), [chunks_after, pieces_after]);
+    })?;
+    assert_eq!(kept(&store)?, [chunks_after, pieces_after]);
+    Ok(())
 }
 
 #[test]
-fn chunks_go_with_the_last_that_uses_them() {
-    let (dir, store) = fresh();
+fn chunks_go_with_the_last_that_uses_them() -> Outcome {
+    let (dir, store) = fresh()?;
     let first = large(1, 100_000);
     let second = changed(&first, 50_000, &[9; 100]);
     let name = group("group");
@@ -103,10 +109,10 @@ fn chunks_go_with_the_last_that_uses_them() {
         let parent = tx.new_namespace()?;
         MlsStorage::new(tx, parent).write_tree(&name, &first)?;
         Ok(parent)
-    });
-    let alone = kept(&store);
-    let kid = write(&store, |tx| child(tx, parent, &second));
-    let both = kept(&store);
+    })?;
+    let alone = kept(&store)?;
+    let kid = write(&store, |tx| child(tx, parent, &second))?;
+    let both = kept(&store)?;
     // Undone: nothing is left of it.
     let undone = store.write(|tx| {
         child(tx, kid, &large(2, 100_000))?;
@@ -114,57 +120,60 @@ fn chunks_go_with_the_last_that_uses_them() {
         Err::<(), _>(StoreError::Io("undo".to_owned()))
     });
     assert!(undone.is_err());
-    assert_eq!(kept(&store), both);
+    assert_eq!(kept(&store)?, both);
     // The same list for two rows, then for one.
     let twin = write(&store, |tx| {
         let twin = tx.new_namespace()?;
         tx.detach_namespace(twin, kid)?;
         Ok(twin)
-    });
-    write(&store, |tx| tx.delete_namespace(kid));
-    assert_eq!(kept(&store), both);
-    assert_eq!(tree(&store, twin, &name).unwrap(), Some(second.clone()));
-    write(&store, |tx| tx.delete_namespace(twin));
-    assert_eq!(kept(&store), alone);
+    })?;
+    write(&store, |tx| tx.delete_namespace(kid))?;
+    assert_eq!(kept(&store)?, both);
+    assert_eq!(tree(&store, twin, &name)?, Some(second.clone()));
+    write(&store, |tx| tx.delete_namespace(twin))?;
+    assert_eq!(kept(&store)?, alone);
     // A parent goes, its child stays whole.
-    let kid = write(&store, |tx| child(tx, parent, &second));
-    write(&store, |tx| tx.delete_namespace(parent));
-    assert_eq!(tree(&store, kid, &name).unwrap(), Some(second));
+    let kid = write(&store, |tx| child(tx, parent, &second))?;
+    write(&store, |tx| tx.delete_namespace(parent))?;
+    assert_eq!(tree(&store, kid, &name)?, Some(second));
     // What the file still holds of the old chunks, after the log is written back: nothing.
-    let sealed: Vec<u8> = lock(&store.writer)
-        .query_row("SELECT value FROM mls_chunk ORDER BY id LIMIT 1", [], |row| row.get(0))
-        .unwrap();
+    let sealed: Vec<u8> = lock(&store.writer).query_row(
+        "SELECT value FROM mls_chunk ORDER BY id LIMIT 1",
+        [],
+        |row| row.get(0),
+    )?;
     let file = dir.path().join(DATABASE);
-    let holds = || {
-        lock(&store.writer).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
-        fs::read(&file).unwrap().windows(64).any(|bytes| bytes == &sealed[100..164])
+    let holds = || -> Outcome<bool> {
+        lock(&store.writer).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(fs::read(&file)?.windows(64).any(|bytes| bytes == &sealed[100..164]))
     };
-    assert!(holds());
+    assert!(holds()?);
     // Overwritten by what is short and stays in its row; by another long one; deleted alone.
-    write(&store, |tx| MlsStorage::new(tx, kid).write_tree(&name, &Item::new("short")));
-    assert_eq!(kept(&store), [0, 0]);
-    assert!(!holds(), "an old chunk lingers in the file");
-    write(&store, |tx| MlsStorage::new(tx, kid).write_tree(&name, &first));
-    assert_eq!(kept(&store), alone);
-    write(&store, |tx| MlsStorage::new(tx, kid).delete_tree(&name));
-    assert_eq!(kept(&store), [0, 0]);
+    write(&store, |tx| MlsStorage::new(tx, kid).write_tree(&name, &Item::new("short")))?;
+    assert_eq!(kept(&store)?, [0, 0]);
+    assert!(!holds()?, "an old chunk lingers in the file");
+    write(&store, |tx| MlsStorage::new(tx, kid).write_tree(&name, &first))?;
+    assert_eq!(kept(&store)?, alone);
+    write(&store, |tx| MlsStorage::new(tx, kid).delete_tree(&name))?;
+    assert_eq!(kept(&store)?, [0, 0]);
+    Ok(())
 }
 
 #[test]
-fn a_deletion_that_is_remembered_hides_a_parents_pieces() {
-    let (_dir, store) = fresh();
+fn a_deletion_that_is_remembered_hides_a_parents_pieces() -> Outcome {
+    let (_dir, store) = fresh()?;
     let name = group("group");
     write(&store, |tx| {
         let (parent, child) = (tx.new_namespace()?, tx.new_namespace()?);
         let first = large(3, 40_000);
         MlsStorage::new(tx, parent).write_message_secrets(&name, &first)?;
-        let before = kept_in(tx);
+        let before = kept_in(tx)?;
         let overlay = MlsStorage::child(tx, parent, child);
         assert_eq!(overlay.message_secrets(&name)?, Some(first.clone()));
         overlay.write_message_secrets(&name, &large(4, 40_000))?;
         overlay.delete_message_secrets(&name)?;
         assert_eq!(overlay.message_secrets::<_, Item>(&name)?, None);
-        assert_eq!(kept_in(tx), before);
+        assert_eq!(kept_in(tx)?, before);
         // Handed up, as for a second commit on one epoch.
         let moved_on = changed(&first, 20_000, b"a step on");
         overlay.write_message_secrets(&name, &moved_on)?;
@@ -173,14 +182,15 @@ fn a_deletion_that_is_remembered_hides_a_parents_pieces() {
         assert_eq!(in_parent.message_secrets(&name)?, Some(moved_on));
         tx.delete_namespace(child)?;
         tx.delete_namespace(parent)?;
-        assert_eq!(kept_in(tx), [0, 0]);
+        assert_eq!(kept_in(tx)?, [0, 0]);
         Ok(())
-    });
+    })?;
+    Ok(())
 }
 
 #[test]
-fn equal_values_of_two_groups_have_nothing_in_common_in_the_file() {
-    let (dir, store) = fresh();
+fn equal_values_of_two_groups_have_nothing_in_common_in_the_file() -> Outcome {
+    let (dir, store) = fresh()?;
     let value = Item::of([large(5, 30_000).bytes(), &[0x16; 30_000][..]].concat());
     write(&store, |tx| {
         let namespace = tx.new_namespace()?;
@@ -188,10 +198,10 @@ fn equal_values_of_two_groups_have_nothing_in_common_in_the_file() {
         storage.write_tree(&group("one"), &value)?;
         storage.write_tree(&group("other"), &value)?;
         storage.write_message_secrets(&group("one"), &value)
-    });
-    let all = count(&store, "SELECT COUNT(*) FROM mls_chunk");
-    let names = count(&store, "SELECT COUNT(DISTINCT name) FROM mls_chunk");
-    let sealed = count(&store, "SELECT COUNT(DISTINCT value) FROM mls_chunk");
+    })?;
+    let all = count(&store, "SELECT COUNT(*) FROM mls_chunk")?;
+    let names = count(&store, "SELECT COUNT(DISTINCT name) FROM mls_chunk")?;
+    let sealed = count(&store, "SELECT COUNT(DISTINCT value) FROM mls_chunk")?;
     assert!(all >= 20 && names == all && sealed == all, "{all} {names} {sealed}");
     // Nor are they cut in the same places.
     let shared = count(
@@ -200,17 +210,18 @@ fn equal_values_of_two_groups_have_nothing_in_common_in_the_file() {
              (PARTITION BY list ORDER BY position) AS ending
              FROM mls_piece JOIN mls_chunk ON mls_chunk.id = chunk WHERE position < 5)
          SELECT COUNT(*) - COUNT(DISTINCT ending) FROM ends",
-    );
+    )?;
     assert!(shared <= 2, "{shared} cuts in the same place");
     drop(store);
-    let file = fs::read(dir.path().join(DATABASE)).unwrap();
+    let file = fs::read(dir.path().join(DATABASE))?;
     assert!(!file.windows(16).any(|bytes| bytes == [0x16; 16]), "plaintext in the file");
+    Ok(())
 }
 
 /// Everything that can be done to the tables breaks one room's epoch, and no other's.
 #[test]
-fn altered_pieces_are_damage_for_their_group_alone() {
-    let (_dir, store) = fresh();
+fn altered_pieces_are_damage_for_their_group_alone() -> Outcome {
+    let (_dir, store) = fresh()?;
     let (broken, sound) = (group("broken"), group("sound"));
     let (value, other) = (large(6, 60_000), large(9, 60_000));
     let (epoch, next) = write(&store, |tx| {
@@ -220,8 +231,8 @@ fn altered_pieces_are_damage_for_their_group_alone() {
         MlsStorage::new(tx, epoch).write_tree(&broken, &value)?;
         MlsStorage::new(tx, next).write_tree(&broken, &changed(&value, 30_000, b"else"))?;
         Ok((epoch, next))
-    });
-    let lists = count(&store, "SELECT COUNT(DISTINCT list) FROM mls_piece");
+    })?;
+    let lists = count(&store, "SELECT COUNT(DISTINCT list) FROM mls_piece")?;
     assert_eq!(lists, 3);
     for sql in [
         // Chunks: altered, cut short, emptied, of another type, renamed, swapped.
@@ -252,9 +263,9 @@ fn altered_pieces_are_damage_for_their_group_alone() {
         "UPDATE mls_row SET value = (SELECT value FROM mls_row WHERE list = 3)
              WHERE list = 2 + 0 * ?",
     ] {
-        let chunk = count(&store, "SELECT chunk FROM mls_piece WHERE list = 2 AND position = 3");
-        lock(&store.writer).execute_batch("PRAGMA foreign_keys = OFF; SAVEPOINT damage").unwrap();
-        assert!(raw(&store, sql, [chunk]) > 0, "{sql}");
+        let chunk = count(&store, "SELECT chunk FROM mls_piece WHERE list = 2 AND position = 3")?;
+        lock(&store.writer).execute_batch("PRAGMA foreign_keys = OFF; SAVEPOINT damage")?;
+        assert!(raw(&store, sql, [chunk])? > 0, "{sql}");
         // On the writer's connection, which sees it.
         let tx = |f: &dyn Fn(&Tx<'_>) -> Result<Option<Item>, StoreError>| {
             let connection = lock(&store.writer);
@@ -263,19 +274,20 @@ fn altered_pieces_are_damage_for_their_group_alone() {
         let read = tx(&|tx| MlsStorage::new(tx, epoch).tree(&broken));
         assert!(is_damaged(read), "{sql}");
         let child = tx(&|tx| MlsStorage::child(tx, epoch, next).tree(&sound));
-        assert_eq!(child.unwrap(), Some(other.clone()), "{sql}");
-        lock(&store.writer).execute_batch("ROLLBACK TO damage; RELEASE damage").unwrap();
-        assert_eq!(tree(&store, epoch, &broken).unwrap(), Some(value.clone()), "{sql}");
+        assert_eq!(child?, Some(other.clone()), "{sql}");
+        lock(&store.writer).execute_batch("ROLLBACK TO damage; RELEASE damage")?;
+        assert_eq!(tree(&store, epoch, &broken)?, Some(value.clone()), "{sql}");
     }
+    Ok(())
 }
 
 /// A store of the schema before pieces: its large values are whole in their rows.
 #[cfg(feature = "test-hooks")]
 #[test]
-fn whole_values_of_an_older_store_open_and_go_as_they_are_replaced() {
+fn whole_values_of_an_older_store_open_and_go_as_they_are_replaced() -> Outcome {
     use crate::store::hooks::keep_values_whole;
 
-    let (dir, store) = fresh();
+    let (dir, store) = fresh()?;
     let first = large(7, 200_000);
     keep_values_whole(true);
     let (parent, overlay) = write(&store, |tx| {
@@ -284,40 +296,37 @@ fn whole_values_of_an_older_store_open_and_go_as_they_are_replaced() {
         MlsStorage::new(tx, parent).write_message_secrets(&group("group"), &first)?;
         MlsStorage::child(tx, parent, overlay).delete_tree(&group("group"))?;
         Ok((parent, overlay))
-    });
+    })?;
     keep_values_whole(false);
-    assert_eq!(kept(&store), [0, 0]);
-    lock(&store.writer)
-        .execute_batch(
-            "DROP TRIGGER mls_row_deleted; DROP TRIGGER mls_row_overwritten;
+    assert_eq!(kept(&store)?, [0, 0]);
+    lock(&store.writer).execute_batch(
+        "DROP TRIGGER mls_row_deleted; DROP TRIGGER mls_row_overwritten;
              DROP INDEX mls_row_list; DROP INDEX mls_row_key;
              DROP TABLE mls_piece; DROP TABLE mls_chunk;
              ALTER TABLE mls_row DROP COLUMN list; PRAGMA user_version = 1",
-        )
-        .unwrap();
+    )?;
     drop(store);
 
-    let store = open(dir.path()).unwrap();
-    assert_eq!(count(&store, "PRAGMA user_version"), 2);
-    assert_eq!(tree(&store, parent, &group("group")).unwrap(), Some(first.clone()));
+    let store = open(dir.path())?;
+    assert_eq!(count(&store, "PRAGMA user_version")?, 2);
+    assert_eq!(tree(&store, parent, &group("group"))?, Some(first.clone()));
     let kid = write(&store, |tx| {
         tx.detach_namespace(overlay, parent)?;
         child(tx, parent, &changed(&first, 9_000, b"else"))
-    });
-    assert!(kept(&store)[0] > 20);
-    write(&store, |tx| tx.delete_namespace(parent));
-    let (tree_left, secrets) = store
-        .read(|tx| {
-            let overlay = MlsStorage::new(tx, overlay);
-            Ok::<_, StoreError>((
-                overlay.tree::<_, Item>(&group("group"))?,
-                overlay.message_secrets::<_, Item>(&group("group"))?,
-            ))
-        })
-        .unwrap();
+    })?;
+    assert!(kept(&store)?[0] > 20);
+    write(&store, |tx| tx.delete_namespace(parent))?;
+    let (tree_left, secrets) = store.read(|tx| {
+        let overlay = MlsStorage::new(tx, overlay);
+        Ok::<_, StoreError>((
+            overlay.tree::<_, Item>(&group("group"))?,
+            overlay.message_secrets::<_, Item>(&group("group"))?,
+        ))
+    })?;
     assert_eq!((tree_left, secrets), (None, Some(first.clone())));
     let second = changed(&first, 9_000, b"else");
-    assert_eq!(tree(&store, kid, &group("group")).unwrap(), Some(second));
+    assert_eq!(tree(&store, kid, &group("group"))?, Some(second));
+    Ok(())
 }
 
 #[derive(Debug, Clone)]
@@ -356,7 +365,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// What no list uses, and what lists use that is not there.
-fn loose_ends(store: &Store) -> i64 {
+fn loose_ends(store: &Store) -> Result<i64, StoreError> {
     count(
         store,
         "SELECT (SELECT COUNT(*) FROM mls_chunk WHERE id NOT IN (SELECT chunk FROM mls_piece))
@@ -372,14 +381,14 @@ proptest! {
 
     #[test]
     fn epochs_hold_their_own_through_any_steps(steps in steps()) {
-        let (dir, mut store) = fresh();
+        let (dir, mut store) = fresh()?;
         let name = group("group");
         let mut model: BTreeMap<Namespace, Item> = BTreeMap::new();
         let root = write(&store, |tx| {
             let root = tx.new_namespace()?;
             MlsStorage::new(tx, root).write_tree(&name, &large(8, 50_000))?;
             Ok(root)
-        });
+        })?;
         model.insert(root, large(8, 50_000));
         for step in steps {
             let nth = |n: usize| model.iter().nth(n % model.len()).map(|(at, tree)| (*at, tree.clone()));
@@ -387,18 +396,18 @@ proptest! {
                 Step::Commit { parent, at, grow, anew } => {
                     let Some((parent, tree)) = (!model.is_empty()).then(|| nth(parent)).flatten() else { break };
                     let tree = if anew { large(at as u64, 9_000 + grow) } else { changed(&tree, at, &vec![3; grow]) };
-                    let made = write(&store, |tx| child(tx, parent, &tree));
+                    let made = write(&store, |tx| child(tx, parent, &tree))?;
                     model.insert(made, tree);
                 }
                 Step::Overwrite { epoch, at } => {
                     let Some((epoch, tree)) = (!model.is_empty()).then(|| nth(epoch)).flatten() else { break };
                     let tree = changed(&tree, at, b"overwritten");
-                    write(&store, |tx| MlsStorage::new(tx, epoch).write_tree(&name, &tree));
+                    write(&store, |tx| MlsStorage::new(tx, epoch).write_tree(&name, &tree))?;
                     model.insert(epoch, tree);
                 }
                 Step::Drop { epoch } => {
                     let Some((epoch, _)) = (!model.is_empty()).then(|| nth(epoch)).flatten() else { break };
-                    write(&store, |tx| tx.delete_namespace(epoch));
+                    write(&store, |tx| tx.delete_namespace(epoch))?;
                     model.remove(&epoch);
                 }
                 Step::Undone { parent } => {
@@ -412,16 +421,16 @@ proptest! {
                         });
                         assert!(undone.is_err());
                         Ok(())
-                    });
+                    })?;
                 }
                 Step::Reopen => {
                     drop(store);
-                    store = open(dir.path()).unwrap();
+                    store = open(dir.path())?;
                 }
             }
-            prop_assert_eq!(loose_ends(&store), 0);
+            prop_assert_eq!(loose_ends(&store)?, 0);
             for (epoch, expected) in &model {
-                let found = tree(&store, *epoch, &name).unwrap();
+                let found = tree(&store, *epoch, &name)?;
                 prop_assert_eq!(found.as_ref(), Some(expected));
             }
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, panic::catch_unwind};
 use openmls_traits::storage::StorageProvider;
 use tempfile::TempDir;
 
-use super::{Record, fresh, is_damaged, mls_rows::Item, open, raw, record};
+use super::{Outcome, Record, fresh, is_damaged, mls_rows::Item, open, raw, record};
 use crate::store::handle::{DATABASE, lock};
 use crate::store::{Collection, MlsStorage, Namespace, Queue, Store, StoreError};
 
@@ -29,63 +29,60 @@ fn broken(sealed: &[u8]) -> Vec<Vec<u8>> {
     broken
 }
 
-fn blob(store: &Store, sql: &str) -> Vec<u8> {
-    lock(&store.writer).query_row(sql, [], |row| row.get(0)).unwrap()
+fn blob(store: &Store, sql: &str) -> Outcome<Vec<u8>> {
+    Ok(lock(&store.writer).query_row(sql, [], |row| row.get(0))?)
 }
 
 #[test]
-fn altered_records_are_damage_from_every_read() {
-    let (_dir, store) = fresh();
-    store
-        .write(|tx| {
-            RECORDS.put(tx, b"a", b"1", &record("1"))?;
-            RECORDS.put(tx, b"a", b"2", &record("2"))?;
-            RECORDS.put(tx, b"b", b"1", &record("3"))
-        })
-        .unwrap();
+fn altered_records_are_damage_from_every_read() -> Outcome {
+    let (_dir, store) = fresh()?;
+    store.write(|tx| {
+        RECORDS.put(tx, b"a", b"1", &record("1"))?;
+        RECORDS.put(tx, b"a", b"2", &record("2"))?;
+        RECORDS.put(tx, b"b", b"1", &record("3"))
+    })?;
     let check = |what: &str| {
         assert!(is_damaged(store.read(|tx| RECORDS.get(tx, b"a", b"1"))), "get: {what}");
         assert!(is_damaged(store.read(|tx| RECORDS.list(tx, b"a"))), "list: {what}");
         assert!(is_damaged(store.read(|tx| RECORDS.list_all(tx))), "list_all: {what}");
         assert!(store.read(|tx| RECORDS.get(tx, b"b", b"1")).is_ok());
     };
-    let sealed = blob(&store, "SELECT value FROM record WHERE id = 1");
+    let sealed = blob(&store, "SELECT value FROM record WHERE id = 1")?;
     for bytes in broken(&sealed) {
-        raw(&store, "UPDATE record SET value = ?1 WHERE id = 1", [&bytes]);
+        raw(&store, "UPDATE record SET value = ?1 WHERE id = 1", [&bytes])?;
         check(&format!("{bytes:?}"));
     }
-    raw(&store, "UPDATE record SET value = 'text' WHERE id = 1", []);
+    raw(&store, "UPDATE record SET value = 'text' WHERE id = 1", [])?;
     check("text");
-    raw(&store, "UPDATE record SET value = 5 WHERE id = 1", []);
+    raw(&store, "UPDATE record SET value = 5 WHERE id = 1", [])?;
     check("a number");
     for other in [2, 3] {
         let sql = "UPDATE record SET value = (SELECT value FROM record WHERE id = ?1) WHERE id = 1";
-        raw(&store, sql, [other]);
+        raw(&store, sql, [other])?;
         check("another row's value");
     }
-    raw(&store, "UPDATE record SET value = ?1 WHERE id = 1", [&sealed]);
-    assert_eq!(store.read(|tx| RECORDS.list(tx, b"a")).unwrap(), [record("1"), record("2")]);
+    raw(&store, "UPDATE record SET value = ?1 WHERE id = 1", [&sealed])?;
+    assert_eq!(store.read(|tx| RECORDS.list(tx, b"a"))?, [record("1"), record("2")]);
     // The whole row put elsewhere.
     raw(
         &store,
         "UPDATE record SET scope = (SELECT scope FROM record WHERE id = 3) WHERE id = 2",
         [],
-    );
+    )?;
     assert!(is_damaged(store.read(|tx| RECORDS.list(tx, b"b"))));
-    raw(&store, "UPDATE record SET collection = 'others'", []);
+    raw(&store, "UPDATE record SET collection = 'others'", [])?;
     let others: Collection<Record> = Collection::new("others");
     assert!(is_damaged(store.read(|tx| others.list_all(tx))));
+    Ok(())
 }
 
 #[test]
-fn altered_queue_entries_are_damage_from_every_read() {
-    let (_dir, store) = fresh();
-    store
-        .write(|tx| {
-            QUEUE.push(tx, b"a", 5, &record("1"))?;
-            QUEUE.push(tx, b"a", 5, &record("2"))
-        })
-        .unwrap();
+fn altered_queue_entries_are_damage_from_every_read() -> Outcome {
+    let (_dir, store) = fresh()?;
+    store.write(|tx| {
+        QUEUE.push(tx, b"a", 5, &record("1"))?;
+        QUEUE.push(tx, b"a", 5, &record("2"))
+    })?;
     let check = |what: &str| {
         assert!(is_damaged(store.read(|tx| QUEUE.get(tx, 1))), "get: {what}");
         assert!(is_damaged(store.read(|tx| QUEUE.all(tx))), "all: {what}");
@@ -93,43 +90,41 @@ fn altered_queue_entries_are_damage_from_every_read() {
         assert!(is_damaged(store.read(|tx| QUEUE.in_scope(tx, b"a"))), "in_scope: {what}");
         assert!(store.read(|tx| QUEUE.get(tx, 2)).is_ok());
     };
-    let sealed = blob(&store, "SELECT value FROM queue_entry WHERE id = 1");
+    let sealed = blob(&store, "SELECT value FROM queue_entry WHERE id = 1")?;
     for bytes in broken(&sealed) {
-        raw(&store, "UPDATE queue_entry SET value = ?1 WHERE id = 1", [&bytes]);
+        raw(&store, "UPDATE queue_entry SET value = ?1 WHERE id = 1", [&bytes])?;
         check(&format!("{bytes:?}"));
     }
     let sql = "UPDATE queue_entry SET value =
                (SELECT value FROM queue_entry WHERE id = 2) WHERE id = 1";
-    raw(&store, sql, []);
+    raw(&store, sql, [])?;
     check("another row's value");
-    raw(&store, "UPDATE queue_entry SET value = ?1, due_ms = 4 WHERE id = 1", [&sealed]);
+    raw(&store, "UPDATE queue_entry SET value = ?1, due_ms = 4 WHERE id = 1", [&sealed])?;
     check("another due time");
-    raw(&store, "UPDATE queue_entry SET due_ms = 5 WHERE id = 1", []);
-    assert_eq!(store.read(|tx| QUEUE.all(tx)).unwrap().len(), 2);
-    raw(&store, "UPDATE sqlite_sequence SET seq = 9223372036854775807", []);
+    raw(&store, "UPDATE queue_entry SET due_ms = 5 WHERE id = 1", [])?;
+    assert_eq!(store.read(|tx| QUEUE.all(tx))?.len(), 2);
+    raw(&store, "UPDATE sqlite_sequence SET seq = 9223372036854775807", [])?;
     assert!(is_damaged(store.write(|tx| QUEUE.push(tx, b"a", 5, &record("3")))));
+    Ok(())
 }
 
 #[test]
-fn altered_openmls_rows_are_damage_from_every_read() {
-    let (_dir, store) = fresh();
+fn altered_openmls_rows_are_damage_from_every_read() -> Outcome {
+    let (_dir, store) = fresh()?;
     let group = Item::new("group");
-    let (parent, child, last) = store
-        .write(|tx| {
-            let (parent, child, last) =
-                (tx.new_namespace()?, tx.new_namespace()?, tx.new_namespace()?);
-            let storage = MlsStorage::new(tx, parent);
-            storage.write_message_secrets(&group, &Item::new("secrets"))?;
-            storage.queue_proposal(&group, &Item::new("reference"), &Item::new("proposal"))?;
-            storage.write_tree(&group, &Item::new("tree"))?;
-            Ok::<_, StoreError>((parent, child, last))
-        })
-        .unwrap();
+    let (parent, child, last) = store.write(|tx| {
+        let (parent, child, last) = (tx.new_namespace()?, tx.new_namespace()?, tx.new_namespace()?);
+        let storage = MlsStorage::new(tx, parent);
+        storage.write_message_secrets(&group, &Item::new("secrets"))?;
+        storage.queue_proposal(&group, &Item::new("reference"), &Item::new("proposal"))?;
+        storage.write_tree(&group, &Item::new("tree"))?;
+        Ok::<_, StoreError>((parent, child, last))
+    })?;
     let rows: Vec<(i64, Vec<u8>)> = {
         let writer = lock(&store.writer);
-        let mut statement = writer.prepare("SELECT rowid, value FROM mls_row").unwrap();
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-        rows.collect::<Result<_, _>>().unwrap()
+        let mut statement = writer.prepare("SELECT rowid, value FROM mls_row")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect::<Result<_, _>>()?
     };
     assert_eq!(rows.len(), 4);
     let check = |what: &str| {
@@ -161,27 +156,28 @@ fn altered_openmls_rows_are_damage_from_every_read() {
         for (id, sealed) in &rows {
             let broken = broken(sealed);
             let bytes = &broken[step.min(broken.len() - 1)];
-            raw(&store, "UPDATE mls_row SET value = ?2 WHERE rowid = ?1", (id, bytes));
+            raw(&store, "UPDATE mls_row SET value = ?2 WHERE rowid = ?1", (id, bytes))?;
         }
         check(&format!("step {step}"));
     }
     for at in 0..rows.len() {
         let (id, other) = (rows[at].0, &rows[(at + 1) % rows.len()].1);
-        raw(&store, "UPDATE mls_row SET value = ?2 WHERE rowid = ?1", (id, other));
+        raw(&store, "UPDATE mls_row SET value = ?2 WHERE rowid = ?1", (id, other))?;
     }
     check("swapped");
     // A row of one epoch moved to another.
     for (id, sealed) in &rows {
-        raw(&store, "UPDATE mls_row SET value = ?2 WHERE rowid = ?1", (id, sealed));
+        raw(&store, "UPDATE mls_row SET value = ?2 WHERE rowid = ?1", (id, sealed))?;
     }
-    raw(&store, "UPDATE mls_row SET namespace = ?1", [child.id()]);
+    raw(&store, "UPDATE mls_row SET namespace = ?1", [child.id()])?;
     let moved = store.read(|tx| MlsStorage::new(tx, child).tree::<_, Item>(&group));
     assert!(is_damaged(moved));
+    Ok(())
 }
 
 #[test]
-fn a_reference_without_its_proposal_is_damage() {
-    let (_dir, store) = fresh();
+fn a_reference_without_its_proposal_is_damage() -> Outcome {
+    let (_dir, store) = fresh()?;
     let group = Item::new("group");
     let result = store.write(|tx| {
         let storage = MlsStorage::new(tx, tx.new_namespace()?);
@@ -190,24 +186,26 @@ fn a_reference_without_its_proposal_is_damage() {
         storage.queued_proposals::<_, Item, Item>(&group)
     });
     assert!(is_damaged(result));
+    Ok(())
 }
 
 #[test]
-fn a_write_into_a_namespace_that_does_not_exist_is_refused() {
-    let (_dir, store) = fresh();
+fn a_write_into_a_namespace_that_does_not_exist_is_refused() -> Outcome {
+    let (_dir, store) = fresh()?;
     let gone = store.write(|tx| {
         let namespace = tx.new_namespace()?;
         tx.delete_namespace(namespace)?;
         Ok::<_, StoreError>(namespace)
     });
-    let gone: Namespace = gone.unwrap();
+    let gone: Namespace = gone?;
     let group = Item::new("group");
     let result = store.write(|tx| MlsStorage::new(tx, gone).write_tree(&group, &group));
     assert!(is_damaged(result));
+    Ok(())
 }
 
 #[test]
-fn missing_tables_and_settings_are_damage() {
+fn missing_tables_and_settings_are_damage() -> Outcome {
     for sql in [
         "DROP TABLE record",
         "DELETE FROM meta WHERE name = 'cipher'",
@@ -220,40 +218,39 @@ fn missing_tables_and_settings_are_damage() {
         "PRAGMA user_version = 0",
         "PRAGMA user_version = -1",
     ] {
-        let (dir, store) = fresh();
-        lock(&store.writer).execute_batch(sql).unwrap();
+        let (dir, store) = fresh()?;
+        lock(&store.writer).execute_batch(sql)?;
         drop(store);
         let result = open(dir.path())
             .and_then(|store| store.write(|tx| RECORDS.put(tx, b"", b"", &record(""))));
         assert!(is_damaged(result), "{sql}");
     }
+    Ok(())
 }
 
 /// Flips bits all over the file, then opens it and reads everything.
 #[test]
-fn no_flipped_bit_in_the_file_makes_a_panic_or_a_false_record() {
-    let (whole, store) = fresh();
+fn no_flipped_bit_in_the_file_makes_a_panic_or_a_false_record() -> Outcome {
+    let (whole, store) = fresh()?;
     let names: Vec<_> = (0..40).map(|n| format!("record {n}")).collect();
-    store
-        .write(|tx| {
-            for name in &names {
-                RECORDS.put(tx, b"a", name.as_bytes(), &record(name))?;
-                QUEUE.push(tx, b"a", 5, &record(name))?;
-            }
-            Ok::<_, StoreError>(())
-        })
-        .unwrap();
+    store.write(|tx| {
+        for name in &names {
+            RECORDS.put(tx, b"a", name.as_bytes(), &record(name))?;
+            QUEUE.push(tx, b"a", 5, &record(name))?;
+        }
+        Ok::<_, StoreError>(())
+    })?;
     drop(store);
     let known: BTreeSet<_> = names.iter().map(|name| record(name)).collect();
-    let good = fs::read(whole.path().join(DATABASE)).unwrap();
+    let good = fs::read(whole.path().join(DATABASE))?;
     // Densely over the header and the first cells, then every so often.
     let places = (0..160).chain((160..good.len()).step_by(211));
     let (mut damaged, mut sound) = (0, 0);
     for at in places {
         let mut bytes = good.clone();
         bytes[at] ^= 1 << (at % 8);
-        let dir = TempDir::new().unwrap();
-        fs::write(dir.path().join(DATABASE), &bytes).unwrap();
+        let dir = TempDir::new()?;
+        fs::write(dir.path().join(DATABASE), &bytes)?;
         let result = catch_unwind(|| {
             let store = open(dir.path())?;
             store.read(|tx| {
@@ -271,4 +268,5 @@ fn no_flipped_bit_in_the_file_makes_a_panic_or_a_false_record() {
         }
     }
     assert!(damaged > 50 && sound > 0, "damaged {damaged}, sound {sound}");
+    Ok(())
 }

@@ -13,13 +13,16 @@ mod opening;
 mod records;
 mod transactions;
 
-use std::path::Path;
+use std::{error::Error, path::Path};
 
 use rusqlite::Params;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::{Store, StoreError, StoreKeyMaterial};
+
+/// What a test gives, and what a helper of one gives: a failure goes up to the test.
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 const KEY: [u8; 32] = [7; 32];
 
@@ -37,15 +40,15 @@ fn open(dir: &Path) -> Result<Store, StoreError> {
     Store::open(dir, StoreKeyMaterial::Raw(&KEY))
 }
 
-fn fresh() -> (TempDir, Store) {
-    let dir = TempDir::new().unwrap();
-    let store = open(dir.path()).unwrap();
-    (dir, store)
+fn fresh() -> Result<(TempDir, Store), StoreError> {
+    let dir = TempDir::new()?;
+    let store = open(dir.path())?;
+    Ok((dir, store))
 }
 
 /// Changes rows behind the store's back.
-fn raw(store: &Store, sql: &str, parameters: impl Params) -> usize {
-    crate::store::handle::lock(&store.writer).execute(sql, parameters).unwrap()
+fn raw(store: &Store, sql: &str, parameters: impl Params) -> Result<usize, StoreError> {
+    Ok(crate::store::handle::lock(&store.writer).execute(sql, parameters)?)
 }
 
 fn is_damaged<T>(result: Result<T, StoreError>) -> bool {

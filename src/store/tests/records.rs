@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{Record, fresh, is_damaged, open, record};
+use super::{Outcome, Record, fresh, is_damaged, open, record};
 use crate::store::{Collection, Namespace, Queue, StoreError};
 
 const RECORDS: Collection<Record> = Collection::new("records");
@@ -13,111 +13,104 @@ const QUEUE: Queue<Record> = Queue::new("queue");
 const OTHER_QUEUE: Queue<Record> = Queue::new("other queue");
 
 #[test]
-fn records_are_kept_by_collection_scope_and_key() {
-    let (dir, store) = fresh();
-    store
-        .write(|tx| {
-            RECORDS.put(tx, b"a", b"1", &record("a1"))?;
-            RECORDS.put(tx, b"a", b"2", &record("a2"))?;
-            RECORDS.put(tx, b"b", b"1", &record("b1"))?;
-            OTHERS.put(tx, b"a", b"1", &record("other"))?;
-            // Not told apart by joining scope and key.
-            RECORDS.put(tx, b"ab", b"", &record("ab+"))?;
-            RECORDS.put(tx, b"", b"ab", &record("+ab"))?;
-            RECORDS.put(tx, b"a", b"1", &record("a1 again"))
-        })
-        .unwrap();
+fn records_are_kept_by_collection_scope_and_key() -> Outcome {
+    let (dir, store) = fresh()?;
+    store.write(|tx| {
+        RECORDS.put(tx, b"a", b"1", &record("a1"))?;
+        RECORDS.put(tx, b"a", b"2", &record("a2"))?;
+        RECORDS.put(tx, b"b", b"1", &record("b1"))?;
+        OTHERS.put(tx, b"a", b"1", &record("other"))?;
+        // Not told apart by joining scope and key.
+        RECORDS.put(tx, b"ab", b"", &record("ab+"))?;
+        RECORDS.put(tx, b"", b"ab", &record("+ab"))?;
+        RECORDS.put(tx, b"a", b"1", &record("a1 again"))
+    })?;
     drop(store);
-    let store = open(dir.path()).unwrap();
-    store
-        .read(|tx| {
-            assert_eq!(RECORDS.get(tx, b"a", b"1")?, Some(record("a1 again")));
-            assert_eq!(RECORDS.get(tx, b"a", b"3")?, None);
-            assert_eq!(RECORDS.get(tx, b"ab", b"")?, Some(record("ab+")));
-            assert_eq!(OTHERS.get(tx, b"a", b"1")?, Some(record("other")));
-            // Overwriting kept the rank.
-            assert_eq!(RECORDS.list(tx, b"a")?, [record("a1 again"), record("a2")]);
-            let all = ["a1 again", "a2", "b1", "ab+", "+ab"].map(record);
-            assert_eq!(RECORDS.list_all(tx)?, all);
-            assert_eq!(RECORDS.count(tx, b"a")?, 2);
-            assert_eq!(RECORDS.count(tx, b"c")?, 0);
-            Ok::<_, StoreError>(())
-        })
-        .unwrap();
-    store
-        .write(|tx| {
-            assert!(RECORDS.delete(tx, b"a", b"1")?);
-            assert!(!RECORDS.delete(tx, b"a", b"1")?);
-            RECORDS.put(tx, b"a", b"1", &record("last"))?;
-            assert_eq!(RECORDS.list(tx, b"a")?, [record("a2"), record("last")]);
-            assert_eq!(RECORDS.delete_scope(tx, b"a")?, 2);
-            assert_eq!(RECORDS.list_all(tx)?.len(), 3);
-            assert_eq!(OTHERS.count(tx, b"a")?, 1);
-            Ok::<_, StoreError>(())
-        })
-        .unwrap();
+    let store = open(dir.path())?;
+    store.read(|tx| {
+        assert_eq!(RECORDS.get(tx, b"a", b"1")?, Some(record("a1 again")));
+        assert_eq!(RECORDS.get(tx, b"a", b"3")?, None);
+        assert_eq!(RECORDS.get(tx, b"ab", b"")?, Some(record("ab+")));
+        assert_eq!(OTHERS.get(tx, b"a", b"1")?, Some(record("other")));
+        // Overwriting kept the rank.
+        assert_eq!(RECORDS.list(tx, b"a")?, [record("a1 again"), record("a2")]);
+        let all = ["a1 again", "a2", "b1", "ab+", "+ab"].map(record);
+        assert_eq!(RECORDS.list_all(tx)?, all);
+        assert_eq!(RECORDS.count(tx, b"a")?, 2);
+        assert_eq!(RECORDS.count(tx, b"c")?, 0);
+        Ok::<_, StoreError>(())
+    })?;
+    store.write(|tx| {
+        assert!(RECORDS.delete(tx, b"a", b"1")?);
+        assert!(!RECORDS.delete(tx, b"a", b"1")?);
+        RECORDS.put(tx, b"a", b"1", &record("last"))?;
+        assert_eq!(RECORDS.list(tx, b"a")?, [record("a2"), record("last")]);
+        assert_eq!(RECORDS.delete_scope(tx, b"a")?, 2);
+        assert_eq!(RECORDS.list_all(tx)?.len(), 3);
+        assert_eq!(OTHERS.count(tx, b"a")?, 1);
+        Ok::<_, StoreError>(())
+    })?;
+    Ok(())
 }
 
 #[test]
-fn a_queue_gives_what_is_due_oldest_first_and_never_an_id_twice() {
-    let (dir, store) = fresh();
-    let ids = store
-        .write(|tx| {
-            let ids = [
-                QUEUE.push(tx, b"room", 100, &record("first"))?,
-                OTHER_QUEUE.push(tx, b"room", 0, &record("elsewhere"))?,
-                QUEUE.push(tx, b"room", 50, &record("second"))?,
-                QUEUE.push(tx, b"user", u64::MAX, &record("never"))?,
-            ];
-            assert_eq!(QUEUE.due(tx, 49, 10)?, []);
-            assert_eq!(QUEUE.due(tx, 99, 10)?, [(ids[2], record("second"))]);
-            assert_eq!(QUEUE.due(tx, 100, 1)?, [(ids[0], record("first"))]);
-            assert_eq!(QUEUE.due(tx, 100, 0)?, []);
-            assert_eq!(QUEUE.due(tx, 1 << 62, 10)?.len(), 2);
-            assert_eq!(QUEUE.get(tx, ids[1])?, None, "an entry of another queue");
-            assert!(!QUEUE.remove(tx, ids[1])?);
-            assert!(is_damaged(QUEUE.update(tx, ids[1], 0, &record("x"))));
-            QUEUE.update(tx, ids[0], 10, &record("first, sooner"))?;
-            assert_eq!(
-                QUEUE.due(tx, 60, 10)?,
-                [(ids[0], record("first, sooner")), (ids[2], record("second"))]
-            );
-            assert_eq!(QUEUE.in_scope(tx, b"user")?, [(ids[3], record("never"))]);
-            assert_eq!(QUEUE.count_scope(tx, b"room")?, 2);
-            assert_eq!(QUEUE.all(tx)?.len(), 3);
-            assert!(QUEUE.remove(tx, ids[3])?);
-            assert!(!QUEUE.remove(tx, ids[3])?);
-            Ok::<_, StoreError>(ids)
-        })
-        .unwrap();
+fn a_queue_gives_what_is_due_oldest_first_and_never_an_id_twice() -> Outcome {
+    let (dir, store) = fresh()?;
+    let ids = store.write(|tx| {
+        let ids = [
+            QUEUE.push(tx, b"room", 100, &record("first"))?,
+            OTHER_QUEUE.push(tx, b"room", 0, &record("elsewhere"))?,
+            QUEUE.push(tx, b"room", 50, &record("second"))?,
+            QUEUE.push(tx, b"user", u64::MAX, &record("never"))?,
+        ];
+        assert_eq!(QUEUE.due(tx, 49, 10)?, []);
+        assert_eq!(QUEUE.due(tx, 99, 10)?, [(ids[2], record("second"))]);
+        assert_eq!(QUEUE.due(tx, 100, 1)?, [(ids[0], record("first"))]);
+        assert_eq!(QUEUE.due(tx, 100, 0)?, []);
+        assert_eq!(QUEUE.due(tx, 1 << 62, 10)?.len(), 2);
+        assert_eq!(QUEUE.get(tx, ids[1])?, None, "an entry of another queue");
+        assert!(!QUEUE.remove(tx, ids[1])?);
+        assert!(is_damaged(QUEUE.update(tx, ids[1], 0, &record("x"))));
+        QUEUE.update(tx, ids[0], 10, &record("first, sooner"))?;
+        assert_eq!(
+            QUEUE.due(tx, 60, 10)?,
+            [(ids[0], record("first, sooner")), (ids[2], record("second"))]
+        );
+        assert_eq!(QUEUE.in_scope(tx, b"user")?, [(ids[3], record("never"))]);
+        assert_eq!(QUEUE.count_scope(tx, b"room")?, 2);
+        assert_eq!(QUEUE.all(tx)?.len(), 3);
+        assert!(QUEUE.remove(tx, ids[3])?);
+        assert!(!QUEUE.remove(tx, ids[3])?);
+        Ok::<_, StoreError>(ids)
+    })?;
     assert!(ids.is_sorted());
     drop(store);
-    let store = open(dir.path()).unwrap();
-    let id = store.write(|tx| QUEUE.push(tx, b"room", 0, &record("new"))).unwrap();
+    let store = open(dir.path())?;
+    let id = store.write(|tx| QUEUE.push(tx, b"room", 0, &record("new")))?;
     assert!(id > ids[3], "the removed last id came back");
+    Ok(())
 }
 
 #[test]
-fn a_generation_only_rises_and_goes_with_its_namespace() {
-    let (_dir, store) = fresh();
-    store
-        .write(|tx| {
-            let (first, second) = (tx.new_namespace()?, tx.new_namespace()?);
-            assert!(Namespace::GLOBAL < first && first < second);
-            assert_eq!(tx.generation(first)?, 0);
-            tx.set_generation(first, 5)?;
-            tx.set_generation(first, 5)?;
-            tx.set_generation(second, u32::MAX)?;
-            assert!(is_damaged(tx.set_generation(first, 4)));
-            assert_eq!((tx.generation(first)?, tx.generation(second)?), (5, u32::MAX));
-            tx.delete_namespace(second)?;
-            assert_eq!(tx.generation(second)?, 0);
-            assert!(is_damaged(tx.set_generation(second, 1)));
-            assert!(tx.new_namespace()? > second, "a namespace's id came back");
-            assert!(is_damaged(tx.delete_namespace(Namespace::GLOBAL)));
-            Ok::<_, StoreError>(())
-        })
-        .unwrap();
+fn a_generation_only_rises_and_goes_with_its_namespace() -> Outcome {
+    let (_dir, store) = fresh()?;
+    store.write(|tx| {
+        let (first, second) = (tx.new_namespace()?, tx.new_namespace()?);
+        assert!(Namespace::GLOBAL < first && first < second);
+        assert_eq!(tx.generation(first)?, 0);
+        tx.set_generation(first, 5)?;
+        tx.set_generation(first, 5)?;
+        tx.set_generation(second, u32::MAX)?;
+        assert!(is_damaged(tx.set_generation(first, 4)));
+        assert_eq!((tx.generation(first)?, tx.generation(second)?), (5, u32::MAX));
+        tx.delete_namespace(second)?;
+        assert_eq!(tx.generation(second)?, 0);
+        assert!(is_damaged(tx.set_generation(second, 1)));
+        assert!(tx.new_namespace()? > second, "a namespace's id came back");
+        assert!(is_damaged(tx.delete_namespace(Namespace::GLOBAL)));
+        Ok::<_, StoreError>(())
+    })?;
+    Ok(())
 }
 
 #[derive(Debug, Clone)]
@@ -148,7 +141,7 @@ proptest! {
     /// Against lists in memory: the same contents in the same order after any steps.
     #[test]
     fn order_is_kept_through_any_steps(steps in steps(), now: u8) {
-        let (_dir, store) = fresh();
+        let (_dir, store) = fresh()?;
         let mut records: Vec<((u8, u8), Record)> = Vec::new();
         let mut entries: BTreeMap<i64, (u8, u8, Record)> = BTreeMap::new();
         store.write(|tx| {
@@ -196,7 +189,7 @@ proptest! {
                 }
             }
             Ok::<_, StoreError>(())
-        }).unwrap();
+        })?;
         store.read(|tx| {
             let all: Vec<_> = records.iter().map(|(_, record)| record.clone()).collect();
             assert_eq!(RECORDS.list_all(tx)?, all);
@@ -213,6 +206,6 @@ proptest! {
                 assert_eq!(QUEUE.in_scope(tx, &[scope])?, here);
             }
             Ok::<_, StoreError>(())
-        }).unwrap();
+        })?;
     }
 }
