@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     devices::{self, Device, DevicesError},
     exported::Update,
-    failure::Failure,
+    failure::{EndsTurn, Failure},
     identity,
     protocol::{DeviceName, credential},
     requests::{self, Purpose, REQUESTS},
@@ -74,7 +74,12 @@ pub(crate) fn claimed(
     let mut answers = devices::parse_claim_response(body, turn.identity.ciphersuite())?;
     for name in asked {
         let key = credential::encode(name);
-        let bytes = match (answers.remove(name), devices::device(turn.tx, name)?) {
+        let device = match devices::device(turn.tx, name) {
+            // A damaged row costs that device alone.
+            Err(error) if !error.ends_turn() => None,
+            device => device?,
+        };
+        let bytes = match (answers.remove(name), device) {
             (Some(bytes), Some(device)) if checked(turn, &device, &bytes).is_some() => Some(bytes),
             _ => None,
         };

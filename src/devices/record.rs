@@ -32,7 +32,7 @@ pub(crate) enum Trust {
 /// The row of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DeviceRecord {
-    #[serde(rename = "id")]
+    #[serde(rename = "id", deserialize_with = "crate::protocol::device_in_row")]
     pub(super) name: DeviceName,
     /// The first consistent credential key. It stays when the device is rejected later.
     pub(super) credential_key: Option<Vec<u8>>,

@@ -170,6 +170,11 @@ fn finish(turn: &Turn<'_>, room: &RoomId, walk: &mut Walk) -> Result<(), Failure
     Ok(())
 }
 
+/// Ends a room's walk without a result: this device has left the room, and its requests are gone.
+pub(crate) fn forget(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {
+    WALKS.delete(turn.tx, b"", room.as_bytes()).map(drop)
+}
+
 /// The homeserver does not show the room's history.
 pub(crate) fn refused(turn: &Turn<'_>, room: &RoomId) -> Result<(), Failure> {
     let mut walk = load(turn, room)?;

@@ -1,15 +1,12 @@
 //! A device's name: its user id and its device id.
 //!
 //! On the wire it is `[user_id, device_id]`, and that form is written. Some rows of earlier
-//! versions hold an object, so that form is read too.
+//! versions hold an object; where a row may, that form is read too.
 
 use std::fmt;
 
 use ruma::{OwnedDeviceId, OwnedUserId};
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{Error as _, MapAccess, SeqAccess, Visitor},
-};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// One device of one user.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,43 +35,41 @@ impl Serialize for DeviceName {
 
 impl<'de> Deserialize<'de> for DeviceName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(EitherForm)
+        let (user_id, device_id) = Deserialize::deserialize(deserializer)?;
+        Ok(Self { user_id, device_id })
     }
 }
 
-struct EitherForm;
+/// A device's name in a row of any version. The wire has one form alone, so that all clients read
+/// an event the same.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum InRow {
+    Wire(DeviceName),
+    Object { user_id: OwnedUserId, device_id: OwnedDeviceId },
+}
 
-impl<'de> Visitor<'de> for EitherForm {
-    type Value = DeviceName;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a user id and a device id")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<DeviceName, A::Error> {
-        let missing = || A::Error::custom("a device's name has a user id and a device id");
-        let user_id = parts.next_element()?.ok_or_else(missing)?;
-        let device_id = parts.next_element()?.ok_or_else(missing)?;
-        if parts.next_element::<serde::de::IgnoredAny>()?.is_some() {
-            return Err(A::Error::custom("a device's name has two parts"));
-        }
-        Ok(DeviceName { user_id, device_id })
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<DeviceName, A::Error> {
-        let (mut user_id, mut device_id) = (None, None);
-        while let Some(field) = fields.next_key::<String>()? {
-            match &*field {
-                "user_id" => user_id = Some(fields.next_value()?),
-                "device_id" => device_id = Some(fields.next_value()?),
-                _ => drop(fields.next_value::<serde::de::IgnoredAny>()?),
-            }
-        }
-        match (user_id, device_id) {
-            (Some(user_id), Some(device_id)) => Ok(DeviceName { user_id, device_id }),
-            _ => Err(A::Error::custom("a device's name has a user id and a device id")),
+impl From<InRow> for DeviceName {
+    fn from(row: InRow) -> Self {
+        match row {
+            InRow::Wire(name) => name,
+            InRow::Object { user_id, device_id } => Self { user_id, device_id },
         }
     }
+}
+
+/// Reads a device's name from a row of any version.
+pub(crate) fn device_in_row<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<DeviceName, D::Error> {
+    InRow::deserialize(deserializer).map(Into::into)
+}
+
+/// Reads a list of devices' names from a row of any version.
+pub(crate) fn devices_in_row<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<DeviceName>, D::Error> {
+    Ok(Vec::<InRow>::deserialize(deserializer)?.into_iter().map(Into::into).collect())
 }
 
 #[cfg(test)]
@@ -83,15 +78,34 @@ mod tests {
 
     use super::*;
 
+    #[derive(Deserialize)]
+    struct Row {
+        #[serde(deserialize_with = "device_in_row")]
+        one: DeviceName,
+        #[serde(deserialize_with = "devices_in_row")]
+        list: Vec<DeviceName>,
+    }
+
     #[test]
-    fn both_forms_are_read_and_the_wires_is_written() {
+    fn the_wire_has_one_form() -> Result<(), serde_json::Error> {
         let name = DeviceName::new(owned_user_id!("@a:b"), "D".into());
-        assert_eq!(serde_json::to_string(&name).ok().as_deref(), Some(r#"["@a:b","D"]"#));
-        for json in [r#"["@a:b","D"]"#, r#"{"user_id":"@a:b","device_id":"D","more":[1]}"#] {
-            assert_eq!(serde_json::from_str::<DeviceName>(json).ok(), Some(name.clone()), "{json}");
-        }
-        for json in [r#"["@a:b"]"#, r#"["@a:b","D","E"]"#, r#"{"user_id":"@a:b"}"#, "[]", "1"] {
+        assert_eq!(serde_json::to_string(&name)?, r#"["@a:b","D"]"#);
+        assert_eq!(serde_json::from_str::<DeviceName>(r#"["@a:b","D"]"#)?, name);
+        for json in
+            [r#"["@a:b"]"#, r#"["@a:b","D","E"]"#, r#"{"user_id":"@a:b","device_id":"D"}"#, "1"]
+        {
             assert!(serde_json::from_str::<DeviceName>(json).is_err(), "{json}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn rows_of_every_version_are_read() -> Result<(), serde_json::Error> {
+        let name = DeviceName::new(owned_user_id!("@a:b"), "D".into());
+        for form in [r#"["@a:b","D"]"#, r#"{"user_id":"@a:b","device_id":"D"}"#] {
+            let row: Row = serde_json::from_str(&format!(r#"{{"one":{form},"list":[{form}]}}"#))?;
+            assert_eq!((row.one, row.list), (name.clone(), vec![name.clone()]));
+        }
+        Ok(())
     }
 }

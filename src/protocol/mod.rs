@@ -15,7 +15,7 @@ mod rank;
 
 pub(crate) use self::{
     credential::CredentialError,
-    device_name::DeviceName,
+    device_name::{DeviceName, device_in_row, devices_in_row},
     epoch_id::{EpochId, UnwritableContext},
     events::*,
     json::{CONTENT_LIMIT, ContentError, JsonError, parse, write_content},

@@ -6,6 +6,7 @@ use crate::{
     epochs::{graph, head},
     exported::Update,
     failure::Failure,
+    incoming::walk,
     requests::{self, REQUESTS},
     room::{RejoinReason, Room, membership},
     turn::Turn,
@@ -34,6 +35,7 @@ pub(crate) fn leave(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     for (request, _) in REQUESTS.in_scope(turn.tx, room.id.as_bytes())? {
         requests::remove(turn.tx, request)?;
     }
+    walk::forget(turn, &room.id)?;
     if let Some(id) = room.standing.staged() {
         outcome::dropped(turn, room, id)?;
     }

@@ -34,12 +34,13 @@ pub(super) fn is_spent(turn: &Turn<'_>, room: &mut Room) -> bool {
     room.joins.times_ms.len() >= MOST_JOINS
 }
 
-/// An external commit was refused or dropped: the next waits longer.
+/// An external commit was refused or dropped: the next waits longer, and no less than it would have
+/// anyway.
 pub(crate) fn put_off(turn: &Turn<'_>, room: &mut Room, epoch: EpochId) {
     let wait = jitter(turn, room);
     if let Some(rejoin) = room.standing.rejoin_mut() {
         tracing::info!(room = %room.id, epoch = %epoch.to_hex(), wait, "joining anew has to wait");
-        rejoin.not_before_ms = turn.now_ms.saturating_add(wait);
+        rejoin.not_before_ms = rejoin.not_before_ms.max(turn.now_ms.saturating_add(wait));
     }
 }
 

@@ -146,7 +146,7 @@ fn tree_of(turn: &Turn<'_>, room: &mut Room, onto: &JoinableEpoch) -> Result<Tre
             let waiting = requests::ids_of_room(turn.tx, &room.id)?;
             return Ok(Tree::Awaited(NextStep::Waiting(waiting)));
         }
-        Err(EventError::Failure(failure)) => return Err(failure.into()),
+        Err(EventError::Failure(failure)) if failure.ends_turn() => return Err(failure.into()),
         Err(error) => error,
     };
     // An older epoch would be a branch that nobody follows: better to wait for this one.

@@ -19,7 +19,11 @@ pub(crate) enum Purpose {
     /// `POST /keys/query`: the device lists of users.
     QueryKeys(KeyQuery),
     /// `POST /keys/claim`: a key package of each of these devices, for one room.
-    ClaimKeys { room_id: OwnedRoomId, devices: Vec<DeviceName> },
+    ClaimKeys {
+        room_id: OwnedRoomId,
+        #[serde(deserialize_with = "crate::protocol::devices_in_row")]
+        devices: Vec<DeviceName>,
+    },
     /// `PUT /rooms/…/state/m.room.encryption`.
     EnableEncryption { room_id: OwnedRoomId },
     /// `PUT /rooms/…/send/m.room.encrypted`: a commit, or the announcement of a new group.

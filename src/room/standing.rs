@@ -129,13 +129,14 @@ impl Standing {
         }
     }
 
-    /// It has to join anew.
+    /// It has to join anew. Whoever is gone comes back first.
     pub(crate) fn begin_rejoin(&mut self, rejoin: Rejoin) {
         match self {
             Self::Member(member) => member.rejoin = Some(rejoin),
-            Self::NoGroup | Self::Founding { .. } | Self::Joining { .. } | Self::Gone => {
+            Self::NoGroup | Self::Founding { .. } | Self::Joining { .. } => {
                 *self = Self::Joining { rejoin, staged: self.staged() };
             }
+            Self::Gone => {}
         }
     }
 
@@ -220,6 +221,7 @@ mod tests {
         assert_eq!(standing.rejoin(), None);
         standing.settle();
         standing.unstage();
+        standing.begin_rejoin(rejoin());
         assert_eq!(standing, Standing::Gone);
         standing.come_back();
         assert_eq!(standing, Standing::NoGroup);

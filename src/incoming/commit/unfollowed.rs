@@ -3,8 +3,8 @@
 use super::event::{CommitEvent, Confirmation, Processed};
 use crate::{
     epochs::{JoinableEpoch, head, joinable},
+    failure::EndsTurn,
     incoming::{error::EventError, missing},
-    rejection::InputError,
     room::{RejoinReason, Room},
     turn::{Consequence, Turn},
 };
@@ -37,9 +37,9 @@ pub(super) fn note_joinable(
     let epoch = match JoinableEpoch::read(turn, &room.id, commit.id, commit.content) {
         Ok(epoch) if confirmation == Confirmation::Needed => epoch.unconfirmed(),
         Ok(epoch) => epoch,
-        Err(InputError::Failure(failure)) => return Err(failure.into()),
-        Err(InputError::Rejected(rejection)) => {
-            tracing::info!(room = %room.id, %rejection, "no public group state to join by");
+        Err(error) if error.ends_turn() => return Err(error.into()),
+        Err(error) => {
+            tracing::info!(room = %room.id, %error, "no public group state to join by");
             return Ok(false);
         }
     };
