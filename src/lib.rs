@@ -1,9 +1,9 @@
 //! Messaging Layer Security (RFC 9420) for Matrix rooms: the engine that a Matrix app embeds.
 //!
-//! An app that speaks HTTP with its homeserver feeds this library what `/sync` brought and sends the
-//! requests it hands out; this library does no network I/O. What it knows is in one SQLite store.
+//! The app feeds this library what `/sync` brought, and sends the HTTP requests that the library
+//! gives it. The library does no network I/O, and keeps everything it knows in one SQLite store.
 //!
-//! Start with [`MlsMachine::open`]; the rest follows from there:
+//! Start with [`MlsMachine::open`]:
 //!
 //! ```no_run
 //! # use matrix_mls::*;
@@ -30,7 +30,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! How it is built is told in `docs/architecture.md`; what crosses the wire in `docs/protocol.md`.
+//! `docs/architecture.md` says how the library is built, `docs/protocol.md` what crosses the wire.
 
 #![deny(missing_docs, unsafe_code)]
 
@@ -69,11 +69,11 @@ pub use exported::{
     RoomChanges, Subscription, SyncChanges, Update, UpdateObserver,
 };
 
-/// What tests and benches reach beneath the exported API. Never in a build that ships.
+/// What tests and benches use beneath the exported API. A build that ships does not have it.
 #[cfg(feature = "test-hooks")]
 pub mod test_hooks {
     pub use crate::store::hooks::*;
-    /// The store itself, which the bench of epochs drives without a machine.
+    /// The store itself, which the bench of epochs uses without a machine.
     pub use crate::store::{MlsStorage, Namespace, Store, StoreError, StoreKeyMaterial, Tx};
 }
 

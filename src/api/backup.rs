@@ -1,4 +1,4 @@
-//! `MlsBackup` and `RecoveryKey`: the key backup, as an app holds it. Thin, like `machine`.
+//! `MlsBackup` and `RecoveryKey`: the key backup, as an app sees it. Thin, like `machine`.
 
 use std::{fmt, sync::Arc};
 
@@ -18,10 +18,11 @@ use crate::{
     sessions::{BackupKey, PassphraseInfo, ROUNDS, session_id_of_event},
 };
 
-/// The key of a backup: whoever has it can read all that is in the backup.
+/// The key of a backup. Whoever has it can read everything in the backup.
 ///
 /// Show it to the user once, as [`text`](Self::text), to be written down, or put
-/// [`bytes`](Self::bytes) into secret storage. It is wiped from memory when the last handle goes.
+/// [`bytes`](Self::bytes) into secret storage. The key is wiped from memory when its last handle is
+/// released.
 #[derive(uniffi::Object)]
 pub struct RecoveryKey {
     key: BackupKey,
@@ -37,7 +38,7 @@ impl fmt::Debug for RecoveryKey {
 
 #[uniffi::export(async_runtime = "tokio")]
 impl RecoveryKey {
-    /// A new random key.
+    /// Generates a new random key.
     #[uniffi::constructor]
     pub fn generate() -> Result<Arc<Self>, MlsError> {
         let key = BackupKey::generate(&Crypto::default())
@@ -45,9 +46,12 @@ impl RecoveryKey {
         Ok(Arc::new(Self { key, passphrase: PassphraseInfo::default() }))
     }
 
-    /// Reads the text form. Whitespace is ignored. Fails with `InvalidInput`, whose code says what is
-    /// wrong: `recovery_key_alphabet`, `recovery_key_length`, `recovery_key_prefix` or, when a character is
-    /// mistyped, `recovery_key_parity`.
+    /// Reads the text form of a key. Whitespace is ignored.
+    ///
+    /// Fails with `InvalidInput`. The code says what is wrong: `"recovery_key_alphabet"` for a
+    /// character that cannot occur, `"recovery_key_length"` for a missing or extra character,
+    /// `"recovery_key_prefix"` for another kind of key, `"recovery_key_parity"` for a mistyped
+    /// character.
     #[uniffi::constructor]
     pub fn parse(text: String) -> Result<Arc<Self>, MlsError> {
         let text = zeroize::Zeroizing::new(text);
@@ -55,7 +59,9 @@ impl RecoveryKey {
         Ok(Arc::new(Self { key, passphrase: PassphraseInfo::default() }))
     }
 
-    /// The key of these 32 bytes, from secret storage.
+    /// Reads the key from its 32 bytes, as secret storage has them.
+    ///
+    /// Fails with `InvalidInput` (`"recovery_key_length"`) if there are not 32 bytes.
     #[uniffi::constructor]
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Arc<Self>, MlsError> {
         let bytes = zeroize::Zeroizing::new(bytes);
@@ -63,8 +69,10 @@ impl RecoveryKey {
         Ok(Arc::new(Self { key, passphrase: PassphraseInfo::default() }))
     }
 
-    /// A new key that a passphrase stands for. It takes a noticeable time. The backup that is created with it
-    /// says how the passphrase becomes the key.
+    /// Derives a new key from a passphrase, with a new random salt. Takes a noticeable time.
+    ///
+    /// A backup that is created with this key stores how the passphrase makes it, so that the user
+    /// can type the passphrase later. Fails with `InvalidInput` (`"empty_passphrase"`).
     #[uniffi::constructor]
     pub async fn from_new_passphrase(passphrase: String) -> Result<Arc<Self>, MlsError> {
         let salt: [u8; 24] = Crypto::default()
@@ -73,7 +81,11 @@ impl RecoveryKey {
         Self::from_passphrase(passphrase, encode_base64(&salt), ROUNDS).await
     }
 
-    /// The key that a passphrase stands for, as `BackupState::Locked` says how. It takes a noticeable time.
+    /// Derives an existing backup's key from a passphrase. Takes a noticeable time.
+    ///
+    /// `salt` and `rounds` are those of `BackupState::Locked`; the derivation is PBKDF2 with
+    /// HMAC-SHA-512 (`m.pbkdf2` of the Matrix spec). Fails with `InvalidInput`
+    /// (`"empty_passphrase"` or `"bad_rounds"`).
     #[uniffi::constructor]
     pub async fn from_passphrase(
         passphrase: String,
@@ -92,7 +104,9 @@ impl RecoveryKey {
         .await
     }
 
-    /// The text to write down: 48 characters in groups of four.
+    /// The text to write down: 48 characters in groups of four, separated by spaces.
+    ///
+    /// The form is the Matrix spec's, "Cryptographic key representation".
     pub fn text(&self) -> String {
         self.key.text().to_string()
     }
@@ -103,32 +117,33 @@ impl RecoveryKey {
     }
 }
 
-/// How much is backed up.
+/// How much of this device's history is backed up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Record)]
 pub struct BackupCounts {
-    /// Epochs that this device can read and that are in the backup.
+    /// The number of epochs that this device can read and that are in the backup.
     pub backed_up: u64,
-    /// Those and the ones that are still to be uploaded.
+    /// The number of epochs that are in the backup or still to be uploaded.
     pub total: u64,
-    /// Sessions the homeserver says it has, of all devices and kinds, where it has said so.
+    /// The number of sessions that the homeserver says it holds, of all devices and kinds, if it
+    /// has said so.
     pub on_server: Option<u64>,
 }
 
-/// What to restore.
+/// What to restore from the backup.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Enum)]
 pub enum RestoreScope {
-    /// Everything.
+    /// The epochs of all rooms.
     AllRooms,
-    /// One room.
+    /// The epochs of one room.
     Room {
-        /// The room.
+        /// The room's id.
         room_id: String,
     },
-    /// What one message needs, and no more than its room.
+    /// The epoch that one message needs. At most its whole room is restored.
     Message {
-        /// The message's `m.room.encrypted` event, as JSON with its `room_id` or from its timeline.
+        /// The message's `m.room.encrypted` event, as JSON, with or without its `"room_id"`.
         event: String,
-        /// The room.
+        /// The room's id.
         room_id: String,
     },
 }
@@ -136,29 +151,29 @@ pub enum RestoreScope {
 /// A restore under way.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
 pub struct RestoreStatus {
-    /// Its id.
+    /// The restore's id.
     pub id: u64,
-    /// How many sessions were taken or found wrong.
+    /// The number of sessions that were restored or found to be bad.
     pub done: u64,
-    /// How many there are; 0 until the homeserver has given them.
+    /// The number of sessions to restore; 0 until the homeserver has given them.
     pub total: u64,
 }
 
-/// What an import came to.
+/// The result of an import.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
 pub struct ImportSummary {
-    /// How many epochs became readable that were not before.
+    /// The number of epochs that became readable.
     pub epochs: u64,
-    /// What was left out.
+    /// What was left out, counted by reason.
     pub failures: Vec<HistoryFailure>,
 }
 
-/// A backup's key in secret storage.
+/// A backup's key in the form that secret storage has.
 #[derive(Clone, PartialEq, Eq, uniffi::Record)]
 pub struct BackupSecret {
-    /// The name in secret storage.
+    /// The secret's name in secret storage.
     pub name: String,
-    /// The secret as it is stored there, before encryption: unpadded base64, in ASCII.
+    /// The secret before it is encrypted for secret storage: unpadded base64, in ASCII.
     pub value: Vec<u8>,
 }
 
@@ -169,20 +184,23 @@ impl fmt::Debug for BackupSecret {
     }
 }
 
-/// The name in secret storage of the key of a Megolm backup (Matrix spec, "Secrets").
+/// The name of a Megolm backup's key in secret storage (Matrix spec, "Secrets").
 const MEGOLM_SECRET: &str = "m.megolm_backup.v1";
-/// That of a backup of our own.
+/// The name of the key of a backup of this library's kind in secret storage.
 const OWN_SECRET: &str = "org.matrix.msc4038.v0";
 
-/// The key backup of one device: its epochs on the homeserver, sealed with a key that only the user has.
+/// The key backup of one device: its epochs on the homeserver, sealed with a key that only the user
+/// has (MSC4038).
 ///
-/// What is asked for here takes effect as requests are sent and answered: see
-/// [`MlsMachine::outgoing_requests`](crate::MlsMachine::outgoing_requests). Observers hear of it by
-/// `Update::BackupChanged`, `BackupFailed`, `BackupProgress`, `RestoreProgress` and `RestoreFinished`.
+/// Most calls take effect as requests are sent and answered: see
+/// [`MlsMachine::outgoing_requests`](crate::MlsMachine::outgoing_requests). Observers are told of
+/// the results by `Update::BackupChanged`, `Update::BackupFailed`, `Update::BackupProgress`,
+/// `Update::RestoreProgress` and `Update::RestoreFinished`.
 ///
-/// What it costs: whoever has the recovery key and the homeserver's data can read all messages of the epochs
-/// that are backed up, as long as the backup exists. `RoomSettings::keep_history_ms` bounds that for a room, and
-/// with `RoomSettings::read_once` a room has no backup.
+/// A backup has a price: whoever has the recovery key and the homeserver's data can read all
+/// messages of the epochs in the backup, for as long as the backup exists.
+/// `RoomSettings::keep_history_ms` limits that for a room, and a room with
+/// `RoomSettings::read_once` is not backed up.
 #[derive(uniffi::Object)]
 pub struct MlsBackup {
     engine: Arc<EngineSlot>,
@@ -196,19 +214,22 @@ impl MlsBackup {
 
 #[uniffi::export(async_runtime = "tokio")]
 impl MlsBackup {
-    /// How the backup stands, as far as this device knows.
+    /// The state of the backup, as far as this device knows.
     pub async fn state(&self) -> Result<BackupState, MlsError> {
         self.engine.run(Engine::backup_state).await
     }
 
-    /// Asks the homeserver which backup there is. Also notices another version than the one in use.
+    /// Asks the homeserver which backup it has. This also finds out if the backup in use was
+    /// replaced.
     pub async fn look(&self) -> Result<(), MlsError> {
         self.engine.run(Engine::look_for_backup).await
     }
 
-    /// Makes a backup with this key and backs up all that this device can read. Where the homeserver has a
-    /// backup already, observers hear `BackupFailed` with code `backup_exists`, unless `replace` is true:
-    /// then that one is no longer current, for Megolm either.
+    /// Creates a backup with this key, and backs up everything that this device can read.
+    ///
+    /// If the homeserver has a backup already and `replace` is false, nothing is created and
+    /// observers are told `BackupFailed` with the code `"backup_exists"`. If `replace` is true, the
+    /// new backup becomes the current one, for Megolm too.
     pub async fn create(&self, key: Arc<RecoveryKey>, replace: bool) -> Result<(), MlsError> {
         self.engine
             .run(move |engine| {
@@ -217,32 +238,34 @@ impl MlsBackup {
             .await
     }
 
-    /// Goes on with the backup that the homeserver has, if this is its key; else observers hear
-    /// `BackupFailed` with code `wrong_key`, `no_backup` or `unsupported_backup`. A Megolm backup is
-    /// shared: give the key that Megolm has.
+    /// Uses the backup that the homeserver has. `key` must be that backup's key.
+    ///
+    /// If it is not, observers are told `BackupFailed` with the code `"wrong_key"`, `"no_backup"`
+    /// or `"unsupported_backup"`. A Megolm backup is shared: pass Megolm's key.
     pub async fn enable(&self, key: Arc<RecoveryKey>) -> Result<(), MlsError> {
         self.engine.run(move |engine| engine.enable_backup(key.key.clone())).await
     }
 
-    /// Backs up nothing any more, and forgets the key. What is on the homeserver stays.
+    /// Stops backing up, and forgets the key. The backup stays on the homeserver.
     pub async fn disable(&self) -> Result<(), MlsError> {
         self.engine.run(Engine::disable_backup).await
     }
 
-    /// Deletes the backup from the homeserver with all that is in it, what Megolm has there included. Fails
-    /// with `InvalidInput` (`no_backup`) when this device knows of none.
+    /// Deletes the backup from the homeserver with everything in it, including Megolm's sessions.
+    ///
+    /// Fails with `InvalidInput` (`"no_backup"`) if this device knows of no backup.
     pub async fn delete(&self) -> Result<(), MlsError> {
         self.engine.run(Engine::delete_backup).await
     }
 
-    /// How much is backed up.
+    /// How much is backed up. All counts are 0 or absent while no backup is enabled.
     pub async fn counts(&self) -> Result<BackupCounts, MlsError> {
         let Counts { backed_up, waiting, on_server } =
             self.engine.run(Engine::backup_counts).await?;
         Ok(BackupCounts { backed_up, total: backed_up + waiting, on_server })
     }
 
-    /// The enabled backup's key, to show it again.
+    /// The enabled backup's key, for example to show it again. Absent while no backup is enabled.
     pub async fn recovery_key(&self) -> Result<Option<Arc<RecoveryKey>>, MlsError> {
         let key = self.engine.run(Engine::recovery_key).await?;
         let recovery_key = |ActiveKey { recovery_key, passphrase, .. }| {
@@ -251,7 +274,7 @@ impl MlsBackup {
         Ok(key.map(recovery_key))
     }
 
-    /// The enabled backup's key, for the app to put into secret storage.
+    /// The enabled backup's key, to be put into secret storage. Absent while no backup is enabled.
     pub async fn secret(&self) -> Result<Option<BackupSecret>, MlsError> {
         let key = self.engine.run(Engine::recovery_key).await?;
         Ok(key.map(|active| BackupSecret {
@@ -263,16 +286,21 @@ impl MlsBackup {
         }))
     }
 
-    /// The names under which secret storage may have the backup's key; see [`key_of_secret`].
+    /// The names that the backup's key may have in secret storage. [`key_of_secret`] reads the
+    /// secret.
     pub fn secret_names(&self) -> Vec<String> {
         [OWN_SECRET, MEGOLM_SECRET].map(str::to_owned).to_vec()
     }
 
-    /// Brings epochs back from the backup, so that this device can read their messages. Gives the restore's
-    /// id; observers hear how it goes. Without a key, that of the enabled backup is used. It goes on after
-    /// a restart. What is wrong in the backup is left out and told at the end.
+    /// Starts to restore epochs from the backup, and gives the restore's id.
     ///
-    /// Fails with `InvalidInput` (`no_key`) when there is neither a key nor an enabled backup.
+    /// Restored epochs make their messages readable on this device. Without a `key`, the enabled
+    /// backup's key is used. Observers are told the progress and the end. A restore continues after
+    /// a restart of the app. Bad sessions are left out and counted at the end.
+    ///
+    /// Fails with `InvalidInput` (`"no_key"`) if there is neither a `key` nor an enabled backup,
+    /// and with `NotReady` if too many restores are under way. An end with the failure
+    /// `"wrong_key"` means that nothing was restored.
     pub async fn restore(
         &self,
         key: Option<Arc<RecoveryKey>>,
@@ -292,8 +320,9 @@ impl MlsBackup {
         self.engine.run(move |engine| engine.restore(key.map(|key| key.key.clone()), scope)).await
     }
 
-    /// Stops a restore. What it has brought back stays. Tells whether it was under way; observers hear
-    /// `RestoreFinished` with the failure `cancelled`.
+    /// Stops a restore; tells whether it was under way. Restored epochs stay.
+    ///
+    /// Observers are told `RestoreFinished` with the failure `"cancelled"`.
     pub async fn cancel_restore(&self, id: u64) -> Result<bool, MlsError> {
         self.engine.run(move |engine| engine.cancel_restore(id)).await
     }
@@ -309,8 +338,10 @@ impl MlsBackup {
         Ok(restores.into_iter().map(status).collect())
     }
 
-    /// Writes the epochs of these rooms, or of all, as text sealed with a passphrase: for moving them
-    /// without a server. It takes a noticeable time.
+    /// Writes the epochs of these rooms, or of all rooms, as text that is sealed with a passphrase.
+    ///
+    /// The text moves history to another device without a server. Takes a noticeable time. Fails
+    /// with `InvalidInput` (`"bad_room_id"` or `"empty_passphrase"`).
     pub async fn export_history(
         &self,
         room_ids: Option<Vec<String>>,
@@ -328,8 +359,11 @@ impl MlsBackup {
         self.engine.run(move |engine| engine.export_history(rooms, &passphrase)).await
     }
 
-    /// Takes what [`export_history`](Self::export_history) wrote. Fails with `InvalidInput`: `bad_file`, or
-    /// `wrong_passphrase`. What is wrong inside is left out and told.
+    /// Reads a text that [`export_history`](Self::export_history) wrote. Bad sessions are left out
+    /// and counted.
+    ///
+    /// Takes a noticeable time. Fails with `InvalidInput` (`"bad_file"`, `"wrong_passphrase"` or
+    /// `"empty_passphrase"`) and with `Unsupported` (`"file_version"`).
     pub async fn import_history(
         &self,
         text: String,
@@ -342,7 +376,9 @@ impl MlsBackup {
     }
 }
 
-/// Reads a backup's key as secret storage has it, once it is decrypted there.
+/// Reads a backup's key from secret storage's value, after that was decrypted.
+///
+/// Fails with `InvalidInput` (`"bad_secret"` or `"recovery_key_length"`).
 #[uniffi::export]
 pub fn key_of_secret(value: Vec<u8>) -> Result<Arc<RecoveryKey>, MlsError> {
     let value = zeroize::Zeroizing::new(value);

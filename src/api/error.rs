@@ -1,46 +1,47 @@
-//! `MlsError`: the errors an app meets. Few variants, each with a stable `code`, a sentence for a log,
+//! `MlsError`: the errors of all exported calls. Each has a stable `code`, a sentence for a log,
 //! and whether trying again can help.
 //!
-//! Nothing in this crate panics on outside input; what goes wrong arrives here. The core has error
-//! types of its own, one a domain; `error_codes` gives each its variant and its code.
+//! Nothing in this crate panics on outside input; whatever goes wrong arrives here. Each domain of
+//! the core has an error type of its own, and `error_codes` gives it its variant and code.
 
 use std::fmt;
 
-/// What every [`MlsError`] says, whichever of its variants it is.
+/// The details of an error, which every [`MlsError`] has.
 ///
-/// No field ever holds a key, a plaintext or a ciphertext.
+/// No field holds a key, a plaintext or a ciphertext.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
 pub struct ErrorDetails {
-    /// What went wrong, made for programs: the same in every release.
+    /// What went wrong, for programs: the same in every release.
     pub code: String,
-    /// What went wrong, as a sentence for a log. The wording may change from release to release.
+    /// What went wrong, as a sentence for a log. The wording may change between releases.
     pub reason: String,
-    /// Whether the same call may succeed later without a change by the app.
+    /// Whether the same call may succeed later, without a change by the app.
     pub retryable: bool,
 }
 
-/// Everything that can go wrong, by what an app can do about it.
+/// Everything that can go wrong, grouped by what an app can do about it.
 ///
-/// Each variant holds the same [`ErrorDetails`].
+/// Every variant holds the same [`ErrorDetails`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, uniffi::Error)]
 #[non_exhaustive]
 pub enum MlsError {
-    /// An argument the app passed is not what the call takes. Fix the call; `reason` names the argument.
+    /// An argument of the app is invalid. Fix the call; `reason` names the argument.
     InvalidInput {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
     },
-    /// The store does not open with this key or passphrase. Ask for the right one; nothing was changed.
+    /// The store does not open with this key or passphrase. Ask for the right one; nothing was
+    /// changed.
     StoreWrongKey {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
     },
-    /// The store's file or one of its rows is damaged. What was readable is as it was.
+    /// The store's file or one of its rows is damaged. The readable rest is unchanged.
     StoreDamaged {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
     },
-    /// The store was written by a newer version of this library. Update the app.
+    /// A newer version of this library wrote the store. Update the app.
     StoreTooNew {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
@@ -65,46 +66,46 @@ pub enum MlsError {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
     },
-    /// The room has no MLS group on this device (yet, or any more). Enable it, or wait for a Welcome.
+    /// This device is not in the room's MLS group. Enable the room, or wait for a Welcome.
     NotInGroup {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
     },
-    /// The group's members are not yet who the room says they should be. Call `prepare_to_send`,
-    /// send what it hands out, and try again.
+    /// The group's members are not yet those that the room should have. Call `prepare_to_send`,
+    /// send the requests that it gives, and try again.
     NotReady {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
     },
-    /// What would be sent is larger than a Matrix event may be. Nothing was sent or changed.
+    /// The content is too large for a Matrix event. Nothing was sent or changed.
     TooLarge {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
     },
-    /// The event belongs to an epoch this device does not know, or needs a value that is still being
-    /// fetched. What is missing is asked for (see `outgoing_requests`) or may arrive by sync.
+    /// The event needs an epoch that this device does not know, or a value that is still being
+    /// fetched. The missing part is requested (see `outgoing_requests`) or may arrive by sync.
     UnknownEpoch {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
     },
-    /// The commit is of a branch that this device cannot follow: what it is based on is no longer kept
-    /// in full, or never was. Messages on that branch cannot be read here. If the branch turns out to be
-    /// the one that all go on with, this device joins it by itself; nothing is to be done.
+    /// The commit is on a branch that this device cannot follow, because the branch's base is not
+    /// kept in full. Messages on that branch cannot be read here. If all devices go on with that
+    /// branch, this device joins it by itself; the app need not do anything.
     Forked {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
     },
-    /// What a peer or the homeserver sent is malformed, forged or not allowed. It was ignored.
+    /// A peer or the homeserver sent something malformed, forged or forbidden. It was ignored.
     Rejected {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
     },
-    /// Something this version does not support. `reason` names it.
+    /// This version does not support something; `reason` names it.
     Unsupported {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
     },
-    /// A defect of this library. The call changed nothing; please report it.
+    /// This library has a defect. The call changed nothing; please report it.
     Internal {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
@@ -112,8 +113,14 @@ pub enum MlsError {
 }
 
 impl ErrorDetails {
-    pub(super) fn new(code: &str, reason: impl ToString, retryable: bool) -> Self {
-        Self { code: code.to_owned(), reason: reason.to_string(), retryable }
+    /// Of an error that the same call meets again, unless the app changes something.
+    pub(super) fn permanent(code: &str, reason: impl ToString) -> Self {
+        Self { code: code.to_owned(), reason: reason.to_string(), retryable: false }
+    }
+
+    /// Of an error that may be gone when the same call is made later.
+    pub(super) fn transient(code: &str, reason: impl ToString) -> Self {
+        Self { retryable: true, ..Self::permanent(code, reason) }
     }
 }
 
@@ -125,7 +132,7 @@ impl fmt::Display for MlsError {
 
 #[uniffi::export]
 impl MlsError {
-    /// What the error says, whichever variant it is.
+    /// The details, whichever variant the error is.
     pub fn details(&self) -> ErrorDetails {
         self.as_details().clone()
     }
@@ -171,16 +178,16 @@ impl MlsError {
 
     /// An argument is not what the call takes.
     pub(crate) fn invalid(code: &str, reason: impl ToString) -> Self {
-        Self::InvalidInput { details: ErrorDetails::new(code, reason, false) }
+        Self::InvalidInput { details: ErrorDetails::permanent(code, reason) }
     }
 
     /// The machine was closed.
     pub(crate) fn closed() -> Self {
-        Self::Closed { details: ErrorDetails::new("closed", "the machine was closed", false) }
+        Self::Closed { details: ErrorDetails::permanent("closed", "the machine was closed") }
     }
 
     /// This library has a defect.
     pub(crate) fn internal(code: &str, reason: impl ToString) -> Self {
-        Self::Internal { details: ErrorDetails::new(code, reason, false) }
+        Self::Internal { details: ErrorDetails::permanent(code, reason) }
     }
 }

@@ -1,6 +1,6 @@
-//! From the core's errors to the exported ones: the only place where codes are written.
+//! The mapping from the core's errors to the exported ones. Codes are written only here.
 //!
-//! A code is stable across releases. What an app can do about an error decides its variant.
+//! A code is stable across releases. An error's variant follows from what an app can do about it.
 
 use super::error::{ErrorDetails, MlsError};
 use crate::{
@@ -18,27 +18,31 @@ use crate::{
     store::StoreError,
 };
 
-/// Makes a variant of a code, the error as the sentence, and whether the call may succeed later.
-macro_rules! exported {
-    ($variant:ident, $code:expr, $error:expr, $retryable:expr) => {
-        MlsError::$variant { details: ErrorDetails::new($code, $error, $retryable) }
-    };
+/// Builds an error that the same call meets again, from the variant, the code and the error itself.
+macro_rules! permanent {
     ($variant:ident, $code:expr, $error:expr) => {
-        exported!($variant, $code, $error, false)
+        MlsError::$variant { details: ErrorDetails::permanent($code, $error) }
+    };
+}
+
+/// Builds an error that may be gone when the same call is made later.
+macro_rules! transient {
+    ($variant:ident, $code:expr, $error:expr) => {
+        MlsError::$variant { details: ErrorDetails::transient($code, $error) }
     };
 }
 
 impl From<StoreError> for MlsError {
     fn from(error: StoreError) -> Self {
         match &error {
-            StoreError::WrongKey => exported!(StoreWrongKey, "store_wrong_key", error),
-            StoreError::Damaged(_) => exported!(StoreDamaged, "store_damaged", error),
-            StoreError::TooNew { .. } => exported!(StoreTooNew, "store_too_new", error),
-            StoreError::Full => exported!(StoreFull, "store_full", error, true),
-            StoreError::InUse => exported!(StoreInUse, "store_in_use", error, true),
-            StoreError::Missing => exported!(StoreIo, "store_missing", error, true),
-            StoreError::NotUpgraded => exported!(StoreIo, "store_not_upgraded", error, true),
-            StoreError::Io(_) => exported!(StoreIo, "store_io", error, true),
+            StoreError::WrongKey => permanent!(StoreWrongKey, "store_wrong_key", error),
+            StoreError::Damaged(_) => permanent!(StoreDamaged, "store_damaged", error),
+            StoreError::TooNew { .. } => permanent!(StoreTooNew, "store_too_new", error),
+            StoreError::Full => transient!(StoreFull, "store_full", error),
+            StoreError::InUse => transient!(StoreInUse, "store_in_use", error),
+            StoreError::Missing => transient!(StoreIo, "store_missing", error),
+            StoreError::NotUpgraded => transient!(StoreIo, "store_not_upgraded", error),
+            StoreError::Io(_) => transient!(StoreIo, "store_io", error),
         }
     }
 }
@@ -47,7 +51,7 @@ impl From<Failure> for MlsError {
     fn from(error: Failure) -> Self {
         match error {
             Failure::Store(error) => error.into(),
-            Failure::Defect { step, reason } => exported!(Internal, step, reason),
+            Failure::Defect { step, reason } => permanent!(Internal, step, reason),
         }
     }
 }
@@ -56,7 +60,7 @@ impl From<EngineError> for MlsError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Failure(error) => error.into(),
-            EngineError::UnknownRequest => exported!(InvalidInput, "bad_request_id", error),
+            EngineError::UnknownRequest => permanent!(InvalidInput, "bad_request_id", error),
             EngineError::Rejected(error) => error.into(),
             EngineError::Identity(error) => error.into(),
             EngineError::Devices(error) => error.into(),
@@ -74,10 +78,10 @@ impl From<Rejection> for MlsError {
     fn from(error: Rejection) -> Self {
         match error {
             Rejection::Payload(PayloadError::InMedia) => {
-                exported!(Unsupported, "value_in_media", error)
+                permanent!(Unsupported, "value_in_media", error)
             }
-            Rejection::OtherCiphersuite => exported!(Unsupported, "ciphersuite", error),
-            _ => exported!(Rejected, code_of_rejection(&error), error),
+            Rejection::OtherCiphersuite => permanent!(Unsupported, "ciphersuite", error),
+            _ => permanent!(Rejected, code_of_rejection(&error), error),
         }
     }
 }
@@ -120,8 +124,8 @@ fn code_of_rejection(rejection: &Rejection) -> &'static str {
 impl From<UnknownEpoch> for MlsError {
     fn from(error: UnknownEpoch) -> Self {
         match error {
-            UnknownEpoch::NotYet(_) => exported!(UnknownEpoch, "unknown_epoch", error, true),
-            UnknownEpoch::BeforeJoining(_) => exported!(Rejected, "before_joining", error),
+            UnknownEpoch::NotYet(_) => transient!(UnknownEpoch, "unknown_epoch", error),
+            UnknownEpoch::BeforeJoining(_) => permanent!(Rejected, "before_joining", error),
         }
     }
 }
@@ -140,11 +144,11 @@ impl From<EventError> for MlsError {
                     Awaited::Group(_) => "no_group_yet",
                     Awaited::Sender => "stranger",
                 };
-                exported!(UnknownEpoch, code, awaited, true)
+                transient!(UnknownEpoch, code, awaited)
             }
-            EventError::BadMedia(_) => exported!(Rejected, "bad_media", error),
-            EventError::NotFollowed(_) => exported!(Forked, "forked", error),
-            EventError::NotInGroup(_) => exported!(NotInGroup, "not_in_group", error, true),
+            EventError::BadMedia(_) => permanent!(Rejected, "bad_media", error),
+            EventError::NotFollowed(_) => permanent!(Forked, "forked", error),
+            EventError::NotInGroup(_) => transient!(NotInGroup, "not_in_group", error),
         }
     }
 }
@@ -155,8 +159,8 @@ impl From<MessageError> for MlsError {
             MessageError::Failure(error) => return error.into(),
             MessageError::Rejected(error) => return error.into(),
             MessageError::UnknownEpoch(error) => return error.into(),
-            MessageError::NotEncrypted => return exported!(InvalidInput, "not_encrypted", error),
-            MessageError::NotMls => return exported!(InvalidInput, "not_mls", error),
+            MessageError::NotEncrypted => return permanent!(InvalidInput, "not_encrypted", error),
+            MessageError::NotMls => return permanent!(InvalidInput, "not_mls", error),
             MessageError::OtherKind(_) | MessageError::Open(_) => "bad_message",
             MessageError::ReadOnce(_) => "read_once",
             MessageError::HistoryDeleted => "history_deleted",
@@ -165,7 +169,7 @@ impl From<MessageError> for MlsError {
             MessageError::OtherRoom => "other_room",
             MessageError::ForgedHistory => "forged_history",
         };
-        exported!(Rejected, code, error)
+        permanent!(Rejected, code, error)
     }
 }
 
@@ -173,18 +177,18 @@ impl From<SendError> for MlsError {
     fn from(error: SendError) -> Self {
         match error {
             SendError::Failure(error) => error.into(),
-            SendError::NotInGroup(_) => exported!(NotInGroup, "not_in_group", error, true),
-            SendError::NotReady(_) => exported!(NotReady, "not_ready", error, true),
-            SendError::CannotRejoin(_) => exported!(NotInGroup, "cannot_heal", error, true),
+            SendError::NotInGroup(_) => transient!(NotInGroup, "not_in_group", error),
+            SendError::NotReady(_) => transient!(NotReady, "not_ready", error),
+            SendError::CannotRejoin(_) => transient!(NotInGroup, "cannot_heal", error),
             SendError::Content(ContentError::TooLarge { .. }) => {
-                exported!(TooLarge, "too_large", error)
+                permanent!(TooLarge, "too_large", error)
             }
             SendError::Content(ContentError::Unwritable { .. }) => {
-                exported!(Internal, "event_content", error)
+                permanent!(Internal, "event_content", error)
             }
-            SendError::AlreadyEnabled => exported!(InvalidInput, "already_enabled", error),
-            SendError::GroupExists => exported!(InvalidInput, "group_exists", error),
-            SendError::OtherAlgorithm(_) => exported!(InvalidInput, "other_algorithm", error),
+            SendError::AlreadyEnabled => permanent!(InvalidInput, "already_enabled", error),
+            SendError::GroupExists => permanent!(InvalidInput, "group_exists", error),
+            SendError::OtherAlgorithm(_) => permanent!(InvalidInput, "other_algorithm", error),
         }
     }
 }
@@ -192,7 +196,7 @@ impl From<SendError> for MlsError {
 impl From<DevicesError> for MlsError {
     fn from(error: DevicesError) -> Self {
         match error {
-            DevicesError::MalformedAnswer => exported!(Rejected, "malformed_answer", error),
+            DevicesError::MalformedAnswer => permanent!(Rejected, "malformed_answer", error),
             DevicesError::Store(error) => error.into(),
         }
     }
@@ -202,13 +206,13 @@ impl From<IdentityError> for MlsError {
     fn from(error: IdentityError) -> Self {
         match error {
             IdentityError::Store(error) => error.into(),
-            IdentityError::OtherDevice(_) => exported!(InvalidInput, "other_device", error),
-            IdentityError::BadDeviceKeys(_) => exported!(InvalidInput, "bad_device_keys", error),
-            IdentityError::MalformedAnswer => exported!(Rejected, "malformed_answer", error),
-            IdentityError::BadKeyPackage(_) => exported!(Rejected, "bad_key_package", error),
+            IdentityError::OtherDevice(_) => permanent!(InvalidInput, "other_device", error),
+            IdentityError::BadDeviceKeys(_) => permanent!(InvalidInput, "bad_device_keys", error),
+            IdentityError::MalformedAnswer => permanent!(Rejected, "malformed_answer", error),
+            IdentityError::BadKeyPackage(_) => permanent!(Rejected, "bad_key_package", error),
             IdentityError::Crypto(_)
             | IdentityError::NewKeyPackage(_)
-            | IdentityError::Encoding(_) => exported!(Internal, "identity", error),
+            | IdentityError::Encoding(_) => permanent!(Internal, "identity", error),
         }
     }
 }
@@ -217,10 +221,10 @@ impl From<BackupError> for MlsError {
     fn from(error: BackupError) -> Self {
         match error {
             BackupError::Failure(error) => error.into(),
-            BackupError::NoBackup => exported!(InvalidInput, "no_backup", error),
-            BackupError::NoKey => exported!(InvalidInput, "no_key", error),
-            BackupError::TooManyRestores => exported!(NotReady, "not_ready", error, true),
-            BackupError::MalformedAnswer(_) => exported!(Rejected, "malformed_answer", error),
+            BackupError::NoBackup => permanent!(InvalidInput, "no_backup", error),
+            BackupError::NoKey => permanent!(InvalidInput, "no_key", error),
+            BackupError::TooManyRestores => transient!(NotReady, "not_ready", error),
+            BackupError::MalformedAnswer(_) => permanent!(Rejected, "malformed_answer", error),
         }
     }
 }
@@ -235,7 +239,7 @@ impl From<KeyError> for MlsError {
             KeyError::EmptyPassphrase => "empty_passphrase",
             KeyError::Rounds(_) => "bad_rounds",
         };
-        exported!(InvalidInput, code, error)
+        permanent!(InvalidInput, code, error)
     }
 }
 
@@ -243,7 +247,7 @@ impl From<SessionError> for MlsError {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::Store(error) => error.into(),
-            error => exported!(Rejected, error.code(), error),
+            error => permanent!(Rejected, error.code(), error),
         }
     }
 }
@@ -254,7 +258,7 @@ impl From<EventSessionError> for MlsError {
             EventSessionError::Json(error) => Rejection::Json(error).into(),
             EventSessionError::Payload(error) => Rejection::Payload(error).into(),
             EventSessionError::Malformed(error) => Rejection::from(error).into(),
-            EventSessionError::NotPrivate => exported!(Rejected, "bad_message", error),
+            EventSessionError::NotPrivate => permanent!(Rejected, "bad_message", error),
         }
     }
 }
@@ -262,14 +266,14 @@ impl From<EventSessionError> for MlsError {
 impl From<FileError> for MlsError {
     fn from(error: FileError) -> Self {
         match error {
-            FileError::EmptyPassphrase => exported!(InvalidInput, "empty_passphrase", error),
-            FileError::WrongPassphrase => exported!(InvalidInput, "wrong_passphrase", error),
+            FileError::EmptyPassphrase => permanent!(InvalidInput, "empty_passphrase", error),
+            FileError::WrongPassphrase => permanent!(InvalidInput, "wrong_passphrase", error),
             FileError::Form | FileError::Rounds(_) | FileError::Contents => {
-                exported!(InvalidInput, "bad_file", error)
+                permanent!(InvalidInput, "bad_file", error)
             }
-            FileError::Version => exported!(Unsupported, "file_version", error),
+            FileError::Version => permanent!(Unsupported, "file_version", error),
             FileError::Sealed(_) | FileError::Crypto(_) | FileError::Random => {
-                exported!(Internal, "file", error)
+                permanent!(Internal, "file", error)
             }
         }
     }

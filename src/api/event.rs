@@ -1,4 +1,4 @@
-//! What an event turned out to be, as an app sees it.
+//! The results of events, as an app sees them.
 
 use super::error::MlsError;
 use crate::{
@@ -9,79 +9,81 @@ use crate::{
     protocol::DeviceName,
 };
 
-/// How far the device behind a leaf is trusted.
+/// How far a device is trusted to be the one that it says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Enum)]
 pub enum DeviceTrust {
-    /// No `/keys/query` answer has named this device's credential yet.
+    /// No `/keys/query` answer has named this device's MLS credential yet.
     Unknown,
-    /// Its published device keys are signed and name this credential.
+    /// The device's published keys are signed and name this credential.
     Signed,
-    /// Its published device keys name another credential: somebody is lying.
+    /// The device's published keys name another credential, so somebody is lying.
     Conflicting,
 }
 
 /// A decrypted message.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
 pub struct DecryptedMessage {
-    /// The Matrix event that carried it, when the event says its id.
+    /// The id of the Matrix event that carried the message, if the event has one.
     pub event_id: Option<String>,
-    /// The user who sealed it; always the event's sender.
+    /// The user who sent the message. It is always the event's sender.
     pub sender_user_id: String,
-    /// The device that sealed it.
+    /// The id of the device that sent the message.
     pub sender_device_id: String,
     /// How far that device is trusted.
     pub sender_trust: DeviceTrust,
-    /// The event type inside, such as `m.room.message`.
+    /// The decrypted event's type, such as `m.room.message`.
     pub event_type: String,
-    /// The content inside, as JSON.
+    /// The decrypted event's content, as JSON.
     pub content: String,
-    /// The number of the MLS epoch it was sent in.
+    /// The number of the MLS epoch in which the message was sent.
     pub epoch: u64,
-    /// The device that gave this one the keys, as `user_id|device_id`, where a member did: then who sent the
-    /// message is that member's word, unless `sender_trust` is `Signed`.
+    /// The device that gave this device the keys, as `user_id|device_id`, if another member did.
+    ///
+    /// Then the sender of the message is that member's claim, unless `sender_trust` is `Signed`.
     pub shared_by: Option<String>,
 }
 
-/// What became of one event of a room.
+/// The result of one event of a room.
 #[derive(Debug, Clone, PartialEq, uniffi::Record)]
 pub struct EventResult {
-    /// The event, when it says its id.
+    /// The event's id, if the event has one.
     pub event_id: Option<String>,
-    /// What became of it.
+    /// What the event was, or why it could not be used.
     pub outcome: EventOutcome,
 }
 
 /// What an event was, or why it could not be used.
 #[derive(Debug, Clone, PartialEq, uniffi::Enum)]
 pub enum EventOutcome {
-    /// None of this library's.
+    /// The event does not concern this library.
     Ignored,
-    /// State that this library follows (members, creation, encryption, a group's announcement).
+    /// A state event that this library follows: members, creation, encryption, a group's
+    /// announcement.
     State,
     /// A message.
     Message {
-        /// What it says, and who said it.
+        /// The decrypted message.
         message: DecryptedMessage,
     },
-    /// A commit, by which the group moved on.
+    /// A commit: the room's group has a new epoch.
     Commit {
         /// The number of the new epoch.
         epoch: u64,
-        /// The devices it added, as `user_id|device_id`.
+        /// The devices that the commit added, each as `user_id|device_id`.
         added: Vec<String>,
-        /// The devices it removed, as `user_id|device_id`.
+        /// The devices that the commit removed, each as `user_id|device_id`.
         removed: Vec<String>,
     },
-    /// A commit seen before, or our own coming back.
+    /// A commit that was processed before, or this device's own commit coming back.
     Duplicate,
-    /// Kept in the store until what it needs arrives; its result then comes with a later sync.
+    /// The event is kept until what it needs arrives. Its result then comes with a later sync.
     Waiting {
-        /// What it waits for.
+        /// What the event needs.
         error: MlsError,
     },
-    /// It could not be used.
+    /// The event could not be used.
     Failed {
-        /// Why.
+        /// Why it could not be used.
         error: MlsError,
     },
 }

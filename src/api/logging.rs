@@ -1,8 +1,8 @@
 //! This library's logs, forwarded to the app.
 //!
-//! Logs are `tracing` events. An app that has a `tracing` subscriber of its own (a Rust app) gets
-//! them there; one that has none sets a sink. They hold ids, counts, durations and error codes,
-//! never keys, plaintext or ciphertext.
+//! Logs are `tracing` events. A Rust app with a `tracing` subscriber of its own gets them there.
+//! Other apps set a sink. Logs hold ids, counts, durations and error codes, never keys, plaintext
+//! or ciphertext.
 
 use std::{
     fmt::Write as _,
@@ -22,14 +22,14 @@ use tracing_subscriber::{
 
 use super::error::MlsError;
 
-/// How much a log line matters.
+/// The importance of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, uniffi::Enum)]
 pub enum LogLevel {
-    /// Something failed that should not.
+    /// Something failed that should not fail.
     Error,
-    /// Something is odd; this library copes.
+    /// Something is unusual; the library copes with it.
     Warn,
-    /// What happened, a few lines a sync.
+    /// What happened: a few lines for each sync.
     Info,
     /// How it happened.
     Debug,
@@ -47,21 +47,22 @@ impl LogLevel {
     }
 }
 
-/// Takes log lines. Called on whichever thread logs, so it must not call back into this library.
+/// Receives log lines. It is called on whichever thread logs, so it must not call this library.
 #[uniffi::export(with_foreign)]
 pub trait LogSink: Send + Sync {
-    /// One line.
+    /// Receives one line. `target` names the part of the library that logs.
     fn on_log(&self, level: LogLevel, target: String, message: String);
 }
 
-type Current = RwLock<Option<(LogLevel, Arc<dyn LogSink>)>>;
+/// The sink of the process, and the least important level that it gets.
+type CurrentSink = RwLock<Option<(LogLevel, Arc<dyn LogSink>)>>;
 
-static CURRENT: OnceLock<Current> = OnceLock::new();
+static CURRENT: OnceLock<CurrentSink> = OnceLock::new();
 
-/// Sends this library's logs, up to a level, to a sink, or (with none) nowhere. The last call counts.
+/// Sends this library's logs, up to `level`, to a sink. Without a sink they go nowhere.
 ///
-/// Fails with `InvalidInput` when the process has a `tracing` subscriber that this library did not
-/// set: the logs go there already.
+/// The last call counts. Fails with `InvalidInput` (`"subscriber_set"`) if the process has a
+/// `tracing` subscriber that this library did not set: then the logs go there.
 #[uniffi::export]
 pub fn set_log_sink(level: LogLevel, sink: Option<Arc<dyn LogSink>>) -> Result<(), MlsError> {
     let mut failure = None;
@@ -77,6 +78,7 @@ pub fn set_log_sink(level: LogLevel, sink: Option<Arc<dyn LogSink>>) -> Result<(
     Ok(())
 }
 
+/// The `tracing` layer that forwards to the current sink.
 struct Forward;
 
 impl<S: Subscriber> Layer<S> for Forward {
@@ -97,12 +99,12 @@ impl<S: Subscriber> Layer<S> for Forward {
         let mut line = Line::default();
         event.record(&mut line);
         let target = event.metadata().target().to_owned();
-        // An exception in the app's sink arrives as a panic; the work that logged goes on.
+        // An exception in the app's sink arrives as a panic. The work that logged continues.
         let _ = catch_unwind(AssertUnwindSafe(|| sink.on_log(level, target, line.0)));
     }
 }
 
-/// An event's message, then its fields as `name=value`.
+/// A log line: an event's message, then its fields as `name=value`.
 #[derive(Default)]
 struct Line(String);
 

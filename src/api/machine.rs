@@ -1,9 +1,9 @@
-//! `MlsMachine`: one device of one user, as an app holds it.
+//! `MlsMachine`: one device of one user, as an app sees it.
 //!
 //! Thin: it parses arguments, moves the work off the async executor's threads, and puts results
-//! into exported shapes. The rule of every call that changes something: it happens as a whole and is
-//! on disk before the call returns, or it does not happen; a caller that is cancelled changes nothing
-//! about that.
+//! into exported shapes. Every call that changes something keeps one rule: the change happens as a
+//! whole and is on disk before the call returns, or it does not happen. Cancelling the caller does
+//! not stop a change half-way.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -24,18 +24,18 @@ use crate::{
     protocol::DeviceName,
 };
 
-/// What a machine needs to open.
+/// What opening a machine needs.
 #[derive(Clone, uniffi::Record)]
 pub struct MachineConfig {
     /// The Matrix user id, `@alice:example.org`.
     pub user_id: String,
-    /// The Matrix device id that the app's login gave.
+    /// The Matrix device id, as the app's login gave it.
     pub device_id: String,
-    /// A directory that belongs to this device alone; made when it does not exist.
+    /// A directory for this device alone. It is made if it does not exist.
     pub store_path: String,
     /// How the store is sealed.
     pub store_key: StoreKey,
-    /// Whether this library publishes the device's keys itself.
+    /// Who uploads this device's `device_keys`.
     pub publishing: Publishing,
 }
 
@@ -44,24 +44,25 @@ pub struct MachineConfig {
 pub enum Publishing {
     /// This library does: the device has no Olm machine.
     Alone,
-    /// The app's Olm machine does, with what [`MlsMachine::sign_device_keys`] adds.
+    /// The app's Olm machine does, after [`MlsMachine::sign_device_keys`] added this device's MLS
+    /// credential.
     BesideOlm,
 }
 
 /// Device keys with this device's MLS credential in them.
 #[derive(Debug, Clone, uniffi::Record)]
 pub struct SignedDeviceKeys {
-    /// The `device_keys` object with our algorithm, key and signature merged in. Other signatures
-    /// stay only if nothing that they cover has changed.
+    /// The `device_keys` object as JSON, with this library's algorithm, key and signature added.
+    /// Other signatures stay only if nothing that they cover has changed.
     pub device_keys: String,
-    /// The canonical JSON that the Olm machine's Ed25519 device key must sign; add that signature under
-    /// `signatures.USER["ed25519:DEVICE"]` and upload.
+    /// The canonical JSON that the Olm machine's Ed25519 device key must sign. Add that signature
+    /// under `signatures.USER["ed25519:DEVICE"]` and upload.
     pub to_sign: String,
 }
 
 /// One device of one user.
 ///
-/// Open it once, feed it every sync, send the requests it hands out, and get a room's handle for
+/// Open it once, feed it every sync, send the requests that it gives, and use a room's handle for
 /// everything that concerns one room. All methods may be called from any thread.
 #[derive(uniffi::Object)]
 pub struct MlsMachine {
@@ -74,8 +75,9 @@ impl MlsMachine {
     /// Opens a device's store, or makes it.
     ///
     /// Fails with `StoreWrongKey`, `StoreDamaged`, `StoreTooNew`, `StoreInUse`, `StoreFull` or
-    /// `StoreIo`, each of which leaves what is on disk as it was, and with `InvalidInput` when an
-    /// id is malformed or the store belongs to another device.
+    /// `StoreIo`; each leaves the store on disk unchanged. Fails with `InvalidInput` if an id or
+    /// the store's key is malformed (`"bad_user_id"`, `"bad_device_id"`, `"bad_store_key"`), or if
+    /// the store belongs to another device (`"other_device"`).
     #[uniffi::constructor]
     pub async fn open(config: MachineConfig) -> Result<Arc<Self>, MlsError> {
         let user_id = UserId::parse(&config.user_id)
@@ -99,25 +101,31 @@ impl MlsMachine {
         Ok(Arc::new(Self { own, engine: EngineSlot::new(engine) }))
     }
 
-    /// The user this machine belongs to.
+    /// The id of the user that this machine belongs to.
     pub fn user_id(&self) -> String {
         self.own.user_id.to_string()
     }
 
-    /// The device this machine is.
+    /// The id of the device that this machine is.
     pub fn device_id(&self) -> String {
         self.own.device_id.to_string()
     }
 
-    /// The requests to send now, oldest first. Send each, and tell what came of it with
-    /// [`mark_request_as_sent`](Self::mark_request_as_sent). A request is handed out again, the same
-    /// to the byte, until its answer is known; one that was told to wait is left out until it is due.
+    /// The requests to send now, oldest first.
+    ///
+    /// Send each request and pass its answer to
+    /// [`mark_request_as_sent`](Self::mark_request_as_sent). A request is given again, the same to
+    /// the byte, until its answer is known. A request that was told to wait is left out until it is
+    /// due.
     pub async fn outgoing_requests(&self) -> Result<Vec<OutgoingRequest>, MlsError> {
         self.engine.run(Engine::outgoing_requests).await
     }
 
-    /// Takes in the answer to a request: the HTTP status, whatever it is, and the body. Status 0
-    /// stands for no answer at all (a timeout, no network).
+    /// Takes in the answer to a request: the HTTP status, whatever it is, and the body.
+    ///
+    /// Status 0 stands for no answer at all, such as a timeout or no network. An id that was
+    /// answered before is accepted and changes nothing. Fails with `InvalidInput`
+    /// (`"bad_request_id"`) if `id` does not have the form of a request's id.
     pub async fn mark_request_as_sent(
         &self,
         id: String,
@@ -127,15 +135,19 @@ impl MlsMachine {
         self.engine.run(move |engine| engine.answered(&id, status, &body)).await
     }
 
-    /// Takes in what a sync brought. When this returns, it is on disk, and the app may store
-    /// `next_batch`. Feeding the same sync twice does no harm. A bad event fails alone; the call
-    /// itself fails only when the store does, and then nothing of the sync was taken in.
+    /// Takes in a sync. When this returns, the sync is on disk, and the app may store its
+    /// `next_batch`.
+    ///
+    /// Feeding the same sync twice does no harm. A bad event fails alone. The call itself fails
+    /// only if the store does, and then nothing of the sync was taken in.
     pub async fn receive_sync(&self, changes: SyncChanges) -> Result<SyncSummary, MlsError> {
         let outcome = self.engine.run(move |engine| engine.receive_sync(&changes)).await?;
         Ok(outcome.into())
     }
 
-    /// The handle of a room. It need not exist yet.
+    /// The handle of a room. The room need not be known to this device yet.
+    ///
+    /// Fails with `InvalidInput` (`"bad_room_id"`).
     pub fn room(&self, room_id: String) -> Result<Arc<MlsRoom>, MlsError> {
         #[cfg(feature = "test-hooks")]
         crate::store::hooks::reached(crate::store::hooks::IN_CALL);
@@ -144,7 +156,7 @@ impl MlsMachine {
         Ok(Arc::new(MlsRoom::new(self.engine.clone(), room_id, self.own.clone())))
     }
 
-    /// The key backup.
+    /// The key backup of this device.
     pub fn backup(&self) -> Arc<MlsBackup> {
         Arc::new(MlsBackup::new(self.engine.clone()))
     }
@@ -155,9 +167,11 @@ impl MlsMachine {
         Ok(rooms.into_iter().map(|room| room.to_string()).collect())
     }
 
-    /// Puts this device's MLS credential into the `device_keys` that an Olm machine is about to
-    /// upload (for [`Publishing::BesideOlm`]). `device_keys` is that object as JSON; it must name
-    /// this user and device.
+    /// Adds this device's MLS credential to the `device_keys` that an Olm machine is about to
+    /// upload.
+    ///
+    /// This is for [`Publishing::BesideOlm`]. `device_keys` is that object as JSON; it must name
+    /// this user and device. Otherwise the call fails with `InvalidInput` (`"bad_device_keys"`).
     pub async fn sign_device_keys(
         &self,
         device_keys: String,
@@ -173,8 +187,10 @@ impl MlsMachine {
             .await
     }
 
-    /// Seals the store under another key. The store's contents are not rewritten: they are sealed
-    /// under a random key, and it is that key which is sealed anew.
+    /// Seals the store under another key.
+    ///
+    /// The contents are not rewritten: a random key seals them, and only that key is sealed again.
+    /// Fails with `InvalidInput` (`"bad_store_key"`).
     pub async fn change_store_key(&self, new_key: StoreKey) -> Result<(), MlsError> {
         self.engine
             .run(move |engine| {
@@ -184,8 +200,9 @@ impl MlsMachine {
             .await
     }
 
-    /// Tells an observer of every change from now on, until the subscription is stopped or goes,
-    /// or the machine is shut down. There may be several.
+    /// Tells an observer every change from now on. There may be several observers.
+    ///
+    /// This ends when the subscription is stopped or released, or the machine is shut down.
     pub async fn subscribe(
         &self,
         observer: Arc<dyn UpdateObserver>,
@@ -193,15 +210,17 @@ impl MlsMachine {
         self.engine.run(move |engine| engine.subscribe(observer)).await.map(Arc::new)
     }
 
-    /// Waits for what is running, then closes the store and lets go of its lock. Every later call,
-    /// on this machine or on its rooms, fails with `Closed`; shutting down again does nothing.
+    /// Waits for running calls, then closes the store and releases its lock.
     ///
-    /// Without this the store closes when the last handle of the machine and of its rooms is gone.
+    /// Every later call on this machine or its rooms fails with `Closed`. Shutting down again does
+    /// nothing. Without this call, the store closes when the last handle of the machine and of its
+    /// rooms is released.
     pub async fn shutdown(&self) -> Result<(), MlsError> {
         let slot = self.engine.clone();
         blocking(move || {
             let engine = slot.close();
-            // What could not be written is remembered anew: that keeps nothing from closing.
+            // A binding that cannot be written is made again later, so that must not keep the store
+            // open.
             if let Some(Err(error)) = engine.as_ref().map(Engine::write_bindings) {
                 tracing::warn!(%error, "not all was written before closing");
             }

@@ -1,8 +1,8 @@
-//! The exported API: what UniFFI makes Kotlin and Swift of, and what Rust apps use.
+//! The exported API: what UniFFI turns into Kotlin and Swift, and what Rust apps use.
 //!
-//! Thin: each call parses its arguments, moves the work off the async executor's threads, and puts the
-//! result into an exported shape. Decisions are the core's. `error_codes` is the one place that gives
-//! the core's errors their exported variants and codes.
+//! Thin: each call parses its arguments, moves the work off the async executor's threads, and puts
+//! the result into an exported shape. The core makes all decisions. Only `error_codes` gives the
+//! core's errors their exported variants and codes.
 
 mod backup;
 mod error;

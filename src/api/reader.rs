@@ -10,10 +10,10 @@ use crate::engine::ReadOnlyEngine;
 
 /// A device's store, opened for reading only.
 ///
-/// It takes no lock: a [`MlsMachine`](crate::MlsMachine) may have the store open in another process
-/// or in this one, and what that commits is seen by the next call. It writes nothing, so it cannot
-/// take in a commit: a message of an epoch that the machine has not yet seen is `UnknownEpoch`, and a
-/// notification for it can only say that there is a message.
+/// A reader takes no lock: a [`MlsMachine`](crate::MlsMachine) may have the store open, in another
+/// process or in this one. The next call sees whatever the machine has committed. A reader writes
+/// nothing, so it cannot process a commit: a message of an epoch that the machine has not seen yet
+/// fails with `UnknownEpoch`. A notification can then only say that there is a message.
 #[derive(uniffi::Object)]
 pub struct MlsReader {
     reader: Arc<ReadOnlyEngine>,
@@ -23,7 +23,8 @@ pub struct MlsReader {
 impl MlsReader {
     /// Opens the store in a directory, with the key that the machine was opened with.
     ///
-    /// Fails with `StoreIo` (code `store_missing`) when no machine has made one there yet, and with
+    /// Fails with `StoreIo` if no machine has made a store there yet (`"store_missing"`) or if a
+    /// machine of this version must upgrade it first (`"store_not_upgraded"`), and with
     /// `StoreWrongKey`, `StoreDamaged`, `StoreTooNew` and `StoreIo` like a machine.
     #[uniffi::constructor]
     pub async fn open(store_path: String, store_key: StoreKey) -> Result<Arc<Self>, MlsError> {
@@ -36,6 +37,9 @@ impl MlsReader {
     }
 
     /// Decrypts one `m.room.encrypted` message event of a room, given as JSON.
+    ///
+    /// Fails like [`MlsRoom::decrypt`](crate::MlsRoom::decrypt). Messages of a room with
+    /// `RoomSettings::read_once` always fail with the code `"read_once"`.
     pub async fn decrypt(
         &self,
         room_id: String,

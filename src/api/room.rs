@@ -1,4 +1,4 @@
-//! `MlsRoom`: the handle an app holds for one room. Thin, like `machine`.
+//! `MlsRoom`: one room, as an app sees it. Thin, like `machine`.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -17,28 +17,29 @@ use crate::{
     protocol::{DeviceName, parse},
 };
 
-/// Whether a room can be sent to now.
+/// Whether a room is ready to be sent to.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Enum)]
 pub enum SendPlan {
-    /// The group's members are the room's: encrypt.
+    /// The group's members are those of the room: encrypt.
     Ready,
-    /// Something has to be sent first.
+    /// Something has to be sent or waited for first.
     Waiting {
-        /// Send these, mark them as sent, and call `prepare_to_send` again.
+        /// The requests to send. Mark each as sent, then call `prepare_to_send` again.
         requests: Vec<OutgoingRequest>,
-        /// Only when `requests` is empty: how long to wait before calling again, in milliseconds.
+        /// How long to wait before the next call, in milliseconds. It is set only if `requests` is
+        /// empty.
         retry_after_ms: Option<u64>,
     },
 }
 
-/// A device in a room's group.
+/// One device in a room's group.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
 pub struct RoomMember {
-    /// Its user.
+    /// The id of the device's user.
     pub user_id: String,
-    /// The device.
+    /// The device's id.
     pub device_id: String,
-    /// How far it is trusted.
+    /// How far the device is trusted.
     pub trust: DeviceTrust,
     /// Whether it is this device.
     pub is_own_device: bool,
@@ -49,27 +50,29 @@ pub struct RoomMember {
 pub struct EpochInfo {
     /// The MLS epoch number.
     pub epoch: u64,
-    /// A hash that tells it from others of the same number, in hex.
+    /// A hash in hex. It distinguishes epochs with the same number.
     pub id: String,
-    /// The id of the epoch it was made from, where this device knows it.
+    /// The id of the epoch that it was made from, if this device knows that one.
     pub parent: Option<String>,
-    /// The user whose device made it.
+    /// The id of the user whose device made it.
     pub creator_user_id: String,
-    /// The device that made it.
+    /// The id of the device that made it.
     pub creator_device_id: String,
-    /// The event with the commit that made it.
+    /// The id of the event with the commit that made it, if this device knows the event.
     pub commit_event: Option<String>,
-    /// Whether it is the epoch to send on.
+    /// Whether it is the head: the epoch that this device sends on.
     pub is_head: bool,
-    /// Whether this device can still process commits on it; else it can only decrypt.
+    /// Whether this device can still process commits on it. Otherwise it can only decrypt.
     pub is_full: bool,
-    /// How many devices are in it.
+    /// The number of devices in it.
     pub members: u32,
-    /// Whether it began with a device that joined by itself (an external commit).
+    /// Whether it began with a device that joined by itself (an external commit, RFC 9420
+    /// §12.4.3.2).
     pub is_external: bool,
-    /// The ids of the epochs of other branches that it says it supersedes.
+    /// The ids of epochs of other branches that it supersedes.
     pub resolves: Vec<String>,
-    /// What in its commit does not fit the Matrix room, a sentence each (see `Update::UnfitCommit`).
+    /// What in its commit does not fit the Matrix room, one sentence each (see
+    /// `Update::UnfitCommit`).
     pub doubts: Vec<String>,
 }
 
@@ -94,41 +97,46 @@ impl MlsRoom {
         self.room_id.to_string()
     }
 
-    /// Whether the room says that it uses MLS, as far as this device has seen.
+    /// Whether the room uses MLS, as far as this device has seen.
     pub async fn is_enabled(&self) -> Result<bool, MlsError> {
         let room = self.room_id.clone();
         let record = self.engine.run(move |engine| engine.room(&room)).await?;
         Ok(record.is_some_and(|record| record.uses_mls()))
     }
 
-    /// Makes the room an MLS room: creates its group with this device in it and queues the group's
-    /// announcement. The others are added by [`prepare_to_send`](Self::prepare_to_send).
+    /// Makes the room an MLS room: creates its group and queues the group's announcement.
     ///
-    /// Fails with `InvalidInput` when this device already has a group for the room or the room is
-    /// encrypted with something else.
+    /// This device is the group's first member; [`prepare_to_send`](Self::prepare_to_send) adds the
+    /// others. Fails with `InvalidInput` if this device already has a group for the room
+    /// (`"already_enabled"`), another device has made one (`"group_exists"`), the room is encrypted
+    /// with something else (`"other_algorithm"`), or a setting is out of range (`"bad_settings"`).
     pub async fn enable(&self, settings: RoomSettings) -> Result<(), MlsError> {
         let room = self.room_id.clone();
         let settings = settings.checked()?;
         self.engine.run(move |engine| engine.enable(&room, settings)).await
     }
 
-    /// The room's settings on this device: those it was enabled with, or the defaults where another
-    /// device did that, until [`set_settings`](Self::set_settings) says otherwise.
+    /// The room's settings on this device.
+    ///
+    /// They are those that the room was enabled with, or the defaults if another device enabled it,
+    /// until [`set_settings`](Self::set_settings) replaces them.
     pub async fn settings(&self) -> Result<RoomSettings, MlsError> {
         let room = self.room_id.clone();
         let record = self.engine.run(move |engine| engine.room(&room)).await?;
         Ok(record.map(|record| record.settings).unwrap_or_default().into())
     }
 
-    /// Replaces the room's settings on this device.
+    /// Replaces the room's settings on this device. Fails with `InvalidInput` (`"bad_settings"`).
     pub async fn set_settings(&self, settings: RoomSettings) -> Result<(), MlsError> {
         let room = self.room_id.clone();
         let settings = settings.checked()?;
         self.engine.run(move |engine| engine.set_settings(&room, settings)).await
     }
 
-    /// Says who the joined users of the room are, for apps that learn of members otherwise than by
-    /// `m.room.member` events in what they feed to the machine.
+    /// Sets the joined users of the room.
+    ///
+    /// This is for apps that do not feed `m.room.member` events to the machine. Fails with
+    /// `InvalidInput` (`"bad_user_id"`).
     pub async fn set_members(&self, user_ids: Vec<String>) -> Result<(), MlsError> {
         let room = self.room_id.clone();
         let mut users = BTreeSet::new();
@@ -140,16 +148,14 @@ impl MlsRoom {
         self.engine.run(move |engine| engine.set_members(&room, &users)).await
     }
 
-    /// Makes sure that the group's members are the room's before a message is encrypted. Each call
-    /// does one step; go on until it says `Ready`:
+    /// Does the next step towards a group whose members are those of the room.
     ///
-    /// ```text
-    /// while let Waiting { requests, retry_after_ms } = room.prepare_to_send() {
-    ///     send and mark each of the requests, or wait if there are none
-    /// }
-    /// ```
+    /// Call it before a message is encrypted, again and again until the result is `Ready`. As long
+    /// as the result is `Waiting`, send its `requests` and mark each as sent, or, if there are
+    /// none, wait for `retry_after_ms` milliseconds.
     ///
-    /// Fails with `NotInGroup` when this device has no group and cannot join one.
+    /// Fails with `NotInGroup` if this device has no group and cannot join one (`"not_in_group"`),
+    /// or cannot join anew for now (`"cannot_heal"`).
     pub async fn prepare_to_send(&self) -> Result<SendPlan, MlsError> {
         let room = self.room_id.clone();
         Ok(match self.engine.run(move |engine| engine.prepare(&room)).await? {
@@ -160,11 +166,15 @@ impl MlsRoom {
         })
     }
 
-    /// Encrypts an event: gives the content, as JSON, of the `m.room.encrypted` event to send in its
-    /// place. `content` is a JSON object. What it relates to stays readable for the homeserver.
+    /// Encrypts an event. Gives the content of the `m.room.encrypted` event to send instead, as
+    /// JSON.
     ///
-    /// Fails with `NotReady` when [`prepare_to_send`](Self::prepare_to_send) has to be called first,
-    /// and with `TooLarge` when no event could hold the result.
+    /// `content` is the plain content, a JSON object. Its `"m.relates_to"` stays readable for the
+    /// homeserver.
+    ///
+    /// Fails with `NotReady` if [`prepare_to_send`](Self::prepare_to_send) has to be called first,
+    /// with `TooLarge` if the result is too large for an event, and with `InvalidInput`
+    /// (`"bad_content"`) if `content` is not a JSON object.
     pub async fn encrypt(&self, event_type: String, content: String) -> Result<String, MlsError> {
         let room = self.room_id.clone();
         self.engine
@@ -179,41 +189,54 @@ impl MlsRoom {
             .await
     }
 
-    /// Takes in events of this room, in any order; those that come too early are kept. One result an
-    /// event, in order, then the results of events that waited and could now be read.
+    /// Takes in events of this room, each as JSON, in any order. Events that come too early are
+    /// kept.
+    ///
+    /// Gives one result for each event, in order, then the results of earlier events that waited
+    /// and could be read now.
     pub async fn receive_events(&self, events: Vec<String>) -> Result<Vec<EventResult>, MlsError> {
         let room = self.room_id.clone();
         let outcomes = self.engine.run(move |engine| engine.receive_events(&room, &events)).await?;
         Ok(outcomes.into_iter().map(EventResult::from).collect())
     }
 
-    /// Decrypts one `m.room.encrypted` message event, given as JSON. Changes nothing, so it can be
-    /// repeated, in any order, for this device's own messages too.
+    /// Decrypts one `m.room.encrypted` message event, given as JSON.
+    ///
+    /// Decrypting changes nothing, so it can be repeated, in any order, and works for this device's
+    /// own messages too. The exception is a room with `RoomSettings::read_once`: there a message is
+    /// decrypted once.
     pub async fn decrypt(&self, event: String) -> Result<DecryptedMessage, MlsError> {
         let room = self.room_id.clone();
         self.engine.run(move |engine| engine.decrypt(&room, &event)).await.map(Into::into)
     }
 
-    /// Has the next [`prepare_to_send`](Self::prepare_to_send) renew this device's keys and start a
-    /// new epoch: whoever had stolen the old keys can read nothing that is sent after it.
+    /// Makes the next [`prepare_to_send`](Self::prepare_to_send) renew this device's keys in a new
+    /// epoch.
+    ///
+    /// Whoever has stolen the old keys can read nothing that is sent after that epoch began. Fails
+    /// with `NotInGroup`.
     pub async fn rotate_keys(&self) -> Result<(), MlsError> {
         let room = self.room_id.clone();
         self.engine.run(move |engine| engine.rotate(&room)).await
     }
 
-    /// Has this device join the group by itself, with no member online: from the newest public group
-    /// state in the room's timeline. What that takes is handed out by `outgoing_requests`, and by
-    /// [`prepare_to_send`](Self::prepare_to_send), which does so on its own where this device has no
-    /// group. The others learn of it by sync. In a group already, this device takes its place anew.
+    /// Makes this device join the group by itself, with no other member online (RFC 9420, external
+    /// commit).
     ///
-    /// Fails with `NotInGroup` when the room does not use MLS, as far as this device knows, or its user is
-    /// not in it. What came before it joined stays unreadable.
+    /// The device joins from the newest public group state in the room's timeline. The requests
+    /// come from `outgoing_requests` and from [`prepare_to_send`](Self::prepare_to_send), which
+    /// joins on its own if this device has no group. The other devices learn of it by sync. A
+    /// device that is in the group already joins anew in its own place. Messages from before the
+    /// join stay unreadable.
+    ///
+    /// Fails with `NotInGroup` if this device does not know that the room uses MLS, or its user has
+    /// left the room.
     pub async fn join_externally(&self) -> Result<(), MlsError> {
         let room = self.room_id.clone();
         self.engine.run(move |engine| engine.join_externally(&room)).await
     }
 
-    /// The devices in the group, this one included. Fails with `NotInGroup`.
+    /// The devices in the group, including this one. Fails with `NotInGroup`.
     pub async fn members(&self) -> Result<Vec<RoomMember>, MlsError> {
         let room = self.room_id.clone();
         let members = self.engine.run(move |engine| engine.members(&room)).await?;
@@ -228,7 +251,7 @@ impl MlsRoom {
             .collect())
     }
 
-    /// The epochs this device knows, oldest first.
+    /// The epochs that this device knows, oldest first.
     pub async fn epochs(&self) -> Result<Vec<EpochInfo>, MlsError> {
         let room = self.room_id.clone();
         let (room, epochs) = self.engine.run(move |engine| engine.epochs(&room)).await?;
@@ -252,9 +275,12 @@ impl MlsRoom {
             .collect())
     }
 
-    /// Leaves the group: this device can still read what it could read, and nothing sent from now
-    /// on. Call it when the app leaves the Matrix room; the other devices then remove this one with
-    /// their next message. (While the user stays in the room they would add it again instead.)
+    /// Leaves the group. This device keeps what it could read, and reads nothing that is sent
+    /// later.
+    ///
+    /// Call it when the app leaves the Matrix room: the other devices remove this one with their
+    /// next message. While the user stays in the room, they would add it again instead. Fails with
+    /// `NotInGroup`.
     pub async fn leave(&self) -> Result<(), MlsError> {
         let room = self.room_id.clone();
         self.engine.run(move |engine| engine.leave(&room)).await

@@ -3,50 +3,63 @@
 use super::error::MlsError;
 use crate::room::{Retention, Settings};
 
-/// How a room uses MLS. The same settings on every device of a room are best, but not required.
+/// How a room uses MLS on this device. All devices of a room should have the same settings, but
+/// need not.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
 pub struct RoomSettings {
-    /// This device starts a new epoch after this many messages of its own in one.
+    /// How many messages this device sends in one epoch before it starts a new one; at least 1.
     #[uniffi(default = 100)]
     pub rotate_after_messages: u32,
-    /// This device starts a new epoch when the current one is older than this, in milliseconds.
+    /// How old an epoch may be, in milliseconds, before this device starts a new one.
     #[uniffi(default = 604800000)]
     pub rotate_after_ms: u64,
-    /// Whether invited users' devices are members too, not only joined users'.
+    /// Whether the devices of invited users are members of the group, in addition to joined users'.
     #[uniffi(default = false)]
     pub include_invited: bool,
-    /// How many epochs beside the current one can still take a commit, so that what others commit at the
-    /// same time, or were cut off from, is not lost. Each costs some space in the store (a few percent of
-    /// the first), and whoever takes this device can process what others commit on it.
+    /// How many epochs beside the current one can still take a commit; at most 256.
+    ///
+    /// Kept epochs let this device follow commits that others made at the same time or while they
+    /// were disconnected. Each costs some space in the store, a few percent of the first. Whoever
+    /// takes this device can process the commits that others make on a kept epoch.
     #[uniffi(default = 16)]
     pub kept_epochs: u32,
-    /// For how long such an epoch is kept at the most, in milliseconds. One that all its members have
-    /// moved on from goes earlier.
+    /// How long such an epoch is kept at most, in milliseconds. It is dropped earlier once all its
+    /// members have moved on.
     #[uniffi(default = 604800000)]
     pub kept_for_ms: u64,
-    /// Whether a device of a joined user may join the group with nobody online, this one included.
+    /// Whether a joined user's device may join the group with nobody online, including this device.
     #[uniffi(default = true)]
     pub allow_external_joins: bool,
-    /// Whether commits that add or remove devices without a reason in the Matrix room (see
-    /// `Update::UnfitCommit`) are passed over when the current epoch is chosen. Such members are never
-    /// sent to in either case. All devices of a room should have the same.
+    /// Whether unfit commits are ignored when the current epoch is chosen.
+    ///
+    /// A commit is unfit if it adds or removes devices without a reason in the Matrix room (see
+    /// `Update::UnfitCommit`). Messages never go to members that were added without a reason,
+    /// whatever this setting says. All devices of a room should have the same value.
     #[uniffi(default = false)]
     pub refuse_unfit_commits: bool,
-    /// For how long this device can read the room's past, in milliseconds after an epoch has ended; nothing
-    /// means for ever. Until then whoever takes the device can read it, too; then it is deleted here and in
-    /// the key backup. What is kept for commits (`kept_epochs`, `kept_for_ms`) is not deleted before that.
+    /// How long this device can read an epoch after its end, in milliseconds. Absent means for
+    /// ever.
+    ///
+    /// Until then whoever takes the device can read the epoch, too. After that its keys are deleted
+    /// on this device and in the key backup. The keys of an epoch that can still take commits
+    /// (`kept_epochs`, `kept_for_ms`) are deleted only once it no longer can.
     #[uniffi(default = None)]
     pub keep_history_ms: Option<u64>,
-    /// Whether messages are read once: what makes a message readable is gone when it was read, so whoever takes
-    /// the device later cannot read it. The app must keep what it read. The price: nothing is backed up;
-    /// this device's own messages, and messages read before, fail with `read_once`; `MlsReader` reads
-    /// none; and each message costs as much as the room has devices. It counts from the next epoch on, which
-    /// `prepare_to_send` then begins, and for this device alone. Not together with `keep_history_ms`.
+    /// Whether a message can be decrypted only once. Its key is deleted when it is decrypted.
+    ///
+    /// Whoever takes the device later cannot read the message, so the app must keep what it has
+    /// decrypted. The price: nothing is backed up; this device's own messages and already decrypted
+    /// messages fail with the code `"read_once"`; `MlsReader` reads none; and each message costs in
+    /// proportion to the number of devices in the room.
+    ///
+    /// The setting applies to this device alone, from the next epoch on, which `prepare_to_send`
+    /// then starts. It excludes `keep_history_ms`.
     #[uniffi(default = false)]
     pub read_once: bool,
-    /// Whether devices that this one adds get what was said before, as far as the room's history visibility
-    /// (`shared`, `world_readable`) let those read it who come later. With this a change of the visibility
-    /// begins a new epoch.
+    /// Whether devices that this one adds also get earlier messages.
+    ///
+    /// They get what the room's history visibility let later members read (`shared` or
+    /// `world_readable`). With this setting, a change of the visibility starts a new epoch.
     #[uniffi(default = false)]
     pub share_history: bool,
 }
@@ -116,5 +129,5 @@ impl RoomSettings {
     }
 }
 
-/// The largest value of `kept_epochs`.
+/// The largest `kept_epochs`.
 const MOST_KEPT_EPOCHS: u32 = 256;

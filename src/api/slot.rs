@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use super::error::MlsError;
 use crate::engine::Engine;
 
-/// The engine until the machine is closed. Every handle shares it.
+/// Holds the engine until the machine is closed. Every handle shares it.
 pub(super) struct EngineSlot(RwLock<Option<Engine>>);
 
 impl EngineSlot {
@@ -14,13 +14,13 @@ impl EngineSlot {
         Arc::new(Self(RwLock::new(Some(engine))))
     }
 
-    /// Waits for what is running, then takes the engine out: the slot is closed from now on.
+    /// Waits for running work, then takes the engine out. The slot is closed from now on.
     pub(super) fn close(&self) -> Option<Engine> {
         self.0.write().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Runs blocking work on the engine, off the executor's threads. The work goes on if the caller
-    /// goes away.
+    /// Runs blocking work on the engine, off the executor's threads. The work continues if its
+    /// caller is cancelled.
     pub(super) async fn run<T: Send + 'static, E: Into<MlsError>>(
         self: &Arc<Self>,
         work: impl FnOnce(&Engine) -> Result<T, E> + Send + 'static,
@@ -34,18 +34,19 @@ impl EngineSlot {
     }
 }
 
-/// Runs blocking work off the executor's threads; a panic in it is an `Internal` error.
+/// Runs blocking work off the executor's threads. A panic in the work becomes an `Internal` error.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, MlsError> + Send + 'static,
 ) -> Result<T, MlsError> {
     let result = Arc::new(Mutex::new(None));
     let slot = result.clone();
-    // Boxed, so that the executor's part is compiled once and not for each call (docs/decisions/005).
+    // Boxed, so that the executor's part is compiled once and not for each call
+    // (docs/decisions/005).
     let work: Box<dyn FnOnce() + Send> = Box::new(move || {
         let value = work();
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
     });
-    // The transaction of one that panics was rolled back when the stack unwound.
+    // If the work panicked, its transaction was rolled back when the stack unwound.
     let ended = tokio::task::spawn_blocking(work).await;
     let value = result.lock().unwrap_or_else(PoisonError::into_inner).take();
     value.unwrap_or_else(|| {

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use super::error::MlsError;
 use crate::store::StoreKeyMaterial;
 
-/// How the store's random data key is sealed.
+/// The secret that seals the store's random data key.
 #[derive(Clone, uniffi::Enum)]
 pub enum StoreKey {
     /// 32 bytes from the platform's key store (Android Keystore, iOS Keychain).
@@ -18,11 +18,11 @@ pub enum StoreKey {
         /// The passphrase.
         passphrase: String,
     },
-    /// No protection beyond the file system's. For tests.
+    /// No protection beyond the file system's. Only for tests.
     Unprotected,
 }
 
-/// A store key that was checked, and is wiped when it goes.
+/// A store key that was checked. It is wiped on drop.
 pub(super) enum CheckedKey {
     Raw(Zeroizing<[u8; 32]>),
     Passphrase(Zeroizing<String>),

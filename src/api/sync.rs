@@ -1,4 +1,4 @@
-//! What goes into the machine with a sync, and what comes out of it.
+//! The shapes of a sync: what goes into the machine, and the results.
 
 use std::collections::HashMap;
 
@@ -11,49 +11,52 @@ use crate::{
     protocol::{SyncResponse, parse},
 };
 
-/// What the machine made of a sync.
+/// The results of a sync.
 #[derive(Debug, Clone, Default, uniffi::Record)]
 pub struct SyncSummary {
-    /// A result for each room's events, in order; events that waited and could now be read come at the end.
+    /// The results of each room's events, in order. Results of earlier events that could be read
+    /// now are last.
     pub rooms: Vec<RoomSummary>,
-    /// A result for each to-device event, in order.
+    /// One result for each to-device event, in order.
     pub to_device: Vec<ToDeviceResult>,
 }
 
 /// The results of one room's events.
 #[derive(Debug, Clone, uniffi::Record)]
 pub struct RoomSummary {
-    /// The room.
+    /// The room's id.
     pub room_id: String,
-    /// A result an event.
+    /// One result for each event, then those of earlier events that waited and could be read now.
     pub events: Vec<EventResult>,
 }
 
-/// What became of one to-device event.
+/// The result of one to-device event.
 #[derive(Debug, Clone, PartialEq, uniffi::Enum)]
 pub enum ToDeviceResult {
-    /// It is none of this library's.
+    /// The event does not concern this library.
     Ignored,
-    /// It was a Welcome, and this device is now in the room's group.
+    /// A Welcome: this device is now in the room's group.
     Joined {
-        /// The room.
+        /// The room's id.
         room_id: String,
-        /// The number of the epoch it entered.
+        /// The number of the epoch that this device entered.
         epoch: u64,
     },
-    /// A member who has added this device gave it what was said before, as far as the room lets it read that.
+    /// A member that added this device gave it earlier messages, as far as the room lets it read
+    /// them.
     HistoryShared {
-        /// The room.
+        /// The room's id.
         room_id: String,
     },
-    /// It was a Welcome, or history, that needs a value which is still to be fetched (see `outgoing_requests`).
+    /// A Welcome or history that needs a value which is still to be fetched (see
+    /// `outgoing_requests`).
     Waiting {
-        /// What it waits for.
+        /// What it needs.
         error: MlsError,
     },
-    /// It could not be used.
+    /// The event could not be used.
     Failed {
-        /// Why.
+        /// Why it could not be used.
         error: MlsError,
     },
 }
@@ -87,7 +90,7 @@ impl From<ToDeviceOutcome> for ToDeviceResult {
 
 /// Takes what this library needs out of the body of a `/v3/sync` response.
 ///
-/// Fails with `InvalidInput` when the body is not such a response.
+/// Fails with `InvalidInput` (`"bad_sync_response"`) if the body is not such a response.
 #[uniffi::export]
 pub fn sync_changes_from_response(response: String) -> Result<SyncChanges, MlsError> {
     let response: SyncResponse = parse(&response, "the sync response")

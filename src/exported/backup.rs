@@ -1,56 +1,59 @@
-//! What apps hear of the key backup: how it stands, and what was left out of a restore.
+//! The key backup's exported types: its state, and what a restore left out.
 
-/// How the backup stands.
+/// The state of the key backup.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Enum)]
 pub enum BackupState {
-    /// Nobody has asked the homeserver: call `look`.
+    /// The homeserver was not asked yet: call `look`.
     Unknown,
     /// The homeserver has no backup: `create` one.
     Absent,
-    /// Something was asked for, and the homeserver has not answered yet.
+    /// A request to the homeserver is under way.
     Working,
-    /// There is a backup whose key this device does not have: `enable` it with the key.
+    /// The homeserver has a backup whose key this device does not have: `enable` it with the key.
     Locked {
-        /// The homeserver's name of the version.
+        /// The backup version, as the homeserver names it.
         version: String,
-        /// Whether it is a Megolm backup, which this device would share.
+        /// Whether it is a Megolm backup. This device would share it.
         megolm: bool,
-        /// How a passphrase makes its key, where one does.
+        /// How a passphrase makes the backup's key, if one does.
         passphrase: Option<PassphraseParameters>,
     },
-    /// There is a backup of a kind that this library does not know.
+    /// The homeserver has a backup of a kind that this library does not know.
     Unsupported {
-        /// The homeserver's name of the version.
+        /// The backup version, as the homeserver names it.
         version: String,
-        /// Its kind.
+        /// The backup's algorithm.
         algorithm: String,
     },
-    /// Epochs are backed up as they appear.
+    /// This device backs up epochs as they appear.
     Enabled {
-        /// The homeserver's name of the version.
+        /// The backup version, as the homeserver names it.
         version: String,
-        /// Whether it is a Megolm backup that this device shares.
+        /// Whether it is a Megolm backup, which this device shares.
         megolm: bool,
     },
 }
 
-/// How a passphrase makes a key (PBKDF2 with HMAC-SHA-512).
+/// How a passphrase makes a key: PBKDF2 with HMAC-SHA-512 (`m.pbkdf2` of the Matrix spec).
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
 pub struct PassphraseParameters {
     /// The salt.
     pub salt: String,
-    /// How many rounds.
+    /// The number of rounds.
     pub rounds: u32,
 }
 
-/// How many sessions were left out for one reason.
+/// How many sessions were left out for one reason. A session is one epoch, or part of its members.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
 pub struct HistoryFailure {
-    /// Stable across releases: `wrong_key`, `damaged_session`, `malformed_session`, `other_room`, `other_epoch`,
-    /// `missing_leaves`, `bad_leaves`, `bad_export`, `unsupported_session`; for all that was asked for
-    /// `not_in_backup`, `no_backup`, `unsupported_backup`, `cancelled`, or the homeserver's own.
+    /// The reason: the same in every release.
+    ///
+    /// For a single session it is `"damaged_session"`, `"malformed_session"`, `"other_room"`,
+    /// `"other_epoch"`, `"missing_leaves"`, `"bad_leaves"`, `"bad_export"` or
+    /// `"unsupported_session"`. For a whole restore it is `"wrong_key"`, `"not_in_backup"`,
+    /// `"no_backup"`, `"unsupported_backup"`, `"cancelled"`, or the homeserver's own code.
     pub code: String,
-    /// How many.
+    /// The number of sessions.
     pub count: u32,
 }
 

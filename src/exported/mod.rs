@@ -1,5 +1,5 @@
-//! The types of the exported API that the core itself makes or takes: updates and their observers,
-//! requests, a sync's changes, and how the backup stands.
+//! The exported types that the core itself makes or takes: updates and their observers, requests, a
+//! sync's changes, and the state of the backup.
 //!
 //! Plain data without decisions. The rest of the exported API is in `api`, above the core.
 

@@ -1,9 +1,9 @@
-//! Observers: those who are told of updates.
+//! Observers, which are told every update.
 //!
-//! Updates are collected while a transaction runs and delivered after it is committed, so an
-//! observer never hears of what was rolled back, and no lock is held while it runs. Each observer
-//! has a thread and a queue of its own: a slow one delays nobody, and one that fails is told the
-//! next update all the same.
+//! Updates are collected while a transaction runs and delivered after its commit. So an observer is
+//! never told of something that was rolled back, and no lock is held while it runs. Each observer
+//! has a thread and a queue of its own: a slow observer delays nobody, and an observer that fails
+//! is still told the next update.
 
 use std::{
     io,
@@ -17,17 +17,17 @@ use std::{
 
 use super::update::Update;
 
-/// Hears of updates. Called on a thread of this library's, one update at a time, in order.
+/// Receives updates, one at a time and in order, on a thread of this library.
 #[uniffi::export(with_foreign)]
 pub trait UpdateObserver: Send + Sync {
-    /// Something changed. Return soon; calls back into the machine are allowed.
+    /// Receives an update. Return soon. The observer may call the machine.
     fn on_update(&self, update: Update);
 
-    /// Nothing more will come: the subscription was stopped, or the machine was shut down.
+    /// There will be no more updates: the subscription was stopped, or the machine was shut down.
     fn on_end(&self);
 }
 
-/// An observer's place among those that are told. It ends when this is stopped or dropped.
+/// A subscription to updates. It ends when it is stopped or released.
 #[derive(uniffi::Object)]
 pub struct Subscription {
     observers: Weak<Observers>,
@@ -36,8 +36,9 @@ pub struct Subscription {
 
 #[uniffi::export]
 impl Subscription {
-    /// Ends the subscription: no update is delivered from now on, but for one that is being
-    /// delivered. Stopping again does nothing.
+    /// Ends the subscription. An update that is just being delivered is the last one.
+    ///
+    /// Stopping again does nothing.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         if let Some(observers) = self.observers.upgrade() {
@@ -53,7 +54,7 @@ impl Drop for Subscription {
     }
 }
 
-/// Those who are told.
+/// The observers of one machine.
 #[derive(Default)]
 pub(crate) struct Observers(Mutex<Vec<Observer>>);
 
@@ -67,7 +68,7 @@ impl Observers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells this observer, too, from now on.
+    /// Adds an observer, which is told every update from now on.
     pub(crate) fn add(
         self: &Arc<Self>,
         observer: Arc<dyn UpdateObserver>,
@@ -88,18 +89,18 @@ impl Observers {
         Ok(Subscription { observers: Arc::downgrade(self), stopped })
     }
 
-    /// Tells everyone.
+    /// Tells an update to every observer.
     pub(crate) fn tell(&self, updates: &[Update]) {
         for observer in self.lock().iter() {
             for update in updates {
-                // An observer whose thread has gone is no reason to fail.
+                // An observer whose thread has ended is no reason to fail.
                 let _ = observer.updates.send(update.clone());
             }
         }
     }
 }
 
-/// An exception in the app's code arrives as a panic; it is the app's, and ends nothing here.
+/// Calls the app's code. An exception there arrives as a panic and ends nothing here.
 fn guarded(call: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(call)).is_err() {
         tracing::error!("an update observer failed");

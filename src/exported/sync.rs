@@ -1,41 +1,42 @@
-//! `SyncChanges`: what one sync response brought, however the app got it.
+//! `SyncChanges`: the parts of a sync response that this library needs.
 
 use std::collections::HashMap;
 
-/// What one sync response brought, however the app got it.
+/// The parts of one sync response that this library needs, however the app got the response.
 #[derive(Debug, Clone, Default, uniffi::Record)]
 pub struct SyncChanges {
     /// The to-device events, each as JSON.
     #[uniffi(default = [])]
     pub to_device: Vec<String>,
-    /// `device_lists.changed`.
+    /// The user ids of `device_lists.changed`.
     #[uniffi(default = [])]
     pub changed_devices: Vec<String>,
-    /// `device_lists.left`.
+    /// The user ids of `device_lists.left`.
     #[uniffi(default = [])]
     pub left_devices: Vec<String>,
-    /// `device_one_time_keys_count`, or nothing where the response did not say.
+    /// The response's `"device_one_time_keys_count"`; absent if the response has no such field.
     #[uniffi(default = None)]
     pub one_time_key_counts: Option<HashMap<String, u64>>,
-    /// `device_unused_fallback_key_types`, or nothing where the response did not say.
+    /// The response's `"device_unused_fallback_key_types"`; absent if the response has no such
+    /// field.
     #[uniffi(default = None)]
     pub unused_fallback_key_types: Option<Vec<String>>,
-    /// What changed in each room.
+    /// The changes of each room.
     #[uniffi(default = [])]
     pub rooms: Vec<RoomChanges>,
-    /// `next_batch`.
+    /// The response's `next_batch`.
     pub next_batch: String,
 }
 
-/// What one sync response brought for one room.
+/// The parts of one sync response that concern one room.
 #[derive(Debug, Clone, Default, uniffi::Record)]
 pub struct RoomChanges {
-    /// The room.
+    /// The room's id.
     pub room_id: String,
-    /// State events (those before the timeline), each as JSON.
+    /// The state events from before the timeline, each as JSON.
     #[uniffi(default = [])]
     pub state: Vec<String>,
-    /// Timeline events in the order the server gave, each as JSON. State events among them count as state too.
+    /// The timeline events in the server's order, each as JSON. State events among them count too.
     #[uniffi(default = [])]
     pub timeline: Vec<String>,
 }

@@ -1,152 +1,157 @@
-//! `Update`: what an app hears of, after the fact.
+//! `Update`: what an app is told after the fact.
 
 use super::backup::{BackupState, HistoryFailure};
 
-/// Something that changed.
+/// A change that observers are told of.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Enum)]
 #[non_exhaustive]
 pub enum Update {
-    /// This device entered a room's group, by a Welcome or by creating it.
+    /// This device entered a room's group, by a Welcome or by creating the group.
     Joined {
-        /// The room.
+        /// The room's id.
         room_id: String,
         /// The MLS epoch number.
         epoch: u64,
     },
     /// The room's group moved to a new epoch: its members or its keys changed.
     EpochChanged {
-        /// The room.
+        /// The room's id.
         room_id: String,
         /// The new MLS epoch number.
         epoch: u64,
-        /// The devices that were added, as `user_id|device_id`.
+        /// The devices that were added, each as `user_id|device_id`.
         added: Vec<String>,
-        /// The devices that were removed, as `user_id|device_id`.
+        /// The devices that were removed, each as `user_id|device_id`.
         removed: Vec<String>,
     },
     /// This device was removed from the room's group.
     Removed {
-        /// The room.
+        /// The room's id.
         room_id: String,
     },
-    /// Two commits were made on one epoch: the group has forked. Both branches are followed, all
-    /// devices go on with the same one, and nothing is to be done.
+    /// The group has forked: two commits were made on one epoch.
+    ///
+    /// Every device tracks every branch, all continue on the same one, and messages on any branch
+    /// stay readable. The app need not do anything.
     Forked {
-        /// The room.
+        /// The room's id.
         room_id: String,
         /// The number that both new epochs have.
         epoch: u64,
     },
     /// A commit adds or removes devices without a reason that this device knows of.
     UnfitCommit {
-        /// The room.
+        /// The room's id.
         room_id: String,
-        /// The device that made it, as `user_id|device_id`.
+        /// The device that made the commit, as `user_id|device_id`.
         committer: String,
-        /// What does not fit, a sentence each.
+        /// What does not fit, one sentence each.
         doubts: Vec<String>,
     },
-    /// This device cannot go on in a room by itself, and is about to join its group anew.
+    /// This device cannot continue in a room, and is about to join its group anew.
     Healing {
-        /// The room.
+        /// The room's id.
         room_id: String,
-        /// Why, a sentence for a log.
+        /// Why, as a sentence for a log.
         reason: String,
     },
-    /// It has joined anew, and can be sent to.
+    /// This device has joined the group anew, and can send and receive again.
     Healed {
-        /// The room.
+        /// The room's id.
         room_id: String,
-        /// Why it had to, a sentence for a log.
+        /// Why it had to join anew, as a sentence for a log.
         reason: String,
     },
-    /// Joining anew did not work for now. It is tried again later, and whenever something is to be sent.
+    /// Joining anew failed for now. It is tried again later, and whenever something is to be sent.
     HealingFailed {
-        /// The room.
+        /// The room's id.
         room_id: String,
-        /// Why, a sentence for a log.
+        /// Why, as a sentence for a log.
         reason: String,
     },
-    /// Another person's device cannot take part, and why.
+    /// Another person's device cannot take part in groups.
     DeviceRejected {
-        /// Its user.
+        /// The id of the device's user.
         user_id: String,
-        /// The device.
+        /// The device's id.
         device_id: String,
-        /// What is wrong with it.
+        /// Why, as a sentence for a log.
         reason: String,
     },
-    /// A device has no key package that can be used, so it was not added for now.
+    /// A device has no usable key package, so it was not added for now.
     DeviceUnreachable {
-        /// The room it should be added to.
+        /// The id of the room that the device should be added to.
         room_id: String,
-        /// Its user.
+        /// The id of the device's user.
         user_id: String,
-        /// The device.
+        /// The device's id.
         device_id: String,
     },
     /// The homeserver refused a request for good.
     RequestRefused {
-        /// The room it was for, if any.
+        /// The id of the room that the request was for, if it was for one.
         room_id: Option<String>,
-        /// The Matrix error code.
+        /// The Matrix `"errcode"`, or `HTTP_` and the status.
         code: String,
         /// The homeserver's sentence.
         reason: String,
     },
-    /// The key backup stands otherwise than before.
+    /// The state of the key backup changed.
     BackupChanged {
-        /// How it stands now.
+        /// The new state.
         state: BackupState,
     },
-    /// What was asked of the key backup did not come about; what was before goes on.
+    /// The backup request failed; the previous backup stays.
     BackupFailed {
-        /// Stable across releases: `wrong_key`, `no_backup`, `backup_exists`, `unsupported_backup`, or the
-        /// homeserver's.
+        /// The reason: the same in every release.
+        ///
+        /// It is `"wrong_key"`, `"no_backup"`, `"backup_exists"`, `"unsupported_backup"`, or the
+        /// homeserver's own code.
         code: String,
-        /// A sentence for a log.
+        /// The reason, as a sentence for a log.
         reason: String,
     },
-    /// Epochs were backed up.
+    /// Epochs were uploaded into the backup.
     BackupProgress {
-        /// How many are.
+        /// The number of epochs that are in the backup.
         backed_up: u64,
-        /// How many are or will be.
+        /// The number of epochs that are in the backup or still to be uploaded.
         total: u64,
     },
-    /// A member who has added this device gave it what was said before. Try again to decrypt what could not
-    /// be read.
+    /// A member that added this device gave it earlier messages. Decrypt again what could not be
+    /// read.
     HistoryShared {
-        /// The room.
+        /// The room's id.
         room_id: String,
-        /// The device that did, as `user_id|device_id`: who said what in these epochs is its word.
+        /// The device that gave them, as `user_id|device_id`. Who sent which message is its claim.
         by: String,
-        /// How many epochs became readable.
+        /// The number of epochs that became readable.
         epochs: u64,
     },
-    /// Sessions of the backup were taken.
+    /// A restore has made progress.
     RestoreProgress {
         /// The restore's id.
         restore: u64,
-        /// How many were taken or found wrong.
+        /// The number of sessions that were restored or found to be bad.
         done: u64,
-        /// How many there are.
+        /// The number of sessions to restore.
         total: u64,
     },
-    /// A restore has come to its end.
+    /// A restore has ended. Decrypt again what could not be read.
     RestoreFinished {
         /// The restore's id.
         restore: u64,
-        /// How many epochs became readable that were not before. Try again to decrypt what could not be read.
+        /// The number of epochs that became readable.
         epochs: u64,
-        /// What was left out, and why. With the code `wrong_key` nothing was restored.
+        /// What was left out, and why. With the code `"wrong_key"` nothing was restored.
         failures: Vec<HistoryFailure>,
     },
-    /// Events that waited for what they need were dropped, as there were too many.
+    /// Events that waited for what they need were dropped, because there were too many or they were
+    /// too old.
     EventsDropped {
-        /// The room.
+        /// The room's id.
         room_id: String,
-        /// How many.
+        /// The number of events.
         count: u64,
     },
 }
