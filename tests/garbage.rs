@@ -270,6 +270,20 @@ async fn damaged_sync_responses_are_refused_or_read_as_far_as_they_go() -> Resul
     works(&recorded).await
 }
 
+#[test]
+fn what_is_no_sync_response_is_refused() {
+    for body in ["{}", r#"{"errcode":"M_UNKNOWN_TOKEN","error":"?"}"#, r#"{"pos":"1"}"#, "[]", ""] {
+        match sync_changes_from_response(body.to_owned()) {
+            Err(MlsError::InvalidInput { details }) => {
+                assert_eq!(details.code, "bad_sync_response", "{body}");
+            }
+            other => panic!("{body}: {other:?}"),
+        }
+    }
+    let empty = sync_changes_from_response(r#"{"next_batch":"s1"}"#.to_owned());
+    assert!(empty.is_ok_and(|changes| changes.next_batch == "s1"));
+}
+
 #[tokio::test]
 async fn damaged_answers_leave_the_request_to_be_sent_again() -> Result {
     let homeserver = Homeserver::embedded()?;

@@ -90,7 +90,8 @@ impl From<ToDeviceOutcome> for ToDeviceResult {
 
 /// Takes what this library needs out of the body of a `/v3/sync` response.
 ///
-/// Fails with `InvalidInput` (`"bad_sync_response"`) if the body is not such a response.
+/// Fails with `InvalidInput` (`"bad_sync_response"`) if the body is not such a response: an error
+/// of the homeserver, for one, or any object without `next_batch`.
 #[uniffi::export]
 pub fn sync_changes_from_response(response: String) -> Result<SyncChanges, MlsError> {
     let response: SyncResponse = parse(&response, "the sync response")

@@ -187,8 +187,7 @@ pub(crate) struct CreateContent {
 /// The body of a `/v3/sync` response, as far as this library reads it.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct SyncResponse {
-    /// Where the next sync starts.
-    #[serde(default)]
+    /// Where the next sync starts. It tells a sync from any other object, an error for one.
     pub(crate) next_batch: String,
     #[serde(default)]
     pub(crate) to_device: EventList,
