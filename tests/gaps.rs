@@ -1,5 +1,6 @@
-//! What a sync leaves out: commits are asked for by their event id, one after the other, and where the
-//! homeserver does not have one, or answers with something else, the device gets on by another way.
+//! What a sync leaves out: a few commits are asked for by their event id, more are found on pages of
+//! the room's history. Where the homeserver does not have one, or answers with something else, the
+//! device gets on by another way.
 
 use matrix_mls::{
     EventOutcome, MlsError, OutgoingRequest, RequestOutcome, RoomChanges, SendPlan, SyncChanges,
@@ -57,29 +58,48 @@ fn read(outcomes: impl IntoIterator<Item = EventOutcome>) -> Vec<String> {
         .collect()
 }
 
+/// Sends the requests for what is missing until none is left. Gives how many were for one event,
+/// and how many for a page.
+async fn fetch_all(client: &Client) -> Result<(usize, usize)> {
+    let (mut single, mut paged) = (0, 0);
+    loop {
+        let (events, pages) = (fetches(client).await?, pages(client).await?);
+        let Some(request) = events.first().or(pages.first()) else { return Ok((single, paged)) };
+        *(if events.is_empty() { &mut paged } else { &mut single }) += 1;
+        client.send_request(request).await?;
+        let mut left = fetches(client).await?.into_iter().chain(self::pages(client).await?);
+        assert!(left.all(|other| other.id != request.id), "answered once");
+    }
+}
+
 #[tokio::test]
-async fn commits_that_the_sync_left_out_are_fetched_one_by_one() -> Result {
+async fn a_few_commits_that_the_sync_left_out_are_fetched_one_by_one() -> Result {
+    closes_a_gap(8, (8, 0)).await
+}
+
+#[tokio::test]
+async fn more_commits_than_that_are_found_on_pages_of_the_history() -> Result {
+    closes_a_gap(20, (8, 1)).await
+}
+
+/// Bob lacks this many commits, and gets them by so many requests: for one event, for a page.
+async fn closes_a_gap(commits: usize, requests: (usize, usize)) -> Result {
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, room) = pair(&homeserver).await;
-    let events = unseen(&alice, &room, 20).await?;
+    let events = unseen(&alice, &room, commits).await?;
     let waiting = outcome(&bob, &room, last(&events)?).await?;
     assert!(matches!(waiting, EventOutcome::Waiting { .. }));
-    let mut asked = 0;
-    while let [fetch] = &*fetches(&bob).await? {
-        asked += 1;
-        let id = fetch.id.clone();
-        bob.send_request(fetch).await?;
-        assert!(fetches(&bob).await?.iter().all(|fetch| fetch.id != id), "answered once");
-    }
-    assert_eq!(asked, 20, "each commit once, and nothing that is known");
+    let asked = fetch_all(&bob).await?;
+    assert_eq!(asked, requests, "each commit once, and nothing that is known");
     // What the app fed is told to it when it next feeds something.
     let handle = bob.room(&room).await?;
     let results = handle.receive_events(Vec::new()).await?;
     let texts = read(results.into_iter().map(|result| result.outcome));
-    assert!(texts.len() == 1 && texts[0].contains("after commit 19"), "{texts:?}");
+    let newest = format!("after commit {}", commits - 1);
+    assert!(texts.len() == 1 && texts[0].contains(&newest), "{texts:?}");
     assert_eq!(head(&alice, &room).await, head(&bob, &room).await);
     all_talk(&[&alice, &bob], &room).await;
-    assert_eq!(self::texts(&bob, &room).await.len(), 23);
+    assert_eq!(self::texts(&bob, &room).await.len(), commits + 3);
     Ok(())
 }
 
@@ -103,19 +123,18 @@ async fn a_gap_is_closed_over_a_restart() -> Result {
 }
 
 #[tokio::test]
-async fn a_longer_gap_than_can_be_followed_is_jumped_over() -> Result {
+async fn a_long_gap_is_followed_by_pages_and_nobody_joins_anew() -> Result {
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, room) = pair(&homeserver).await;
     let events = unseen(&alice, &room, 120).await?;
     outcome(&bob, &room, last(&events)?).await?;
-    let mut asked = 0;
-    while let Some(fetch) = fetches(&bob).await?.first() {
-        asked += 1;
-        bob.send_request(fetch).await?;
-    }
-    assert!((90..=110).contains(&asked), "{asked}");
+    let (single, paged) = fetch_all(&bob).await?;
+    assert!(single == 8 && (2..=4).contains(&paged), "{single} events, {paged} pages");
+    assert_eq!(head(&alice, &room).await, head(&bob, &room).await);
     quiet(&[&alice, &bob]).await;
     all_talk(&[&alice, &bob], &room).await;
+    let epochs = bob.room(&room).await?.epochs().await?;
+    assert!(epochs.iter().all(|epoch| !epoch.is_external), "he followed each commit");
     Ok(())
 }
 
