@@ -28,7 +28,7 @@ pub fn run() -> Result<(), Failure> {
     )?;
     plan.cargo(
         "testing (the first time this installs Synapse: about a minute)",
-        &["test", "--workspace", "--locked"],
+        &["test", "--workspace", "--locked", "--no-fail-fast"],
     )?;
     plan.step("measuring what must not grow with the room", bench::guard::run)?;
     plan.cargo("building the library with its test hooks", &["build", "--workspace", "--locked"])?;
