@@ -63,7 +63,7 @@ pub(super) async fn register(
                 "User ID already taken.",
             ));
         }
-        world.users.insert(user_id.clone(), User { password, ..User::default() });
+        world.users.insert(user_id.clone(), User::new(&user_id, password));
         if body.get("inhibit_login") == Some(&json!(true)) {
             return Ok(Json(json!({ "user_id": user_id, "home_server": world.server_name })));
         }
