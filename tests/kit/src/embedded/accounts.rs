@@ -18,7 +18,8 @@ use super::{
 
 pub(super) async fn versions() -> Json<Value> {
     let versions: Vec<String> = (1..=12).map(|minor| format!("v1.{minor}")).collect();
-    Json(json!({ "versions": versions, "unstable_features": {} }))
+    let features = json!({ "org.matrix.simplified_msc3575": true });
+    Json(json!({ "versions": versions, "unstable_features": features }))
 }
 
 pub(super) async fn login_flows() -> Json<Value> {

@@ -285,6 +285,12 @@ impl Controls {
         });
     }
 
+    /// Forgets the sliding sync connections of this user, as Synapse forgets those that have not
+    /// been used for seven days: their positions are unknown (`M_UNKNOWN_POS`) from now on.
+    pub fn expire_connections(&self, user_id: &str) {
+        self.shared.change(|world| world.connections.expire(user_id));
+    }
+
     /// The timeline length of a sync whose filter does not say one; 10 as in Synapse.
     pub fn set_default_timeline_limit(&self, limit: usize) {
         self.shared.change(|world| world.default_timeline_limit = limit);

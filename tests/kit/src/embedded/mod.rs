@@ -22,6 +22,7 @@ mod push;
 mod receipts;
 mod room_creation;
 mod room_keys;
+mod sliding_sync;
 mod state;
 mod sync;
 mod to_device;
@@ -202,6 +203,10 @@ fn routes() -> Router<Arc<Shared>> {
         .nest("/_matrix/media/v1", upload.clone())
         .nest("/_matrix/media/r0", upload)
         .route("/_matrix/client/versions", get(accounts::versions))
+        .route(
+            "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync",
+            post(sliding_sync::sync),
+        )
         .nest("/_matrix/client/v3", v3.clone())
         .nest("/_matrix/client/r0", v3)
         .fallback(answer::unrecognized)

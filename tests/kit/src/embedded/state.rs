@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     account_data::AccountData, media::DEFAULT_LIMIT, push::PushRules, receipts::Receipt,
-    room_keys::Backup, sync::SentMembers,
+    room_keys::Backup, sliding_sync::Connections, sync::SentMembers,
 };
 
 /// How many members a room without a name is called after.
@@ -45,6 +45,8 @@ pub(super) struct World {
     pub reversed_timelines: BTreeSet<String>,
     /// The timeline length of a sync whose filter does not say one.
     pub default_timeline_limit: usize,
+    /// What each sliding sync connection of each device has been sent.
+    pub connections: Connections,
     /// The members that each lazily loading device has been sent by `/sync`.
     pub sent_members: HashMap<(String, String), SentMembers>,
 }
@@ -149,6 +151,7 @@ impl World {
             held_inboxes: BTreeSet::new(),
             reversed_timelines: BTreeSet::new(),
             default_timeline_limit: 10,
+            connections: Connections::default(),
             sent_members: HashMap::new(),
         }
     }

@@ -23,7 +23,7 @@ use axum::{
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-pub(super) use self::lazy::SentMembers;
+pub(super) use self::{lazy::SentMembers, rooms::invite_state};
 use super::{
     Shared,
     answer::{Answer, Sender},
