@@ -115,7 +115,26 @@ fn set(
     if let Some(reason) = body.get("reason") {
         content.insert("reason".to_owned(), reason.clone());
     }
-    shared.change(|world| change(world, room_id, sender, target, content).map(drop))
+    shared.change(|world| limited_change(world, room_id, sender, target, content).map(drop))
+}
+
+/// Changes a membership on request, if that does not come too early.
+pub(super) fn limited_change(
+    world: &mut World,
+    room_id: &str,
+    sender: &str,
+    target: &str,
+    content: Map<String, Value>,
+) -> Result<String, Refusal> {
+    let wanted = required(&content, "membership")?;
+    let is_change = world
+        .rooms
+        .get(room_id)
+        .is_none_or(|room| !(wanted == "join" && room.membership(target) == Some("join")));
+    if is_change {
+        world.limit_membership(room_id, sender, target, wanted)?;
+    }
+    change(world, room_id, sender, target, content)
 }
 
 /// Changes a membership if the rules allow it. Returns the id of the event that says so.

@@ -15,6 +15,7 @@ mod events;
 mod filter;
 mod gate;
 mod keys;
+mod limits;
 mod media;
 mod membership;
 mod messages;

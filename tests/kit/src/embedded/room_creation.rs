@@ -30,6 +30,7 @@ pub(super) async fn create_room(
                 return Err(Refusal::invalid(format!("Invalid user_id: {user_id}")));
             }
         }
+        world.limit_room_creation(&sender.user_id)?;
         let room_id = order.execute(world, &sender.user_id)?;
         Ok(Json(json!({ "room_id": room_id })))
     })

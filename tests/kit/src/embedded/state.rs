@@ -13,8 +13,8 @@ use axum::body::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    account_data::AccountData, media::DEFAULT_LIMIT, push::PushRules, receipts::Receipt,
-    room_keys::Backup, sliding_sync::Connections, sync::SentMembers,
+    account_data::AccountData, limits::Limits, media::DEFAULT_LIMIT, push::PushRules,
+    receipts::Receipt, room_keys::Backup, sliding_sync::Connections, sync::SentMembers,
 };
 
 /// How many members a room without a name is called after.
@@ -49,6 +49,8 @@ pub(super) struct World {
     pub connections: Connections,
     /// The members that each lazily loading device has been sent by `/sync`.
     pub sent_members: HashMap<(String, String), SentMembers>,
+    /// The limits on how often users may send, where a test has switched them on.
+    pub limits: Option<Limits>,
 }
 
 /// An account.
@@ -153,6 +155,7 @@ impl World {
             default_timeline_limit: 10,
             connections: Connections::default(),
             sent_members: HashMap::new(),
+            limits: None,
         }
     }
 
