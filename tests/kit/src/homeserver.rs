@@ -52,10 +52,21 @@ impl Homeserver {
     /// Starts a Synapse, and installs it first where this machine has none: that needs Python and
     /// takes about a minute, once.
     pub async fn synapse() -> Result<Self, KitError> {
-        let started = tokio::task::spawn_blocking(Synapse::start).await;
-        match started {
-            Ok(synapse) => Ok(Self(Running::Synapse(synapse?))),
-            Err(error) => Err(KitError::Setup(format!("starting Synapse was aborted: {error}"))),
+        started(Synapse::start).await
+    }
+
+    /// Starts the homeserver that was asked for, with limits as Synapse has them by default: a user
+    /// may send ten events at once, and then one each five seconds.
+    pub async fn start_limited(kind: HomeserverKind) -> Result<Self, KitError> {
+        match kind {
+            HomeserverKind::Embedded => {
+                let server = Self::embedded()?;
+                if let Some(controls) = server.controls() {
+                    controls.set_default_limits(true);
+                }
+                Ok(server)
+            }
+            HomeserverKind::Synapse => started(Synapse::start_limited).await,
         }
     }
 
@@ -110,5 +121,12 @@ impl Homeserver {
             Running::Embedded(server) => Some(server.controls()),
             Running::Synapse(_) | Running::Elsewhere(_) => None,
         }
+    }
+}
+
+async fn started(start: fn() -> Result<Synapse, KitError>) -> Result<Homeserver, KitError> {
+    match tokio::task::spawn_blocking(start).await {
+        Ok(synapse) => Ok(Homeserver(Running::Synapse(synapse?))),
+        Err(error) => Err(KitError::Setup(format!("starting Synapse was aborted: {error}"))),
     }
 }

@@ -18,7 +18,8 @@ use super::{
 
 pub(super) async fn versions() -> Json<Value> {
     let versions: Vec<String> = (1..=12).map(|minor| format!("v1.{minor}")).collect();
-    Json(json!({ "versions": versions, "unstable_features": {} }))
+    let features = json!({ "org.matrix.simplified_msc3575": true });
+    Json(json!({ "versions": versions, "unstable_features": features }))
 }
 
 pub(super) async fn login_flows() -> Json<Value> {
@@ -63,7 +64,7 @@ pub(super) async fn register(
                 "User ID already taken.",
             ));
         }
-        world.users.insert(user_id.clone(), User { password, ..User::default() });
+        world.users.insert(user_id.clone(), User::new(&user_id, password));
         if body.get("inhibit_login") == Some(&json!(true)) {
             return Ok(Json(json!({ "user_id": user_id, "home_server": world.server_name })));
         }

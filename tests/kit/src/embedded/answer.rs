@@ -92,11 +92,7 @@ pub(super) fn required<'a>(object: &'a Map<String, Value>, name: &str) -> Result
     match object.get(name) {
         Some(Value::String(text)) => Ok(text),
         Some(_) => Err(Refusal::bad_json(format!("{name} must be a string"))),
-        None => Err(Refusal::new(
-            StatusCode::BAD_REQUEST,
-            "M_MISSING_PARAM",
-            format!("Missing parameter {name}"),
-        )),
+        None => Err(Refusal::missing(name)),
     }
 }
 

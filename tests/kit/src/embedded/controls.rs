@@ -18,7 +18,7 @@ use std::{
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::Shared;
+use super::{Shared, limits::Limits};
 
 /// Which requests a fault applies to: all, unless narrowed.
 #[derive(Debug, Clone, Default)]
@@ -222,7 +222,7 @@ impl Controls {
         self.add(target, Effect::TamperBytes(Arc::new(change)), None)
     }
 
-    /// Ends every fault and the rate limit, and releases every held inbox in order.
+    /// Ends every fault and every limit, and releases every held inbox in order.
     pub fn heal(&self) {
         let faults = {
             let mut orders = self.orders();
@@ -232,7 +232,10 @@ impl Controls {
         faults.iter().for_each(Fault::stop);
         let held: Vec<String> = self.shared.world().held_inboxes.iter().cloned().collect();
         held.iter().for_each(|user_id| self.release_to_device(user_id));
-        self.shared.change(|world| world.reversed_timelines.clear());
+        self.shared.change(|world| {
+            world.reversed_timelines.clear();
+            world.limits = None;
+        });
     }
 
     /// Limits the rate of each user's requests from now on, or lifts the limit.
@@ -240,6 +243,12 @@ impl Controls {
         let mut orders = self.orders();
         orders.allowances.clear();
         orders.rate_limit = limit;
+    }
+
+    /// Limits how often users may send, join, invite and create rooms as Synapse does by default
+    /// (a message each five seconds, ten at once), or lifts these limits.
+    pub fn set_default_limits(&self, limited: bool) {
+        self.shared.change(|world| world.limits = limited.then(Limits::default));
     }
 
     /// To-device events to this user wait on the server.
@@ -283,6 +292,12 @@ impl Controls {
             true => world.reversed_timelines.insert(user_id.to_owned()),
             false => world.reversed_timelines.remove(user_id),
         });
+    }
+
+    /// Forgets the sliding sync connections of this user, as Synapse forgets those that have not
+    /// been used for seven days: their positions are unknown (`M_UNKNOWN_POS`) from now on.
+    pub fn expire_connections(&self, user_id: &str) {
+        self.shared.change(|world| world.connections.expire(user_id));
     }
 
     /// The timeline length of a sync whose filter does not say one; 10 as in Synapse.

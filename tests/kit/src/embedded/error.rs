@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    http::StatusCode,
+    http::{StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
@@ -47,6 +47,15 @@ impl Refusal {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "M_TOO_LARGE", error)
     }
 
+    pub fn unknown(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", error)
+    }
+
+    pub fn missing(name: &str) -> Self {
+        let error = format!("Missing parameter {name}");
+        Self::new(StatusCode::BAD_REQUEST, "M_MISSING_PARAM", error)
+    }
+
     pub fn unknown_token() -> Self {
         Self::with_body(
             StatusCode::UNAUTHORIZED,
@@ -70,6 +79,12 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
+        let wait = self.body.get("retry_after_ms").and_then(Value::as_u64);
+        let mut response = (self.status, Json(self.body)).into_response();
+        if let Some(milliseconds) = wait {
+            let seconds = milliseconds.div_ceil(1000);
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }

@@ -34,6 +34,7 @@ pub(super) async fn send(
 ) -> Answer {
     shared.change(|world| {
         once(world, &sender, uri.path(), |world| {
+            world.limit_event(&sender.user_id)?;
             let new = NewEvent {
                 sender: &sender.user_id,
                 event_type: &event_type,
@@ -64,7 +65,7 @@ pub(super) async fn send_state(
     shared.change(|world| {
         let event_id = match event_type.as_str() {
             "m.room.member" => {
-                membership::change(world, &room_id, &sender.user_id, &state_key, content)?
+                membership::limited_change(world, &room_id, &sender.user_id, &state_key, content)?
             }
             _ => {
                 let room = membership::room_of_member(world, &room_id, &sender.user_id)?;
@@ -76,6 +77,7 @@ pub(super) async fn send_state(
                     // The same state again is no new event.
                     Some(event) => event.event_id.clone(),
                     None => {
+                        world.limit_event(&sender.user_id)?;
                         let new = NewEvent {
                             sender: &sender.user_id,
                             event_type: &event_type,

@@ -1,4 +1,5 @@
-//! The filter of a page of events: which types and senders, and with or without media.
+//! Filters: which events of a page or a timeline are wanted, by type, sender and media, and whether
+//! members come lazily.
 
 use serde_json::Value;
 
@@ -12,6 +13,11 @@ pub(super) struct EventFilter {
     senders: Option<Vec<String>>,
     not_senders: Vec<String>,
     contains_url: Option<bool>,
+    pub limit: Option<usize>,
+    /// Only the members that are needed to show the events.
+    pub lazy_members: bool,
+    /// Even where the client has been sent them.
+    pub redundant_members: bool,
 }
 
 impl EventFilter {
@@ -22,17 +28,24 @@ impl EventFilter {
         };
         let filter: Value = serde_json::from_str(text)
             .map_err(|_| Refusal::not_json("Query parameter filter must be a valid JSON object"))?;
-        let names = |field: &str| {
-            let names = filter.get(field)?.as_array()?;
-            Some(names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect())
-        };
-        Ok(Self {
+        Ok(Self::of(&filter))
+    }
+
+    /// The filter that is a part of a greater one.
+    pub fn of(filter: &Value) -> Self {
+        let names = |field: &str| strings(filter.get(field)?);
+        let flag = |field: &str| filter.get(field) == Some(&Value::Bool(true));
+        let limit = filter.get("limit").and_then(Value::as_u64);
+        Self {
             types: names("types"),
             not_types: names("not_types").unwrap_or_default(),
             senders: names("senders"),
             not_senders: names("not_senders").unwrap_or_default(),
             contains_url: filter.get("contains_url").and_then(Value::as_bool),
-        })
+            limit: limit.and_then(|limit| usize::try_from(limit).ok()),
+            lazy_members: flag("lazy_load_members"),
+            redundant_members: flag("include_redundant_members"),
+        }
     }
 
     pub fn passes(&self, event: &Event) -> bool {
@@ -45,6 +58,12 @@ impl EventFilter {
             && !self.not_senders.iter().any(by)
             && self.contains_url.is_none_or(|wanted| wanted == has_url)
     }
+}
+
+/// The strings of a list.
+pub(super) fn strings(value: &Value) -> Option<Vec<String>> {
+    let items = value.as_array()?.iter();
+    Some(items.filter_map(|item| item.as_str().map(str::to_owned)).collect())
 }
 
 /// Whether a name fits a pattern, in which `*` stands for any letters.

@@ -10,7 +10,7 @@ use axum::{
     body::{Body, to_bytes},
     http::{
         Request, Response, StatusCode,
-        header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+        header::{CONTENT_LENGTH, CONTENT_TYPE},
     },
     response::IntoResponse,
 };
@@ -120,10 +120,7 @@ async fn execute(
     if let Some(user_id) = &record.user_id
         && let Some(early) = controls.limited(&record.path, user_id)
     {
-        let seconds = early.as_secs() + 1;
-        let mut response = Refusal::limit_exceeded(millis(early)).into_response();
-        response.headers_mut().insert(RETRY_AFTER, seconds.into());
-        return Ok(response);
+        return Ok(Refusal::limit_exceeded(millis(early)).into_response());
     }
     let response = match router.oneshot(request.map(Body::new)).await {
         Ok(response) => response,

@@ -157,6 +157,12 @@ pub(super) fn one_time_key_counts(device: &Device) -> BTreeMap<String, usize> {
     counts
 }
 
+/// The algorithms of the device's fallback keys that nobody has claimed.
+pub(super) fn unused_fallback_keys(device: &Device) -> Vec<&String> {
+    let unused = device.fallback_keys.iter().filter(|(_, key)| !key.used);
+    unused.map(|(algorithm, _)| algorithm).collect()
+}
+
 pub(super) async fn query(
     State(shared): State<Arc<Shared>>,
     sender: Sender,

@@ -91,6 +91,13 @@ pub(super) async fn unban(
     Body(body): Body,
 ) -> Answer {
     let target = required(&body, "user_id")?;
+    {
+        let world = shared.world();
+        let membership = world.rooms.get(&room_id).and_then(|room| room.membership(target));
+        if membership.is_some_and(|membership| membership != "ban") {
+            return Err(Refusal::forbidden("Cannot unban user who was not banned"));
+        }
+    }
     set(&shared, &room_id, &sender.user_id, target, "leave", &body)?;
     Ok(Json(json!({})))
 }
@@ -108,7 +115,26 @@ fn set(
     if let Some(reason) = body.get("reason") {
         content.insert("reason".to_owned(), reason.clone());
     }
-    shared.change(|world| change(world, room_id, sender, target, content).map(drop))
+    shared.change(|world| limited_change(world, room_id, sender, target, content).map(drop))
+}
+
+/// Changes a membership on request, if that does not come too early.
+pub(super) fn limited_change(
+    world: &mut World,
+    room_id: &str,
+    sender: &str,
+    target: &str,
+    content: Map<String, Value>,
+) -> Result<String, Refusal> {
+    let wanted = required(&content, "membership")?;
+    let is_change = world
+        .rooms
+        .get(room_id)
+        .is_none_or(|room| !(wanted == "join" && room.membership(target) == Some("join")));
+    if is_change {
+        world.limit_membership(room_id, sender, target, wanted)?;
+    }
+    change(world, room_id, sender, target, content)
 }
 
 /// Changes a membership if the rules allow it. Returns the id of the event that says so.
@@ -121,6 +147,17 @@ pub(super) fn change(
 ) -> Result<String, Refusal> {
     let wanted = required(&content, "membership")?.to_owned();
     let room = world.rooms.get(room_id).ok_or_else(|| Refusal::not_found("Unknown room"))?;
+    let name = target.trim_start_matches('@').split(':').next().unwrap_or_default().to_owned();
+    if matches!(wanted.as_str(), "join" | "invite") {
+        content.entry("displayname").or_insert_with(|| json!(name));
+    }
+    // The same by the same is no new event.
+    if let Some(current) = room.state_event("m.room.member", target)
+        && current.sender == sender
+        && current.content == Value::from(content.clone())
+    {
+        return Ok(current.event_id.clone());
+    }
     let current = room.membership(target);
     let sender_is_joined = room.membership(sender) == Some("join");
     let power = room.power_of(sender);
@@ -128,9 +165,6 @@ pub(super) fn change(
     let allowed = match wanted.as_str() {
         "join" if sender != target => Err("Cannot force another user to join."),
         "join" => match current {
-            Some("join") if !content.contains_key("displayname") => {
-                return Ok(current_event(room, target));
-            }
             Some("join" | "invite") => Ok(()),
             Some("ban") => Err("You are banned from this room"),
             _ => match room.state_content("m.room.join_rules", "") {
@@ -165,10 +199,6 @@ pub(super) fn change(
         _ => return Err(Refusal::invalid("Unknown membership")),
     };
     allowed.map_err(Refusal::forbidden)?;
-    let name = target.trim_start_matches('@').split(':').next().unwrap_or_default().to_owned();
-    if matches!(wanted.as_str(), "join" | "invite") {
-        content.entry("displayname").or_insert_with(|| json!(name));
-    }
     let new = NewEvent {
         sender,
         event_type: "m.room.member",
@@ -177,11 +207,6 @@ pub(super) fn change(
         transaction: None,
     };
     append(world, room_id, new)
-}
-
-fn current_event(room: &Room, target: &str) -> String {
-    let event = room.state_event("m.room.member", target);
-    event.map(|event| event.event_id.clone()).unwrap_or_default()
 }
 
 /// The room, if this user is joined to it.

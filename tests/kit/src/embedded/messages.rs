@@ -1,7 +1,10 @@
 //! Reading a room: pages of its timeline, single events, state and members, and the form in
 //! which an event is shown to a device.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use axum::{
     Json,
@@ -16,6 +19,7 @@ use super::{
     events::now_ms,
     filter::EventFilter,
     state::{Event, Room, World},
+    visibility::Sight,
 };
 
 /// The event as a client gets it. In a sync the room id is left out, as it is the key there.
@@ -47,6 +51,19 @@ pub(super) fn show(room: &Room, event: &Event, sender: &Sender, in_sync: bool) -
     shown
 }
 
+/// The same with the membership that the user had with the event, as timelines and pages have it.
+pub(super) fn show_seen(
+    room: &Room,
+    event: &Event,
+    sight: Sight<'_>,
+    sender: &Sender,
+    in_sync: bool,
+) -> Value {
+    let mut shown = show(room, event, sender, in_sync);
+    shown["unsigned"]["membership"] = json!(sight.membership);
+    shown
+}
+
 /// A room that this user may read, and up to which position.
 fn readable<'a>(
     world: &'a World,
@@ -72,11 +89,11 @@ pub(super) async fn event(
     let not_found = || Refusal::not_found("Event not found.");
     let room = world.rooms.get(&room_id).ok_or_else(not_found)?;
     let peeking = room.membership(&sender.user_id) != Some("join");
-    let visible = room.visible_events(&sender.user_id, peeking);
-    let mut events = room.events.iter().zip(visible);
-    let event = events.find(|(event, visible)| event.event_id == event_id && *visible);
-    let (event, _) = event.ok_or_else(not_found)?;
-    Ok(Json(show(room, event, &sender, false)))
+    let seen = room.seen_by(&sender.user_id, peeking);
+    let mut events = room.events.iter().zip(seen);
+    let event = events.find(|(event, sight)| event.event_id == event_id && sight.visible);
+    let (event, sight) = event.ok_or_else(not_found)?;
+    Ok(Json(show_seen(room, event, sight, &sender, false)))
 }
 
 /// A position as pagination and sync tokens write it.
@@ -88,7 +105,7 @@ pub(super) fn token(position: u64) -> String {
 pub(super) fn position_of(token: &str) -> Result<u64, Refusal> {
     let digits = token.strip_prefix('s').and_then(|rest| rest.split('_').next());
     let position = digits.and_then(|digits| digits.parse().ok());
-    position.ok_or_else(|| Refusal::invalid(format!("Invalid stream token {token}")))
+    position.ok_or_else(|| Refusal::unknown(format!("Invalid stream token {token}")))
 }
 
 pub(super) async fn messages(
@@ -123,11 +140,11 @@ pub(super) async fn messages(
         false => (start, end.unwrap_or(u64::MAX).min(until)),
     };
     let peeking = room.readable_until(&sender.user_id).is_none();
-    let visible = room.visible_events(&sender.user_id, peeking);
-    let mut page: Vec<(&Event, bool)> = room
+    let seen = room.seen_by(&sender.user_id, peeking);
+    let mut page: Vec<(&Event, Sight<'_>)> = room
         .events
         .iter()
-        .zip(visible)
+        .zip(seen)
         .filter(|(event, _)| event.position > after && event.position <= up_to)
         .filter(|(event, _)| filter.passes(event))
         .collect();
@@ -137,9 +154,21 @@ pub(super) async fn messages(
     // A page is cut before what may not be seen is taken out of it, so it may come shorter than asked
     // for, even empty, and not be the last.
     page.truncate(limit);
-    let seen = page.iter().filter(|(_, visible)| *visible);
-    let chunk: Vec<Value> = seen.map(|(event, _)| show(room, event, &sender, false)).collect();
+    let seen: Vec<_> = page.iter().filter(|(_, sight)| sight.visible).collect();
+    let chunk = seen.iter().map(|(event, sight)| show_seen(room, event, *sight, &sender, false));
+    let chunk: Vec<Value> = chunk.collect();
     let mut answer = json!({ "chunk": chunk, "start": token(start) });
+    if let Some((first, _)) = seen.first()
+        && filter.lazy_members
+    {
+        let senders: BTreeSet<&str> = seen.iter().map(|(event, _)| event.sender.as_str()).collect();
+        let members = senders.into_iter().filter_map(|user_id| {
+            let until = room.events.get(..room.end_at(first.position))?;
+            until.iter().rfind(|event| event.is_membership_of(user_id))
+        });
+        let members = members.map(|event| show(room, event, &sender, false));
+        answer["state"] = members.collect();
+    }
     if let Some((last, _)) = page.last() {
         let position = if backwards { last.position - 1 } else { last.position };
         answer["end"] = json!(token(position));
@@ -218,15 +247,12 @@ pub(super) async fn joined_members(
 ) -> Answer {
     let world = shared.world();
     let room = super::membership::room_of_member(&world, &room_id, &sender.user_id)?;
-    let joined: Map<String, Value> = state_until(room, u64::MAX, &sender)
-        .into_iter()
-        .filter(|event| {
-            event["type"] == "m.room.member" && event["content"]["membership"] == "join"
-        })
-        .filter_map(|event| {
-            let user_id = event["state_key"].as_str()?.to_owned();
-            Some((user_id, json!({ "display_name": event["content"]["displayname"] })))
-        })
-        .collect();
-    Ok(Json(json!({ "joined": joined })))
+    let joined = room.members_with("join").filter_map(|event| {
+        let profile = json!({
+            "display_name": event.content.get("displayname"),
+            "avatar_url": event.content.get("avatar_url"),
+        });
+        Some((event.state_key.clone()?, profile))
+    });
+    Ok(Json(json!({ "joined": joined.collect::<Map<_, _>>() })))
 }

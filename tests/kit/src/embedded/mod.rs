@@ -5,19 +5,25 @@
 //! lock, and is gone when dropped. What a real server and network do to a client can be ordered
 //! through [`Controls`]. `tests/kit/tests/homeserver` checks its answers against Synapse.
 
+mod account_data;
 mod accounts;
 mod answer;
 mod controls;
+mod device_lists;
 mod error;
 mod events;
 mod filter;
 mod gate;
 mod keys;
+mod limits;
 mod media;
 mod membership;
 mod messages;
+mod push;
+mod receipts;
 mod room_creation;
 mod room_keys;
+mod sliding_sync;
 mod state;
 mod sync;
 mod to_device;
@@ -153,7 +159,26 @@ fn routes() -> Router<Arc<Shared>> {
             "/rooms/{room_id}/state/{event_type}/{state_key}",
             get(messages::state).put(events::send_state),
         )
+        .route("/rooms/{room_id}/receipt/{kind}/{event_id}", post(receipts::send))
+        .route("/rooms/{room_id}/read_markers", post(receipts::read_markers))
         .route("/sync", get(sync::sync))
+        .route("/user/{user_id}/account_data/{kind}", get(account_data::get).put(account_data::put))
+        .route(
+            "/user/{user_id}/rooms/{room_id}/account_data/{kind}",
+            get(account_data::get_of_room).put(account_data::put_of_room),
+        )
+        .route("/notifications", get(push::notifications))
+        .route("/pushrules/", get(push::all))
+        .route("/pushrules/global/", get(push::global))
+        .route(
+            "/pushrules/global/{kind}/{rule_id}",
+            get(push::get).put(push::put).delete(push::delete),
+        )
+        .route(
+            "/pushrules/global/{kind}/{rule_id}/{attribute}",
+            get(push::attribute).put(push::set_attribute),
+        )
+        .route("/keys/changes", get(device_lists::changes))
         .route("/keys/upload", post(keys::upload))
         .route("/keys/query", post(keys::query))
         .route("/keys/claim", post(keys::claim))
@@ -179,6 +204,10 @@ fn routes() -> Router<Arc<Shared>> {
         .nest("/_matrix/media/v1", upload.clone())
         .nest("/_matrix/media/r0", upload)
         .route("/_matrix/client/versions", get(accounts::versions))
+        .route(
+            "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync",
+            post(sliding_sync::sync),
+        )
         .nest("/_matrix/client/v3", v3.clone())
         .nest("/_matrix/client/r0", v3)
         .fallback(answer::unrecognized)

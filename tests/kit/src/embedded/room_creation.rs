@@ -30,6 +30,7 @@ pub(super) async fn create_room(
                 return Err(Refusal::invalid(format!("Invalid user_id: {user_id}")));
             }
         }
+        world.limit_room_creation(&sender.user_id)?;
         let room_id = order.execute(world, &sender.user_id)?;
         Ok(Json(json!({ "room_id": room_id })))
     })
@@ -105,13 +106,7 @@ impl Order {
             true => format!("!{}", random_text(43)),
             false => format!("!{}:{}", random_text(18), world.server_name),
         };
-        let room = Room {
-            id: id.clone(),
-            creators_are_supreme: supreme,
-            events: Vec::new(),
-            state: BTreeMap::new(),
-        };
-        world.rooms.insert(id.clone(), room);
+        world.rooms.insert(id.clone(), Room::new(&id, supreme));
         let made = self.fill(world, &id, creator, supreme, trusted);
         if made.is_err() {
             world.rooms.remove(&id);
@@ -171,17 +166,21 @@ impl Order {
             "events_default": 0, "state_default": 50, "ban": 50, "kick": 50, "redact": 50,
             "invite": if self.preset == "public_chat" { 50 } else { 0 }, "historical": 100,
         }));
-        levels.extend(self.power_levels.clone());
         let public = self.preset == "public_chat";
+        if public && let Some(Value::Object(events)) = levels.get_mut("events") {
+            events.insert("m.call.invite".to_owned(), json!(50));
+        }
+        levels.extend(self.power_levels.clone());
+        let guests = json!({ "guest_access": "can_join" });
         let preset_state = [
             ("m.room.power_levels", Value::from(levels)),
             ("m.room.join_rules", json!({ "join_rule": if public { "public" } else { "invite" } })),
             ("m.room.history_visibility", json!({ "history_visibility": "shared" })),
-            (
-                "m.room.guest_access",
-                json!({ "guest_access": if public { "forbidden" } else { "can_join" } }),
-            ),
+            ("m.room.guest_access", guests),
         ];
+        // Guests may not come into a public room, which is as without the event.
+        let preset_state =
+            preset_state.into_iter().filter(|(kind, _)| !public || *kind != "m.room.guest_access");
         for (event_type, content) in preset_state {
             let overridden = self.initial_state.iter().any(|(initial, key, _)| {
                 initial == event_type && key.is_empty() && event_type != "m.room.power_levels"
@@ -197,7 +196,8 @@ impl Order {
             post("m.room.name", "", fields(json!({ "name": name })))?;
         }
         if let Some(topic) = &self.topic {
-            post("m.room.topic", "", fields(json!({ "topic": topic })))?;
+            let rich = json!({ "m.text": [{ "body": topic }] });
+            post("m.room.topic", "", fields(json!({ "topic": topic, "m.topic": rich })))?;
         }
         for user_id in &self.invite {
             let mut content = fields(json!({ "membership": "invite" }));

@@ -12,7 +12,13 @@ use std::{
 use axum::body::Bytes;
 use serde_json::{Value, json};
 
-use super::{media::DEFAULT_LIMIT, room_keys::Backup};
+use super::{
+    account_data::AccountData, limits::Limits, media::DEFAULT_LIMIT, push::PushRules,
+    receipts::Receipt, room_keys::Backup, sliding_sync::Connections, sync::SentMembers,
+};
+
+/// How many members a room without a name is called after.
+const HEROES: usize = 5;
 
 /// All that the server remembers.
 pub(super) struct World {
@@ -39,10 +45,15 @@ pub(super) struct World {
     pub reversed_timelines: BTreeSet<String>,
     /// The timeline length of a sync whose filter does not say one.
     pub default_timeline_limit: usize,
+    /// What each sliding sync connection of each device has been sent.
+    pub connections: Connections,
+    /// The members that each lazily loading device has been sent by `/sync`.
+    pub sent_members: HashMap<(String, String), SentMembers>,
+    /// The limits on how often users may send, where a test has switched them on.
+    pub limits: Option<Limits>,
 }
 
 /// An account.
-#[derive(Default)]
 pub(super) struct User {
     pub password: String,
     pub devices: BTreeMap<String, Device>,
@@ -52,6 +63,8 @@ pub(super) struct User {
     pub backups: Vec<Backup>,
     /// How many versions there ever were.
     pub backup_versions: u64,
+    pub account_data: AccountData,
+    pub push_rules: PushRules,
 }
 
 /// A device of an account.
@@ -91,6 +104,8 @@ pub(super) struct Room {
     pub events: Vec<Event>,
     /// The index of the current event of each (type, state key).
     pub state: BTreeMap<(String, String), usize>,
+    /// How far each user has read.
+    pub receipts: BTreeMap<String, Receipt>,
 }
 
 /// An event of a room.
@@ -138,6 +153,9 @@ impl World {
             held_inboxes: BTreeSet::new(),
             reversed_timelines: BTreeSet::new(),
             default_timeline_limit: 10,
+            connections: Connections::default(),
+            sent_members: HashMap::new(),
+            limits: None,
         }
     }
 
@@ -195,7 +213,31 @@ impl World {
     }
 }
 
+impl User {
+    pub fn new(user_id: &str, password: String) -> Self {
+        Self {
+            password,
+            devices: BTreeMap::new(),
+            cross_signing: BTreeMap::new(),
+            backups: Vec::new(),
+            backup_versions: 0,
+            account_data: AccountData::default(),
+            push_rules: PushRules::of(user_id),
+        }
+    }
+}
+
 impl Room {
+    pub fn new(id: &str, creators_are_supreme: bool) -> Self {
+        Self {
+            id: id.to_owned(),
+            creators_are_supreme,
+            events: Vec::new(),
+            state: BTreeMap::new(),
+            receipts: BTreeMap::new(),
+        }
+    }
+
     pub fn state_event(&self, event_type: &str, state_key: &str) -> Option<&Event> {
         let index = self.state.get(&(event_type.to_owned(), state_key.to_owned()))?;
         self.events.get(*index)
@@ -212,14 +254,67 @@ impl Room {
 
     /// A user's membership as of a position.
     pub fn membership_at(&self, user_id: &str, position: u64) -> Option<&str> {
-        self.events
+        let until = self.events.get(..self.end_at(position))?;
+        until.iter().rfind(|event| event.is_membership_of(user_id))?.membership()
+    }
+
+    /// Whether a user is joined, and was not all the time since a position.
+    pub fn newly_joined(&self, user_id: &str, since: u64) -> bool {
+        let joined = self.state_event("m.room.member", user_id);
+        let joined = joined.filter(|event| event.membership() == Some("join"));
+        // A membership that has not changed since needs no look at the past.
+        joined.is_some_and(|event| event.position > since)
+            && (self.membership_at(user_id, since) != Some("join")
+                || self.events_since(since).any(|event| {
+                    event.is_membership_of(user_id) && event.membership() != Some("join")
+                }))
+    }
+
+    /// Whether a user was joined at a position or has been since.
+    pub fn was_joined_since(&self, user_id: &str, since: u64) -> bool {
+        self.membership_at(user_id, since) == Some("join") || self.has_come_since(user_id, since)
+    }
+
+    /// Whether a user has joined since a position, whatever came then.
+    pub fn has_come_since(&self, user_id: &str, since: u64) -> bool {
+        self.events_since(since)
+            .any(|event| event.is_membership_of(user_id) && event.membership() == Some("join"))
+    }
+
+    /// What has happened since a position.
+    pub fn events_since(&self, position: u64) -> impl Iterator<Item = &Event> {
+        self.events.iter().skip(self.end_at(position))
+    }
+
+    /// How many events there were as of a position.
+    pub fn end_at(&self, position: u64) -> usize {
+        self.events.partition_point(|event| event.position <= position)
+    }
+
+    /// The members of this membership now, in the order in which they came to it.
+    pub fn members_with<'a>(&'a self, membership: &'a str) -> impl Iterator<Item = &'a Event> {
+        let mut indexes: Vec<usize> = self
+            .state
             .iter()
-            .take_while(|event| event.position <= position)
-            .filter(|event| event.is_membership_of(user_id))
-            .last()?
-            .content
-            .get("membership")?
-            .as_str()
+            .filter(|((event_type, _), _)| event_type == "m.room.member")
+            .map(|(_, index)| *index)
+            .collect();
+        indexes.sort_unstable();
+        let events = indexes.into_iter().filter_map(|index| self.events.get(index));
+        events.filter(move |event| event.membership() == Some(membership))
+    }
+
+    /// The members after whom a room without a name is called.
+    pub fn heroes(&self, me: &str) -> Vec<&Event> {
+        let others = |membership| {
+            let members = self.members_with(membership);
+            members.filter(|event| event.state_key.as_deref() != Some(me))
+        };
+        let here: Vec<&Event> = others("join").chain(others("invite")).take(HEROES).collect();
+        match here.is_empty() {
+            true => others("leave").chain(others("ban")).take(HEROES).collect(),
+            false => here,
+        }
     }
 
     /// The state before the event at `end`, as indexes into `events`.
@@ -263,6 +358,16 @@ impl Room {
 }
 
 impl Event {
+    /// What a membership event says.
+    pub fn membership(&self) -> Option<&str> {
+        self.content.get("membership")?.as_str()
+    }
+
+    /// The event as a key of the state.
+    pub fn key_in_state(&self) -> Option<(&str, &str)> {
+        Some((self.event_type.as_str(), self.state_key.as_deref()?))
+    }
+
     pub fn is_membership_of(&self, user_id: &str) -> bool {
         self.event_type == "m.room.member" && self.state_key.as_deref() == Some(user_id)
     }

@@ -11,6 +11,14 @@ const VISIBILITIES: [&str; 4] = ["world_readable", "shared", "invited", "joined"
 /// From the most joined to the least.
 const MEMBERSHIPS: [&str; 5] = ["join", "invite", "knock", "leave", "ban"];
 
+/// An event as a user sees it.
+#[derive(Clone, Copy)]
+pub(super) struct Sight<'a> {
+    pub visible: bool,
+    /// The user's membership with the event.
+    pub membership: &'a str,
+}
+
 impl Room {
     /// Whether anybody may read the room as it is now.
     pub fn is_world_readable(&self) -> bool {
@@ -20,7 +28,7 @@ impl Room {
 
     /// For each event, in order, whether this user may see it. A user who is not joined now is
     /// `peeking`: shared history is not for them, except where they were joined.
-    pub fn visible_events(&self, user_id: &str, peeking: bool) -> Vec<bool> {
+    pub fn seen_by(&self, user_id: &str, peeking: bool) -> Vec<Sight<'_>> {
         let mut now = ("shared", None);
         let seen = self.events.iter().map(|event| {
             let before = now;
@@ -31,7 +39,8 @@ impl Room {
             if event.is_membership_of(user_id) {
                 now.1 = Some(membership(&event.content));
             }
-            may_see(event, user_id, before, now, peeking)
+            let visible = may_see(event, user_id, before, now, peeking);
+            Sight { visible, membership: now.1.unwrap_or("leave") }
         });
         seen.collect()
     }

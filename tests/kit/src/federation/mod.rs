@@ -67,7 +67,7 @@ async fn start() -> Result<(Homeserver, Passage), KitError> {
     let from = from.map_err(KitError::io("finding a port for a federating server"))?;
     let address = from.local_addr().map_err(KitError::io("finding a port"))?;
     let name = format!("localhost:{}", address.port());
-    let started = tokio::task::spawn_blocking(move || Synapse::start_as(&name, true)).await;
+    let started = tokio::task::spawn_blocking(move || Synapse::start_federating(&name)).await;
     let synapse = started
         .map_err(|error| KitError::Setup(format!("starting Synapse was aborted: {error}")))??;
     let to = synapse

@@ -4,6 +4,9 @@ use std::{fs, io, path::Path};
 
 use rand::{Rng, distr::Alphanumeric};
 
+/// The limits on what users do with rooms, which a test may want as they are by default.
+const ROOM_LIMITS: [&str; 5] =
+    ["rc_message", "rc_joins_per_room", "rc_room_creation", "rc_joins", "rc_invites"];
 /// The limits to lift: tests are not abuse. `rc_message` and the like.
 const RATE_LIMITS: [&str; 14] = [
     "rc_message",
@@ -37,6 +40,8 @@ pub(super) struct Setup<'a> {
     pub client_port: u16,
     /// The port for other servers; without one it federates with nobody.
     pub federation_port: Option<u16>,
+    /// Whether users send, join, invite and create rooms within Synapse's default limits.
+    pub limited: bool,
 }
 
 /// Federation with servers on this machine. A request to another server is tried once, and a server that
@@ -112,6 +117,8 @@ enable_registration_without_verification: true
 bcrypt_rounds: 4
 presence:
   enabled: false
+experimental_features:
+  msc4222_enabled: true
 "#,
         server_name = setup.server_name,
         client_port = setup.client_port,
@@ -131,12 +138,13 @@ presence:
         None => "federation_domain_whitelist: []\n".to_owned(),
     });
     let limit = "{per_second: 1000000, burst_count: 1000000}";
-    for name in RATE_LIMITS {
+    let is_lifted = |name: &&str| !(setup.limited && ROOM_LIMITS.contains(name));
+    for name in RATE_LIMITS.iter().filter(|name| is_lifted(name)) {
         yaml.push_str(&format!("{name}: {limit}\n"));
     }
-    for (name, parts) in NESTED_RATE_LIMITS {
+    for (name, parts) in NESTED_RATE_LIMITS.iter().filter(|(name, _)| is_lifted(name)) {
         yaml.push_str(&format!("{name}:\n"));
-        for part in parts {
+        for part in *parts {
             yaml.push_str(&format!("  {part}: {limit}\n"));
         }
     }

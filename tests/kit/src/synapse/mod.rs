@@ -45,6 +45,13 @@ fi
 exit "$status"
 "#;
 
+/// How a Synapse is to be, where that differs from the usual.
+#[derive(Clone, Copy, Default)]
+struct Manner {
+    federates: bool,
+    limited: bool,
+}
+
 /// A running Synapse; it stops when dropped.
 pub struct Synapse {
     base_url: String,
@@ -57,16 +64,26 @@ pub struct Synapse {
 impl Synapse {
     /// Installs Synapse if need be, starts it, and waits until it answers.
     pub fn start() -> Result<Self, KitError> {
-        Self::start_as("synapse.test", false)
+        Self::start_with("synapse.test", Manner::default())
     }
 
-    /// The same under this server name, and with a port for other servers if it is to federate.
-    pub(crate) fn start_as(server_name: &str, federates: bool) -> Result<Self, KitError> {
+    /// The same with Synapse's default limits on how often users may send, join, invite and create
+    /// rooms.
+    pub fn start_limited() -> Result<Self, KitError> {
+        Self::start_with("synapse.test", Manner { limited: true, ..Manner::default() })
+    }
+
+    /// One with this server name and a port for other servers.
+    pub(crate) fn start_federating(server_name: &str) -> Result<Self, KitError> {
+        Self::start_with(server_name, Manner { federates: true, ..Manner::default() })
+    }
+
+    fn start_with(server_name: &str, manner: Manner) -> Result<Self, KitError> {
         let python = install::python_with_synapse()?;
         // Another process may take the port between our asking and Synapse's listening.
         let mut failure = None;
         for _ in 0..3 {
-            match Self::start_once(&python, server_name, federates) {
+            match Self::start_once(&python, server_name, manner) {
                 Ok(synapse) => return Ok(synapse),
                 Err(Failed::PortTaken) => {}
                 Err(Failed::Other(error)) => {
@@ -80,7 +97,7 @@ impl Synapse {
         }))
     }
 
-    fn start_once(python: &Path, server_name: &str, federates: bool) -> Result<Self, Failed> {
+    fn start_once(python: &Path, server_name: &str, manner: Manner) -> Result<Self, Failed> {
         let began = Instant::now();
         let directory = tempfile::Builder::new()
             .prefix("matrix-mls-synapse-")
@@ -88,11 +105,12 @@ impl Synapse {
             .map_err(KitError::io("making a directory for Synapse"))?;
         let free_port = || free_port().map_err(KitError::io("finding a free port"));
         let port = free_port()?;
-        let federation_port = federates.then(free_port).transpose()?;
-        if federates {
+        let federation_port = manner.federates.then(free_port).transpose()?;
+        if manner.federates {
             certificate::make(python, directory.path())?;
         }
-        let setup = Setup { server_name, client_port: port, federation_port };
+        let limited = manner.limited;
+        let setup = Setup { server_name, client_port: port, federation_port, limited };
         config::write(directory.path(), &setup)
             .map_err(KitError::io("writing Synapse's configuration"))?;
         let output = std::fs::File::create(directory.path().join("output.log"))

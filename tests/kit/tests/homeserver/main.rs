@@ -4,9 +4,17 @@
 mod device;
 mod history;
 mod keys;
+mod lazy_members;
+mod limits;
 mod media;
+mod members;
+mod memberships;
+mod push;
 mod room_keys;
 mod rooms;
+mod sliding_sync;
+mod sliding_sync_connections;
+mod sliding_sync_windows;
 mod sync;
 mod to_device;
 
@@ -69,4 +77,40 @@ on_both!(
     to_device::messages_come_a_hundred_at_a_time,
     to_device::new_and_deleted_devices_change_the_list,
     to_device::sharing_rooms_changes_whose_lists_are_followed,
+    lazy_members::members_come_as_the_timeline_needs_them,
+    lazy_members::who_joins_and_speaks_is_told_twice,
+    lazy_members::going_and_coming_back_begins_anew,
+    lazy_members::the_state_may_be_that_after_the_timeline,
+    lazy_members::a_sync_can_be_filtered,
+    members::members_can_be_asked_for,
+    members::pages_bring_the_members_they_need,
+    members::pages_go_both_ways_and_end,
+    members::one_time_keys_are_claimed_oldest_first,
+    memberships::the_same_again_is_no_event,
+    memberships::whoever_is_put_out_is_told_of_it,
+    memberships::an_invitation_shows_the_room_of_its_time,
+    memberships::coming_and_going_between_two_syncs_is_told,
+    push::messages_and_encrypted_events_are_counted,
+    push::a_rule_silences_events_by_their_content,
+    push::rules_are_listed_and_checked,
+    push::notifications_are_listed,
+    sliding_sync::a_room_is_told_once,
+    sliding_sync::a_gap_hides_memberships,
+    sliding_sync::without_a_gap_every_membership_is_told,
+    sliding_sync::state_is_told_when_it_changes,
+    sliding_sync::wanting_members_later_brings_none,
+    sliding_sync::an_invitation_has_its_own_state,
+    sliding_sync::leaving_is_told_once_and_a_kick_stays,
+    sliding_sync_windows::rooms_outside_the_window_wait,
+    sliding_sync_windows::an_open_room_is_told_further_back,
+    sliding_sync_windows::lists_can_be_filtered,
+    sliding_sync_windows::malformed_requests_are_refused,
+    sliding_sync_connections::a_request_can_be_repeated,
+    sliding_sync_connections::positions_are_checked,
+    sliding_sync_connections::connections_know_nothing_of_each_other,
+    sliding_sync_connections::to_device_events_stay_until_acknowledged,
+    sliding_sync_connections::device_lists_need_a_position,
+    sliding_sync_connections::memberships_change_device_lists,
+    sliding_sync_connections::a_request_waits_for_news,
+    sliding_sync_connections::account_data_and_receipts_are_told,
 );
