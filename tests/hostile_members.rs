@@ -4,7 +4,7 @@
 
 use matrix_mls::{EventOutcome, MlsError, RoomSettings};
 use matrix_mls_kit::{
-    Client, Homeserver, OrMissing as _, Result,
+    Client, Homeserver, Result,
     other::{Other, join_path, name_of},
     peer::base64,
     together::{all_talk, head, log_in, quiet, two_phones},
@@ -122,19 +122,32 @@ async fn a_chain_of_bases_without_an_end_is_followed_a_bounded_way() -> Result {
         matches!(&result.outcome, EventOutcome::Waiting { error: MlsError::UnknownEpoch { .. } }),
         "{result:?}"
     );
-    let mut asked = 0;
-    for _ in 0..1_000 {
+    // The homeserver plays along: each event that is asked for exists, each page has the next one
+    // and says that there are more.
+    let (mut single, mut paged) = (0, 0);
+    for link in 0..1_000 {
         let requests = machine.outgoing_requests().await?;
-        let Some(fetch) = requests.iter().find(|request| request.path.contains("/event/")) else {
+        let wanted = |part: &str| requests.iter().find(|request| request.path.contains(part));
+        let next = event(
+            &format!("$chain-{link}:example.org"),
+            &format!("$chain-{}:example.org", link + 1),
+        );
+        let (request, answer) = if let Some(fetch) = wanted("/event/") {
+            single += 1;
+            (fetch, next)
+        } else if let Some(page) = wanted("/messages") {
+            paged += 1;
+            (
+                page,
+                json!({ "start": link.to_string(), "end": format!("to-{link}"), "chunk": [next] }),
+            )
+        } else {
             break;
         };
-        asked += 1;
-        let (_, id) = fetch.path.rsplit_once('/').or_missing("event id in the path")?;
-        let id = id.replace("%24", "$").replace("%3A", ":");
-        let answer = event(&id, &format!("$chain-{asked}:example.org")).to_string();
-        machine.mark_request_as_sent(fetch.id.clone(), 200, answer.into_bytes()).await?;
+        let answer = answer.to_string().into_bytes();
+        machine.mark_request_as_sent(request.id.clone(), 200, answer).await?;
     }
-    assert!((50..200).contains(&asked), "{asked}");
+    assert!(single == 8 && (10..200).contains(&paged), "{single} events, {paged} pages");
     // The chain leads nowhere and is told as that, the room goes on.
     let results = handle.receive_events(Vec::new()).await?;
     assert!(results.iter().all(|result| matches!(result.outcome, EventOutcome::Failed { .. })));
