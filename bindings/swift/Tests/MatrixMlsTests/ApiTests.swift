@@ -107,7 +107,7 @@ final class ApiTests: XCTestCase {
         let file = bindings.appendingPathComponent("swift/Sources/MatrixMls/Generated/MatrixMls.swift")
         let generated = try String(contentsOf: file, encoding: .utf8)
         let before = generated.components(separatedBy: "open func prepareToSend()")[0].suffix(1_000)
-        XCTAssertTrue(before.contains("* Makes sure that the group's members are the room's"), "\(before)")
+        XCTAssertTrue(before.contains("* Does the next step towards a group whose members are those of the room"), "\(before)")
         XCTAssertTrue(generated.contains("* 32 bytes from the platform's key store"))
     }
 }

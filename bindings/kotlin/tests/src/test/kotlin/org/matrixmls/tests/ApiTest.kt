@@ -68,7 +68,7 @@ class ApiTest {
     fun `documentation arrives in KDoc`() {
         val generated = Path.of("../library/generated/org/matrixmls/matrix_mls.kt").readText()
         val before = generated.substringBefore("suspend fun `prepareToSend`()").takeLast(1_000)
-        assertTrue(before.contains("* Makes sure that the group's members are the room's"), before)
+        assertTrue(before.contains("* Does the next step towards a group whose members are those of the room"), before)
         assertTrue(generated.contains("* 32 bytes from the platform's key store"))
     }
 }
