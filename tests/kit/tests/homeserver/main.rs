@@ -102,6 +102,7 @@ on_both!(
     sliding_sync::an_invitation_has_its_own_state,
     sliding_sync::leaving_is_told_once_and_a_kick_stays,
     sliding_sync_windows::rooms_outside_the_window_wait,
+    sliding_sync_windows::the_room_list_grows,
     sliding_sync_windows::an_open_room_is_told_further_back,
     sliding_sync_windows::lists_can_be_filtered,
     sliding_sync_windows::malformed_requests_are_refused,

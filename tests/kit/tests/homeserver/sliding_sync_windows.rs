@@ -1,6 +1,8 @@
 //! Windows of lists, rooms that are subscribed to, and filters.
 
-use matrix_mls_kit::{Homeserver, Result};
+use std::time::Duration;
+
+use matrix_mls_kit::{Homeserver, Result, SlidingSync};
 use serde_json::{Value, json};
 
 use super::{
@@ -54,6 +56,33 @@ pub async fn rooms_outside_the_window_wait(server: &Homeserver) -> Result {
     assert_eq!(timeline(room).last(), Some(&"1".to_owned()));
     let beyond = ask(&alice, &window(5, 9, 2), Some(&new["pos"])).await?;
     assert_eq!((listed(&beyond), &beyond["rooms"]), (&json!([]), &json!({})));
+    Ok(())
+}
+
+/// Element X begins with twenty rooms, and wants a hundred more with each request until it has them
+/// all.
+pub async fn the_room_list_grows(server: &Homeserver) -> Result {
+    let alice = Device::register(server, "ss-grow-alice").await?;
+    for _ in 0..22 {
+        alice.room_with(&[]).await?;
+    }
+    let mut rooms = SlidingSync::room_list(&alice.http, None);
+    let told = |answer: &Value| answer["rooms"].as_object().map_or(0, serde_json::Map::len);
+    let first = rooms.sync(Duration::ZERO).await?;
+    assert_eq!((told(&first), &first["lists"]["all_rooms"]["count"]), (20, &json!(22)));
+    let second = rooms.sync(Duration::ZERO).await?;
+    assert_eq!(told(&second), 2);
+    assert_eq!(second["lists"]["all_rooms"]["ops"][0]["range"], json!([0, 21]));
+    // A new room makes the list longer, and is within the window at once.
+    let room_id = alice.room_with(&[]).await?;
+    let third = rooms.sync(Duration::ZERO).await?;
+    assert_eq!(third["lists"]["all_rooms"]["count"], json!(23));
+    assert_eq!(third["rooms"][&room_id]["initial"], json!(true));
+    // An open room is told twenty events back.
+    rooms.open_rooms(&[&room_id]);
+    let open = rooms.sync(Duration::ZERO).await?;
+    let room = &open["rooms"][&room_id];
+    assert_eq!((timeline(room).len(), room.get("initial")), (6, None));
     Ok(())
 }
 
