@@ -30,8 +30,8 @@ use crate::{
     requests::{self, BACKUP_SCOPE, Purpose},
     room::wake,
     sessions::{
-        BackupKey, FailureCounts, SealedError, Session, SessionData, SessionError, Taken,
-        is_leaves, is_ours, seal,
+        BackupKey, FailureCounts, Kept, SealedError, Session, SessionData, SessionError,
+        is_leaves_session_id, is_mls_session_id, seal,
     },
     store::StoreError,
     turn::Turn,
@@ -152,8 +152,8 @@ pub(crate) fn sessions_fetched(turn: &Turn<'_>, id: u64, body: &[u8]) -> Result<
     }
     let mut sessions = read_answer(&restore.scope, body)?;
     // A Megolm backup also has Megolm's sessions. Leaves come first, because epochs need them.
-    sessions.retain(|(_, session_id, _)| is_ours(session_id));
-    sessions.sort_by_key(|(_, session_id, _)| !is_leaves(session_id));
+    sessions.retain(|(_, session_id, _)| is_mls_session_id(session_id));
+    sessions.sort_by_key(|(_, session_id, _)| !is_leaves_session_id(session_id));
     restore.total = sessions.len() as u64;
     let mut portions = 0_u32;
     for portion in sessions.chunks(PORTION) {
@@ -318,16 +318,16 @@ fn take_session(
             _ => SessionError::Malformed.into(),
         })?;
     let session = Session::read(&json, &room, Some(session_id), Source::Backup)?;
-    match session.take(turn.tx, &room)? {
-        Taken::Leaves(chunk) => {
+    match session.keep(turn.tx, &room)? {
+        Kept::Leaves(chunk) => {
             saved::note_chunk(turn.tx, &room, chunk, &backup.version)?;
             Ok(false)
         }
-        Taken::KnownEpoch(id) => {
+        Kept::KnownEpoch(id) => {
             saved::note_found(turn.tx, &room, id, &backup.version, session_id)?;
             Ok(false)
         }
-        Taken::NewEpoch(id) => {
+        Kept::NewEpoch(id) => {
             saved::note_found(turn.tx, &room, id, &backup.version, session_id)?;
             // Messages that waited for the epoch can be read now.
             wake(turn.tx, &room)?;

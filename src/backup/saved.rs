@@ -9,7 +9,7 @@ use crate::{
     history::{ChunkId, restored::ReadableEpoch},
     protocol::EpochId,
     requests::{self, BACKUP_SCOPE, Purpose, REQUESTS},
-    sessions::{epoch_session_id, suffix_of},
+    sessions::{epoch_session_id, session_id_suffix},
     store::{Collection, StoreError, Tx},
     turn::Turn,
 };
@@ -79,7 +79,7 @@ pub(super) fn session_id_for(
     let plain = epoch_session_id(epoch.number, &epoch.creator, None);
     match NAMES.get(tx, room.as_bytes(), plain.as_bytes())? {
         Some(id) if id != epoch.id => {
-            Ok(epoch_session_id(epoch.number, &epoch.creator, Some(&suffix_of(epoch.id))))
+            Ok(epoch_session_id(epoch.number, &epoch.creator, Some(&session_id_suffix(epoch.id))))
         }
         Some(_) => Ok(plain),
         None => {

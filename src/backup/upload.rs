@@ -27,7 +27,7 @@ use crate::{
     history::{ChunkId, archive, restored},
     protocol::EpochId,
     requests::{self, BACKUP_SCOPE, BackupBatch, BackupEntry, Purpose, REQUESTS},
-    sessions::{Contents, SessionData, leaves_session_id, seal},
+    sessions::{SessionData, SessionJson, leaves_session_id, seal},
     store::{StoreError, Tx},
     turn::Turn,
 };
@@ -146,12 +146,12 @@ impl Upload<'_> {
                 continue;
             }
             let leaves = archive::chunk(tx, room, *chunk)?;
-            let contents = Contents::leaves(room, export.keys.ciphersuite(), &leaves)?;
+            let contents = SessionJson::leaves(room, export.keys.ciphersuite(), &leaves)?;
             self.add_session(room, leaves_session_id(*chunk), &contents)?;
             self.chunks.insert(place);
         }
         let session_id = saved::session_id_for(tx, room, &epoch)?;
-        let contents = Contents::epoch(room, &epoch, &export)
+        let contents = SessionJson::epoch(room, &epoch, &export)
             .map_err(|error| Failure::defect("session", error))?;
         self.add_session(room, session_id.clone(), &contents)?;
         self.epochs.push(BackupEntry { backlog_id, room: room.clone(), epoch: id, session_id });
@@ -163,7 +163,7 @@ impl Upload<'_> {
         &mut self,
         room: &OwnedRoomId,
         session_id: String,
-        contents: &Contents,
+        contents: &SessionJson,
     ) -> Result<(), Failure> {
         let defect = |error: &dyn std::fmt::Display| Failure::defect("session", error);
         let json = contents.to_json().map_err(|error| defect(&error))?;

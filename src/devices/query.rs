@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::{
     record::{self, DEVICES, DeviceRecord, DevicesError, update_eligible},
     tracking::{self, TrackedUser},
-    verify::{Rejection, credential_key},
+    verify::{DeviceFault, credential_key},
 };
 use crate::{
     protocol::DeviceName,
@@ -59,7 +59,7 @@ pub(crate) fn query_request(
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct RejectedDevice {
     pub(crate) name: DeviceName,
-    pub(crate) reason: Rejection,
+    pub(crate) reason: DeviceFault,
 }
 
 /// A user whose list was not available. It stays out of date.
@@ -174,12 +174,12 @@ fn replace_devices(
         let known = before.as_ref().and_then(|before| before.credential_key.clone());
         let verdict = match serde_json::from_str::<CanonicalJsonValue>(keys.get()) {
             Ok(CanonicalJsonValue::Object(keys)) => credential_key(user, &device, &keys),
-            _ => Err(Rejection::Malformed),
+            _ => Err(DeviceFault::Malformed),
         };
         let (credential_key, rejection) = match (known, verdict) {
             (None, Ok(key)) => (Some(key), None),
             (Some(known), Ok(key)) if known == key => (Some(known), None),
-            (Some(known), Ok(_)) => (Some(known), Some(Rejection::Changed)),
+            (Some(known), Ok(_)) => (Some(known), Some(DeviceFault::Changed)),
             (known, Err(rejection)) => (known, Some(rejection)),
         };
         let name = DeviceName::new(user.to_owned(), device.clone());

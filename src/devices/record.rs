@@ -4,7 +4,7 @@ use ruma::{DeviceId, OwnedDeviceId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::verify::Rejection;
+use super::verify::DeviceFault;
 use crate::{
     protocol::DeviceName,
     store::{Collection, StoreError, Tx},
@@ -37,7 +37,7 @@ pub(super) struct DeviceRecord {
     /// The first consistent credential key. It stays when the device is rejected later.
     pub(super) credential_key: Option<Vec<u8>>,
     /// Why the device may not take part now.
-    pub(super) rejection: Option<Rejection>,
+    pub(super) rejection: Option<DeviceFault>,
 }
 
 pub(super) const DEVICES: Collection<DeviceRecord> = Collection::new("device");

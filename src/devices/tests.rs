@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::{
     query::{PostponedUser, QueryReport},
     record::{DEVICES, eligible},
-    verify::Rejection,
+    verify::DeviceFault,
     *,
 };
 use crate::{
@@ -152,24 +152,24 @@ fn what_does_not_hold_together_is_rejected_with_its_reason_and_once() -> Outcome
     let without =
         |name: &str| resigned(&|k| drop(k["keys"].as_object_mut().map(|k| k.remove(name))));
     let cases = [
-        (json!("text"), Rejection::Malformed),
-        (with(&|k| k["keys"] = json!(3)), Rejection::Malformed),
-        (resigned(&|k| k["user_id"] = json!("@bob:example.org"))?, Rejection::WrongIdentity),
-        (resigned(&|k| k["device_id"] = json!("TABLET"))?, Rejection::WrongIdentity),
-        (without(&credential_id)?, Rejection::NoCredential),
-        (without("ed25519:PHONE")?, Rejection::BadSignature),
-        (with(&|k| k["algorithms"] = json!(["m.other"])), Rejection::BadSignature),
-        (with(&|k| k["signatures"] = json!({})), Rejection::BadSignature),
+        (json!("text"), DeviceFault::Malformed),
+        (with(&|k| k["keys"] = json!(3)), DeviceFault::Malformed),
+        (resigned(&|k| k["user_id"] = json!("@bob:example.org"))?, DeviceFault::WrongIdentity),
+        (resigned(&|k| k["device_id"] = json!("TABLET"))?, DeviceFault::WrongIdentity),
+        (without(&credential_id)?, DeviceFault::NoCredential),
+        (without("ed25519:PHONE")?, DeviceFault::BadSignature),
+        (with(&|k| k["algorithms"] = json!(["m.other"])), DeviceFault::BadSignature),
+        (with(&|k| k["signatures"] = json!({})), DeviceFault::BadSignature),
         (
             with(&|k| k["signatures"]["@alice:example.org"][&credential_id] = json!("AAAA")),
-            Rejection::BadSignature,
+            DeviceFault::BadSignature,
         ),
         (
             with(&|k| k["signatures"]["@alice:example.org"]["ed25519:PHONE"] = json!("AAAA")),
-            Rejection::BadSignature,
+            DeviceFault::BadSignature,
         ),
-        (sign(good.clone(), &device, &key_pair()?)?, Rejection::BadSignature),
-        (sign(good.clone(), &key_pair()?, &credential)?, Rejection::BadSignature),
+        (sign(good.clone(), &device, &key_pair()?)?, DeviceFault::BadSignature),
+        (sign(good.clone(), &key_pair()?, &credential)?, DeviceFault::BadSignature),
     ];
     for (number, (keys, reason)) in cases.into_iter().enumerate() {
         let scene = Scene::new()?;
@@ -193,7 +193,7 @@ fn another_credential_for_a_known_device_is_a_conflict_and_not_an_update() -> Ou
     scene.query(answer(&signed(&device, &first)?))?;
     scene.write(|tx| note_device_lists(tx, &[alice()], &[]))?;
     let report = scene.query(answer(&signed(&device, &second)?))?;
-    assert_eq!(report.rejected[0].reason, Rejection::Changed);
+    assert_eq!(report.rejected[0].reason, DeviceFault::Changed);
     assert_eq!(scene.eligible()?, []);
     scene.write(|tx| {
         let of = |key| trust(tx, &DeviceName::new(alice(), owned_device_id!("PHONE")), key);

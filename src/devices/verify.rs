@@ -17,7 +17,7 @@ use crate::protocol::{decode_base64, identifiers};
 
 /// Why a device may not take part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Rejection {
+pub(crate) enum DeviceFault {
     /// The published keys cannot be read.
     Malformed,
     /// The published keys name another user or device.
@@ -30,7 +30,7 @@ pub(crate) enum Rejection {
     Changed,
 }
 
-impl fmt::Display for Rejection {
+impl fmt::Display for DeviceFault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Malformed => "its device keys cannot be read",
@@ -47,43 +47,43 @@ pub(super) fn credential_key(
     user: &UserId,
     device: &DeviceId,
     device_keys: &CanonicalJsonObject,
-) -> Result<Vec<u8>, Rejection> {
+) -> Result<Vec<u8>, DeviceFault> {
     let named = |field: &str| device_keys.get(field).and_then(CanonicalJsonValue::as_str);
     if named("user_id") != Some(user.as_str()) || named("device_id") != Some(device.as_str()) {
-        return Err(Rejection::WrongIdentity);
+        return Err(DeviceFault::WrongIdentity);
     }
-    let keys = object(device_keys, "keys").ok_or(Rejection::Malformed)?;
+    let keys = object(device_keys, "keys").ok_or(DeviceFault::Malformed)?;
     let key = |id: &str| keys.get(id)?.as_str().and_then(decode_base64);
 
     let credential_ids = identifiers::credential_key_ids(device.as_str());
     let mut present = credential_ids.iter().filter(|id| keys.contains_key(id.as_str()));
-    let credential_id = present.next().ok_or(Rejection::NoCredential)?;
-    let credential = key(credential_id).ok_or(Rejection::Malformed)?;
+    let credential_id = present.next().ok_or(DeviceFault::NoCredential)?;
+    let credential = key(credential_id).ok_or(DeviceFault::Malformed)?;
     // Two different keys would make one device into two, depending on which one a reader takes.
     if present.any(|other| key(other).as_ref() != Some(&credential)) {
-        return Err(Rejection::Malformed);
+        return Err(DeviceFault::Malformed);
     }
     let device_key_id = format!("ed25519:{device}");
-    let device_key = key(&device_key_id).ok_or(Rejection::BadSignature)?;
+    let device_key = key(&device_key_id).ok_or(DeviceFault::BadSignature)?;
 
     let signatures = object(device_keys, "signatures")
         .and_then(|signatures| object(signatures, user.as_str()))
-        .ok_or(Rejection::BadSignature)?;
+        .ok_or(DeviceFault::BadSignature)?;
     let canonical =
-        to_canonical_json_string_for_signing(device_keys).map_err(|_| Rejection::Malformed)?;
+        to_canonical_json_string_for_signing(device_keys).map_err(|_| DeviceFault::Malformed)?;
     for (id, key) in [(&device_key_id, &device_key), (credential_id, &credential)] {
         let signature = signatures
             .get(id.as_str())
             .and_then(CanonicalJsonValue::as_str)
             .and_then(decode_base64)
-            .ok_or(Rejection::BadSignature)?;
+            .ok_or(DeviceFault::BadSignature)?;
         verify_canonical_json_bytes(
             &SigningKeyAlgorithm::Ed25519,
             key,
             &signature,
             canonical.as_bytes(),
         )
-        .map_err(|_| Rejection::BadSignature)?;
+        .map_err(|_| DeviceFault::BadSignature)?;
     }
     Ok(credential)
 }

@@ -9,7 +9,7 @@ use crate::{
     exported::BackupState,
     history::archive,
     room::wake,
-    sessions::{self, BackupKey, FailureCounts, PassphraseInfo, SessionError, Taken, write_array},
+    sessions::{self, BackupKey, FailureCounts, Kept, PassphraseInfo, SessionError, write_array},
 };
 
 /// How many sessions of a file are taken in one turn.
@@ -123,9 +123,9 @@ impl Engine {
             self.turn(|turn| {
                 for session in portion {
                     let taken = session
-                        .and_then(|(room, session)| Ok((session.take(turn.tx, &room)?, room)));
+                        .and_then(|(room, session)| Ok((session.keep(turn.tx, &room)?, room)));
                     match taken {
-                        Ok((Taken::NewEpoch(id), room)) => {
+                        Ok((Kept::NewEpoch(id), room)) => {
                             epochs += 1;
                             backup::note_epoch(turn, &room, id)?;
                             wake(turn.tx, &room)?;

@@ -93,7 +93,7 @@ pub fn keep(
 
 /// The restored epochs that fit what an event says of its epoch. The one whose commit it names is
 /// first.
-pub fn named(
+pub fn matching(
     tx: &Tx<'_>,
     room: &RoomId,
     commit_event: &str,

@@ -73,7 +73,7 @@ pub(crate) fn open(
         }
     }
     // Epochs that came from elsewhere are tried where none of this device's own opens it.
-    for epoch in restored::named(tx, room, commit, number, creator)? {
+    for epoch in restored::matching(tx, room, commit, number, creator)? {
         if own.iter().any(|own| own.id == epoch.id) {
             continue;
         }

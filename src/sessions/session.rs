@@ -80,7 +80,7 @@ impl SessionError {
 
 /// The JSON of a session.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Contents {
+pub(crate) struct SessionJson {
     algorithm: String,
     room_id: OwnedRoomId,
     /// The epoch's number as text, and the device that made it.
@@ -106,7 +106,7 @@ pub(crate) struct Contents {
     leaf_chunk: Option<String>,
 }
 
-impl Drop for Contents {
+impl Drop for SessionJson {
     fn drop(&mut self) {
         self.group_export.zeroize();
     }
@@ -127,7 +127,7 @@ pub(crate) fn leaves_session_id(chunk: ChunkId) -> String {
 }
 
 /// Whether a session id is an MLS session's, in a backup that Megolm uses too.
-pub(crate) fn is_ours(session_id: &str) -> bool {
+pub(crate) fn is_mls_session_id(session_id: &str) -> bool {
     // A Megolm session id is base64, which has no `|`.
     session_id.split_once('|').is_some_and(|(first, _)| {
         first == LEAVES || (!first.is_empty() && first.bytes().all(|byte| byte.is_ascii_digit()))
@@ -135,11 +135,11 @@ pub(crate) fn is_ours(session_id: &str) -> bool {
 }
 
 /// Whether a session id is that of a chunk of leaves.
-pub(crate) fn is_leaves(session_id: &str) -> bool {
+pub(crate) fn is_leaves_session_id(session_id: &str) -> bool {
     session_id.split_once('|').is_some_and(|(first, _)| first == LEAVES)
 }
 
-impl Contents {
+impl SessionJson {
     /// The session of an epoch.
     pub(crate) fn epoch(
         room: &RoomId,
@@ -206,7 +206,7 @@ pub(crate) enum Session {
 
 /// The result of keeping a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Taken {
+pub(crate) enum Kept {
     /// An epoch that was not readable on this device before.
     NewEpoch(EpochId),
     /// An epoch that was readable already.
@@ -224,7 +224,7 @@ impl Session {
         session_id: Option<&str>,
         source: Source,
     ) -> Result<Self, SessionError> {
-        let contents: Contents =
+        let contents: SessionJson =
             serde_json::from_slice(json).map_err(|_| SessionError::Malformed)?;
         if contents.room_id != room {
             return Err(SessionError::OtherRoom);
@@ -247,7 +247,7 @@ impl Session {
     }
 
     fn read_epoch(
-        contents: &Contents,
+        contents: &SessionJson,
         suite: Ciphersuite,
         session_id: Option<&str>,
         source: Source,
@@ -266,7 +266,8 @@ impl Session {
         let id = EpochId::of_tls(keys.group_context());
         let fits = session_id.is_none_or(|session_id| {
             session_id == epoch_session_id(keys.epoch(), creator, None)
-                || session_id == epoch_session_id(keys.epoch(), creator, Some(&suffix_of(id)))
+                || session_id
+                    == epoch_session_id(keys.epoch(), creator, Some(&session_id_suffix(id)))
         });
         if *number != keys.epoch().to_string() || !fits {
             return Err(SessionError::OtherEpoch);
@@ -288,11 +289,11 @@ impl Session {
     }
 
     /// Keeps the session. An epoch's leaves must be kept before the epoch.
-    pub(crate) fn take(self, tx: &Tx<'_>, room: &RoomId) -> Result<Taken, SessionError> {
+    pub(crate) fn keep(self, tx: &Tx<'_>, room: &RoomId) -> Result<Kept, SessionError> {
         match self {
             Self::Leaves { id, chunk } => {
                 archive::put_chunk(tx, room, id, &chunk)?;
-                Ok(Taken::Leaves(id))
+                Ok(Kept::Leaves(id))
             }
             Self::Epoch { about, keys, chunks } => {
                 for chunk in &chunks {
@@ -302,8 +303,8 @@ impl Session {
                 }
                 let id = about.id;
                 Ok(match restored::keep(tx, room, about, *keys, chunks)? {
-                    true => Taken::NewEpoch(id),
-                    false => Taken::KnownEpoch(id),
+                    true => Kept::NewEpoch(id),
+                    false => Kept::KnownEpoch(id),
                 })
             }
         }
@@ -315,7 +316,7 @@ fn decode(text: &str) -> Result<Vec<u8>, SessionError> {
 }
 
 /// The suffix that an epoch's session id has if another epoch has the same number and creator.
-pub(crate) fn suffix_of(id: EpochId) -> String {
+pub(crate) fn session_id_suffix(id: EpochId) -> String {
     id.to_hex().chars().take(16).collect()
 }
 
@@ -367,10 +368,10 @@ pub(super) fn sessions_of(
             if written.insert(*chunk) {
                 let leaves = archive::chunk(tx, room, *chunk)?;
                 let suite = export.keys.ciphersuite();
-                sessions.push(Contents::leaves(room, suite, &leaves)?.to_json()?);
+                sessions.push(SessionJson::leaves(room, suite, &leaves)?.to_json()?);
             }
         }
-        sessions.push(Contents::epoch(room, epoch, &export)?.to_json()?);
+        sessions.push(SessionJson::epoch(room, epoch, &export)?.to_json()?);
     }
     Ok(sessions)
 }

@@ -11,8 +11,8 @@ use super::{
     key::BackupKey,
     seal,
     session::{
-        Contents, Session, SessionError, Taken, epoch_session_id, is_leaves, is_ours,
-        leaves_session_id, sessions_of, suffix_of,
+        Kept, Session, SessionError, SessionJson, epoch_session_id, is_leaves_session_id,
+        is_mls_session_id, leaves_session_id, session_id_suffix, sessions_of,
     },
 };
 use crate::{
@@ -106,9 +106,9 @@ fn read(json: &[u8], session_id: Option<&str>) -> Result<Session, SessionError> 
     Session::read(json, &room(), session_id, Source::Backup)
 }
 
-fn take(store: &Store, json: &[u8], session_id: Option<&str>) -> Result<Taken, SessionError> {
+fn take(store: &Store, json: &[u8], session_id: Option<&str>) -> Result<Kept, SessionError> {
     let session = read(json, session_id)?;
-    store.write(|tx| session.take(tx, &room()))
+    store.write(|tx| session.keep(tx, &room()))
 }
 
 #[test]
@@ -119,17 +119,17 @@ fn an_epoch_comes_back_with_all_that_reading_takes() -> Outcome {
     let written = sessions(&from.store, &keys)?;
     let id = epoch_session_id(5, &device(0), None);
     assert_eq!(take(&to.store, &written[1], Some(&id)), Err(SessionError::MissingLeaves));
-    assert!(matches!(take(&to.store, &written[0], None), Ok(Taken::Leaves(_))));
-    assert_eq!(take(&to.store, &written[1], Some(&id)), Ok(Taken::NewEpoch(epoch.id)));
-    assert_eq!(take(&to.store, &written[1], None), Ok(Taken::KnownEpoch(epoch.id)));
-    let suffixed = epoch_session_id(5, &device(0), Some(&suffix_of(epoch.id)));
-    assert_eq!(take(&to.store, &written[1], Some(&suffixed)), Ok(Taken::KnownEpoch(epoch.id)));
+    assert!(matches!(take(&to.store, &written[0], None), Ok(Kept::Leaves(_))));
+    assert_eq!(take(&to.store, &written[1], Some(&id)), Ok(Kept::NewEpoch(epoch.id)));
+    assert_eq!(take(&to.store, &written[1], None), Ok(Kept::KnownEpoch(epoch.id)));
+    let suffixed = epoch_session_id(5, &device(0), Some(&session_id_suffix(epoch.id)));
+    assert_eq!(take(&to.store, &written[1], Some(&suffixed)), Ok(Kept::KnownEpoch(epoch.id)));
     to.store.read(|tx| {
         for event in ["$commit", "$unknown", ""] {
-            let named = restored::named(tx, &room(), event, 5, &device(0))?;
+            let named = restored::matching(tx, &room(), event, 5, &device(0))?;
             assert_eq!(named, [ReadableEpoch { source: Source::Backup, ..epoch.clone() }]);
         }
-        assert!(restored::named(tx, &room(), "$commit", 6, &device(0))?.is_empty());
+        assert!(restored::matching(tx, &room(), "$commit", 6, &device(0))?.is_empty());
         let leaves = archive::leaves(tx, &room(), epoch.id)?;
         assert_eq!(leaves.len(), 3);
         assert_eq!(leaves[2].1.signature_key(), member(2).signature_key);
@@ -166,7 +166,7 @@ fn what_is_of_another_place_is_refused() -> Outcome {
         keys: foreign.clone(),
         chunks: vec![crate::history::ChunkId([1; 32])],
     };
-    let lying = Contents::epoch(&room(), &readable(&foreign), &export)?;
+    let lying = SessionJson::epoch(&room(), &readable(&foreign), &export)?;
     assert_eq!(error(&lying.to_json()?, None), Some(SessionError::OtherRoom));
     let text = String::from_utf8(written[1].clone())?;
     let changed = |from: &str, to: &str| {
@@ -222,10 +222,10 @@ fn session_ids_tell_whose_they_are() {
     let epoch = epoch_session_id(12, &device(0), None);
     assert_eq!(epoch, "12|QGFsaWNlOmV4YW1wbGUub3JnfERFVklDRTAwMDA");
     let leaves = leaves_session_id(crate::history::ChunkId([0; 32]));
-    assert!(is_ours(&epoch) && is_ours(&leaves));
-    assert!(is_leaves(&leaves) && !is_leaves(&epoch));
+    assert!(is_mls_session_id(&epoch) && is_mls_session_id(&leaves));
+    assert!(is_leaves_session_id(&leaves) && !is_leaves_session_id(&epoch));
     for other in ["", "|", "x|y", "aGVsbG8", "-1|x", "1e3|x"] {
-        assert!(!is_ours(other), "{other}");
+        assert!(!is_mls_session_id(other), "{other}");
     }
 }
 

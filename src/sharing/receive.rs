@@ -17,7 +17,7 @@ use crate::{
     protocol::credential,
     rejection::Rejection,
     room::{membership, wake},
-    sessions::{BundleError, SealedError, SessionError, Sessions, Taken, open_bundle},
+    sessions::{BundleError, Kept, SealedError, SessionError, Sessions, open_bundle},
     turn::Turn,
 };
 
@@ -124,10 +124,10 @@ fn keep(turn: &Turn<'_>, room: &RoomId, sessions: Sessions) -> Result<u64, Failu
             if of != room {
                 return Err(SessionError::OtherRoom);
             }
-            session.take(turn.tx, room)
+            session.keep(turn.tx, room)
         });
         match taken {
-            Ok(Taken::NewEpoch(id)) => {
+            Ok(Kept::NewEpoch(id)) => {
                 epochs += 1;
                 backup::note_epoch(turn, room, id)?;
             }

@@ -55,8 +55,8 @@ fn nonsense_about_one_device_leaves_the_other_as_good() -> Outcome {
     assert_eq!(rejected, ["DEEP", "FLOAT", "HUGE", "NULL", "TWICE"]);
     assert!(report.rejected.iter().all(|rejected| {
         let expected = match rejected.name.device_id.as_str() {
-            "TWICE" => Rejection::WrongIdentity,
-            _ => Rejection::Malformed,
+            "TWICE" => DeviceFault::WrongIdentity,
+            _ => DeviceFault::Malformed,
         };
         rejected.reason == expected
     }));
@@ -143,13 +143,16 @@ fn either_name_of_the_credential_is_read_but_not_two_credentials() -> Outcome {
         (bare(&|keys| drop(keys.insert(other.clone(), key.clone())))?, None),
         (
             bare(&|keys| drop(keys.insert(other.clone(), json!("AAAA"))))?,
-            Some(Rejection::Malformed),
+            Some(DeviceFault::Malformed),
         ),
-        (bare(&|keys| drop(keys.insert(other.clone(), json!(7))))?, Some(Rejection::Malformed)),
-        (bare(&|keys| drop(keys.insert(written.clone(), json!("*"))))?, Some(Rejection::Malformed)),
+        (bare(&|keys| drop(keys.insert(other.clone(), json!(7))))?, Some(DeviceFault::Malformed)),
+        (
+            bare(&|keys| drop(keys.insert(written.clone(), json!("*"))))?,
+            Some(DeviceFault::Malformed),
+        ),
         (
             bare(&|keys| drop(keys.insert(written.clone(), json!(""))))?,
-            Some(Rejection::BadSignature),
+            Some(DeviceFault::BadSignature),
         ),
     ];
     for (number, (keys, rejection)) in cases.into_iter().enumerate() {
