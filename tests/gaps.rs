@@ -79,7 +79,11 @@ async fn a_few_commits_that_the_sync_left_out_are_fetched_one_by_one() -> Result
 
 #[tokio::test]
 async fn more_commits_than_that_are_found_on_pages_of_the_history() -> Result {
-    closes_a_gap(20, (8, 1)).await
+    // The first beyond, and what one page of 100 events has room for: a commit and its message each.
+    for commits in [9, 20, 50] {
+        closes_a_gap(commits, (8, 1)).await?;
+    }
+    closes_a_gap(60, (8, 2)).await
 }
 
 /// Bob lacks this many commits, and gets them by so many requests: for one event, for a page.

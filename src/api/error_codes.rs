@@ -1,4 +1,7 @@
-//! The mapping from the core's errors to the exported ones. Codes are written only here.
+//! The mapping from the core's errors to the exported ones. The codes of `MlsError` are written here.
+//!
+//! A restore counts why sessions were left out, and the store keeps those counts by code. So the
+//! codes of such reasons stand beside the reasons, in `sessions` and `backup`.
 //!
 //! A code is stable across releases. An error's variant follows from what an app can do about it.
 

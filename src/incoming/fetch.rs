@@ -13,7 +13,6 @@ use super::{
     walk,
 };
 use crate::{
-    epochs::graph,
     failure::Failure,
     protocol::{AlgorithmOnly, RoomEvent, identifiers, parse},
     requests::{self, Purpose, REQUESTS},
@@ -64,11 +63,9 @@ pub(crate) fn ask_for_missing(
     Ok(())
 }
 
-/// Whether a commit is not known, does not wait, and is worth asking for now.
+/// Whether a commit is needed, is not looked for already, and is worth asking for now.
 fn can_be_asked_for(turn: &Turn<'_>, room: &RoomId, event: &EventId) -> Result<bool, StoreError> {
-    Ok(graph::by_event(turn.tx, room, event)?.is_none()
-        && !waiting::is_waiting(turn, room, event.as_str())?
-        && !missing::is_hopeless(turn, room, event.as_str())?
+    Ok(walk::is_needed(turn, room, event)?
         && !walk::is_looking_for(turn, room, event)?
         && !missing::is_put_off(turn, room, event.as_str())?)
 }

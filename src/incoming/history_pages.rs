@@ -1,7 +1,7 @@
 //! Walking a room's history back, page by page: the request for a page, and its answer.
 //!
-//! Two look for something there: `walk` for commits that the homeserver does not have by their event
-//! ids, `rejoin::search` for a public group state to join by.
+//! Two look for something there: `walk` for commits that are missing, `rejoin::search` for a public
+//! group state to join by.
 
 use ruma::{
     OwnedRoomId, UInt,

@@ -1,5 +1,5 @@
-//! Commits that exist, though the homeserver has none by their event id: looked for in the room's
-//! history.
+//! Commits that are looked for in the room's history: those that the homeserver does not have by
+//! their event id, and chains that are too long to be asked for one by one.
 //!
 //! A homeserver that could not reach another for a while fetches only the newest of what was sent
 //! there. The rest it fetches when somebody pages back through the room; until then it answers that
@@ -68,7 +68,7 @@ pub(super) fn is_looking_for(
     Ok(walk.missing.contains(event) || walk.late.contains(event))
 }
 
-/// Looks for a commit: the homeserver has no event with this id.
+/// Looks for a commit in the room's history.
 pub(crate) fn look_for(turn: &Turn<'_>, room: &RoomId, event: &EventId) -> Result<(), Failure> {
     let mut walk = load(turn, room)?;
     if turn.now_ms.saturating_sub(walk.hour_began_ms) >= HOUR_MS {
@@ -150,7 +150,11 @@ fn take(
 }
 
 /// Whether a commit is neither known nor waiting nor known to lead nowhere.
-fn is_needed(turn: &Turn<'_>, room: &RoomId, event: &EventId) -> Result<bool, StoreError> {
+pub(super) fn is_needed(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    event: &EventId,
+) -> Result<bool, StoreError> {
     Ok(graph::by_event(turn.tx, room, event)?.is_none()
         && !waiting::is_waiting(turn, room, event.as_str())?
         && !missing::is_hopeless(turn, room, event.as_str())?)
