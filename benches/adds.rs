@@ -16,11 +16,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use matrix_mls::{
-    MlsMachine, OutgoingRequest, RoomChanges, RoomSettings, SendPlan, SyncChanges, test_hooks,
-};
+use matrix_mls::{MlsMachine, OutgoingRequest, RoomSettings, SendPlan, SyncChanges, test_hooks};
 use matrix_mls_kit::{
-    Fields as _, OrMissing as _, Result, bail, config,
+    Fields as _, OrMissing as _, Result, bail, config, feed, news,
     peer::Peer,
     tables::{Tables, join},
 };
@@ -94,9 +92,7 @@ async fn fill(devices: usize, batch: usize, store: &Path) -> Result<Value> {
         let (_, answer) = homeserver.answer(&request)?;
         machine.mark_request_as_sent(request.id, 200, answer).await?;
     }
-    let changes =
-        RoomChanges { room_id: ROOM.into(), state: homeserver.room_state(), timeline: Vec::new() };
-    let sync = SyncChanges { rooms: vec![changes], ..SyncChanges::default() };
+    let sync = SyncChanges { rooms: vec![news(ROOM, homeserver.room_state())], ..feed() };
     machine.receive_sync(sync).await?;
     let room = machine.room(ROOM.into())?;
     room.enable(RoomSettings::default()).await?;

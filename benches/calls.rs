@@ -11,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use matrix_mls::{MlsMachine, MlsRoom, RoomSettings, SendPlan, SyncChanges};
-use matrix_mls_kit::{Result, config};
+use matrix_mls::{MlsMachine, MlsRoom, RoomSettings, SendPlan};
+use matrix_mls_kit::{Result, config, feed};
 use serde_json::{Value, json};
 
 const ROUNDS: usize = 2_000;
@@ -59,7 +59,7 @@ async fn main() -> Result {
 
     let mut times = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
-        timed(&mut times, machine.receive_sync(SyncChanges::default())).await?;
+        timed(&mut times, machine.receive_sync(feed())).await?;
     }
     report("receiveSync", times);
     Ok(())

@@ -119,7 +119,7 @@ async fn day(directory: &Path) -> Result {
         let input = response.len();
         let before = Written::now();
         let start = Instant::now();
-        let changes = sync_changes_from_response(response)?;
+        let changes = sync_changes_from_response(response, Some("fed".to_owned()))?;
         let summary = machine.receive_sync(changes).await?;
         let took = start.elapsed();
         let mut events = 0;

@@ -8,7 +8,7 @@
 //! ```no_run
 //! # use matrix_mls::*;
 //! # async fn http(_: &OutgoingRequest) -> (u16, Vec<u8>) { unimplemented!() }
-//! # async fn example(sync_response: String) -> Result<(), MlsError> {
+//! # async fn example(sync_response: String, since: Option<String>) -> Result<(), MlsError> {
 //! let machine = MlsMachine::open(MachineConfig {
 //!     user_id: "@alice:example.org".into(),
 //!     device_id: "PHONE".into(),
@@ -17,7 +17,7 @@
 //!     publishing: Publishing::Alone,
 //! })
 //! .await?;
-//! machine.receive_sync(sync_changes_from_response(sync_response)?).await?;
+//! machine.receive_sync(sync_changes_from_response(sync_response, since)?).await?;
 //! let room = machine.room("!room:example.org".into())?;
 //! room.enable(RoomSettings::default()).await?;
 //! while let SendPlan::Waiting { requests, .. } = room.prepare_to_send().await? {
@@ -63,10 +63,12 @@ pub use api::{
     MlsError, MlsMachine, MlsReader, MlsRoom, Publishing, RecoveryKey, RestoreScope, RestoreStatus,
     RoomMember, RoomSettings, RoomSummary, SendPlan, SignedDeviceKeys, StoreKey, SyncSummary,
     ToDeviceResult, key_of_secret, set_log_sink, sync_changes_from_response,
+    sync_changes_from_sliding_sync,
 };
 pub use exported::{
-    BackupState, HistoryFailure, OutgoingRequest, PassphraseParameters, RequestOutcome,
-    RoomChanges, Subscription, SyncChanges, Update, UpdateObserver,
+    BackupState, DeviceListChanges, FollowedRooms, HistoryFailure, OutgoingRequest,
+    PassphraseParameters, RequestOutcome, RoomChanges, Subscription, SyncChanges, SyncStart,
+    Update, UpdateObserver,
 };
 
 /// What tests and benches use beneath the exported API. A build that ships does not have it.

@@ -6,7 +6,7 @@ use matrix_mls::{
     EventOutcome, MlsError, OutgoingRequest, RequestOutcome, RoomChanges, SendPlan, SyncChanges,
 };
 use matrix_mls_kit::{
-    Client, Homeserver, OrMissing as _, Refused as _, Result, is_commit,
+    Client, Homeserver, OrMissing as _, Refused as _, Result, feed, is_commit, news,
     together::{all_talk, head, pair, quiet, texts},
 };
 use serde_json::{Value, json};
@@ -281,8 +281,8 @@ async fn a_removed_user_is_not_added_again_because_of_an_old_state() -> Result {
     alice.kick(&room, bob.user_id()).await?;
     quiet(&[&alice, &bob]).await;
     alice.send_text(&room, "without bob").await?;
-    let old = RoomChanges { room_id: room.clone(), state, timeline: Vec::new() };
-    let sync = SyncChanges { rooms: vec![old], ..SyncChanges::default() };
+    let old = RoomChanges { state, ..news(&room, Vec::new()) };
+    let sync = SyncChanges { rooms: vec![old], ..feed() };
     alice.machine()?.receive_sync(sync).await?;
     let handle = alice.room(&room).await?;
     let error = handle.encrypt("m.room.message".into(), "{}".into()).await.refused()?;

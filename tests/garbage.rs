@@ -6,7 +6,7 @@ use matrix_mls::{
     ToDeviceResult, sync_changes_from_response,
 };
 use matrix_mls_kit::{
-    Client, Fields as _, Homeserver, OrMissing as _, Refused as _, Result, config,
+    Client, Fields as _, Homeserver, OrMissing as _, Refused as _, Result, config, feed,
     together::{log_in, phone_of, two_phones},
 };
 use serde_json::{Value, json};
@@ -225,7 +225,7 @@ async fn damaged_welcomes_and_other_to_device_events_join_nothing() -> Result {
     // Bob's own Welcome, which is not for her.
     events.push(recorded.welcome.to_string());
     for client in [&carol, &recorded.bob] {
-        let changes = SyncChanges { to_device: events.clone(), ..SyncChanges::default() };
+        let changes = SyncChanges { to_device: events.clone(), ..feed() };
         let summary = client.machine()?.receive_sync(changes).await?;
         assert_eq!(summary.to_device.len(), events.len());
         for result in &summary.to_device {
@@ -258,7 +258,7 @@ async fn damaged_sync_responses_are_refused_or_read_as_far_as_they_go() -> Resul
     responses.extend(replaced(&outer)?.iter().map(Value::to_string));
     let mut read = 0;
     for response in responses {
-        match sync_changes_from_response(response) {
+        match sync_changes_from_response(response, None) {
             Ok(changes) => {
                 read += 1;
                 carol.machine()?.receive_sync(changes).await?;
@@ -273,14 +273,14 @@ async fn damaged_sync_responses_are_refused_or_read_as_far_as_they_go() -> Resul
 #[test]
 fn what_is_no_sync_response_is_refused() {
     for body in ["{}", r#"{"errcode":"M_UNKNOWN_TOKEN","error":"?"}"#, r#"{"pos":"1"}"#, "[]", ""] {
-        match sync_changes_from_response(body.to_owned()) {
+        match sync_changes_from_response(body.to_owned(), None) {
             Err(MlsError::InvalidInput { details }) => {
                 assert_eq!(details.code, "bad_sync_response", "{body}");
             }
             other => panic!("{body}: {other:?}"),
         }
     }
-    let empty = sync_changes_from_response(r#"{"next_batch":"s1"}"#.to_owned());
+    let empty = sync_changes_from_response(r#"{"next_batch":"s1"}"#.to_owned(), None);
     assert!(empty.is_ok_and(|changes| changes.next_batch == "s1"));
 }
 

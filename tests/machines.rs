@@ -7,10 +7,10 @@ use std::{
 
 use matrix_mls::{
     LogLevel, LogSink, MachineConfig, MlsError, MlsMachine, MlsReader, RoomSettings, SendPlan,
-    StoreKey, SyncChanges, Update, UpdateObserver, set_log_sink,
+    StoreKey, Update, UpdateObserver, set_log_sink,
 };
 use matrix_mls_kit::{
-    Fields as _, Homeserver, OrMissing as _, Refused as _, Result,
+    Fields as _, Homeserver, OrMissing as _, Refused as _, Result, feed,
     together::{pair, pair_without_a_group},
 };
 use serde_json::{Value, json};
@@ -137,7 +137,7 @@ async fn a_closed_machine_says_so_to_every_call() -> Result {
     let errors = [
         machine.outgoing_requests().await.err(),
         machine.mark_request_as_sent("1".into(), 200, Vec::new()).await.err(),
-        machine.receive_sync(SyncChanges::default()).await.err(),
+        machine.receive_sync(feed()).await.err(),
         machine.rooms().await.err(),
         machine.sign_device_keys("{}".into()).await.err(),
         machine.change_store_key(raw(2)).await.err(),
@@ -173,7 +173,7 @@ async fn seal_and_open(
     let sealed: Value = serde_json::from_str(&sealed)?;
     let event = json!({ "type": "m.room.encrypted", "sender": alice.user_id(), "content": sealed });
     // A sync in between: turns and reads run beside each other.
-    bob.receive_sync(SyncChanges::default()).await?;
+    bob.receive_sync(feed()).await?;
     let opened = bob.room(room)?.decrypt(event.to_string()).await?;
     assert_eq!(opened.content, content);
     Ok(sealed.text("ciphertext")?.to_owned())
@@ -217,7 +217,7 @@ async fn a_call_that_is_given_up_leaves_the_store_sound() -> Result {
         give_up!(handle.encrypt("m.room.message".into(), "{}".into()));
         give_up!(handle.rotate_keys());
         give_up!(alice.machine()?.outgoing_requests());
-        give_up!(alice.machine()?.receive_sync(SyncChanges::default()));
+        give_up!(alice.machine()?.receive_sync(feed()));
     }
     alice.settle().await?;
     alice.send_text(&room, "all the same").await?;

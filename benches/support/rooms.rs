@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use matrix_mls::{RoomSettings, SyncChanges};
+use matrix_mls::{DeviceListChanges, RoomSettings, SyncChanges};
 use matrix_mls_kit::{
-    Result,
+    Result, feed,
     giant::{Device, Giant},
     peer::Peer,
     tables::{Sent, Tables, join},
@@ -93,8 +93,8 @@ fn late(number: usize) -> String {
 
 /// Says that a user's devices have changed, and lets the library ask for them.
 pub async fn tell_of_devices(giant: &mut Giant) -> Result {
-    let changes =
-        SyncChanges { changed_devices: vec![FOUNDER.to_owned()], ..SyncChanges::default() };
+    let lists = DeviceListChanges { changed: vec![FOUNDER.to_owned()], left: Vec::new() };
+    let changes = SyncChanges { device_lists: Some(lists), ..feed() };
     giant.device.machine.receive_sync(changes).await?;
     giant.tables.settle(&giant.device.machine).await?;
     Ok(())

@@ -182,6 +182,7 @@ impl From<SendError> for MlsError {
             SendError::Failure(error) => error.into(),
             SendError::NotInGroup(_) => transient!(NotInGroup, "not_in_group", error),
             SendError::NotReady(_) => transient!(NotReady, "not_ready", error),
+            SendError::MembersUnknown => transient!(NotReady, "members_unknown", error),
             SendError::CannotRejoin(_) => transient!(NotInGroup, "cannot_heal", error),
             SendError::Content(ContentError::TooLarge { .. }) => {
                 permanent!(TooLarge, "too_large", error)

@@ -138,11 +138,20 @@ impl MlsMachine {
     /// Takes in a sync. When this returns, the sync is on disk, and the app may store its
     /// `next_batch`.
     ///
-    /// Feeding the same sync twice does no harm. A bad event fails alone. The call itself fails
+    /// An app with several sync connections feeds the responses of all, each with its connection's
+    /// name. Feeding the same sync twice does no harm. A bad event fails alone. The call itself fails
     /// only if the store does, and then nothing of the sync was taken in.
     pub async fn receive_sync(&self, changes: SyncChanges) -> Result<SyncSummary, MlsError> {
         let outcome = self.engine.run(move |engine| engine.receive_sync(&changes)).await?;
         Ok(outcome.into())
+    }
+
+    /// Has the device lists of all users asked for again.
+    ///
+    /// Call it when the app has reason to believe that it was not told of changes. A sync that
+    /// begins anew needs no such call: the machine sees that.
+    pub async fn doubt_device_lists(&self) -> Result<(), MlsError> {
+        self.engine.run(Engine::doubt_device_lists).await
     }
 
     /// The handle of a room. The room need not be known to this device yet.

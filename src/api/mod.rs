@@ -11,6 +11,7 @@ mod event;
 mod logging;
 mod machine;
 mod reader;
+mod responses;
 mod room;
 mod settings;
 mod slot;
@@ -27,8 +28,9 @@ pub use self::{
     logging::{LogLevel, LogSink, set_log_sink},
     machine::{MachineConfig, MlsMachine, Publishing, SignedDeviceKeys},
     reader::MlsReader,
+    responses::{sync_changes_from_response, sync_changes_from_sliding_sync},
     room::{EpochInfo, MlsRoom, RoomMember, SendPlan},
     settings::RoomSettings,
     store_key::StoreKey,
-    sync::{RoomSummary, SyncSummary, ToDeviceResult, sync_changes_from_response},
+    sync::{RoomSummary, SyncSummary, ToDeviceResult},
 };

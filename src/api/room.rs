@@ -135,8 +135,9 @@ impl MlsRoom {
 
     /// Sets the joined users of the room.
     ///
-    /// This is for apps that do not feed `m.room.member` events to the machine. Fails with
-    /// `InvalidInput` (`"bad_user_id"`).
+    /// This is for apps that know the members without their `m.room.member` events. The list counts
+    /// where the last sync's `joined_count` agrees with it. Otherwise the machine asks the homeserver
+    /// before anything is sent. Fails with `InvalidInput` (`"bad_user_id"`).
     pub async fn set_members(&self, user_ids: Vec<String>) -> Result<(), MlsError> {
         let room = self.room_id.clone();
         let mut users = BTreeSet::new();
@@ -148,6 +149,15 @@ impl MlsRoom {
         self.engine.run(move |engine| engine.set_members(&room, &users)).await
     }
 
+    /// Has the homeserver asked who is in the room, before anything is sent there.
+    ///
+    /// Call it when the app has reason to believe that the machine was not told of a change. What
+    /// the machine can see by itself it asks about by itself.
+    pub async fn doubt_members(&self) -> Result<(), MlsError> {
+        let room = self.room_id.clone();
+        self.engine.run(move |engine| engine.doubt_members(&room)).await
+    }
+
     /// Does the next step towards a group whose members are those of the room.
     ///
     /// Call it before a message is encrypted, again and again until the result is `Ready`. As long
@@ -155,7 +165,9 @@ impl MlsRoom {
     /// none, wait for `retry_after_ms` milliseconds.
     ///
     /// Fails with `NotInGroup` if this device has no group and cannot join one (`"not_in_group"`),
-    /// or cannot join anew for now (`"cannot_heal"`).
+    /// or cannot join anew for now (`"cannot_heal"`). Fails with `NotReady` (`"members_unknown"`) if
+    /// the homeserver does not say who is in the room: nothing is sent to a room whose members are
+    /// not known.
     pub async fn prepare_to_send(&self) -> Result<SendPlan, MlsError> {
         let room = self.room_id.clone();
         Ok(match self.engine.run(move |engine| engine.prepare(&room)).await? {
@@ -189,8 +201,11 @@ impl MlsRoom {
             .await
     }
 
-    /// Takes in events of this room, each as JSON, in any order. Events that come too early are
-    /// kept.
+    /// Takes in events of this room, each as JSON, in any order and from anywhere in its history.
+    /// Events that come too early are kept.
+    ///
+    /// Who was in the room when such an event was sent says nothing of now: only syncs change who
+    /// this machine holds for a member.
     ///
     /// Gives one result for each event, in order, then the results of earlier events that waited
     /// and could be read now.

@@ -1,15 +1,7 @@
-//! The shapes of a sync: what goes into the machine, and the results.
-
-use std::collections::HashMap;
-
-use serde_json::value::RawValue;
+//! The results of a sync. What goes in is `exported::SyncChanges`.
 
 use super::{error::MlsError, event::EventResult};
-use crate::{
-    engine::{SyncOutcome, ToDeviceOutcome},
-    exported::{RoomChanges, SyncChanges},
-    protocol::{SyncResponse, parse},
-};
+use crate::engine::{SyncOutcome, ToDeviceOutcome};
 
 /// The results of a sync.
 #[derive(Debug, Clone, Default, uniffi::Record)]
@@ -86,32 +78,4 @@ impl From<ToDeviceOutcome> for ToDeviceResult {
             ToDeviceOutcome::Failed(error) => Self::Failed { error: error.into() },
         }
     }
-}
-
-/// Takes what this library needs out of the body of a `/v3/sync` response.
-///
-/// Fails with `InvalidInput` (`"bad_sync_response"`) if the body is not such a response: an error
-/// of the homeserver, for one, or any object without `next_batch`.
-#[uniffi::export]
-pub fn sync_changes_from_response(response: String) -> Result<SyncChanges, MlsError> {
-    let response: SyncResponse = parse(&response, "the sync response")
-        .map_err(|error| MlsError::invalid("bad_sync_response", error))?;
-    let texts =
-        |events: Vec<Box<RawValue>>| events.iter().map(|event| event.get().to_owned()).collect();
-    let rooms = response.rooms.join.into_iter().chain(response.rooms.leave);
-    Ok(SyncChanges {
-        to_device: texts(response.to_device.events),
-        changed_devices: response.device_lists.changed,
-        left_devices: response.device_lists.left,
-        one_time_key_counts: response.device_one_time_keys_count.map(HashMap::from_iter),
-        unused_fallback_key_types: response.device_unused_fallback_key_types,
-        rooms: rooms
-            .map(|(room_id, room)| RoomChanges {
-                room_id,
-                state: texts(room.state.events),
-                timeline: texts(room.timeline.events),
-            })
-            .collect(),
-        next_batch: response.next_batch,
-    })
 }

@@ -21,5 +21,5 @@ pub(crate) use self::{
     claim::{claim_request, parse_claim_response},
     query::{KeyQuery, handle_query_response, query_request},
     record::{Device, DevicesError, Trust, device, eligible_devices, trust},
-    tracking::{mark_outdated, note_device_lists, outdated, track, untrack},
+    tracking::{mark_all_outdated, mark_outdated, note_device_lists, outdated, track, untrack},
 };

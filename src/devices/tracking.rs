@@ -127,6 +127,15 @@ pub(crate) fn mark_outdated<'a>(
     Ok(())
 }
 
+/// Marks the lists of all tracked users as out of date: changes may have gone unreported.
+pub(crate) fn mark_all_outdated(tx: &Tx<'_>) -> Result<(), StoreError> {
+    for mut user in USERS.list(tx, b"")? {
+        user.change = next_number(tx)?;
+        put(tx, &user)?;
+    }
+    Ok(())
+}
+
 /// The users whose lists are out of date and may be asked for now.
 pub(crate) fn outdated(tx: &Tx<'_>, now_ms: u64) -> Result<Vec<OwnedUserId>, StoreError> {
     let mut users = Vec::new();

@@ -29,17 +29,27 @@ use crate::{
     turn::{Consequence, Turn},
 };
 
+/// Where events come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A sync: what it says of the room's state holds now.
+    Sync,
+    /// The app, from anywhere in the room's history: what state events say may be over.
+    History,
+}
+
 /// Takes in events of a room in the order given, then those that waited and no longer have to.
 pub(super) fn receive(
     turn: &Turn<'_>,
     readers: &Readers,
     room: &RoomId,
     events: &[String],
+    source: Source,
 ) -> Result<Vec<ReceivedEvent>, EventError> {
     let mut received = Vec::with_capacity(events.len());
     let mut kept = false;
     for json in events {
-        let event = receive_one(turn, readers, room, json)?;
+        let event = receive_one(turn, readers, room, json, source)?;
         if let Outcome::Waiting(_) = &event.outcome {
             waiting::keep(turn, room, event.event_id.as_deref(), json, CameBy::App)?;
             kept = true;
@@ -79,7 +89,7 @@ fn retry_commits(turn: &Turn<'_>, readers: &Readers, room: &RoomId) -> Result<()
             if !is_commit_json(&event.json) {
                 continue;
             }
-            let outcome = receive_one(turn, readers, room, &event.json)?.outcome;
+            let outcome = receive_one(turn, readers, room, &event.json, Source::History)?.outcome;
             if matches!(outcome, Outcome::Waiting(_)) {
                 continue;
             }
@@ -129,7 +139,7 @@ fn retry_waiting(
 ) -> Result<(), EventError> {
     while room::take_woken(turn.tx, room)? {
         for (id, event) in waiting::list_in_order(turn, room)? {
-            let result = receive_one(turn, readers, room, &event.json)?;
+            let result = receive_one(turn, readers, room, &event.json, Source::History)?;
             if !matches!(result.outcome, Outcome::Waiting(_)) {
                 waiting::remove(turn, room, id, &event)?;
                 if event.came_by() == CameBy::App {
@@ -146,6 +156,7 @@ fn receive_one(
     readers: &Readers,
     room: &RoomId,
     json: &str,
+    source: Source,
 ) -> Result<ReceivedEvent, EventError> {
     let event: RoomEvent = match parse(json, "the event") {
         Ok(event) => event,
@@ -154,7 +165,7 @@ fn receive_one(
         }
     };
     let event_id = event.event_id.as_ref().map(ToString::to_string);
-    let outcome = match turn.atomically(|| take_in(turn, readers, room, &event)) {
+    let outcome = match turn.atomically(|| take_in(turn, readers, room, &event, source)) {
         Ok(outcome) => outcome,
         // The event is not to blame: the whole turn fails, and the app feeds it again.
         Err(error) if error.ends_turn() => return Err(error),
@@ -204,12 +215,16 @@ fn take_in(
     readers: &Readers,
     room: &RoomId,
     event: &RoomEvent,
+    source: Source,
 ) -> Result<Outcome, EventError> {
     if event.event_type == "m.room.encrypted" && event.state_key.is_none() {
         return take_in_encrypted(turn, readers, room, event);
     }
     if state::is_followed(event) {
-        return in_room(turn, room, |room| state::receive(turn, room, event));
+        return in_room(turn, room, |room| match source {
+            Source::Sync => state::receive(turn, room, event),
+            Source::History => state::receive_past(turn, room, event),
+        });
     }
     Ok(Outcome::Ignored)
 }

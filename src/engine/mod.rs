@@ -19,6 +19,7 @@
 
 mod answers;
 mod backup;
+mod connections;
 mod consequences;
 mod core;
 mod error;

@@ -4,7 +4,12 @@ use std::collections::BTreeSet;
 
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 
-use super::{consequences::in_room, core::Engine, error::EngineError, events};
+use super::{
+    consequences::in_room,
+    core::Engine,
+    error::EngineError,
+    events::{self, Source},
+};
 use crate::{
     commits,
     devices::{self, Trust},
@@ -15,7 +20,7 @@ use crate::{
     messages::SendError,
     protocol::{DeviceName, credential},
     rejoin,
-    room::{self, Retention, Room, Settings, membership},
+    room::{self, Doubt, Retention, Room, Settings},
     store::StoreError,
 };
 
@@ -34,8 +39,14 @@ impl Engine {
         users: &BTreeSet<OwnedUserId>,
     ) -> Result<(), EngineError> {
         self.turn(|turn| {
-            members::settled(turn, room)?;
-            Ok(room::edit(turn.tx, room, |room| membership::replace_joined(turn.tx, room, users))?)
+            Ok(room::edit(turn.tx, room, |room| members::set_by_app(turn, room, users))?)
+        })
+    }
+
+    /// Has the homeserver asked who is in a room, before it is sent to.
+    pub(crate) fn doubt_members(&self, room: &RoomId) -> Result<(), EngineError> {
+        self.turn(|turn| {
+            Ok(room::edit(turn.tx, room, |room| members::doubt_list(turn, room, Doubt::List))?)
         })
     }
 
@@ -103,7 +114,8 @@ impl Engine {
         room: &RoomId,
         events: &[String],
     ) -> Result<Vec<ReceivedEvent>, EngineError> {
-        self.turn(|turn| Ok(events::receive(turn, &self.opener.readers, room, events)?))
+        let readers = &self.opener.readers;
+        self.turn(|turn| Ok(events::receive(turn, readers, room, events, Source::History)?))
     }
 
     /// The devices in a room's group.

@@ -4,9 +4,10 @@
 use ruma::{OwnedRoomId, RoomId};
 
 use super::{
+    connections,
     core::Engine,
     error::EngineError,
-    events,
+    events::{self, Source},
     to_device::{self, ToDeviceOutcome},
     upkeep,
 };
@@ -16,7 +17,7 @@ use crate::{
     incoming::{ReceivedEvent, members},
     messages::Readers,
     rejoin,
-    room::woken,
+    room::{self, woken},
     turn::Turn,
 };
 
@@ -34,7 +35,10 @@ impl Engine {
             for json in &changes.to_device {
                 to_device.push(to_device::receive(turn, json)?);
             }
-            upkeep::note_device_lists(turn, &changes.changed_devices, &changes.left_devices)?;
+            connections::note(turn, changes)?;
+            if let Some(lists) = &changes.device_lists {
+                upkeep::note_device_lists(turn, &lists.changed, &lists.left)?;
+            }
             identity::note_counts(
                 turn.tx,
                 turn.identity.ciphersuite(),
@@ -52,7 +56,7 @@ impl Engine {
                 rooms.push((room, events));
             }
             for room in woken(turn.tx)? {
-                let events = events::receive(turn, readers, &room, &[])?;
+                let events = events::receive(turn, readers, &room, &[], Source::Sync)?;
                 if events.is_empty() {
                     continue;
                 }
@@ -74,10 +78,14 @@ fn receive_room(
     room: &RoomId,
     changes: &RoomChanges,
 ) -> Result<Vec<ReceivedEvent>, EngineError> {
-    members::note_state(turn, room, &changes.state)?;
-    let both: Vec<_> = changes.state.iter().chain(&changes.timeline).cloned().collect();
-    let mut received = events::receive(turn, readers, room, &both)?;
-    // Nobody waits for a result of old state.
-    received.drain(..changes.state.len().min(received.len()));
+    let RoomChanges { state, timeline, state_after, .. } = changes;
+    members::note_state(turn, room, changes)?;
+    let all: Vec<_> = state.iter().chain(timeline).chain(state_after).cloned().collect();
+    let mut received = events::receive(turn, readers, room, &all, Source::Sync)?;
+    // Nobody waits for the results of state beside the timeline.
+    let behind = state.len() + timeline.len();
+    received.drain(behind..all.len());
+    received.drain(..state.len());
+    room::edit(turn.tx, room, |room| members::note_sync(turn, room, changes))?;
     Ok(received)
 }

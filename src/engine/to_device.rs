@@ -6,7 +6,7 @@ use super::consequences::{in_room, settle_reported};
 use crate::{
     failure::EndsTurn,
     incoming::{
-        EventError,
+        Awaited, EventError, members,
         welcome::{self, WaitingWelcome},
     },
     protocol::{AlgorithmOnly, ToDeviceEvent, WelcomeContent, identifiers, parse},
@@ -70,7 +70,12 @@ fn history(
 ) -> Result<ToDeviceOutcome, EventError> {
     match sharing::receive(turn, &event.sender, &offer) {
         Ok(()) => Ok(ToDeviceOutcome::History { room_id: offer.room_id }),
-        Err(error @ EventError::Awaits(_)) => Ok(ToDeviceOutcome::Waiting(error)),
+        Err(error @ EventError::Awaits(_)) => {
+            if error == EventError::Awaits(Awaited::Sender) {
+                members::want(turn, &offer.room_id)?;
+            }
+            Ok(ToDeviceOutcome::Waiting(error))
+        }
         Err(error) => Err(error),
     }
 }

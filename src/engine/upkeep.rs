@@ -12,6 +12,7 @@ use crate::{
     epochs::retention,
     exported::{OutgoingRequest, Update},
     identity,
+    incoming::members,
     requests::{self, DEVICE_SCOPE, Purpose, REQUESTS},
     room::{self, membership},
     store::StoreError,
@@ -22,6 +23,11 @@ use crate::{
 const MAX_HANDED_OUT: usize = 50;
 
 impl Engine {
+    /// Has all device lists asked for again.
+    pub(crate) fn doubt_device_lists(&self) -> Result<(), EngineError> {
+        self.turn(|turn| Ok(doubt_device_lists(turn)?))
+    }
+
     /// The requests to send now.
     pub(crate) fn outgoing_requests(&self) -> Result<Vec<OutgoingRequest>, EngineError> {
         self.go_on_restoring()?;
@@ -29,6 +35,7 @@ impl Engine {
             plan_key_requests(turn)?;
             delete_old_keys(turn)?;
             backup::plan_upload(turn)?;
+            members::ask_for_wanted(turn)?;
             rejoin_rooms(turn)?;
             let due = REQUESTS.due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
             Ok(requests::hand_out(turn.tx, due)?)
@@ -63,6 +70,18 @@ fn delete_old_keys(turn: &Turn<'_>) -> Result<(), EngineError> {
     }
     for room in room::all(turn.tx)? {
         in_room(turn, &room.id, |room| retention::delete_old(turn, room))?;
+    }
+    Ok(())
+}
+
+/// Has all device lists asked for again, and all rooms compared with them.
+pub(super) fn doubt_device_lists(turn: &Turn<'_>) -> Result<(), StoreError> {
+    devices::mark_all_outdated(turn.tx)?;
+    for room in room::all(turn.tx)?.iter().filter(|room| room.standing.is_settled()) {
+        room::edit(turn.tx, &room.id, |room| {
+            room.standing.unsettle();
+            Ok::<_, StoreError>(())
+        })?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::{
     devices,
     exported::Update,
     protocol::DeviceName,
-    room::{Room, membership},
+    room::{Room, member_list, membership},
     store::{StoreError, Tx},
     turn::Turn,
 };
@@ -54,20 +54,22 @@ pub(crate) fn doubts(
     Ok(doubts)
 }
 
-/// Tells an app that a commit does not fit the room.
+/// Tells an app that a commit does not fit the room. Before all are known who are in the room, that
+/// cannot be said.
 pub(crate) fn tell(
     turn: &Turn<'_>,
     room_id: &RoomId,
     committer: &DeviceName,
     doubts: &[CommitDoubt],
-) {
-    if !doubts.is_empty() {
+) -> Result<(), StoreError> {
+    if !doubts.is_empty() && member_list::was_seen(turn.tx, room_id)? {
         turn.tell(Update::UnfitCommit {
             room_id: room_id.to_string(),
             committer: committer.to_string(),
             doubts: doubts.iter().map(ToString::to_string).collect(),
         });
     }
+    Ok(())
 }
 
 /// Whether, from what is known now, there still is no reason.
@@ -75,9 +77,9 @@ fn stands(tx: &Tx<'_>, room: &Room, doubt: &CommitDoubt) -> Result<bool, StoreEr
     Ok(match doubt {
         CommitDoubt::StrangerAdded(device) => !membership::is_known(tx, &room.id, &device.user_id)?,
         CommitDoubt::InvitedByStranger(device) => {
-            // Before anybody is known to be in the room, nobody is a stranger there.
+            // Before all are known who are in the room, nobody is a stranger there.
             !membership::is_known(tx, &room.id, &device.user_id)?
-                && membership::has_members(tx, &room.id)?
+                && member_list::was_seen(tx, &room.id)?
         }
         CommitDoubt::MemberRemoved(device) => {
             membership::is_joined(tx, &room.id, &device.user_id)?
@@ -94,7 +96,7 @@ pub(super) fn reconsider(
     room: &Room,
     epoch: &mut EpochRecord,
 ) -> Result<(), StoreError> {
-    if epoch.doubts.is_empty() || !membership::has_members(tx, &room.id)? {
+    if epoch.doubts.is_empty() || !member_list::was_seen(tx, &room.id)? {
         return Ok(());
     }
     let mut standing = Vec::new();

@@ -13,7 +13,7 @@ pub use self::{
     backup::{BackupState, HistoryFailure, PassphraseParameters},
     observers::{Subscription, UpdateObserver},
     request::{OutgoingRequest, RequestOutcome},
-    sync::{RoomChanges, SyncChanges},
+    sync::{DeviceListChanges, FollowedRooms, RoomChanges, SyncChanges, SyncStart},
     update::Update,
 };
 pub(crate) use observers::Observers;

@@ -1,8 +1,7 @@
 //! The state of a Matrix room that this library follows: its creation, its encryption, its history
 //! visibility, its members.
 
-use ruma::UserId;
-use serde_json::value::RawValue;
+use ruma::{OwnedUserId, UserId};
 
 use super::{error::EventError, members, outcome::Outcome};
 use crate::{
@@ -12,7 +11,7 @@ use crate::{
         parse,
     },
     rejection::Rejection,
-    room::{Membership, Room, membership},
+    room::{Doubt, Membership, Room, membership},
     turn::Turn,
 };
 
@@ -35,11 +34,6 @@ pub(crate) fn receive(
     match &*event.event_type {
         "m.room.create" => {
             let content: CreateContent = parse(content, "m.room.create")?;
-            if room.state.create_event.is_some() && room.state.create_event == event.event_id {
-                // Only a sync that begins anew shows it again, and none of those says whose devices
-                // changed.
-                membership::doubt_devices(turn.tx, room)?;
-            }
             room.state.create_event = event.event_id.clone();
             if let Some(AlgorithmOnly { algorithm }) = content.encryption {
                 set_algorithm(turn, room, algorithm)?;
@@ -54,32 +48,48 @@ pub(crate) fn receive(
             set_visibility(turn, room, content.history_visibility)?;
         }
         "m.room.member" => {
-            member(turn, room, event.state_key.as_deref().unwrap_or_default(), &event.content)?;
+            member(turn, room, event)?;
         }
         _ => return Ok(Outcome::Ignored),
     }
     Ok(Outcome::State)
 }
 
-/// A user has come, gone, or changed.
-fn member(
+/// Takes in a state event of a kind that is followed, from somewhere in the room's history. Who was
+/// in the room then, and who could read its history, says nothing of now.
+pub(crate) fn receive_past(
     turn: &Turn<'_>,
     room: &mut Room,
-    user: &str,
-    content: &RawValue,
-) -> Result<(), EventError> {
-    let user = UserId::parse(user).map_err(|_| Rejection::BadStateKey)?;
-    let content: MemberContent = parse(content.get(), "m.room.member")?;
-    let membership = Membership::of(&content);
+    event: &RoomEvent,
+) -> Result<Outcome, EventError> {
+    match &*event.event_type {
+        "m.room.member" => read_member(event).map(|_| Outcome::State),
+        "m.room.history_visibility" => Ok(Outcome::State),
+        _ => receive(turn, room, event),
+    }
+}
+
+fn read_member(event: &RoomEvent) -> Result<(OwnedUserId, Option<Membership>), EventError> {
+    let user = UserId::parse(event.state_key.as_deref().unwrap_or_default())
+        .map_err(|_| Rejection::BadStateKey)?;
+    let content: MemberContent = parse(event.content.get(), "m.room.member")?;
+    Ok((user, Membership::of(&content)))
+}
+
+/// A user has come, gone, or changed.
+fn member(turn: &Turn<'_>, room: &mut Room, event: &RoomEvent) -> Result<(), EventError> {
+    let (user, membership) = read_member(event)?;
     if membership::set(turn.tx, room, &user, membership)? && membership.is_some() {
         head::choose_if_doubtful(turn, room)?;
     }
-    members::changed(turn, &room.id)?;
+    members::note_change(turn, &room.id, &user)?;
     let left = membership.is_none();
     if user == turn.identity.name().user_id && room.state.own_user_left != left {
         room.state.own_user_left = left;
         if !left {
             room.standing.come_back();
+            // What happened meanwhile was not told.
+            members::doubt_list(turn, room, Doubt::List)?;
         }
     }
     Ok(())

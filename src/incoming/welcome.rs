@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::{Awaited, EventError},
-    media, missing,
+    media, members, missing,
 };
 use crate::{
     devices,
@@ -26,7 +26,7 @@ use crate::{
     mls::{join_config, keep_export, parse_message, parse_tree, refuse_conflicting},
     protocol::{DeviceName, MediaReference, WelcomeContent, credential, identifiers},
     rejection::{InputError, Rejection},
-    room::{RejoinReason, Room, Standing, membership},
+    room::{RejoinReason, Room, Standing, member_list, membership},
     store::{Collection, StoreError},
     turn::{Consequence, Turn},
 };
@@ -97,8 +97,11 @@ pub(crate) fn join(
 fn check_inviter(turn: &Turn<'_>, room: &Room, sender: &UserId) -> Result<bool, EventError> {
     let users = membership::users_of_group(turn.tx, room)?;
     let is_stranger = !users.contains(sender);
-    if room.standing.head().is_some() && !users.is_empty() && is_stranger {
-        return Err(Rejection::InviterNotInRoom.into());
+    if is_stranger {
+        if room.standing.head().is_some() && member_list::was_seen(turn.tx, &room.id)? {
+            return Err(Rejection::InviterNotInRoom.into());
+        }
+        members::want(turn, &room.id)?;
     }
     Ok(is_stranger)
 }

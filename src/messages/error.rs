@@ -78,6 +78,9 @@ pub(crate) enum SendError {
     /// This device cannot join the group anew for now.
     #[error("{0}")]
     CannotRejoin(&'static str),
+    /// The homeserver does not say who is in the room.
+    #[error("the homeserver does not say who is in the room; it is asked again later")]
+    MembersUnknown,
     /// No event could hold it.
     #[error(transparent)]
     Content(#[from] ContentError),

@@ -3,8 +3,6 @@
 //! A peer or a homeserver wrote everything here, so every field is checked where it is used. Events
 //! are read leniently (unknown fields are ignored) and written in one form.
 
-use std::collections::BTreeMap;
-
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
@@ -156,6 +154,12 @@ pub(crate) struct MessagesPage {
     pub(crate) end: Option<String>,
 }
 
+/// The answer of `/rooms/{room}/members`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct MembersAnswer {
+    pub(crate) chunk: Vec<Box<RawValue>>,
+}
+
 /// Tells a commit from a message: only commits carry a public group state.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct CommitMark {
@@ -182,54 +186,4 @@ pub(crate) struct VisibilityContent {
 pub(crate) struct CreateContent {
     /// MSC2883: the room names its algorithm when it is created.
     pub(crate) encryption: Option<AlgorithmOnly>,
-}
-
-/// The body of a `/v3/sync` response, as far as this library reads it.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct SyncResponse {
-    /// Where the next sync starts. It tells a sync from any other object, an error for one.
-    pub(crate) next_batch: String,
-    #[serde(default)]
-    pub(crate) to_device: EventList,
-    #[serde(default)]
-    pub(crate) device_lists: DeviceLists,
-    pub(crate) device_one_time_keys_count: Option<BTreeMap<String, u64>>,
-    #[serde(alias = "org.matrix.msc2732.device_unused_fallback_key_types", default)]
-    pub(crate) device_unused_fallback_key_types: Option<Vec<String>>,
-    #[serde(default)]
-    pub(crate) rooms: SyncRooms,
-}
-
-/// `device_lists`.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct DeviceLists {
-    #[serde(default)]
-    pub(crate) changed: Vec<String>,
-    #[serde(default)]
-    pub(crate) left: Vec<String>,
-}
-
-/// `rooms`.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct SyncRooms {
-    #[serde(default)]
-    pub(crate) join: BTreeMap<String, SyncRoom>,
-    #[serde(default)]
-    pub(crate) leave: BTreeMap<String, SyncRoom>,
-}
-
-/// One room of a sync.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct SyncRoom {
-    #[serde(default)]
-    pub(crate) state: EventList,
-    #[serde(default)]
-    pub(crate) timeline: EventList,
-}
-
-/// A list of events. Each is parsed by itself, so that a bad event does not affect the others.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct EventList {
-    #[serde(default)]
-    pub(crate) events: Vec<Box<RawValue>>,
 }

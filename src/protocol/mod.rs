@@ -12,6 +12,7 @@ pub(crate) mod identifiers;
 mod json;
 mod payload;
 mod rank;
+mod sync;
 
 pub(crate) use self::{
     credential::CredentialError,
@@ -21,4 +22,7 @@ pub(crate) use self::{
     json::{CONTENT_LIMIT, ContentError, JsonError, parse, write_content},
     payload::{MediaReference, Payload, PayloadError, decode_base64, encode_base64},
     rank::Rank,
+    sync::{
+        DeviceLists, Ranges, RequestedList, SlidingSyncRequest, SlidingSyncResponse, SyncResponse,
+    },
 };

@@ -12,10 +12,10 @@ use crate::{
     epochs::{JoinableEpoch, head, joinable},
     exported::Update,
     failure::{EndsTurn, Failure},
-    incoming::{Awaited, EventError, media},
+    incoming::{Awaited, EventError, media, members},
     messages::SendError,
     requests,
-    room::{RejoinReason, Room, Strangers, membership},
+    room::{RejoinReason, Room, Strangers, member_list, membership},
     store::StoreError,
     turn::Turn,
 };
@@ -31,7 +31,7 @@ pub(crate) fn may_step_unasked(turn: &Turn<'_>, room: &Room) -> Result<bool, Sto
     let own = turn.identity.name().user_id;
     // Nothing is wanted of whoever is not in the room; where that is not known, only on demand.
     let is_out = !membership::is_joined(turn.tx, &room.id, &own)?
-        && (rejoin.reason == RejoinReason::NoGroup || membership::has_members(turn.tx, &room.id)?);
+        && (rejoin.reason == RejoinReason::NoGroup || member_list::was_seen(turn.tx, &room.id)?);
     Ok(!is_out
         && rejoin.reason != RejoinReason::Removed
         && rejoin.resting_until_ms <= turn.now_ms
@@ -61,6 +61,11 @@ pub(crate) fn step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendErr
             "this device cannot go on, and the room's settings forbid joining by itself: it waits \
              to be added again",
         ));
+    }
+    // Whose epochs may be joined depends on who is in the room.
+    let unknown = members::ask(turn, &room.id)?;
+    if !unknown.is_empty() {
+        return Ok(NextStep::Waiting(unknown));
     }
     // A device that is listed in no answer could not be checked by those who are to take it in.
     let users = membership::users_of_group(turn.tx, room)?;

@@ -44,6 +44,8 @@ pub(crate) enum Purpose {
     FindCommits { room_id: OwnedRoomId },
     /// `GET /rooms/…/members`: who is in the room.
     FetchMembers { room_id: OwnedRoomId },
+    /// `GET /rooms/…/messages`, backwards: who has come and gone since a known event.
+    FollowMembers { room_id: OwnedRoomId },
     /// `GET /room_keys/version`: which backup there is.
     BackupVersion,
     /// `POST /room_keys/version`.
@@ -77,6 +79,7 @@ impl Purpose {
             | Self::FindGroup { room_id }
             | Self::FindCommits { room_id }
             | Self::FetchMembers { room_id }
+            | Self::FollowMembers { room_id }
             | Self::DeleteFromBackup { room_id }
             | Self::TellHistory { room_id } => Some(room_id),
             Self::OfferHistory(bundle) => Some(&bundle.room_id),

@@ -62,9 +62,11 @@ pub(crate) fn is_joined(tx: &Tx<'_>, room: &RoomId, user: &UserId) -> Result<boo
     Ok(get(tx, room, user)? == Some(Membership::Joined))
 }
 
-/// Whether anybody is known to be in the room.
-pub(crate) fn has_members(tx: &Tx<'_>, room: &RoomId) -> Result<bool, StoreError> {
-    Ok(MEMBERS.count(tx, room.as_bytes())? > 0)
+/// How many are joined.
+pub(crate) fn count_joined(tx: &Tx<'_>, room: &RoomId) -> Result<u64, StoreError> {
+    let members = MEMBERS.list(tx, room.as_bytes())?;
+    let joined = members.iter().filter(|member| member.membership == Membership::Joined);
+    Ok(joined.count() as u64)
 }
 
 /// The users whose devices belong into the group.
@@ -151,15 +153,6 @@ pub(crate) fn replace_all(
 pub(crate) fn track_devices(tx: &Tx<'_>, room: &RoomId) -> Result<(), StoreError> {
     let members = MEMBERS.list(tx, room.as_bytes())?;
     devices::track(tx, members.iter().map(|member| &*member.user_id))
-}
-
-/// Has the device lists of the room's members asked for again: the app's sync has begun anew, and
-/// nobody was told of what changed before.
-pub(crate) fn doubt_devices(tx: &Tx<'_>, room: &mut Room) -> Result<(), StoreError> {
-    let members = MEMBERS.list(tx, room.id.as_bytes())?;
-    devices::mark_outdated(tx, members.iter().map(|member| &*member.user_id))?;
-    room.standing.unsettle();
-    Ok(())
 }
 
 /// Unsettles every room that one of these users is in.

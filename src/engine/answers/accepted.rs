@@ -52,7 +52,10 @@ pub(super) fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Resul
         }
         Purpose::FindCommits { room_id } => walk::paged(turn, room_id, body)?,
         Purpose::FetchMembers { room_id } => {
-            in_room(turn, room_id, |room| members::fetched(turn, room, body))?;
+            in_room(turn, room_id, |room| members::answered(turn, room, body))?;
+        }
+        Purpose::FollowMembers { room_id } => {
+            in_room(turn, room_id, |room| members::page_came(turn, room, body))?;
         }
         Purpose::BackupVersion => backup::version_found(turn, body)?,
         Purpose::CreateBackup => backup::version_created(turn, body)?,

@@ -94,7 +94,12 @@ fn undo(
             rejoin::search_refused(turn, room);
             Ok::<_, Failure>(())
         })?,
-        Purpose::FetchMembers { room_id } => members::settled(turn, room_id)?,
+        Purpose::FetchMembers { room_id } => members::refused(turn, room_id, true)?,
+        Purpose::FollowMembers { room_id } => {
+            members::refused(turn, room_id, false)?;
+            // The full list is asked for next.
+            return Ok(Refusal::Over { tell: false });
+        }
         Purpose::OfferHistory(_)
         | Purpose::EnableEncryption { .. }
         | Purpose::Welcome { .. }

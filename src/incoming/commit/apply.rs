@@ -224,7 +224,7 @@ fn merge(
     turn.tx.detach_namespace(namespace, base.namespace)?;
     media::used_payload(turn, &room.id, &commit.content.ciphertext)?;
     follow_devices(turn, &added, &removed)?;
-    fit::tell(turn, &room.id, &device, &epoch.doubts);
+    fit::tell(turn, &room.id, &device, &epoch.doubts)?;
     if external && !removed.contains(&device) {
         added.push(device.clone());
     } else if external {

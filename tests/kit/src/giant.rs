@@ -13,7 +13,7 @@ use openmls::prelude::KeyPackage;
 use serde_json::{Value, json};
 
 use crate::{
-    OrMissing as _, Result, config,
+    OrMissing as _, Result, config, feed, news,
     peer::{ALGORITHM, Peer, WELCOME_ALGORITHM, base64},
     tables::{Tables, join},
     written_tree::{Shape, WrittenGroup},
@@ -66,8 +66,8 @@ impl Device {
         state: Vec<String>,
         timeline: Vec<String>,
     ) -> Result<SyncSummary> {
-        let room = RoomChanges { room_id: ROOM.to_owned(), state, timeline };
-        let changes = SyncChanges { to_device, rooms: vec![room], ..SyncChanges::default() };
+        let room = RoomChanges { state, ..news(ROOM, timeline) };
+        let changes = SyncChanges { to_device, rooms: vec![room], ..feed() };
         Ok(self.machine.receive_sync(changes).await?)
     }
 }

@@ -11,7 +11,7 @@ use openmls::prelude::{KeyPackage, MlsGroup};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Result,
+    Result, feed, news,
     peer::{ALGORITHM, KEY_PACKAGE, Peer, WELCOME_ALGORITHM, base64},
     tables::Tables,
 };
@@ -61,7 +61,7 @@ impl ManyRooms {
         let machine = MlsMachine::open(config(store)).await?;
         for batch in sizes.chunks(BATCH) {
             let packages = key_packages(&machine, &mut tables).await?;
-            let mut sync = SyncChanges::default();
+            let mut sync = feed();
             for (size, package) in batch.iter().zip(packages) {
                 let (welcome, changes) = all.found(*size, package);
                 sync.to_device.push(welcome.to_string());
@@ -120,7 +120,7 @@ impl ManyRooms {
         // As changes, not as the state before some: then nothing is in doubt, and nobody has to be asked.
         let timeline = state.iter().map(Value::to_string).collect();
         self.rooms.push(Room { id: id.clone(), speakers, groups: [first, second], commit_event });
-        (to_device, RoomChanges { room_id: id, state: Vec::new(), timeline })
+        (to_device, news(&id, timeline))
     }
 
     /// The response to a `/v3/sync` with so many events in each room. In some rooms one of them is a commit that
@@ -198,7 +198,7 @@ fn event(event_id: &str, sender: &Peer, content: Value) -> Value {
 /// Has the machine upload fresh key packages; gives them.
 async fn key_packages(machine: &MlsMachine, tables: &mut Tables) -> Result<Vec<KeyPackage>> {
     let counts = HashMap::from([(KEY_PACKAGE.to_owned(), 0)]);
-    let sync = SyncChanges { one_time_key_counts: Some(counts), ..SyncChanges::default() };
+    let sync = SyncChanges { one_time_key_counts: Some(counts), ..feed() };
     machine.receive_sync(sync).await?;
     tables.take_key_packages(machine).await
 }

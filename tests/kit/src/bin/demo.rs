@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use matrix_mls_kit::{
-    Homeserver, HomeserverKind, Result,
+    Homeserver, HomeserverKind, Result, SyncBy,
     graph::svg,
-    story::{Printer, tell},
+    story::{Printer, Stage, tell},
 };
 
 const USAGE: &str = "usage: demo [--homeserver embedded|synapse] [--graph FILE.svg]";
@@ -60,7 +60,8 @@ fn main() -> ExitCode {
 async fn run(kind: HomeserverKind, graph: Option<&str>) -> Result {
     let homeserver = Homeserver::start(kind).await?;
     println!("An MLS room between devices, on {} ({kind:?}).", homeserver.base_url());
-    let epochs = tell(&homeserver, "", &mut Printer::default()).await?;
+    let stage = Stage { homeserver: &homeserver, tag: "", sync_by: SyncBy::Tokens };
+    let epochs = tell(stage, &mut Printer::default()).await?;
     if let Some(path) = graph {
         let title = "The epochs of the demo's room, as Alice's laptop knows them";
         std::fs::write(path, svg(title, &epochs))?;

@@ -105,7 +105,7 @@ impl Client {
             directory,
             _temporary: temporary,
             machine: None,
-            since: tokio::sync::Mutex::new(None),
+            position: tokio::sync::Mutex::default(),
             sync_nonce: AtomicU32::new(rand::random()),
             unread: Mutex::new(VecDeque::new()),
             forgotten_answers: Mutex::new(Vec::new()),

@@ -11,30 +11,30 @@ mod history;
 mod media;
 mod rooms;
 mod snapshot;
+mod syncing;
 mod transport;
 
 use std::{
     collections::VecDeque,
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU32},
     time::Duration,
 };
 
 use matrix_mls::{
-    DecryptedMessage, EventOutcome, MachineConfig, MlsError, MlsMachine, MlsRoom, Publishing,
-    StoreKey, SyncSummary, sync_changes_from_response,
+    DecryptedMessage, MachineConfig, MlsError, MlsMachine, MlsRoom, Publishing, StoreKey,
+    SyncSummary,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
 pub use rooms::{ReadEvent, is_commit};
 pub use snapshot::Snapshot;
+pub use syncing::SyncBy;
 pub use transport::Driven;
 
-use crate::{Http, KitError, http::segment, store_key};
+use crate::{Http, KitError, store_key};
+use syncing::SyncPosition;
 
 /// How a client is set up, where that differs from the usual.
 #[derive(Clone)]
@@ -45,6 +45,8 @@ pub struct ClientOptions {
     pub store_key: StoreKey,
     /// Whether the engine publishes the device's keys itself.
     pub publishing: Publishing,
+    /// How it syncs.
+    pub sync_by: SyncBy,
     /// How long [`Client::drive`] and [`Client::prepare`] go on before they give up.
     pub patience: Duration,
 }
@@ -55,6 +57,7 @@ impl Default for ClientOptions {
             directory: None,
             store_key: store_key(),
             publishing: Publishing::Alone,
+            sync_by: SyncBy::Tokens,
             // On a loaded machine a commit that adds hundreds of devices takes its time.
             patience: Duration::from_secs(180),
         }
@@ -68,8 +71,10 @@ pub struct Synced {
     pub messages: Vec<DecryptedMessage>,
     /// The engine's results, of this sync alone.
     pub summary: SyncSummary,
-    /// The response itself.
+    /// The response itself; by sliding sync, that of the connection with the rooms.
     pub response: Value,
+    /// Whether it has no news.
+    pub is_quiet: bool,
 }
 
 /// One device of one user, with its engine.
@@ -83,8 +88,8 @@ pub struct Client {
     /// Deletes the directory at the end, where it is a temporary one.
     _temporary: Option<TempDir>,
     machine: Option<Arc<MlsMachine>>,
-    /// The token of the next sync. Its lock lets one sync run at a time.
-    since: tokio::sync::Mutex<Option<String>>,
+    /// Where the next sync starts. Its lock lets one sync run at a time.
+    position: tokio::sync::Mutex<SyncPosition>,
     /// Part of every sync since the token was last forgotten. A homeserver answers a repeated sync
     /// from a cache, so a client that begins anew would be shown the past for two minutes.
     sync_nonce: AtomicU32,
@@ -136,10 +141,6 @@ impl Client {
         room.map_err(self.engine(format!("opening room {room_id}")))
     }
 
-    fn since_path(directory: &Path) -> PathBuf {
-        directory.join("since")
-    }
-
     async fn open_machine(&mut self) -> Result<(), KitError> {
         let config = MachineConfig {
             user_id: self.user_id.clone(),
@@ -150,8 +151,7 @@ impl Client {
         };
         let machine = MlsMachine::open(config).await;
         self.machine = Some(machine.map_err(self.engine("opening the engine"))?);
-        let since = std::fs::read_to_string(Self::since_path(&self.directory)).ok();
-        *self.since.get_mut() = since.filter(|since| !since.is_empty());
+        *self.position.get_mut() = self.stored_position();
         Ok(())
     }
 
@@ -182,90 +182,6 @@ impl Client {
         std::fs::remove_dir_all(self.store_path()).map_err(KitError::io("deleting the store"))?;
         self.forget_sync_token().await?;
         self.open_machine().await
-    }
-
-    /// The next sync is an initial one.
-    pub async fn forget_sync_token(&self) -> Result<(), KitError> {
-        let mut since = self.since.lock().await;
-        *since = None;
-        self.sync_nonce.store(rand::random(), Ordering::Relaxed);
-        match std::fs::remove_file(Self::since_path(&self.directory)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(KitError::io("deleting the sync token")(error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Syncs once, without waiting for news.
-    pub async fn sync(&self) -> Result<Synced, KitError> {
-        self.sync_for(Duration::ZERO).await
-    }
-
-    /// Syncs once, waiting this long for news.
-    pub async fn sync_for(&self, timeout: Duration) -> Result<Synced, KitError> {
-        let mut synced = self.sync_once(timeout).await?;
-        let mut messages: Vec<DecryptedMessage> = self.unread().drain(..).collect();
-        messages.append(&mut synced.messages);
-        synced.messages = messages;
-        Ok(synced)
-    }
-
-    async fn sync_once(&self, timeout: Duration) -> Result<Synced, KitError> {
-        let mut since = self.since.lock().await;
-        let filter = json!({
-            "room": { "timeline": { "limit": 50 } }, "presence": { "not_types": ["*"] },
-            "nonce": self.sync_nonce.load(Ordering::Relaxed),
-        });
-        let mut path = format!(
-            "/_matrix/client/v3/sync?timeout={}&filter={}",
-            timeout.as_millis(),
-            segment(&filter.to_string()),
-        );
-        if let Some(since) = &*since {
-            path.push_str(&format!("&since={}", segment(since)));
-        }
-        let response = self.http.get(&path).await?;
-        let next_batch = response["next_batch"].as_str().unwrap_or_default().to_owned();
-        if next_batch.is_empty() {
-            return Err(KitError::BadAnswer {
-                device: self.name(),
-                what: "GET /sync".to_owned(),
-                answer: response.to_string(),
-            });
-        }
-        let machine = self.machine()?;
-        let changes = sync_changes_from_response(response.to_string())
-            .map_err(self.engine("reading a sync response"))?;
-        let summary = machine.receive_sync(changes).await;
-        let summary = summary.map_err(self.engine("taking a sync"))?;
-        self.keep_sync_token(&next_batch)?;
-        *since = Some(next_batch);
-        let messages = summary
-            .rooms
-            .iter()
-            .flat_map(|room| &room.events)
-            .filter_map(|event| match &event.outcome {
-                EventOutcome::Message { message } => Some(message.clone()),
-                _ => None,
-            })
-            .collect();
-        Ok(Synced { messages, summary, response })
-    }
-
-    /// Syncs for a call that is not about messages; those that come are kept for the next sync.
-    async fn sync_aside(&self) -> Result<(), KitError> {
-        let synced = self.sync_once(Duration::ZERO).await?;
-        self.unread().extend(synced.messages);
-        Ok(())
-    }
-
-    fn keep_sync_token(&self, token: &str) -> Result<(), KitError> {
-        let path = Self::since_path(&self.directory);
-        let written = self.directory.join("since.new");
-        std::fs::write(&written, token)
-            .and_then(|()| std::fs::rename(&written, &path))
-            .map_err(KitError::io("keeping the sync token"))
     }
 
     fn unread(&self) -> MutexGuard<'_, VecDeque<DecryptedMessage>> {

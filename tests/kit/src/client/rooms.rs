@@ -155,6 +155,13 @@ impl Client {
         }
     }
 
+    /// Opens the room as an app does: the machine is shown all its history.
+    pub async fn open(&self, room_id: &str) -> Result<(), KitError> {
+        let events = self.history(room_id).await?.iter().map(Value::to_string).collect();
+        let received = self.room(room_id).await?.receive_events(events).await;
+        received.map(drop).map_err(self.engine(format!("showing the history of {room_id}")))
+    }
+
     /// Reads the room's messages from the homeserver's history, oldest first. Commits, which are
     /// encrypted events too, are left out.
     pub async fn read(&self, room_id: &str) -> Result<Vec<ReadEvent>, KitError> {

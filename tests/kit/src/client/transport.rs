@@ -114,6 +114,19 @@ impl Client {
         Ok(())
     }
 
+    /// Sends what the engine asks for next before a send to this room; tells whether it is ready.
+    pub async fn prepare_one_step(&self, room_id: &str) -> Result<bool, KitError> {
+        let room = self.room(room_id).await?;
+        let plan = room.prepare_to_send().await;
+        match plan.map_err(self.engine(format!("preparing to send to {room_id}")))? {
+            SendPlan::Ready => Ok(true),
+            SendPlan::Waiting { requests, .. } => {
+                self.send_all(&requests, &mut Driven::default()).await?;
+                Ok(false)
+            }
+        }
+    }
+
     /// Does what has to come before a send to this room, until the engine says it is ready.
     pub async fn prepare(&self, room_id: &str) -> Result<(), KitError> {
         let room = self.room(room_id).await?;
@@ -145,11 +158,9 @@ impl Client {
         loop {
             let driven = self.drive().await?;
             let synced = self.sync_once(Duration::ZERO).await?;
+            let is_quiet = synced.is_quiet;
             self.unread().extend(synced.messages);
-            let quiet = ["rooms", "to_device", "device_lists"]
-                .iter()
-                .all(|part| synced.response.get(part).is_none());
-            if quiet && driven.accepted == 0 {
+            if is_quiet && driven.accepted == 0 {
                 return Ok(());
             }
             self.pause(began, None, "settling", &[]).await?;

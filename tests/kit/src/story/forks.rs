@@ -1,7 +1,8 @@
 //! The chapters in which the group forks: two commits at once, and two sides that do not hear each other.
 
-use super::{Cast, Listener, StoryError, agree, expect, members, reads, settle, short, talk};
-use crate::{Client, Homeserver};
+use super::{
+    Cast, Listener, Stage, StoryError, agree, expect, members, reads, settle, short, talk,
+};
 
 /// Two devices add the same person at the same moment.
 pub(super) async fn at_once(
@@ -15,8 +16,13 @@ pub(super) async fn at_once(
     let adders = [&cast.alice_phone, &cast.bob_phone];
     settle(&adders).await?;
     let before = cast.alice_phone.epochs(room).await?.len();
-    for client in adders {
-        client.prepare(room).await?;
+    // Step by step, so that neither hears of the other's commit before it makes its own.
+    let mut ready = false;
+    while !ready {
+        ready = true;
+        for client in adders {
+            ready &= client.prepare_one_step(room).await?;
+        }
     }
     let (one, other) = (adders[0].head(room).await?, adders[1].head(room).await?);
     expect("two epochs of one number", &one.epoch, &other.epoch)?;
@@ -41,18 +47,19 @@ pub(super) async fn at_once(
 
 /// Alice and Bob do not hear each other for a while, and both change who is in the group.
 pub(super) async fn cut_off(
-    homeserver: &Homeserver,
-    tag: &str,
+    stage: Stage<'_>,
     cast: &mut Cast,
     room: &str,
     listener: &mut dyn Listener,
 ) -> Result<(), StoryError> {
     listener.chapter("Alice and Bob do not hear each other for a while");
-    let dave = Client::register(homeserver, &format!("dave{tag}"), "PHONE").await?;
+    let dave = stage.register("dave", "PHONE").await?;
     dave.settle().await?;
     cast.alice_phone.invite(room, dave.user_id()).await?;
     dave.join(room).await?;
     settle(&[&cast.alice_phone]).await?;
+    // Where its sync left something out, it asks for that before anything else.
+    cast.alice_phone.prepare_one_step(room).await?;
     // What Alice's phone does from here on it does without having heard of anything else.
     let bobs_tablet = cast.bob_tablet.device_id().to_owned();
     cast.bob_phone.delete_devices(&[bobs_tablet.as_str()]).await?;

@@ -1,7 +1,7 @@
 //! The chapter of a room that no event could describe: three hundred devices.
 
-use super::{Cast, Listener, StoryError, expect, reads, settle};
-use crate::{Client, Homeserver, crowd};
+use super::{Cast, Listener, Stage, StoryError, expect, reads, settle};
+use crate::crowd;
 use matrix_mls::RoomSettings;
 
 /// How many devices the room has.
@@ -9,15 +9,14 @@ const DEVICES: usize = 300;
 
 /// Alice's phone makes a room for many devices of people who are offline.
 pub(super) async fn room(
-    homeserver: &Homeserver,
-    tag: &str,
+    stage: Stage<'_>,
     cast: &Cast,
     listener: &mut dyn Listener,
 ) -> Result<(), StoryError> {
     listener.chapter(&format!("A room of {DEVICES} devices"));
     let (alice, bob) = (&cast.alice_phone, &cast.bob_phone);
     // Two of Alice's and one of Bob's are here; the others are offline, and share no code with the library.
-    let mut crowd = crowd::register(homeserver, &format!("crowd{tag}"), DEVICES - 3).await?;
+    let mut crowd = crowd::register(stage.homeserver, &stage.name("crowd"), DEVICES - 3).await?;
     let room = alice.create_room(&[bob]).await?;
     bob.join(&room).await?;
     crowd::enter_room(alice, &room, &crowd).await?;
@@ -45,7 +44,7 @@ pub(super) async fn room(
         ));
     }
 
-    let tablet = Client::log_in(homeserver, &format!("bob{tag}"), "SECOND").await?;
+    let tablet = stage.log_in("bob", "SECOND").await?;
     tablet.settle().await?;
     tablet.join_externally(&room).await?;
     tablet.settle().await?;

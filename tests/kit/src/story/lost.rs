@@ -1,7 +1,8 @@
 //! The chapters in which a device loses something: its newest state, or all of it.
 
-use super::{Cast, Listener, StoryError, agree, expect, members, reads, settle, short, talk};
-use crate::{Client, Homeserver};
+use super::{
+    Cast, Listener, Stage, StoryError, agree, expect, members, reads, settle, short, talk,
+};
 
 /// A phone's backup brings an older copy of the store back.
 pub(super) async fn restored(
@@ -34,15 +35,14 @@ pub(super) async fn restored(
 
 /// A device loses its database: its user logs in anew, and joins with nobody online.
 pub(super) async fn everything(
-    homeserver: &Homeserver,
-    tag: &str,
+    stage: Stage<'_>,
     cast: &mut Cast,
     room: &str,
     listener: &mut dyn Listener,
 ) -> Result<(), StoryError> {
     listener.chapter("Carol's phone loses its database, with nobody else online");
     let lost = cast.carol_phone.device_id().to_owned();
-    let anew = Client::log_in(homeserver, &format!("carol{tag}"), "REPLACEMENT").await?;
+    let anew = stage.log_in("carol", "REPLACEMENT").await?;
     anew.delete_devices(&[lost.as_str()]).await?;
     anew.settle().await?;
     anew.join_externally(room).await?;

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use matrix_mls::{EpochInfo, RoomSettings};
 
-use crate::{Client, Homeserver, KitError, is_commit};
+use crate::{Client, ClientOptions, Homeserver, KitError, ReadEvent, SyncBy, is_commit};
 
 /// Why the story was not as told.
 #[derive(Debug, thiserror::Error)]
@@ -97,41 +97,65 @@ impl Cast {
     }
 }
 
-/// Tells the whole story on a homeserver; gives the room's epochs as Alice's laptop knows them at the end.
-/// `tag` keeps the user names of several tellings apart.
+/// Where a story is told, and with what apps.
+#[derive(Clone, Copy)]
+pub struct Stage<'a> {
+    /// The homeserver.
+    pub homeserver: &'a Homeserver,
+    /// Keeps the user names of several tellings apart.
+    pub tag: &'a str,
+    /// How the apps sync.
+    pub sync_by: SyncBy,
+}
+
+impl Stage<'_> {
+    fn name(&self, person: &str) -> String {
+        format!("{person}{}", self.tag)
+    }
+
+    fn options(&self) -> ClientOptions {
+        ClientOptions { sync_by: self.sync_by, ..ClientOptions::default() }
+    }
+
+    async fn register(&self, person: &str, device_id: &str) -> Result<Client, KitError> {
+        let name = self.name(person);
+        Client::register_with(self.homeserver, &name, device_id, self.options()).await
+    }
+
+    async fn log_in(&self, person: &str, device_id: &str) -> Result<Client, KitError> {
+        let name = self.name(person);
+        Client::log_in_with(self.homeserver, &name, device_id, self.options()).await
+    }
+}
+
+/// Tells the whole story; gives the room's epochs as Alice's laptop knows them at the end.
 pub async fn tell(
-    homeserver: &Homeserver,
-    tag: &str,
+    stage: Stage<'_>,
     listener: &mut dyn Listener,
 ) -> Result<Vec<EpochInfo>, StoryError> {
-    let mut cast = enter(homeserver, tag, listener).await?;
+    let mut cast = enter(stage, listener).await?;
     let room = create(&cast, listener).await?;
     add(&cast, &room, listener).await?;
     rotate(&cast, &room, listener).await?;
     remove(&cast, &room, listener).await?;
     restart(&mut cast, &room, listener).await?;
     forks::at_once(&cast, &room, listener).await?;
-    forks::cut_off(homeserver, tag, &mut cast, &room, listener).await?;
+    forks::cut_off(stage, &mut cast, &room, listener).await?;
     lost::restored(&mut cast, &room, listener).await?;
-    lost::everything(homeserver, tag, &mut cast, &room, listener).await?;
-    large::room(homeserver, tag, &cast, listener).await?;
-    phone::lost(homeserver, tag, &mut cast, &room, listener).await?;
+    lost::everything(stage, &mut cast, &room, listener).await?;
+    large::room(stage, &cast, listener).await?;
+    phone::lost(stage, &mut cast, &room, listener).await?;
     Ok(cast.alice_laptop.epochs(&room).await?)
 }
 
-async fn enter(
-    homeserver: &Homeserver,
-    tag: &str,
-    listener: &mut dyn Listener,
-) -> Result<Cast, StoryError> {
+async fn enter(stage: Stage<'_>, listener: &mut dyn Listener) -> Result<Cast, StoryError> {
     listener.chapter("Three people, five devices");
-    let name = |person: &str| format!("{person}{tag}");
     let cast = Cast {
-        alice_phone: Client::register(homeserver, &name("alice"), "PHONE").await?,
-        alice_laptop: Client::log_in(homeserver, &name("alice"), "LAPTOP").await?,
-        bob_phone: Client::register(homeserver, &name("bob"), "PHONE").await?,
-        bob_tablet: Client::log_in(homeserver, &name("bob"), "TABLET").await?,
-        carol_phone: Client::register(homeserver, &name("carol"), "PHONE").await?,
+        alice_phone: stage.register("alice", "PHONE").await?,
+        alice_laptop: stage.log_in("alice", "LAPTOP").await?,
+        bob_phone: stage.register("bob", "PHONE").await?,
+        bob_tablet: stage.log_in("bob", "TABLET").await?,
+        carol_phone: stage.register("carol", "PHONE").await?,
         dave_phone: None,
     };
     for client in cast.everyone() {
@@ -260,7 +284,12 @@ async fn talk(
     }
     for reader in clients {
         reader.settle().await?;
-        let got: Vec<String> = reader.sync().await?.messages.iter().map(body).collect();
+        let synced = reader.sync().await?;
+        let got: Vec<String> = match reader.gets_all_by_sync() {
+            true => synced.messages.iter().map(body).collect(),
+            // What a sync leaves out is there when the room is opened.
+            false => reader.read(room).await?.iter().filter_map(ReadEvent::text).collect(),
+        };
         for text in &sent {
             let seen = got.iter().filter(|seen| *seen == text).count();
             let step = format!("how often {} got “{text}”", short(reader));
@@ -294,6 +323,11 @@ async fn agree(clients: &[&Client], room: &str) -> Result<EpochInfo, StoryError>
             seen: "none".into(),
         });
     };
+    for client in clients.iter().filter(|client| !client.gets_all_by_sync()) {
+        // Of a commit that no sync has brought, a device hears when the room is opened, or before
+        // it sends.
+        client.open(room).await?;
+    }
     let first = first.head(room).await?;
     for other in others {
         let seen = other.head(room).await?;

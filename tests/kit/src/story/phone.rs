@@ -2,16 +2,15 @@
 
 use matrix_mls::RecoveryKey;
 
-use super::{Cast, Listener, StoryError, engine, expect, members, settle, short, talk};
-use crate::{Client, Homeserver, ReadEvent};
+use super::{Cast, Listener, Stage, StoryError, engine, expect, members, settle, short, talk};
+use crate::{Client, ReadEvent};
 
 /// The new phone's device id.
 const NEW: &str = "NEWPHONE";
 
 /// Alice's phone backs up, and is lost; on a new one she types the recovery key.
 pub(super) async fn lost(
-    homeserver: &Homeserver,
-    tag: &str,
+    stage: Stage<'_>,
     cast: &mut Cast,
     room: &str,
     listener: &mut dyn Listener,
@@ -32,10 +31,7 @@ pub(super) async fn lost(
     ));
     let conversation = read(phone, room).await?;
 
-    let old = std::mem::replace(
-        &mut cast.alice_phone,
-        Client::log_in(homeserver, &format!("alice{tag}"), NEW).await?,
-    );
+    let old = std::mem::replace(&mut cast.alice_phone, stage.log_in("alice", NEW).await?);
     let lost = old.device_id().to_owned();
     // With its store and all that was in it.
     drop(old);

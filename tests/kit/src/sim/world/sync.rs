@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use matrix_mls::{RoomChanges, SyncChanges};
+use matrix_mls::{DeviceListChanges, FollowedRooms, RoomChanges, SyncChanges, SyncStart};
 
 use super::{Event, Name, ROOM, World, server::Server, user_id};
 
@@ -15,7 +15,15 @@ impl World {
         let limit = usize::from(self.weather.timeline_limit);
         let here = &mut self.servers[name.server()];
         let next = here.position;
-        let mut changes = SyncChanges { next_batch: next.to_string(), ..SyncChanges::default() };
+        let mut changes = SyncChanges {
+            start: match since {
+                Some(since) => SyncStart::After { since: since.to_string() },
+                None => SyncStart::Anew,
+            },
+            next_batch: next.to_string(),
+            followed_rooms: FollowedRooms::All,
+            ..SyncChanges::default()
+        };
         if let Some(device) = here.devices.get_mut(name) {
             // What an earlier sync brought and its token acknowledges.
             device.inbox.retain(|(position, _)| since.is_none_or(|since| *position > since));
@@ -26,16 +34,18 @@ impl World {
             changes.unused_fallback_key_types =
                 Some(unused.map(|(algorithm, _)| algorithm.clone()).collect());
         }
-        if let Some(since) = since {
-            here.device_lists(name.user, since, &mut changes);
-        }
+        changes.device_lists = Some(match since {
+            Some(since) => here.device_lists(name.user, since),
+            None => DeviceListChanges::default(),
+        });
         changes.rooms.extend(here.room(name.user, since.unwrap_or(0), limit));
         (changes, next)
     }
 }
 
 impl Server {
-    fn device_lists(&self, user: usize, since: u64, changes: &mut SyncChanges) {
+    fn device_lists(&self, user: usize, since: u64) -> DeviceListChanges {
+        let mut changes = DeviceListChanges::default();
         let shares = |other: usize| {
             other == user || (self.is_joined(&user_id(user)) && self.is_joined(&user_id(other)))
         };
@@ -43,14 +53,15 @@ impl Server {
         for change in newer.filter(|change| change.audience.is_none_or(|only| only == user)) {
             let id = user_id(change.user);
             let list = match change.left && !shares(change.user) {
-                true if change.user != user => &mut changes.left_devices,
-                _ if shares(change.user) => &mut changes.changed_devices,
+                true if change.user != user => &mut changes.left,
+                _ if shares(change.user) => &mut changes.changed,
                 _ => continue,
             };
             if !list.contains(&id) {
                 list.push(id);
             }
         }
+        changes
     }
 
     /// The room, if there is news of it for this user.
@@ -88,6 +99,8 @@ impl Server {
             room_id: ROOM.to_owned(),
             state: state.iter().map(|event| event.json.to_string()).collect(),
             timeline: shown.iter().map(|(_, event)| event.json.to_string()).collect(),
+            limited: shown.len() < news.len(),
+            ..RoomChanges::default()
         })
     }
 

@@ -1,0 +1,58 @@
+//! Of which rooms the app's syncs tell everything.
+//!
+//! A `/v3/sync` tells what happens in every room. A sliding sync tells it of the rooms in its lists'
+//! ranges and of those subscribed to, and is silent about all others: what happens there is not
+//! known, however quiet they are. Each sync connection of the app has a row of its own.
+
+use std::collections::BTreeSet;
+
+use ruma::{OwnedRoomId, RoomId};
+use serde::{Deserialize, Serialize};
+
+use crate::store::{Collection, StoreError, Tx};
+
+/// The rooms that a connection tells everything of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Followed {
+    All,
+    Only(BTreeSet<OwnedRoomId>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Connection {
+    name: String,
+    followed: Followed,
+}
+
+const CONNECTIONS: Collection<Connection> = Collection::new("followed_rooms");
+/// How many connections are remembered. An app that makes up a name for each start would otherwise
+/// leave a row for each.
+const MOST_CONNECTIONS: usize = 8;
+
+/// Whether a sync tells everything that happens in the room.
+pub(crate) fn is_followed(tx: &Tx<'_>, room: &RoomId) -> Result<bool, StoreError> {
+    Ok(CONNECTIONS.list(tx, b"")?.iter().any(|connection| match &connection.followed {
+        Followed::All => true,
+        Followed::Only(rooms) => rooms.contains(room),
+    }))
+}
+
+/// Notes which rooms a connection follows from now on; tells whether that is another answer than
+/// before.
+pub(crate) fn set_followed(
+    tx: &Tx<'_>,
+    connection: &str,
+    followed: Followed,
+) -> Result<bool, StoreError> {
+    let before = CONNECTIONS.get(tx, b"", connection.as_bytes())?;
+    if before.is_some_and(|before| before.followed == followed) {
+        return Ok(false);
+    }
+    let name = connection.to_owned();
+    CONNECTIONS.put(tx, b"", connection.as_bytes(), &Connection { name, followed })?;
+    let known = CONNECTIONS.list(tx, b"")?;
+    for old in known.iter().take(known.len().saturating_sub(MOST_CONNECTIONS)) {
+        CONNECTIONS.delete(tx, b"", old.name.as_bytes())?;
+    }
+    Ok(true)
+}
