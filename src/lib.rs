@@ -62,8 +62,8 @@ pub use api::{
     EventOutcome, EventResult, ImportSummary, LogLevel, LogSink, MachineConfig, MlsBackup,
     MlsError, MlsMachine, MlsReader, MlsRoom, Publishing, RecoveryKey, RestoreScope, RestoreStatus,
     RoomMember, RoomSettings, RoomSummary, SendPlan, SignedDeviceKeys, StoreKey, SyncSummary,
-    ToDeviceResult, key_of_secret, set_log_sink, sync_changes_from_response,
-    sync_changes_from_sliding_sync,
+    ToDeviceResult, UnreadableCause, is_commit_event, key_of_secret, set_log_sink,
+    sync_changes_from_response, sync_changes_from_sliding_sync, unreadable_cause_name,
 };
 pub use exported::{
     BackupState, DeviceListChanges, FollowedRooms, HistoryFailure, OutgoingRequest,

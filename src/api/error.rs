@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use super::unreadable::UnreadableCause;
+
 /// The details of an error, which every [`MlsError`] has.
 ///
 /// No field holds a key, a plaintext or a ciphertext.
@@ -135,6 +137,12 @@ impl MlsError {
     /// The details, whichever variant the error is.
     pub fn details(&self) -> ErrorDetails {
         self.as_details().clone()
+    }
+
+    /// Why an event cannot be read, if this error says that; stable, for what an app shows and
+    /// does.
+    pub fn unreadable_cause(&self) -> Option<UnreadableCause> {
+        UnreadableCause::of(&self.as_details().code)
     }
 }
 

@@ -128,6 +128,7 @@ impl From<UnknownEpoch> for MlsError {
     fn from(error: UnknownEpoch) -> Self {
         match error {
             UnknownEpoch::NotYet(_) => transient!(UnknownEpoch, "unknown_epoch", error),
+            UnknownEpoch::Lost(_) => permanent!(Rejected, "lost_epoch", error),
             UnknownEpoch::BeforeJoining(_) => permanent!(Rejected, "before_joining", error),
         }
     }
@@ -163,6 +164,8 @@ impl From<MessageError> for MlsError {
             MessageError::Rejected(error) => return error.into(),
             MessageError::UnknownEpoch(error) => return error.into(),
             MessageError::NotEncrypted => return permanent!(InvalidInput, "not_encrypted", error),
+            MessageError::Commit => "commit",
+            MessageError::Redacted => "redacted",
             MessageError::NotMls => return permanent!(InvalidInput, "not_mls", error),
             MessageError::OtherKind(_) | MessageError::Open(_) => "bad_message",
             MessageError::ReadOnce(_) => "read_once",

@@ -6,7 +6,7 @@ use crate::{
     history::restored::Source,
     incoming::{Outcome, ReceivedEvent},
     messages::Message,
-    protocol::DeviceName,
+    protocol::{DeviceName, RoomEvent, parse},
 };
 
 /// How far a device is trusted to be the one that it says it is.
@@ -86,6 +86,14 @@ pub enum EventOutcome {
         /// Why it could not be used.
         error: MlsError,
     },
+}
+
+/// Whether an event, given as JSON, is a commit or the announcement of a group: an
+/// `m.room.encrypted` event that says nothing to people. A timeline leaves it out. No key is needed.
+#[uniffi::export]
+pub fn is_commit_event(event: String) -> bool {
+    parse::<RoomEvent>(&event, "the event")
+        .is_ok_and(|event| event.event_type == "m.room.encrypted" && event.is_commit())
 }
 
 impl From<Trust> for DeviceTrust {

@@ -17,6 +17,7 @@ mod settings;
 mod slot;
 mod store_key;
 mod sync;
+mod unreadable;
 
 pub use self::{
     backup::{
@@ -24,7 +25,7 @@ pub use self::{
         RestoreStatus, key_of_secret,
     },
     error::{ErrorDetails, MlsError},
-    event::{DecryptedMessage, DeviceTrust, EventOutcome, EventResult},
+    event::{DecryptedMessage, DeviceTrust, EventOutcome, EventResult, is_commit_event},
     logging::{LogLevel, LogSink, set_log_sink},
     machine::{MachineConfig, MlsMachine, Publishing, SignedDeviceKeys},
     reader::MlsReader,
@@ -33,4 +34,5 @@ pub use self::{
     settings::RoomSettings,
     store_key::StoreKey,
     sync::{RoomSummary, SyncSummary, ToDeviceResult},
+    unreadable::{UnreadableCause, unreadable_cause_name},
 };

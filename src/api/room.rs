@@ -217,6 +217,9 @@ impl MlsRoom {
 
     /// Decrypts one `m.room.encrypted` message event, given as JSON.
     ///
+    /// What cannot be read has its cause in `MlsError::unreadable_cause`: a commit, a redacted event,
+    /// something sent before this device joined, and more.
+    ///
     /// Decrypting changes nothing, so it can be repeated, in any order, and works for this device's
     /// own messages too. The exception is a room with `RoomSettings::read_once`: there a message is
     /// decrypted once.

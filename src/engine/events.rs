@@ -206,7 +206,7 @@ fn wait(
         }
         _ => false,
     };
-    Ok(if hopeless { Outcome::Failed(error) } else { Outcome::Waiting(error) })
+    Ok(if hopeless { Outcome::Failed(error.lost()) } else { Outcome::Waiting(error) })
 }
 
 /// Takes in one event, with what follows from it.

@@ -16,6 +16,7 @@
 //! | do what else an app asks of a room | `rooms` |
 //! | take the homeserver's answers | `answers` |
 //! | back up, restore, export and import | `backup` |
+//! | keep commits from notifying people | `push_rules` |
 
 mod answers;
 mod backup;
@@ -27,6 +28,7 @@ mod events;
 mod messages;
 mod opener;
 mod prepare;
+mod push_rules;
 mod rooms;
 mod sync;
 mod to_device;

@@ -6,7 +6,9 @@ use std::path::Path;
 use ruma::RoomId;
 
 use crate::{
+    epochs::UnknownEpoch,
     identity::Crypto,
+    incoming::missing,
     messages::{self, Message, MessageError, Readers, parse_event},
     store::{StoreError, StoreKeyMaterial, StoreReader, Tx},
 };
@@ -28,7 +30,15 @@ impl Opener {
     ) -> Result<Message, MessageError> {
         let (event, content) = parse_event(event)?;
         let id = event.event_id.as_deref();
-        messages::open(tx, &self.crypto, &self.readers, room, id, &event.sender, &content)
+        let commit = &content.commit_event;
+        match messages::open(tx, &self.crypto, &self.readers, room, id, &event.sender, &content) {
+            Err(MessageError::UnknownEpoch(UnknownEpoch::NotYet(number)))
+                if missing::leads_nowhere(tx, room, commit)? =>
+            {
+                Err(UnknownEpoch::Lost(number).into())
+            }
+            opened => opened,
+        }
     }
 }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use ruma::{OwnedUserId, UserId};
 
-use super::{consequences::in_room, core::Engine, error::EngineError, prepare::rejoin_rooms};
+use super::{
+    consequences::in_room, core::Engine, error::EngineError, prepare::rejoin_rooms, push_rules,
+};
 use crate::{
     backup, commits,
     devices::{self, DevicesError},
@@ -36,6 +38,7 @@ impl Engine {
             delete_old_keys(turn)?;
             backup::plan_upload(turn)?;
             members::ask_for_wanted(turn)?;
+            push_rules::plan(turn)?;
             rejoin_rooms(turn)?;
             let due = REQUESTS.due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
             Ok(requests::hand_out(turn.tx, due)?)

@@ -110,6 +110,9 @@ pub(crate) enum UnknownEpoch {
     /// It may still become known: what leads to it is asked for, or comes by sync.
     #[error("epoch {0} is not known to this device (yet)")]
     NotYet(u64),
+    /// The commit that leads to it cannot be had, or leads nowhere.
+    #[error("the commit that leads to epoch {0} cannot be had")]
+    Lost(u64),
     /// It is from before this device was in the group.
     #[error("epoch {0} is from before this device was in the group")]
     BeforeJoining(u64),

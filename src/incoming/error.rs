@@ -87,6 +87,17 @@ impl EventError {
         )
     }
 
+    /// The same, where the commit that it waits for will never come.
+    pub(crate) fn lost(self) -> Self {
+        match self {
+            Self::UnknownEpoch(UnknownEpoch::NotYet(number)) => UnknownEpoch::Lost(number).into(),
+            Self::Message(MessageError::UnknownEpoch(UnknownEpoch::NotYet(number))) => {
+                MessageError::from(UnknownEpoch::Lost(number)).into()
+            }
+            other => other,
+        }
+    }
+
     /// Whether it is a commit from before this device was in the group.
     pub(crate) fn is_before_joining(&self) -> bool {
         matches!(

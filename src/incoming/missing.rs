@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     requests::Backoff,
     room::wake,
-    store::{Collection, Mark, StoreError},
+    store::{Collection, Mark, StoreError, Tx},
     turn::Turn,
 };
 
@@ -40,7 +40,12 @@ fn put(turn: &Turn<'_>, room: &RoomId, event: &str, missing: &Missing) -> Result
 
 /// Whether a commit is known to lead nowhere.
 pub(crate) fn is_hopeless(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<bool, StoreError> {
-    Ok(HOPELESS.get(turn.tx, room.as_bytes(), event.as_bytes())?.is_some())
+    leads_nowhere(turn.tx, room, event)
+}
+
+/// The same outside of a turn.
+pub(crate) fn leads_nowhere(tx: &Tx<'_>, room: &RoomId, event: &str) -> Result<bool, StoreError> {
+    HOPELESS.has(tx, room.as_bytes(), event.as_bytes())
 }
 
 /// A commit leads nowhere: nothing has to wait for it.

@@ -23,6 +23,12 @@ pub(crate) enum MessageError {
     /// The app passed an event of another algorithm.
     #[error("event: it is not encrypted with MLS")]
     NotMls,
+    /// It is a commit, which changes the group and says nothing to people.
+    #[error("event: it is a commit, and no message")]
+    Commit,
+    /// The event was redacted: its content is gone.
+    #[error("event: it was redacted")]
+    Redacted,
     /// The event is malformed, or says of its sender what the message does not.
     #[error(transparent)]
     Rejected(#[from] Rejection),

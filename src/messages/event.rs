@@ -9,8 +9,8 @@ use crate::{
     failure::Failure,
     identity::Identity,
     protocol::{
-        DeviceName, MessageContent, Payload, Plaintext, RoomEvent, identifiers, parse,
-        write_content,
+        AlgorithmOnly, DeviceName, MessageContent, Payload, Plaintext, RoomEvent, identifiers,
+        parse, write_content,
     },
 };
 
@@ -20,10 +20,17 @@ pub(crate) fn parse_event(event: &str) -> Result<(RoomEvent, MessageContent), Me
     if event.event_type != "m.room.encrypted" {
         return Err(MessageError::NotEncrypted);
     }
-    let content: MessageContent = parse(event.content.get(), "the event's content")?;
-    if !identifiers::is_room_algorithm(&content.algorithm) {
-        return Err(MessageError::NotMls);
+    match parse::<AlgorithmOnly>(event.content.get(), "the event's content") {
+        Ok(AlgorithmOnly { algorithm }) if identifiers::is_room_algorithm(&algorithm) => {}
+        Ok(_) => return Err(MessageError::NotMls),
+        Err(error) if event.content.get().trim() != "{}" => return Err(error.into()),
+        // A redaction leaves nothing of an encrypted event's content.
+        Err(_) => return Err(MessageError::Redacted),
     }
+    if event.is_commit() {
+        return Err(MessageError::Commit);
+    }
+    let content: MessageContent = parse(event.content.get(), "the event's content")?;
     Ok((event, content))
 }
 

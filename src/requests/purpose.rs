@@ -46,6 +46,8 @@ pub(crate) enum Purpose {
     FetchMembers { room_id: OwnedRoomId },
     /// `GET /rooms/…/messages`, backwards: who has come and gone since a known event.
     FollowMembers { room_id: OwnedRoomId },
+    /// `PUT /pushrules/global/override/…`: commits notify nobody.
+    SetPushRule,
     /// `GET /room_keys/version`: which backup there is.
     BackupVersion,
     /// `POST /room_keys/version`.
@@ -85,6 +87,7 @@ impl Purpose {
             Self::OfferHistory(bundle) => Some(&bundle.room_id),
             Self::UploadKeys(_)
             | Self::QueryKeys(_)
+            | Self::SetPushRule
             | Self::BackupVersion
             | Self::CreateBackup
             | Self::DeleteBackup

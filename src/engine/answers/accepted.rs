@@ -6,7 +6,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use crate::{
     backup,
     commits::{self, outcome},
-    engine::{consequences::in_room, error::EngineError, upkeep},
+    engine::{consequences::in_room, error::EngineError, push_rules, upkeep},
     identity,
     incoming::{fetch, media, members, walk},
     rejection::Rejection,
@@ -57,6 +57,7 @@ pub(super) fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Resul
         Purpose::FollowMembers { room_id } => {
             in_room(turn, room_id, |room| members::page_came(turn, room, body))?;
         }
+        Purpose::SetPushRule => push_rules::set(turn)?,
         Purpose::BackupVersion => backup::version_found(turn, body)?,
         Purpose::CreateBackup => backup::version_created(turn, body)?,
         Purpose::DeleteBackup => backup::version_deleted(turn)?,

@@ -6,7 +6,7 @@ use super::later::{MatrixError, later};
 use crate::{
     backup::{self, Verdict},
     commits::{self, outcome},
-    engine::{consequences::in_room, error::EngineError},
+    engine::{consequences::in_room, error::EngineError, push_rules},
     exported::{RequestOutcome, Update},
     failure::Failure,
     incoming::{media, members, missing, walk},
@@ -100,6 +100,7 @@ fn undo(
             // The full list is asked for next.
             return Ok(Refusal::Over { tell: false });
         }
+        Purpose::SetPushRule => push_rules::refused(turn)?,
         Purpose::OfferHistory(_)
         | Purpose::EnableEncryption { .. }
         | Purpose::Welcome { .. }
