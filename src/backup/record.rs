@@ -33,6 +33,9 @@ pub(super) struct Version {
     pub(super) algorithm: String,
     /// As JSON.
     pub(super) auth_data: String,
+    /// How many sessions the homeserver said it holds, of all devices and kinds.
+    #[serde(default)]
+    pub(super) count: Option<u64>,
 }
 
 /// The backup that this device writes to.
@@ -109,7 +112,7 @@ fn state_of(record: &Record) -> BackupState {
     match &record.version {
         None if record.asked => BackupState::Absent,
         None => BackupState::Unknown,
-        Some(Version { version, algorithm, auth_data }) => {
+        Some(Version { version, algorithm, auth_data, .. }) => {
             let megolm = algorithm == MEGOLM;
             if !megolm && !is_own(algorithm) {
                 let (version, algorithm) = (version.clone(), algorithm.clone());

@@ -1,12 +1,13 @@
 //! Restoring epochs from the backup: those of all rooms, of one room, or the one that a message
-//! needs.
+//! needs. A backup with very many sessions is fetched room by room, and a message's session alone,
+//! with the leaves that it names.
 //!
 //! A restore is a record in the store, so it continues after the app was killed. First the key is
 //! proved, then the sessions are fetched, then they are taken in portions. Each portion is a turn
 //! of its own, so that nothing else waits for long and a restore can be cancelled between two
 //! portions. Bad sessions are counted by kind; the others are kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{
     OwnedRoomId, RoomId,
@@ -26,12 +27,12 @@ use super::{
 use crate::{
     exported::Update,
     failure::Failure,
-    history::restored::Source,
+    history::{ChunkId, archive, restored::Source},
     requests::{self, BACKUP_SCOPE, Purpose},
-    room::wake,
+    room::{self, Room, wake},
     sessions::{
         BackupKey, FailureCounts, Kept, SealedError, Session, SessionData, SessionError,
-        is_leaves_session_id, is_mls_session_id, seal,
+        is_leaves_session_id, is_mls_session_id, leaves_session_id, seal,
     },
     store::StoreError,
     turn::Turn,
@@ -39,6 +40,11 @@ use crate::{
 
 /// How many sessions are taken in one turn.
 const PORTION: usize = 64;
+/// From how many sessions on a backup is fetched room by room. One answer with 100,000 sessions of
+/// Megolm is 60 MB.
+const MOST_AT_ONCE: u64 = 2_000;
+/// How many chunks of leaves are fetched one by one for one session.
+const MOST_LEAVES: usize = 32;
 
 /// Starts a restore and gives its id. If the same restore is under way, its id is given.
 pub(crate) fn start_restore(
@@ -62,6 +68,8 @@ pub(crate) fn start_restore(
     let mut restore = Restore {
         id,
         scope,
+        page: None,
+        pages: Vec::new(),
         key,
         phase: if needs_proof { Phase::Proving } else { Phase::Fetching },
         version: None,
@@ -113,11 +121,38 @@ fn request_sessions(turn: &Turn<'_>, restore: &mut Restore) -> Result<(), Backup
     let Some(Unlocked { version, .. }) = unlock(turn, restore)? else {
         return Ok(fail(turn, restore, proof::unlock_failure(turn.tx)?.code())?);
     };
-    restore.version = Some(version.clone());
+    restore.version = Some(version);
+    if restore.scope == Scope::All && restore.page.is_none() && is_large(turn)? {
+        restore.pages = rooms(turn)?.into_iter().map(Scope::Room).collect();
+        let Some(first) = restore.pages.pop() else { return Ok(finish(turn, restore)?) };
+        restore.page = Some(first);
+    }
+    request_page(turn, restore)
+}
+
+/// Whether the backup has too many sessions to be fetched at once.
+fn is_large(turn: &Turn<'_>) -> Result<bool, StoreError> {
+    let record = record::load(turn.tx)?;
+    let found = record.version.and_then(|version| version.count);
+    let told = record.active.and_then(|active| active.on_server);
+    Ok(found.max(told).is_some_and(|count| count > MOST_AT_ONCE))
+}
+
+/// The rooms that may have MLS sessions in the backup, as far as this device knows.
+fn rooms(turn: &Turn<'_>) -> Result<BTreeSet<OwnedRoomId>, StoreError> {
+    let known = room::all(turn.tx)?.into_iter();
+    let mut rooms: BTreeSet<_> = known.filter(Room::uses_mls).map(|room| room.id).collect();
+    rooms.extend(archive::rooms(turn.tx)?);
+    Ok(rooms)
+}
+
+/// Asks for the sessions of the page that is to be fetched now.
+fn request_page(turn: &Turn<'_>, restore: &Restore) -> Result<(), BackupError> {
     restores::put(turn.tx, restore)?;
+    let version = restore.version.clone().unwrap_or_default();
     let purpose = Purpose::RestoreKeys { restore: restore.id };
     let (tx, scope, now) = (turn.tx, BACKUP_SCOPE, turn.now_ms);
-    match restore.scope.clone() {
+    match restore.page().clone() {
         Scope::All => {
             let request = get_backup_keys::v3::Request::new(version);
             requests::enqueue(tx, scope, now, purpose, request)?;
@@ -150,11 +185,11 @@ pub(crate) fn sessions_fetched(turn: &Turn<'_>, id: u64, body: &[u8]) -> Result<
     if restore.phase != Phase::Fetching {
         return Ok(());
     }
-    let mut sessions = read_answer(&restore.scope, body)?;
+    let mut sessions = read_answer(restore.page(), body)?;
     // A Megolm backup also has Megolm's sessions. Leaves come first, because epochs need them.
     sessions.retain(|(_, session_id, _)| is_mls_session_id(session_id));
     sessions.sort_by_key(|(_, session_id, _)| !is_leaves_session_id(session_id));
-    restore.total = sessions.len() as u64;
+    restore.total += sessions.len() as u64;
     let mut portions = 0_u32;
     for portion in sessions.chunks(PORTION) {
         let portion = portion
@@ -204,7 +239,7 @@ pub(crate) fn restore_next_portion(turn: &Turn<'_>) -> Result<bool, BackupError>
         return Ok(false);
     };
     if next >= portions {
-        finish(turn, &restore)?;
+        next_page(turn, restore)?;
         return Ok(true);
     }
     let unlocked = unlock(turn, &restore)?;
@@ -215,10 +250,13 @@ pub(crate) fn restore_next_portion(turn: &Turn<'_>) -> Result<bool, BackupError>
         return Ok(true);
     };
     let portion = restores::portion(turn.tx, restore.id, next)?;
-    let lacks_leaves = take_portion(turn, &mut restore, &unlocked, &portion)?;
+    let missing = take_portion(turn, &mut restore, &unlocked, &portion)?;
     restores::delete_portion(turn.tx, restore.id, next)?;
-    if let (true, Scope::Session(room, _)) = (lacks_leaves, restore.scope.clone()) {
-        fetch_whole_room(turn, restore, room)?;
+    if let Scope::Session(room, session) = restore.page().clone()
+        && !missing.is_empty()
+        && restore.page.is_none()
+    {
+        fetch_leaves(turn, restore, room, session, &missing)?;
         return Ok(true);
     }
     restore.phase = Phase::Taking { next: next + 1, portions };
@@ -228,32 +266,43 @@ pub(crate) fn restore_next_portion(turn: &Turn<'_>) -> Result<bool, BackupError>
     Ok(true)
 }
 
-/// Starts a restore of one session again with its whole room: the session's leaves are sessions of
-/// their own.
-fn fetch_whole_room(
-    turn: &Turn<'_>,
-    restore: Restore,
-    room: OwnedRoomId,
-) -> Result<(), BackupError> {
-    let mut restore = Restore {
-        scope: Scope::Room(room),
-        phase: Phase::Fetching,
-        total: 0,
-        done: 0,
-        failures: FailureCounts::new(),
-        ..restore
-    };
-    request_sessions(turn, &mut restore)
+/// Fetches what a restore has to fetch next, or ends it.
+fn next_page(turn: &Turn<'_>, mut restore: Restore) -> Result<(), BackupError> {
+    let Some(next) = restore.pages.pop() else { return Ok(finish(turn, &restore)?) };
+    restore.page = Some(next);
+    restore.phase = Phase::Fetching;
+    request_page(turn, &restore)
 }
 
-/// Takes the sessions of a portion and counts the bad ones; tells whether one lacks its leaves.
+/// Fetches the leaves that a session names, which are sessions of their own, and the session again.
+/// Where those are many, the whole room is one answer.
+fn fetch_leaves(
+    turn: &Turn<'_>,
+    mut restore: Restore,
+    room: OwnedRoomId,
+    session: String,
+    missing: &[ChunkId],
+) -> Result<(), BackupError> {
+    restore.failures = FailureCounts::new();
+    (restore.total, restore.done) = (0, 0);
+    restore.pages = if missing.len() > MOST_LEAVES {
+        vec![Scope::Room(room)]
+    } else {
+        // The last is fetched first.
+        let leaves = missing.iter().map(|chunk| leaves_session_id(*chunk));
+        [session].into_iter().chain(leaves).map(|id| Scope::Session(room.clone(), id)).collect()
+    };
+    next_page(turn, restore)
+}
+
+/// Takes the sessions of a portion and counts the bad ones; gives the leaves that were missing.
 fn take_portion(
     turn: &Turn<'_>,
     restore: &mut Restore,
     backup: &Unlocked,
     portion: &Portion,
-) -> Result<bool, Failure> {
-    let mut lacks_leaves = false;
+) -> Result<Vec<ChunkId>, Failure> {
+    let mut missing = Vec::new();
     for (room, session_id, data) in portion {
         restore.done += 1;
         match take_session(turn, backup, room, session_id, data) {
@@ -261,14 +310,16 @@ fn take_portion(
             Ok(false) => {}
             Err(NotTaken::Session(SessionError::Store(error))) => return Err(error.into()),
             Err(error) => {
-                lacks_leaves |= error == NotTaken::Session(SessionError::MissingLeaves);
+                if let NotTaken::Session(SessionError::MissingLeaves(chunks)) = &error {
+                    missing.extend(chunks);
+                }
                 let code = error.code();
                 tracing::warn!(session = %session_id, code, "a session was not restored");
                 *restore.failures.entry(code.to_owned()).or_default() += 1;
             }
         }
     }
-    Ok(lacks_leaves)
+    Ok(missing)
 }
 
 /// Why a session of the backup was not taken.
@@ -354,7 +405,13 @@ fn fail(turn: &Turn<'_>, restore: &Restore, code: &str) -> Result<(), StoreError
 
 /// Takes in the homeserver's refusal to give a restore's sessions.
 pub(super) fn refused(turn: &Turn<'_>, id: u64, status: u16, code: &str) -> Result<(), StoreError> {
-    let Some(restore) = restores::find(turn.tx, id)? else { return Ok(()) };
+    let Some(mut restore) = restores::find(turn.tx, id)? else { return Ok(()) };
+    if status == 404 && restore.page.is_some() {
+        // The backup has nothing of this page; what lacks it is counted when it is taken.
+        restore.phase = Phase::Taking { next: 0, portions: 0 };
+        restores::put(turn.tx, &restore)?;
+        return Ok(());
+    }
     match (status, &restore.scope) {
         // The backup has no such session.
         (404, Scope::Session(..)) => fail(turn, &restore, "not_in_backup"),

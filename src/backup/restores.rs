@@ -42,6 +42,11 @@ pub(super) enum Phase {
 pub(crate) struct Restore {
     pub(crate) id: u64,
     pub(crate) scope: Scope,
+    /// What is fetched now, and what is fetched after it; nothing where `scope` is fetched at once.
+    #[serde(default)]
+    pub(super) page: Option<Scope>,
+    #[serde(default)]
+    pub(super) pages: Vec<Scope>,
     /// The recovery key; `None` stands for the enabled backup's key.
     pub(super) key: Option<BackupKey>,
     pub(super) phase: Phase,
@@ -52,6 +57,13 @@ pub(crate) struct Restore {
     /// How many epochs became readable.
     pub(super) epochs: u64,
     pub(super) failures: FailureCounts,
+}
+
+impl Restore {
+    /// What is fetched now.
+    pub(super) fn page(&self) -> &Scope {
+        self.page.as_ref().unwrap_or(&self.scope)
+    }
 }
 
 /// Sessions that were fetched and are taken in one turn: room, session id, data as JSON.

@@ -95,6 +95,7 @@ pub(crate) fn version_found(turn: &Turn<'_>, body: &[u8]) -> Result<(), BackupEr
         version: answer.version,
         algorithm: answer.algorithm,
         auth_data: answer.auth_data.get().to_owned(),
+        count: answer.count,
     };
     let record = load(turn.tx)?;
     let is_other = record.active.as_ref().is_some_and(|active| active.version != version.version);

@@ -56,7 +56,7 @@ pub(crate) enum SessionError {
     Leaves(#[from] LeavesError),
     /// The epoch names leaves that are not there.
     #[error("the session lacks leaves that it names")]
-    MissingLeaves,
+    MissingLeaves(Vec<ChunkId>),
     /// The store failed, so nothing can be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -72,7 +72,7 @@ impl SessionError {
             Self::Unsupported => "unsupported_session",
             Self::Export(_) => "bad_export",
             Self::Leaves(_) => "bad_leaves",
-            Self::MissingLeaves => "missing_leaves",
+            Self::MissingLeaves(_) => "missing_leaves",
             Self::Store(_) => "store",
         }
     }
@@ -296,10 +296,14 @@ impl Session {
                 Ok(Kept::Leaves(id))
             }
             Self::Epoch { about, keys, chunks } => {
+                let mut missing = Vec::new();
                 for chunk in &chunks {
                     if !archive::has_chunk(tx, room, *chunk)? {
-                        return Err(SessionError::MissingLeaves);
+                        missing.push(*chunk);
                     }
+                }
+                if !missing.is_empty() {
+                    return Err(SessionError::MissingLeaves(missing));
                 }
                 let id = about.id;
                 Ok(match restored::keep(tx, room, about, *keys, chunks)? {

@@ -118,7 +118,8 @@ fn an_epoch_comes_back_with_all_that_reading_takes() -> Outcome {
     let epoch = readable(&keys);
     let written = sessions(&from.store, &keys)?;
     let id = epoch_session_id(5, &device(0), None);
-    assert_eq!(take(&to.store, &written[1], Some(&id)), Err(SessionError::MissingLeaves));
+    let early = take(&to.store, &written[1], Some(&id));
+    assert!(matches!(&early, Err(SessionError::MissingLeaves(chunks)) if chunks.len() == 1));
     assert!(matches!(take(&to.store, &written[0], None), Ok(Kept::Leaves(_))));
     assert_eq!(take(&to.store, &written[1], Some(&id)), Ok(Kept::NewEpoch(epoch.id)));
     assert_eq!(take(&to.store, &written[1], None), Ok(Kept::KnownEpoch(epoch.id)));

@@ -14,6 +14,7 @@ use matrix_mls::{
 };
 use matrix_mls_kit::{
     Client, Fields as _, Heard, Homeserver, OrMissing as _, RateLimit, Refused as _, Result,
+    Target,
     together::{all_talk, log_in, pair, quiet, texts},
 };
 use serde_json::{Value, json};
