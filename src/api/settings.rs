@@ -13,8 +13,10 @@ pub struct RoomSettings {
     /// How old an epoch may be, in milliseconds, before this device starts a new one.
     #[uniffi(default = 604800000)]
     pub rotate_after_ms: u64,
-    /// Whether the devices of invited users are members of the group, in addition to joined users'.
-    #[uniffi(default = false)]
+    /// Whether the devices of invited users are members of the group, in addition to joined users',
+    /// where the room's history visibility is known to let invited people read (`invited`, `shared`,
+    /// `world_readable`). Then whoever is invited reads the first message of a direct chat.
+    #[uniffi(default = true)]
     pub include_invited: bool,
     /// How many epochs beside the current one can still take a commit; at most 256.
     ///

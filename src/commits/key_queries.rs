@@ -11,6 +11,9 @@ use crate::{
     turn::Turn,
 };
 
+/// How many users one query asks about: the answer is taken in in one turn.
+const MOST_USERS: usize = 250;
+
 /// The requests that ask for the device lists of these users, as far as they are out of date.
 pub(crate) fn ask_for_outdated(
     turn: &Turn<'_>,
@@ -41,10 +44,12 @@ pub(crate) fn queue_key_queries(
             }
         }
     }
-    if !users.is_empty() {
+    while !users.is_empty() {
+        let rest = users.iter().nth(MOST_USERS).cloned().map(|next| users.split_off(&next));
         let (query, request) = devices::query_request(turn.tx, users)?;
         let purpose = Purpose::QueryKeys(query);
         ids.push(requests::enqueue(turn.tx, DEVICE_SCOPE, turn.now_ms, purpose, request)?);
+        users = rest.unwrap_or_default();
     }
     Ok(ids)
 }

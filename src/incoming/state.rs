@@ -83,6 +83,9 @@ fn member(turn: &Turn<'_>, room: &mut Room, event: &RoomEvent) -> Result<(), Eve
         head::choose_if_doubtful(turn, room)?;
     }
     members::note_change(turn, &room.id, &user)?;
+    if user == turn.identity.name().user_id && membership == Some(Membership::Joined) {
+        members::own_user_joined(turn, &room.id)?;
+    }
     let left = membership.is_none();
     if user == turn.identity.name().user_id && room.state.own_user_left != left {
         room.state.own_user_left = left;
@@ -117,7 +120,11 @@ fn set_algorithm(turn: &Turn<'_>, room: &mut Room, algorithm: String) -> Result<
 /// more, and where history is shared a new epoch begins.
 fn set_visibility(turn: &Turn<'_>, room: &mut Room, visibility: String) -> Result<(), EventError> {
     let was_open = room.history_is_open();
+    let were_in = room.invited_are_in_group();
     room.state.history_visibility = Some(visibility);
+    if room.invited_are_in_group() != were_in {
+        room.standing.unsettle();
+    }
     if room.history_is_open() == was_open {
         return Ok(());
     }

@@ -248,6 +248,11 @@ impl MemberList {
         self.retry_at_ms = now_ms.saturating_add(wait.min(LONGEST_RETRY_MS));
     }
 
+    /// What was refused may be answered now.
+    pub(crate) fn forget_refusals(&mut self) {
+        (self.refusals, self.retry_at_ms) = (0, 0);
+    }
+
     /// Whether the homeserver has to be left alone for now.
     pub(crate) fn is_put_off(&self, now_ms: u64) -> bool {
         // A time further ahead than any wait comes from a clock that has been set back since.

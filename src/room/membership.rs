@@ -77,7 +77,7 @@ pub(crate) fn users_of_group(
     Ok(MEMBERS
         .list(tx, room.id.as_bytes())?
         .into_iter()
-        .filter(|member| member.membership == Membership::Joined || room.settings.include_invited)
+        .filter(|member| member.membership == Membership::Joined || room.invited_are_in_group())
         .map(|member| member.user_id)
         .collect())
 }

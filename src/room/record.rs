@@ -93,6 +93,15 @@ impl Room {
         matches!(self.state.history_visibility.as_deref(), Some("shared" | "world_readable"))
     }
 
+    /// Whether the devices of invited users are in the group: where the room is known to let an
+    /// invited person read what is said from the invitation on (Matrix spec,
+    /// `m.room.history_visibility`).
+    pub(crate) fn invited_are_in_group(&self) -> bool {
+        let visibility = self.state.history_visibility.as_deref();
+        self.settings.include_invited
+            && matches!(visibility, Some("invited" | "shared" | "world_readable"))
+    }
+
     /// An epoch is part of the room from now on: whatever stood in the way of commits is over.
     pub(crate) fn keep_epoch(&mut self, epoch: EpochId) {
         self.kept.push(epoch);

@@ -34,7 +34,7 @@ impl Default for Settings {
         Self {
             rotate_after_messages: 100,
             rotate_after_ms: 7 * 24 * 60 * 60 * 1000,
-            include_invited: false,
+            include_invited: true,
             kept_epochs: 16,
             kept_for_ms: 7 * 24 * 60 * 60 * 1000,
             allow_external_joins: true,

@@ -253,6 +253,14 @@ pub(crate) fn set_by_app(
     member_list::save(turn.tx, &room.id, &list)
 }
 
+/// This device's user has come into the room: what was refused before is answered now.
+pub(crate) fn own_user_joined(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {
+    let before = member_list::load(turn.tx, room)?;
+    let mut list = before.clone();
+    list.forget_refusals();
+    if list == before { Ok(()) } else { member_list::save(turn.tx, room, &list) }
+}
+
 /// The list is wanted, though nothing is to be sent: something that came waits for it.
 pub(crate) fn want(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {
     if member_list::was_seen(turn.tx, room)? || WANTED.has(turn.tx, b"", room.as_bytes())? {
@@ -271,6 +279,10 @@ pub(crate) fn ask_for_wanted(turn: &Turn<'_>) -> Result<(), Failure> {
         let left = room::load(turn.tx, &room)?.state.own_user_left;
         if left || member_list::was_seen(turn.tx, &room)? {
             WANTED.delete(turn.tx, b"", room.as_bytes())?;
+            continue;
+        }
+        if !membership::is_joined(turn.tx, &room, &turn.identity.name().user_id)? {
+            // Whoever is only invited is told nothing.
             continue;
         }
         match ask(turn, &room) {
