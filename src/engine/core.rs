@@ -10,7 +10,7 @@ use std::{
 use lru::LruCache;
 use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId};
 
-use super::{error::EngineError, opener::Opener};
+use super::{error::EngineError, opener::Opener, outcomes::RoomOutcomes};
 use crate::{
     exported::{Observers, Subscription, Update, UpdateObserver},
     failure::Failure,
@@ -41,6 +41,8 @@ pub(super) struct Work {
     pub(super) sealers: LruCache<OwnedRoomId, (u64, Sealer)>,
     /// Counts turns: a sealer is checked again after each.
     pub(super) turns: u64,
+    /// Results that no call has given yet, as it failed in a later turn.
+    pub(super) untold: RoomOutcomes,
 }
 
 /// What a turn leaves to be done once it is on disk.
@@ -67,7 +69,8 @@ impl Engine {
             Identity::load_or_create(tx, &opener.crypto, &user_id, &device_id, publishing)
                 .map_err(EngineError::from)
         })?;
-        let work = Mutex::new(Work { sealers: LruCache::new(MAX_SEALERS), turns: 0 });
+        let work =
+            Mutex::new(Work { sealers: LruCache::new(MAX_SEALERS), turns: 0, untold: Vec::new() });
         let engine = Self { store, identity, work, opener, observers: Arc::default() };
         engine.check_copy()?;
         Ok(engine)

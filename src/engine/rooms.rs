@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 
-use super::{consequences::in_room, core::Engine, error::EngineError, events};
+use super::{consequences::in_room, core::Engine, error::EngineError};
 use crate::{
     commits,
     devices::{self, Trust},
     epochs::{EpochRecord, Status, graph, retention},
     failure::Failure,
     history::archive,
-    incoming::{ReceivedEvent, members},
+    incoming::members,
     messages::SendError,
     protocol::{DeviceName, credential},
     rejoin,
@@ -95,15 +95,6 @@ impl Engine {
                 Ok(rejoin::leave(turn, room)?)
             })?)
         })
-    }
-
-    /// Takes in events of one room.
-    pub(crate) fn receive_events(
-        &self,
-        room: &RoomId,
-        events: &[String],
-    ) -> Result<Vec<ReceivedEvent>, EngineError> {
-        self.turn(|turn| Ok(events::receive(turn, &self.opener.readers, room, events)?))
     }
 
     /// The devices in a room's group.

@@ -1,11 +1,13 @@
 //! What has to be done whether or not an app asks for it: this device's published keys, others'
 //! device lists, old keys, the backup, rejoins.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, thread, time::Duration};
 
 use ruma::{OwnedUserId, UserId};
 
-use super::{consequences::in_room, core::Engine, error::EngineError, prepare::rejoin_rooms};
+use super::{
+    catching_up, consequences::in_room, core::Engine, error::EngineError, prepare::rejoin_rooms,
+};
 use crate::{
     backup, commits,
     devices::{self, DevicesError},
@@ -20,19 +22,30 @@ use crate::{
 
 /// How many requests are handed out at once.
 const MAX_HANDED_OUT: usize = 50;
+/// How long the lock is left free between two turns of one call.
+pub(super) const BETWEEN_TURNS: Duration = Duration::from_millis(1);
 
 impl Engine {
     /// The requests to send now.
     pub(crate) fn outgoing_requests(&self) -> Result<Vec<OutgoingRequest>, EngineError> {
         self.go_on_restoring()?;
-        self.turn(|turn| {
-            plan_key_requests(turn)?;
-            delete_old_keys(turn)?;
-            backup::plan_upload(turn)?;
-            rejoin_rooms(turn)?;
-            let due = REQUESTS.due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
-            Ok(requests::hand_out(turn.tx, due)?)
-        })
+        loop {
+            let (requests, is_more) = self.turn(|turn| {
+                let is_more = catching_up::go_on(turn, &self.opener.readers)?;
+                plan_key_requests(turn)?;
+                delete_old_keys(turn)?;
+                backup::plan_upload(turn)?;
+                rejoin_rooms(turn)?;
+                let due = REQUESTS.due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
+                Ok((requests::hand_out(turn.tx, due)?, is_more))
+            })?;
+            // An app that has nothing to send would not come back for the rest.
+            if !is_more || !requests.is_empty() {
+                return Ok(requests);
+            }
+            // Whoever waits for the lock gets it now.
+            thread::sleep(BETWEEN_TURNS);
+        }
     }
 }
 

@@ -95,11 +95,13 @@ fn base_of(json: &str) -> String {
     base.map(|base| base.commit_event).unwrap_or_default()
 }
 
-/// Lets go of what has waited too long, and of the oldest where there is too much. It reads all that
-/// waits.
+/// Lets go of what has waited too long, and of the oldest where there is too much: first of what the
+/// app has not seen and can be asked for again. It reads all that waits.
 pub(crate) fn bound(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {
     let (mut number, mut bytes, mut dropped) = (0, 0, 0);
-    for (id, event) in list(turn, room)?.into_iter().rev() {
+    let mut newest_first: Vec<_> = list(turn, room)?.into_iter().rev().collect();
+    newest_first.sort_by_key(|(_, event)| event.fetched);
+    for (id, event) in newest_first {
         number += 1;
         bytes += event.json.len();
         let old = turn.now_ms.saturating_sub(event.since_ms) >= MAX_AGE_MS;
@@ -117,6 +119,11 @@ pub(crate) fn bound(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {
 /// What waits in a room, oldest first.
 pub(crate) fn list(turn: &Turn<'_>, room: &RoomId) -> Result<Vec<(i64, WaitingEvent)>, StoreError> {
     WAITING.in_scope(turn.tx, room.as_bytes())
+}
+
+/// One that waits, unless it does no longer.
+pub(crate) fn get(turn: &Turn<'_>, id: i64) -> Result<Option<WaitingEvent>, StoreError> {
+    WAITING.get(turn.tx, id)
 }
 
 /// What waits in a room, each event after the one that it waits for, if that waits as well. So one

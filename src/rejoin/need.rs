@@ -4,7 +4,7 @@ use ruma::OwnedRoomId;
 
 use super::pace::jitter;
 use crate::{
-    epochs::{head, joinable},
+    epochs::{graph, head, joinable},
     exported::Update,
     failure::Failure,
     protocol::Rank,
@@ -129,6 +129,26 @@ pub(crate) fn joined(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     head_changed(turn, room)
 }
 
+/// Where this device has joined anew because it could not follow the others, what they said in
+/// between is lost to it.
+fn tell_missed(turn: &Turn<'_>, room: &Room) -> Result<(), StoreError> {
+    let was_outrun =
+        room.standing.rejoin().is_some_and(|rejoin| rejoin.reason == RejoinReason::Outrun);
+    let Some(head) = room.standing.head().filter(|_| was_outrun) else { return Ok(()) };
+    let head = graph::get(turn.tx, &room.id, head)?;
+    if !head.external || head.creator != turn.identity.name() || head.parent.is_some() {
+        return Ok(());
+    }
+    let before = graph::last_number_before(turn.tx, &room.id, head.number)?;
+    if let Some(first) = before.map(|before| before + 1)
+        && first < head.number
+    {
+        let (room_id, last) = (room.id.to_string(), head.number - 1);
+        turn.tell(Update::EpochsMissed { room_id, first, last });
+    }
+    Ok(())
+}
+
 /// Ends a rejoin, and tells whoever heard that it began.
 pub(super) fn end(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
     let Some(rejoin) = room.standing.end_rejoin() else { return Ok(()) };
@@ -142,6 +162,7 @@ pub(super) fn end(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
 
 /// There is another head: compares it with the epochs that this device could join.
 pub(crate) fn head_changed(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
+    tell_missed(turn, room)?;
     let Some(head) = head::rank(turn.tx, room)? else { return Ok(()) };
     joinable::forget_behind(turn.tx, &room.id, &head)?;
     if joinable::best(turn.tx, &room.id, Some(&head))?.is_some() {
