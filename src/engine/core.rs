@@ -3,7 +3,7 @@
 use std::{
     num::NonZeroUsize,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -33,6 +33,8 @@ pub(crate) struct Engine {
     pub(super) work: Mutex<Work>,
     pub(super) opener: Opener,
     observers: Arc<Observers>,
+    /// When a room was last prepared for a message, in milliseconds since 1970.
+    pub(super) prepared_ms: AtomicU64,
 }
 
 /// What only the holder of the lock may touch.
@@ -71,7 +73,14 @@ impl Engine {
         })?;
         let work =
             Mutex::new(Work { sealers: LruCache::new(MAX_SEALERS), turns: 0, untold: Vec::new() });
-        let engine = Self { store, identity, work, opener, observers: Arc::default() };
+        let engine = Self {
+            store,
+            identity,
+            work,
+            opener,
+            observers: Arc::default(),
+            prepared_ms: AtomicU64::new(0),
+        };
         engine.check_copy()?;
         Ok(engine)
     }

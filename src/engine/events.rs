@@ -91,6 +91,9 @@ impl<'a> Intake<'a> {
                 waiting::bound(turn, &self.room)?;
             }
             leave_with_the_room(turn, &self.room)?;
+            if self.is_of_sync {
+                join_where_left_out(turn, &self.room)?;
+            }
             sharing::retry(turn, &self.room)?;
         }
         if !self.retry_waiting(turn, readers)? {
@@ -204,6 +207,22 @@ fn leave_with_the_room(turn: &Turn<'_>, room: &RoomId) -> Result<(), Failure> {
         // It was in no group, and must not join one either.
         _ => rejoin::leave(turn, room),
     })
+}
+
+/// Whoever is in the Matrix room and not in its group gets in by itself, once it is seen that there is
+/// a group.
+fn join_where_left_out(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), Failure> {
+    let Some(room) = room::find(turn.tx, room_id)? else { return Ok(()) };
+    if room.standing != Standing::NoGroup {
+        return Ok(());
+    }
+    let is_seen = room.others_group
+        || joinable::best(turn.tx, room_id, None)?.is_some()
+        || waiting::is_any(turn, room_id)?;
+    if !is_seen {
+        return Ok(());
+    }
+    in_room(turn, room_id, |room| Ok(rejoin::left_out(turn, room)?))
 }
 
 /// Takes in one event, with what follows from it, as a part of its own.

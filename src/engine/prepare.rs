@@ -4,6 +4,8 @@
 //! that is in doubt; a device that cannot go on rejoins; the head is chosen anew; the head's members
 //! are made those of the room.
 
+use std::sync::atomic::Ordering;
+
 use ruma::RoomId;
 
 use super::{
@@ -19,7 +21,7 @@ use crate::{
     failure::EndsTurn,
     incoming::{catch_up, members},
     messages::SendError,
-    rejoin,
+    rejoin::{self, Occasion},
     requests::{self, REQUESTS},
     room::{self, RejoinReason, Room},
     turn::Turn,
@@ -38,6 +40,7 @@ impl Engine {
     /// Does the next step towards a room that can be sent to.
     pub(crate) fn prepare(&self, room: &RoomId) -> Result<Readiness, EngineError> {
         self.turn(|turn| {
+            self.prepared_ms.store(turn.now_ms, Ordering::Relaxed);
             // The group is where its last commit has led it.
             catching_up::go_on_in(turn, &self.opener.readers, room)?;
             let ids = match in_room(turn, room, |room| next_step(turn, room))? {
@@ -84,7 +87,7 @@ fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendError> {
         rejoin::require(turn, room, RejoinReason::NoGroup)?;
     }
     if room.standing.rejoin().is_some() {
-        return rejoin::step(turn, room);
+        return rejoin::step(turn, room, Occasion::Asked);
     }
     // What was doubtful, or not, may look different by now.
     head::choose(turn, room)?;
@@ -99,13 +102,14 @@ fn blocked_until(turn: &Turn<'_>, room: &Room) -> Option<u64> {
 }
 
 /// Does the next step of every rejoin that does not wait for something to be sent.
-pub(super) fn rejoin_rooms(turn: &Turn<'_>) -> Result<(), EngineError> {
+pub(super) fn rejoin_rooms(turn: &Turn<'_>, occasion: Occasion) -> Result<(), EngineError> {
     for room_id in rejoin::rooms_to_see_to(turn)? {
         let may_step = rejoin::may_step_unasked(turn, &room::load(turn.tx, &room_id)?)?;
         if !may_step || catch_up::holds_up(turn, &room_id)? {
             continue;
         }
-        let stepped = turn.atomically(|| in_room(turn, &room_id, |room| rejoin::step(turn, room)));
+        let stepped =
+            turn.atomically(|| in_room(turn, &room_id, |room| rejoin::step(turn, room, occasion)));
         match stepped {
             Ok(_) => {}
             Err(error) if error.ends_turn() => return Err(error.into()),

@@ -1,7 +1,7 @@
 //! What has to be done whether or not an app asks for it: this device's published keys, others'
 //! device lists, old keys, the backup, rejoins.
 
-use std::{collections::BTreeSet, thread, time::Duration};
+use std::{collections::BTreeSet, sync::atomic::Ordering, thread, time::Duration};
 
 use ruma::{OwnedUserId, UserId};
 
@@ -14,6 +14,7 @@ use crate::{
     epochs::retention,
     exported::{OutgoingRequest, Update},
     identity,
+    rejoin::Occasion,
     requests::{self, DEVICE_SCOPE, Purpose, REQUESTS},
     room::{self, membership},
     store::StoreError,
@@ -22,6 +23,8 @@ use crate::{
 
 /// How many requests are handed out at once.
 const MAX_HANDED_OUT: usize = 50;
+/// For how long after a message was prepared the next may be expected.
+const BUSY_MS: u64 = 10_000;
 /// How long the lock is left free between two turns of one call.
 pub(super) const BETWEEN_TURNS: Duration = Duration::from_millis(1);
 
@@ -35,7 +38,7 @@ impl Engine {
                 plan_key_requests(turn)?;
                 delete_old_keys(turn)?;
                 backup::plan_upload(turn)?;
-                rejoin_rooms(turn)?;
+                rejoin_rooms(turn, self.occasion(turn))?;
                 let due = REQUESTS.due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
                 Ok((requests::hand_out(turn.tx, due)?, is_more))
             })?;
@@ -46,6 +49,14 @@ impl Engine {
             // Whoever waits for the lock gets it now.
             thread::sleep(BETWEEN_TURNS);
         }
+    }
+}
+
+impl Engine {
+    /// Whether the user is saying something.
+    fn occasion(&self, turn: &Turn<'_>) -> Occasion {
+        let since_ms = turn.now_ms.abs_diff(self.prepared_ms.load(Ordering::Relaxed));
+        if since_ms < BUSY_MS { Occasion::Busy } else { Occasion::Idle }
     }
 }
 

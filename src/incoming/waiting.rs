@@ -88,6 +88,11 @@ pub(super) fn is_waiting(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<
     Ok(KNOWN.get(turn.tx, room.as_bytes(), event.as_bytes())?.is_some())
 }
 
+/// Whether anything waits in a room.
+pub(crate) fn is_any(turn: &Turn<'_>, room: &RoomId) -> Result<bool, StoreError> {
+    Ok(WAITING.first(turn.tx, room.as_bytes())?.is_some())
+}
+
 /// The event id of the commit that an event is based on.
 fn base_of(json: &str) -> String {
     let base = parse::<RoomEvent>(json, "the event")

@@ -62,9 +62,14 @@ pub(crate) fn is_joined(tx: &Tx<'_>, room: &RoomId, user: &UserId) -> Result<boo
     Ok(get(tx, room, user)? == Some(Membership::Joined))
 }
 
+/// How many users are known to be in the room.
+pub(crate) fn count(tx: &Tx<'_>, room: &RoomId) -> Result<u64, StoreError> {
+    MEMBERS.count(tx, room.as_bytes())
+}
+
 /// Whether anybody is known to be in the room.
 pub(crate) fn has_members(tx: &Tx<'_>, room: &RoomId) -> Result<bool, StoreError> {
-    Ok(MEMBERS.count(tx, room.as_bytes())? > 0)
+    Ok(count(tx, room)? > 0)
 }
 
 /// The users whose devices belong into the group.
