@@ -7,6 +7,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
+    time::{Duration, Instant},
 };
 
 use ruma::{OwnedEventId, OwnedRoomId, RoomId};
@@ -18,6 +19,10 @@ use crate::{
     room::RejoinReason,
     store::{MlsStorage, Namespace, StoreError, Tx},
 };
+
+/// How long a turn goes on with work that can as well be done in the next: whoever waits for the lock
+/// waits for this long, and for the step that is being done.
+const SPENT_AFTER: Duration = Duration::from_millis(300);
 
 /// What follows from a step, for other parts of the library to take up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +65,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) crypto: &'a Crypto,
     /// The time of the whole turn, in milliseconds since 1970.
     pub(crate) now_ms: u64,
+    began: Instant,
     updates: RefCell<Vec<Update>>,
     consequences: RefCell<VecDeque<Consequence>>,
     /// What has to be fetched from the media repository. It stays when the part that asked for it
@@ -89,11 +95,17 @@ impl<'a> Turn<'a> {
             identity,
             crypto,
             now_ms,
+            began: Instant::now(),
             updates: RefCell::default(),
             consequences: RefCell::default(),
             wanted: RefCell::default(),
             keys_deleted: Cell::default(),
         }
+    }
+
+    /// Whether the turn has taken so long that what is left is for the next one.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.began.elapsed() >= SPENT_AFTER
     }
 
     /// Tells an update, once the transaction is committed.

@@ -139,8 +139,9 @@ impl MlsMachine {
     /// `next_batch`.
     ///
     /// An app with several sync connections feeds the responses of all, each with its connection's
-    /// name. Feeding the same sync twice does no harm. A bad event fails alone. The call itself fails
-    /// only if the store does, and then nothing of the sync was taken in.
+    /// name. Feeding the same sync twice does no harm. A bad event fails alone. The call itself
+    /// fails only if the store does. Feed the same sync again then: what was taken in before the
+    /// failure is on disk, and its results come with the next sync.
     pub async fn receive_sync(&self, changes: SyncChanges) -> Result<SyncSummary, MlsError> {
         let outcome = self.engine.run(move |engine| engine.receive_sync(&changes)).await?;
         Ok(outcome.into())

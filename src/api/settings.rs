@@ -64,6 +64,13 @@ pub struct RoomSettings {
     /// `world_readable`). With this setting, a change of the visibility starts a new epoch.
     #[uniffi(default = false)]
     pub share_history: bool,
+    /// How many missed events this device goes through in a day to follow the commits among them.
+    ///
+    /// A device that was away reads the room's encrypted events from where it left off, 100 with
+    /// each request. Beyond this number it joins the group anew, and cannot decrypt the messages
+    /// in between (see `Update::EpochsMissed`).
+    #[uniffi(default = 100000)]
+    pub catch_up_events: u32,
 }
 
 impl Default for RoomSettings {
@@ -88,6 +95,7 @@ impl From<Settings> for RoomSettings {
             },
             read_once: settings.history == Retention::ReadOnce,
             share_history: settings.share_history,
+            catch_up_events: settings.catch_up_events,
         }
     }
 }
@@ -127,6 +135,7 @@ impl RoomSettings {
             refuse_unfit_commits: self.refuse_unfit_commits,
             history,
             share_history: self.share_history,
+            catch_up_events: self.catch_up_events,
         })
     }
 }

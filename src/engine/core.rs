@@ -3,14 +3,14 @@
 use std::{
     num::NonZeroUsize,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use lru::LruCache;
 use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId};
 
-use super::{error::EngineError, opener::Opener};
+use super::{error::EngineError, opener::Opener, outcomes::RoomOutcomes};
 use crate::{
     exported::{Observers, Subscription, Update, UpdateObserver},
     failure::Failure,
@@ -33,6 +33,8 @@ pub(crate) struct Engine {
     pub(super) work: Mutex<Work>,
     pub(super) opener: Opener,
     observers: Arc<Observers>,
+    /// When a room was last prepared for a message, in milliseconds since 1970.
+    pub(super) prepared_ms: AtomicU64,
 }
 
 /// What only the holder of the lock may touch.
@@ -41,6 +43,8 @@ pub(super) struct Work {
     pub(super) sealers: LruCache<OwnedRoomId, (u64, Sealer)>,
     /// Counts turns: a sealer is checked again after each.
     pub(super) turns: u64,
+    /// Results that no call has given yet, as it failed in a later turn.
+    pub(super) untold: RoomOutcomes,
 }
 
 /// What a turn leaves to be done once it is on disk.
@@ -67,8 +71,16 @@ impl Engine {
             Identity::load_or_create(tx, &opener.crypto, &user_id, &device_id, publishing)
                 .map_err(EngineError::from)
         })?;
-        let work = Mutex::new(Work { sealers: LruCache::new(MAX_SEALERS), turns: 0 });
-        let engine = Self { store, identity, work, opener, observers: Arc::default() };
+        let work =
+            Mutex::new(Work { sealers: LruCache::new(MAX_SEALERS), turns: 0, untold: Vec::new() });
+        let engine = Self {
+            store,
+            identity,
+            work,
+            opener,
+            observers: Arc::default(),
+            prepared_ms: AtomicU64::new(0),
+        };
         engine.check_copy()?;
         Ok(engine)
     }

@@ -2,11 +2,12 @@
 //!
 //! Every event is a part of its own inside the turn, with what follows from it: what it changed is
 //! undone if it fails, and its failure costs none of the others. What came too early waits in the
-//! store, what it needs is asked for, and it is tried again once that is there.
+//! store, what it needs is asked for, and it is tried again once that is there. Many events take
+//! several turns, so that none holds the lock for long.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
-use ruma::RoomId;
+use ruma::{OwnedRoomId, RoomId};
 
 use super::{
     consequences::{in_room, settle_reported},
@@ -16,7 +17,7 @@ use crate::{
     epochs::joinable,
     failure::{EndsTurn, Failure},
     incoming::{
-        EventError, Outcome, ReceivedEvent,
+        EventError, Outcome, ReceivedEvent, catch_up,
         commit::{self, Processed, event_id},
         fetch, message, missing, state,
         waiting::{self, CameBy},
@@ -38,38 +39,136 @@ pub(super) enum Source {
     History,
 }
 
-/// Takes in events of a room in the order given, then those that waited and no longer have to.
-pub(super) fn receive(
-    turn: &Turn<'_>,
-    readers: &Readers,
-    room: &RoomId,
-    events: &[String],
+/// Events of a room on their way in, over as many turns as it takes.
+pub(super) struct Intake<'a> {
+    pub(super) room: OwnedRoomId,
+    events: Vec<&'a String>,
+    /// How many were taken.
+    taken: usize,
+    /// The results of these are told.
+    told: Range<usize>,
     source: Source,
-) -> Result<Vec<ReceivedEvent>, EventError> {
-    let mut received = Vec::with_capacity(events.len());
-    let mut kept = false;
-    for json in events {
-        let event = receive_one(turn, readers, room, json, source)?;
-        if let Outcome::Waiting(_) = &event.outcome {
-            waiting::keep(turn, room, event.event_id.as_deref(), json, CameBy::App)?;
-            kept = true;
+    is_of_sync: bool,
+    kept: bool,
+    /// The waiting events that are being tried, last first.
+    tried: Option<Vec<i64>>,
+    /// What the turn that is under way has brought.
+    received: Vec<ReceivedEvent>,
+}
+
+impl<'a> Intake<'a> {
+    /// Events in the order given; the results of some are told.
+    pub(super) fn new(
+        room: OwnedRoomId,
+        events: Vec<&'a String>,
+        told: Range<usize>,
+        source: Source,
+    ) -> Self {
+        Self {
+            room,
+            events,
+            taken: 0,
+            told,
+            source,
+            is_of_sync: true,
+            kept: false,
+            tried: None,
+            received: Vec::new(),
         }
-        received.push(event);
     }
-    if kept {
-        waiting::bound(turn, room)?;
+
+    /// No events: only what waits in a room that something else has woken.
+    pub(super) fn woken(room: OwnedRoomId) -> Self {
+        Self { is_of_sync: false, ..Self::new(room, Vec::new(), 0..0, Source::Sync) }
     }
-    leave_with_the_room(turn, room)?;
-    sharing::retry(turn, room)?;
-    retry_waiting(turn, readers, room, &mut received)?;
-    ask_for_missing(turn, room)?;
-    Ok(received)
+
+    /// Whether the app expects to find the room in the results.
+    pub(super) fn is_of_sync(&self) -> bool {
+        self.is_of_sync
+    }
+
+    /// What the last turn has brought.
+    pub(super) fn take_received(&mut self) -> Vec<ReceivedEvent> {
+        std::mem::take(&mut self.received)
+    }
+
+    /// Takes in events in their order, then those that waited and no longer have to; tells whether
+    /// that is done, or the turn has taken long enough.
+    pub(super) fn go_on(&mut self, turn: &Turn<'_>, readers: &Readers) -> Result<bool, EventError> {
+        while let Some(json) = self.events.get(self.taken) {
+            if turn.is_spent() {
+                return Ok(false);
+            }
+            let event = receive_one(turn, readers, &self.room, json, self.source)?;
+            if let Outcome::Waiting(_) = &event.outcome {
+                let id = event.event_id.as_deref();
+                waiting::keep(turn, &self.room, id, json, CameBy::App)?;
+                self.kept = true;
+            }
+            if self.told.contains(&self.taken) {
+                self.received.push(event);
+            }
+            self.taken += 1;
+        }
+        if self.tried.is_none() {
+            if self.kept {
+                waiting::bound(turn, &self.room)?;
+            }
+            leave_with_the_room(turn, &self.room)?;
+            if self.is_of_sync {
+                join_where_left_out(turn, &self.room)?;
+            }
+            sharing::retry(turn, &self.room)?;
+        }
+        if !self.retry_waiting(turn, readers)? {
+            return Ok(false);
+        }
+        ask_for_missing(turn, &self.room)?;
+        Ok(true)
+    }
+
+    /// Tries what waits, as long as that brings new epochs; tells whether that is done.
+    fn retry_waiting(&mut self, turn: &Turn<'_>, readers: &Readers) -> Result<bool, EventError> {
+        // While the room catches up, what waits is ahead of it.
+        if catch_up::is_under_way(turn, &self.room)? {
+            return Ok(true);
+        }
+        loop {
+            let mut ids = match self.tried.take() {
+                Some(ids) => ids,
+                None if room::take_woken(turn.tx, &self.room)? => {
+                    let events = waiting::list_in_order(turn, &self.room)?;
+                    events.into_iter().rev().map(|(id, _)| id).collect()
+                }
+                None => return Ok(true),
+            };
+            while let Some(id) = ids.pop() {
+                // It may have been taken between two turns.
+                let Some(event) = waiting::get(turn, id)? else { continue };
+                let result = receive_one(turn, readers, &self.room, &event.json, Source::History)?;
+                if !matches!(result.outcome, Outcome::Waiting(_)) {
+                    waiting::remove(turn, &self.room, id, &event)?;
+                    if event.came_by() == CameBy::App {
+                        self.received.push(result);
+                    }
+                }
+                if turn.is_spent() {
+                    self.tried = Some(ids);
+                    return Ok(false);
+                }
+            }
+        }
+    }
 }
 
 /// Goes on with the commits that wait in woken rooms, when what they need has come otherwise than by
 /// sync. Messages, and the results of events that the app has fed, are left for the next sync.
 pub(super) fn go_on(turn: &Turn<'_>, readers: &Readers) -> Result<(), EventError> {
     for room in room::woken(turn.tx)? {
+        if catch_up::is_under_way(turn, &room)? {
+            // What waits is tried when what it is based on is here.
+            continue;
+        }
         waiting::bound(turn, &room)?;
         retry_welcomes(turn, &room)?;
         sharing::retry(turn, &room)?;
@@ -96,6 +195,10 @@ fn retry_commits(turn: &Turn<'_>, readers: &Readers, room: &RoomId) -> Result<()
             moved |= matches!(outcome, Outcome::Commit { .. }) && entered.insert(id);
             if event.came_by() == CameBy::Request {
                 waiting::remove(turn, room, id, &event)?;
+            }
+            if moved && turn.is_spent() {
+                // The room stays woken, so the rest is tried by the next turn that looks.
+                return Ok(());
             }
         }
         if !moved {
@@ -130,28 +233,24 @@ fn leave_with_the_room(turn: &Turn<'_>, room: &RoomId) -> Result<(), Failure> {
     })
 }
 
-/// Tries what waits in a room, as long as that brings new epochs.
-fn retry_waiting(
-    turn: &Turn<'_>,
-    readers: &Readers,
-    room: &RoomId,
-    received: &mut Vec<ReceivedEvent>,
-) -> Result<(), EventError> {
-    while room::take_woken(turn.tx, room)? {
-        for (id, event) in waiting::list_in_order(turn, room)? {
-            let result = receive_one(turn, readers, room, &event.json, Source::History)?;
-            if !matches!(result.outcome, Outcome::Waiting(_)) {
-                waiting::remove(turn, room, id, &event)?;
-                if event.came_by() == CameBy::App {
-                    received.push(result);
-                }
-            }
-        }
+/// Whoever is in the Matrix room and not in its group gets in by itself, once it is seen that there is
+/// a group.
+fn join_where_left_out(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), Failure> {
+    let Some(room) = room::find(turn.tx, room_id)? else { return Ok(()) };
+    if room.standing != Standing::NoGroup {
+        return Ok(());
     }
-    Ok(())
+    let is_seen = room.others_group
+        || joinable::best(turn.tx, room_id, None)?.is_some()
+        || waiting::is_any(turn, room_id)?;
+    if !is_seen {
+        return Ok(());
+    }
+    in_room(turn, room_id, |room| Ok(rejoin::left_out(turn, room)?))
 }
 
-fn receive_one(
+/// Takes in one event, with what follows from it, as a part of its own.
+pub(super) fn receive_one(
     turn: &Turn<'_>,
     readers: &Readers,
     room: &RoomId,

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | take in a sync | `sync`: to-device events (`to_device`), device lists and key counts (`upkeep`), rooms (`events`) |
 //! | take in a room's events, one part of the turn each | `events` |
+//! | take the commits of an absence, a turn's worth at a time | `catching_up` |
 //! | settle what follows from an event | `consequences`, in one loop and one written order |
 //! | make a room ready to be sent to | `prepare` |
 //! | seal and open messages | `messages`; the path that a reader shares, `opener` |
@@ -20,6 +21,7 @@
 
 mod answers;
 mod backup;
+mod catching_up;
 mod connections;
 mod consequences;
 mod core;
@@ -27,6 +29,7 @@ mod error;
 mod events;
 mod messages;
 mod opener;
+mod outcomes;
 mod prepare;
 mod push_rules;
 mod rooms;
@@ -35,6 +38,6 @@ mod to_device;
 mod upkeep;
 
 pub(crate) use self::{
-    core::Engine, error::EngineError, opener::ReadOnlyEngine, prepare::Readiness,
-    sync::SyncOutcome, to_device::ToDeviceOutcome,
+    core::Engine, error::EngineError, opener::ReadOnlyEngine, outcomes::SyncOutcome,
+    prepare::Readiness, to_device::ToDeviceOutcome,
 };

@@ -1,20 +1,27 @@
 //! Making a room ready to be sent to, one step a call.
 //!
-//! In this order: what is staged is waited for; the homeserver is asked who is in the room, where
+//! In this order: what is staged is waited for; a device that was away catches up; the homeserver is asked who is in the room, where
 //! that is in doubt; a device that cannot go on rejoins; the head is chosen anew; the head's members
 //! are made those of the room.
 
+use std::sync::atomic::Ordering;
+
 use ruma::RoomId;
 
-use super::{consequences::in_room, consequences::settle, core::Engine, error::EngineError};
+use super::{
+    catching_up,
+    consequences::{in_room, settle},
+    core::Engine,
+    error::EngineError,
+};
 use crate::{
     commits::{self, NextStep},
     epochs::head,
     exported::OutgoingRequest,
     failure::EndsTurn,
-    incoming::members,
+    incoming::{catch_up, members},
     messages::SendError,
-    rejoin,
+    rejoin::{self, Occasion},
     requests::{self, REQUESTS},
     room::{self, RejoinReason, Room},
     turn::Turn,
@@ -33,6 +40,9 @@ impl Engine {
     /// Does the next step towards a room that can be sent to.
     pub(crate) fn prepare(&self, room: &RoomId) -> Result<Readiness, EngineError> {
         self.turn(|turn| {
+            self.prepared_ms.store(turn.now_ms, Ordering::Relaxed);
+            // The group is where its last commit has led it.
+            catching_up::go_on_in(turn, &self.opener.readers, room)?;
             let ids = match in_room(turn, room, |room| next_step(turn, room))? {
                 NextStep::Ready => return Ok(Readiness::Ready),
                 NextStep::Waiting(ids) => ids,
@@ -66,6 +76,9 @@ fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendError> {
     if room.standing.is_gone() || !room.uses_mls() {
         return Err(SendError::NotInGroup(room.id.clone()));
     }
+    if catch_up::holds_up(turn, &room.id)? {
+        return Ok(NextStep::Waiting(catch_up::ask_in(turn, &room.id)?));
+    }
     let doubtful = members::ask(turn, &room.id)?;
     if !doubtful.is_empty() {
         return Ok(NextStep::Waiting(doubtful));
@@ -74,7 +87,7 @@ fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendError> {
         rejoin::require(turn, room, RejoinReason::NoGroup)?;
     }
     if room.standing.rejoin().is_some() {
-        return rejoin::step(turn, room);
+        return rejoin::step(turn, room, Occasion::Asked);
     }
     // What was doubtful, or not, may look different by now.
     head::choose(turn, room)?;
@@ -89,12 +102,14 @@ fn blocked_until(turn: &Turn<'_>, room: &Room) -> Option<u64> {
 }
 
 /// Does the next step of every rejoin that does not wait for something to be sent.
-pub(super) fn rejoin_rooms(turn: &Turn<'_>) -> Result<(), EngineError> {
+pub(super) fn rejoin_rooms(turn: &Turn<'_>, occasion: Occasion) -> Result<(), EngineError> {
     for room_id in rejoin::rooms_to_see_to(turn)? {
-        if !rejoin::may_step_unasked(turn, &room::load(turn.tx, &room_id)?)? {
+        let may_step = rejoin::may_step_unasked(turn, &room::load(turn.tx, &room_id)?)?;
+        if !may_step || catch_up::holds_up(turn, &room_id)? {
             continue;
         }
-        let stepped = turn.atomically(|| in_room(turn, &room_id, |room| rejoin::step(turn, room)));
+        let stepped =
+            turn.atomically(|| in_room(turn, &room_id, |room| rejoin::step(turn, room, occasion)));
         match stepped {
             Ok(_) => {}
             Err(error) if error.ends_turn() => return Err(error.into()),

@@ -4,19 +4,14 @@ use std::collections::BTreeSet;
 
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 
-use super::{
-    consequences::in_room,
-    core::Engine,
-    error::EngineError,
-    events::{self, Source},
-};
+use super::{consequences::in_room, core::Engine, error::EngineError};
 use crate::{
     commits,
     devices::{self, Trust},
     epochs::{EpochRecord, Status, graph, retention},
     failure::Failure,
     history::archive,
-    incoming::{ReceivedEvent, members},
+    incoming::members,
     messages::SendError,
     protocol::{DeviceName, credential},
     rejoin,
@@ -106,16 +101,6 @@ impl Engine {
                 Ok(rejoin::leave(turn, room)?)
             })?)
         })
-    }
-
-    /// Takes in events of one room.
-    pub(crate) fn receive_events(
-        &self,
-        room: &RoomId,
-        events: &[String],
-    ) -> Result<Vec<ReceivedEvent>, EngineError> {
-        let readers = &self.opener.readers;
-        self.turn(|turn| Ok(events::receive(turn, readers, room, events, Source::History)?))
     }
 
     /// The devices in a room's group.

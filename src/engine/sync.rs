@@ -1,91 +1,188 @@
 //! Taking in a sync: to-device events first (a Welcome in it may explain the timeline), then device
-//! lists and key counts, then the rooms; all in one turn.
+//! lists and key counts, then the rooms.
+//!
+//! Most syncs are one turn. A long one is several, so that nobody waits for the lock until all of it
+//! is done. What the turns before a failure have brought is told with the next sync.
 
-use ruma::{OwnedRoomId, RoomId};
+use std::thread;
+
+use ruma::RoomId;
 
 use super::{
     connections,
     core::Engine,
     error::EngineError,
-    events::{self, Source},
+    events::{Intake, Source},
+    outcomes::{RoomOutcomes, SyncOutcome},
     to_device::{self, ToDeviceOutcome},
-    upkeep,
+    upkeep::{self, BETWEEN_TURNS},
 };
 use crate::{
     exported::{RoomChanges, SyncChanges},
     identity,
     incoming::{ReceivedEvent, members},
-    messages::Readers,
     rejoin,
     room::{self, woken},
     turn::Turn,
 };
 
-/// What a sync turned out to hold.
-pub(crate) struct SyncOutcome {
-    pub(crate) to_device: Vec<ToDeviceOutcome>,
-    pub(crate) rooms: Vec<(OwnedRoomId, Vec<ReceivedEvent>)>,
+/// How far a sync has come.
+struct Progress<'a> {
+    /// To-device events, device lists and key counts were taken in.
+    begun: bool,
+    /// The rooms whose events are on their way in with what the sync says of each, those that the
+    /// sync woke last.
+    intakes: Vec<(Intake<'a>, Option<&'a RoomChanges>)>,
+    /// How many of them are done.
+    done: usize,
+    /// Rooms that something has woken are among them.
+    woken: bool,
 }
 
 impl Engine {
     /// Takes in what a sync brought.
     pub(crate) fn receive_sync(&self, changes: &SyncChanges) -> Result<SyncOutcome, EngineError> {
-        self.turn(|turn| {
-            let mut to_device = Vec::with_capacity(changes.to_device.len());
-            for json in &changes.to_device {
-                to_device.push(to_device::receive(turn, json)?);
-            }
-            connections::note(turn, changes)?;
-            if let Some(lists) = &changes.device_lists {
-                upkeep::note_device_lists(turn, &lists.changed, &lists.left)?;
-            }
-            identity::note_counts(
-                turn.tx,
-                turn.identity.ciphersuite(),
-                changes.one_time_key_counts.as_ref(),
-                changes.unused_fallback_key_types.as_deref(),
-            )?;
-            let readers = &self.opener.readers;
-            let mut rooms: Vec<(OwnedRoomId, Vec<ReceivedEvent>)> = Vec::new();
-            for changes in &changes.rooms {
-                let Ok(room) = RoomId::parse(&changes.room_id) else {
-                    tracing::warn!("a room without a valid id was ignored");
-                    continue;
-                };
-                let events = receive_room(turn, readers, &room, changes)?;
-                rooms.push((room, events));
-            }
-            for room in woken(turn.tx)? {
-                let events = events::receive(turn, readers, &room, &[], Source::Sync)?;
-                if events.is_empty() {
-                    continue;
+        let intakes = changes.rooms.iter().filter_map(intake).collect();
+        let mut progress = Progress { begun: false, intakes, done: 0, woken: false };
+        let mut outcome =
+            SyncOutcome { to_device: Vec::new(), rooms: std::mem::take(&mut self.lock().untold) };
+        loop {
+            let mut to_device = Vec::new();
+            let turned = self
+                .turn(|turn| self.go_on_with_sync(turn, changes, &mut progress, &mut to_device));
+            let is_done = match turned {
+                Ok(is_done) => is_done,
+                Err(error) => {
+                    // What is on disk already may be shown once only.
+                    self.keep_untold(outcome.rooms);
+                    return Err(error);
                 }
-                match rooms.iter_mut().find(|(id, _)| *id == room) {
-                    Some((_, all)) => all.extend(events),
-                    None => rooms.push((room, events)),
-                }
+            };
+            outcome.to_device.append(&mut to_device);
+            collect(&mut outcome.rooms, &mut progress.intakes);
+            if is_done {
+                return Ok(outcome);
             }
-            rejoin::mark_synced(turn)?;
-            Ok(SyncOutcome { to_device, rooms })
-        })
+            // Whoever waits for the lock gets it now.
+            thread::sleep(BETWEEN_TURNS);
+        }
+    }
+
+    /// Takes in events of one room.
+    pub(crate) fn receive_events(
+        &self,
+        room: &RoomId,
+        events: &[String],
+    ) -> Result<Vec<ReceivedEvent>, EngineError> {
+        let mut intake =
+            Intake::new(room.to_owned(), events.iter().collect(), 0..events.len(), Source::History);
+        let mut received = Vec::new();
+        loop {
+            let turned = self.turn(|turn| Ok(intake.go_on(turn, &self.opener.readers)?));
+            let is_done = match turned {
+                Ok(is_done) => is_done,
+                Err(error) => {
+                    self.keep_untold(vec![(room.to_owned(), received)]);
+                    return Err(error);
+                }
+            };
+            received.append(&mut intake.take_received());
+            if is_done {
+                return Ok(received);
+            }
+            thread::sleep(BETWEEN_TURNS);
+        }
+    }
+
+    /// Keeps results for the next sync.
+    fn keep_untold(&self, rooms: RoomOutcomes) {
+        let rooms = rooms.into_iter().filter(|(_, received)| !received.is_empty());
+        self.lock().untold.extend(rooms);
+    }
+
+    /// One turn of a sync; tells whether it was the last.
+    fn go_on_with_sync(
+        &self,
+        turn: &Turn<'_>,
+        changes: &SyncChanges,
+        progress: &mut Progress<'_>,
+        to_device: &mut Vec<ToDeviceOutcome>,
+    ) -> Result<bool, EngineError> {
+        if !progress.begun {
+            begin(turn, changes, to_device)?;
+            progress.begun = true;
+        }
+        loop {
+            while let Some((intake, changes)) = progress.intakes.get_mut(progress.done) {
+                if !intake.go_on(turn, &self.opener.readers)? {
+                    return Ok(false);
+                }
+                if let Some(changes) = changes {
+                    let room = &intake.room;
+                    room::edit(turn.tx, room, |room| members::note_sync(turn, room, changes))?;
+                }
+                progress.done += 1;
+            }
+            if progress.woken {
+                rejoin::mark_synced(turn)?;
+                return Ok(true);
+            }
+            progress.woken = true;
+            let woken = woken(turn.tx)?.into_iter();
+            progress.intakes.extend(woken.map(|room| (Intake::woken(room), None)));
+        }
     }
 }
 
-/// Takes in one room's state and timeline; the results are those of the timeline, and of what waited.
-fn receive_room(
+/// What comes before the rooms' events.
+fn begin(
     turn: &Turn<'_>,
-    readers: &Readers,
-    room: &RoomId,
-    changes: &RoomChanges,
-) -> Result<Vec<ReceivedEvent>, EngineError> {
+    changes: &SyncChanges,
+    to_device: &mut Vec<ToDeviceOutcome>,
+) -> Result<(), EngineError> {
+    for json in &changes.to_device {
+        to_device.push(to_device::receive(turn, json)?);
+    }
+    connections::note(turn, changes)?;
+    if let Some(lists) = &changes.device_lists {
+        upkeep::note_device_lists(turn, &lists.changed, &lists.left)?;
+    }
+    identity::note_counts(
+        turn.tx,
+        turn.identity.ciphersuite(),
+        changes.one_time_key_counts.as_ref(),
+        changes.unused_fallback_key_types.as_deref(),
+    )?;
+    for changes in &changes.rooms {
+        if let Ok(room) = RoomId::parse(&changes.room_id) {
+            members::note_state(turn, &room, changes)?;
+        }
+    }
+    Ok(())
+}
+
+/// A room's state and timeline. Nobody waits for the results of state beside the timeline.
+fn intake(changes: &RoomChanges) -> Option<(Intake<'_>, Option<&RoomChanges>)> {
+    let Ok(room) = RoomId::parse(&changes.room_id) else {
+        tracing::warn!("a room without a valid id was ignored");
+        return None;
+    };
     let RoomChanges { state, timeline, state_after, .. } = changes;
-    members::note_state(turn, room, changes)?;
-    let all: Vec<_> = state.iter().chain(timeline).chain(state_after).cloned().collect();
-    let mut received = events::receive(turn, readers, room, &all, Source::Sync)?;
-    // Nobody waits for the results of state beside the timeline.
-    let behind = state.len() + timeline.len();
-    received.drain(behind..all.len());
-    received.drain(..state.len());
-    room::edit(turn.tx, room, |room| members::note_sync(turn, room, changes))?;
-    Ok(received)
+    let events = state.iter().chain(timeline).chain(state_after).collect();
+    let told = state.len()..state.len() + timeline.len();
+    Some((Intake::new(room, events, told, Source::Sync), Some(changes)))
+}
+
+/// Adds what a turn has brought to what the ones before it did.
+fn collect(rooms: &mut RoomOutcomes, intakes: &mut [(Intake<'_>, Option<&RoomChanges>)]) {
+    for (intake, _) in intakes {
+        let mut received = intake.take_received();
+        match rooms.iter_mut().find(|(id, _)| *id == intake.room) {
+            Some((_, all)) => all.append(&mut received),
+            None if intake.is_of_sync() || !received.is_empty() => {
+                rooms.push((intake.room.clone(), received));
+            }
+            None => {}
+        }
+    }
 }

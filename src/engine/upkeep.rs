@@ -1,12 +1,13 @@
 //! What has to be done whether or not an app asks for it: this device's published keys, others'
 //! device lists, old keys, the backup, rejoins.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::atomic::Ordering, thread, time::Duration};
 
 use ruma::{OwnedUserId, UserId};
 
 use super::{
-    consequences::in_room, core::Engine, error::EngineError, prepare::rejoin_rooms, push_rules,
+    catching_up, consequences::in_room, core::Engine, error::EngineError, prepare::rejoin_rooms,
+    push_rules,
 };
 use crate::{
     backup, commits,
@@ -15,6 +16,7 @@ use crate::{
     exported::{OutgoingRequest, Update},
     identity,
     incoming::members,
+    rejoin::Occasion,
     requests::{self, DEVICE_SCOPE, Purpose, REQUESTS},
     room::{self, membership},
     store::StoreError,
@@ -23,6 +25,10 @@ use crate::{
 
 /// How many requests are handed out at once.
 const MAX_HANDED_OUT: usize = 50;
+/// For how long after a message was prepared the next may be expected.
+const BUSY_MS: u64 = 10_000;
+/// How long the lock is left free between two turns of one call.
+pub(super) const BETWEEN_TURNS: Duration = Duration::from_millis(1);
 
 impl Engine {
     /// Has all device lists asked for again.
@@ -33,16 +39,33 @@ impl Engine {
     /// The requests to send now.
     pub(crate) fn outgoing_requests(&self) -> Result<Vec<OutgoingRequest>, EngineError> {
         self.go_on_restoring()?;
-        self.turn(|turn| {
-            plan_key_requests(turn)?;
-            delete_old_keys(turn)?;
-            backup::plan_upload(turn)?;
-            members::ask_for_wanted(turn)?;
-            push_rules::plan(turn)?;
-            rejoin_rooms(turn)?;
-            let due = REQUESTS.due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
-            Ok(requests::hand_out(turn.tx, due)?)
-        })
+        loop {
+            let (requests, is_more) = self.turn(|turn| {
+                let is_more = catching_up::go_on(turn, &self.opener.readers)?;
+                plan_key_requests(turn)?;
+                delete_old_keys(turn)?;
+                backup::plan_upload(turn)?;
+                members::ask_for_wanted(turn)?;
+                push_rules::plan(turn)?;
+                rejoin_rooms(turn, self.occasion(turn))?;
+                let due = REQUESTS.due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
+                Ok((requests::hand_out(turn.tx, due)?, is_more))
+            })?;
+            // An app that has nothing to send would not come back for the rest.
+            if !is_more || !requests.is_empty() {
+                return Ok(requests);
+            }
+            // Whoever waits for the lock gets it now.
+            thread::sleep(BETWEEN_TURNS);
+        }
+    }
+}
+
+impl Engine {
+    /// Whether the user is saying something.
+    fn occasion(&self, turn: &Turn<'_>) -> Occasion {
+        let since_ms = turn.now_ms.abs_diff(self.prepared_ms.load(Ordering::Relaxed));
+        if since_ms < BUSY_MS { Occasion::Busy } else { Occasion::Idle }
     }
 }
 

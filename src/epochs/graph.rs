@@ -22,6 +22,9 @@ use crate::{
 
 const EPOCHS: Collection<EpochRecord> = Collection::new("epoch");
 const BY_EVENT: Collection<EpochId> = Collection::new("epoch_by_event");
+/// The number of the first epoch that a device was in, by room. Rooms of earlier versions get it with
+/// their next epoch.
+const FIRST: Collection<u64> = Collection::new("first_epoch");
 const BY_NAME: Collection<Vec<EpochId>> = Collection::new("epoch_by_name");
 
 fn name_key(number: u64, creator: &DeviceName) -> Vec<u8> {
@@ -33,6 +36,9 @@ fn name_key(number: u64, creator: &DeviceName) -> Vec<u8> {
 /// Stores an epoch, new or changed.
 pub(crate) fn put(tx: &Tx<'_>, room: &RoomId, epoch: &EpochRecord) -> Result<(), StoreError> {
     EPOCHS.put(tx, room.as_bytes(), epoch.id.as_bytes(), epoch)?;
+    if epoch.status == Status::Accepted {
+        note_first(tx, room, epoch.number)?;
+    }
     if let Some(event) = &epoch.commit_event {
         BY_EVENT.put(tx, room.as_bytes(), event.as_bytes(), &epoch.id)?;
     }
@@ -132,11 +138,38 @@ pub(crate) fn why_unknown(
 
 /// The number of the first epoch that this device was in.
 pub(super) fn first_number(tx: &Tx<'_>, room: &RoomId) -> Result<Option<u64>, StoreError> {
-    Ok(all(tx, room)?
-        .iter()
-        .filter(|epoch| epoch.status == Status::Accepted)
-        .map(|epoch| epoch.number)
-        .min())
+    match FIRST.get(tx, b"", room.as_bytes())? {
+        Some(first) => Ok(Some(first)),
+        None => Ok(numbers(tx, room)?.min()),
+    }
+}
+
+/// An epoch of this number is in the graph.
+fn note_first(tx: &Tx<'_>, room: &RoomId, number: u64) -> Result<(), StoreError> {
+    let known = FIRST.get(tx, b"", room.as_bytes())?;
+    if known.is_some_and(|first| first <= number) {
+        return Ok(());
+    }
+    let first = match known {
+        Some(_) => number,
+        None => numbers(tx, room)?.fold(number, u64::min),
+    };
+    FIRST.put(tx, b"", room.as_bytes(), &first)
+}
+
+/// The numbers of the epochs that this device is or was in.
+fn numbers(tx: &Tx<'_>, room: &RoomId) -> Result<impl Iterator<Item = u64>, StoreError> {
+    let accepted = all(tx, room)?.into_iter().filter(|epoch| epoch.status == Status::Accepted);
+    Ok(accepted.map(|epoch| epoch.number))
+}
+
+/// The number of the last epoch before this number that this device is or was in.
+pub(crate) fn last_number_before(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    number: u64,
+) -> Result<Option<u64>, StoreError> {
+    Ok(numbers(tx, room)?.filter(|other| *other < number).max())
 }
 
 /// The members of an epoch of the graph.

@@ -146,6 +146,32 @@ pub enum Update {
         /// What was left out, and why. With the code `"wrong_key"` nothing was restored.
         failures: Vec<HistoryFailure>,
     },
+    /// This device was away, and follows the commits that it has missed.
+    ///
+    /// It is told again and again while that goes on, and once at the end, with `total` equal to
+    /// `done`. Messages of the epochs that were followed can be decrypted from then on.
+    CatchingUp {
+        /// The room's id.
+        room_id: String,
+        /// The number of commits that were followed so far.
+        done: u64,
+        /// The number of commits to follow, as far as it is known. Other devices say it, so it may
+        /// be wrong.
+        total: Option<u64>,
+    },
+    /// This device could not follow the group over a stretch of epochs, and has joined it anew
+    /// behind them.
+    ///
+    /// The messages of these epochs cannot be decrypted, unless a backup or a commit that comes
+    /// late brings their keys.
+    EpochsMissed {
+        /// The room's id.
+        room_id: String,
+        /// The MLS epoch number of the first missed epoch.
+        first: u64,
+        /// The MLS epoch number of the last missed epoch.
+        last: u64,
+    },
     /// Events that waited for what they need were dropped, because there were too many or they were
     /// too old.
     EventsDropped {

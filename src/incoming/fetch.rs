@@ -3,12 +3,12 @@
 //!
 //! A sync may leave events out, and another homeserver's events may come late. Whatever waits names
 //! the commit that it is based on, and that is fetched. A device that was away for long finds a long
-//! chain: that is looked for in the room's history (`walk`), a bounded way.
+//! chain: then it catches up from what it knows (`catch_up`).
 
 use ruma::{EventId, OwnedEventId, RoomId, api::client::room::get_room_event};
 
 use super::{
-    missing,
+    catch_up, missing,
     waiting::{self, CameBy, WaitingEvent},
     walk,
 };
@@ -24,7 +24,7 @@ use crate::{
 /// How many commits of one room are asked for at once.
 const MOST_AT_ONCE: usize = 8;
 /// How many are asked for by event id in a row without one that could be processed. A longer chain
-/// is looked for in the room's history, where one request brings many.
+/// is followed on pages of the room's history, where one request brings many.
 const LONGEST_CHAIN: u32 = 8;
 
 /// Asks for the commits that these waiting events of a room need.
@@ -33,7 +33,7 @@ pub(crate) fn ask_for_missing(
     room: &mut Room,
     waiting: &[(i64, WaitingEvent)],
 ) -> Result<(), Failure> {
-    if room.standing.head().is_none() {
+    if room.standing.head().is_none() || catch_up::is_under_way(turn, &room.id)? {
         return Ok(());
     }
     let mut asked: Vec<OwnedEventId> = Vec::new();
@@ -48,6 +48,9 @@ pub(crate) fn ask_for_missing(
             continue;
         }
         if room.commits_fetched >= LONGEST_CHAIN {
+            if catch_up::begin(turn, room, waiting)? {
+                break;
+            }
             walk::look_for(turn, &room.id, &needs)?;
             continue;
         }

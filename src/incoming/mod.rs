@@ -11,10 +11,12 @@
 //! | remember commits that cannot be had | `missing` |
 //! | ask for a commit by its event id | `fetch` |
 //! | find commits in the room's history | `walk`, over `history_pages` |
+//! | follow the commits of an absence, in their order | `catch_up`, over `history_pages` |
 //! | fetch large values | `media` |
 //!
 //! One event is one part of a turn: what it changed is undone if it fails (`engine::events`).
 
+pub(crate) mod catch_up;
 pub(crate) mod commit;
 mod error;
 pub(crate) mod fetch;

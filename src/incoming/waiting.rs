@@ -88,6 +88,11 @@ pub(super) fn is_waiting(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<
     Ok(KNOWN.get(turn.tx, room.as_bytes(), event.as_bytes())?.is_some())
 }
 
+/// Whether anything waits in a room.
+pub(crate) fn is_any(turn: &Turn<'_>, room: &RoomId) -> Result<bool, StoreError> {
+    Ok(WAITING.first(turn.tx, room.as_bytes())?.is_some())
+}
+
 /// The event id of the commit that an event is based on.
 fn base_of(json: &str) -> String {
     let base = parse::<RoomEvent>(json, "the event")
@@ -95,11 +100,13 @@ fn base_of(json: &str) -> String {
     base.map(|base| base.commit_event).unwrap_or_default()
 }
 
-/// Lets go of what has waited too long, and of the oldest where there is too much. It reads all that
-/// waits.
+/// Lets go of what has waited too long, and of the oldest where there is too much: first of what the
+/// app has not seen and can be asked for again. It reads all that waits.
 pub(crate) fn bound(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {
     let (mut number, mut bytes, mut dropped) = (0, 0, 0);
-    for (id, event) in list(turn, room)?.into_iter().rev() {
+    let mut newest_first: Vec<_> = list(turn, room)?.into_iter().rev().collect();
+    newest_first.sort_by_key(|(_, event)| event.fetched);
+    for (id, event) in newest_first {
         number += 1;
         bytes += event.json.len();
         let old = turn.now_ms.saturating_sub(event.since_ms) >= MAX_AGE_MS;
@@ -117,6 +124,11 @@ pub(crate) fn bound(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {
 /// What waits in a room, oldest first.
 pub(crate) fn list(turn: &Turn<'_>, room: &RoomId) -> Result<Vec<(i64, WaitingEvent)>, StoreError> {
     WAITING.in_scope(turn.tx, room.as_bytes())
+}
+
+/// One that waits, unless it does no longer.
+pub(crate) fn get(turn: &Turn<'_>, id: i64) -> Result<Option<WaitingEvent>, StoreError> {
+    WAITING.get(turn.tx, id)
 }
 
 /// What waits in a room, each event after the one that it waits for, if that waits as well. So one

@@ -1,5 +1,5 @@
 //! Commits that are looked for in the room's history: those that the homeserver does not have by
-//! their event id, and chains that are too long to be asked for one by one.
+//! their event id, and that are not behind what is known either (`catch_up`).
 //!
 //! A homeserver that could not reach another for a while fetches only the newest of what was sent
 //! there. The rest it fetches when somebody pages back through the room; until then it answers that

@@ -160,6 +160,16 @@ pub(crate) struct MembersAnswer {
     pub(crate) chunk: Vec<Box<RawValue>>,
 }
 
+/// An answer of `/rooms/{room}/context/{event}`, as far as this library reads it.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct ContextAnswer {
+    /// What comes after the event.
+    #[serde(default)]
+    pub(crate) events_after: Vec<Box<RawValue>>,
+    /// Where the page after that starts.
+    pub(crate) end: Option<String>,
+}
+
 /// Tells a commit from a message: only commits carry a public group state.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct CommitMark {

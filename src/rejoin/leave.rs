@@ -6,7 +6,7 @@ use crate::{
     epochs::{graph, head},
     exported::Update,
     failure::Failure,
-    incoming::walk,
+    incoming::{catch_up, walk},
     requests::{self, REQUESTS},
     room::{RejoinReason, Room, membership},
     turn::Turn,
@@ -36,6 +36,7 @@ pub(crate) fn leave(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
         requests::remove(turn.tx, request)?;
     }
     walk::forget(turn, &room.id)?;
+    catch_up::forget(turn, &room.id)?;
     if let Some(id) = room.standing.staged() {
         outcome::dropped(turn, room, id)?;
     }

@@ -25,10 +25,10 @@ mod step;
 pub(crate) use self::{
     leave::{leave, removed},
     need::{
-        ask, better_epoch_known, distrust_store, forgotten_message, head_changed, joined,
+        ask, better_epoch_known, distrust_store, forgotten_message, head_changed, joined, left_out,
         mark_synced, require, rooms_to_see_to, stop,
     },
-    pace::{put_off, waits_until},
+    pace::{Occasion, put_off, waits_until},
     search::{search_refused, searched},
     step::{may_step_unasked, rest, step},
 };

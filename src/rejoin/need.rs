@@ -2,13 +2,13 @@
 
 use ruma::OwnedRoomId;
 
-use super::pace::jitter;
+use super::pace::{crowd_wait, jitter, recent, welcome_wait};
 use crate::{
-    epochs::{head, joinable},
+    epochs::{graph, head, joinable},
     exported::Update,
     failure::Failure,
     protocol::Rank,
-    room::{self, Rejoin, RejoinReason, Room},
+    room::{self, Rejoin, RejoinReason, Room, Standing, membership},
     store::{Collection, StoreError},
     turn::Turn,
 };
@@ -38,6 +38,13 @@ pub(crate) fn require(
     room: &mut Room,
     reason: RejoinReason,
 ) -> Result<(), StoreError> {
+    let unasked_from_ms = turn.now_ms.saturating_add(crowd_wait(turn, room)?);
+    if let Some(rejoin) = room.standing.rejoin_mut()
+        && rejoin.reason == reason
+    {
+        // A Welcome that cannot be used is none that could be waited for.
+        rejoin.unasked_from_ms = rejoin.unasked_from_ms.min(unasked_from_ms);
+    }
     if let Some(rejoin) = room.standing.rejoin()
         && (rejoin.reason == reason
             || rejoin.reason == RejoinReason::OldCopy
@@ -47,12 +54,13 @@ pub(crate) fn require(
         return Ok(());
     }
     let wait = match reason {
-        RejoinReason::NoGroup if room.joins.times_ms.is_empty() => 0,
+        RejoinReason::NoGroup if recent(turn, room) == 0 => 0,
         RejoinReason::Removed => REMOVED_WAIT_MS + jitter(turn, room),
         _ => jitter(turn, room),
     };
     tracing::info!(room = %room.id, reason = reason.describe(), wait, "has to join anew");
-    room.standing.begin_rejoin(Rejoin::new(reason, turn.now_ms.saturating_add(wait)));
+    let rejoin = Rejoin::new(reason, turn.now_ms.saturating_add(wait));
+    room.standing.begin_rejoin(Rejoin { unasked_from_ms, ..rejoin });
     if matches!(reason, RejoinReason::OldCopy | RejoinReason::Doubtful | RejoinReason::Removed) {
         room.standing.unsettle();
     }
@@ -64,11 +72,33 @@ pub(crate) fn require(
     Ok(())
 }
 
+/// There is a group, and this device is not in it: it joins by itself where no Welcome comes. Who
+/// only reads is let in as well as who has something to say.
+pub(crate) fn left_out(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
+    let own = turn.identity.name().user_id;
+    if room.standing != Standing::NoGroup
+        || !room.uses_mls()
+        || !membership::is_joined(turn.tx, &room.id, &own)?
+    {
+        return Ok(());
+    }
+    let wait = welcome_wait(turn, room)?;
+    require(turn, room, RejoinReason::NoGroup)?;
+    if let Some(rejoin) = room.standing.rejoin_mut() {
+        rejoin.unasked_from_ms = turn.now_ms.saturating_add(wait);
+    }
+    Ok(())
+}
+
 /// The app wants this device to join by itself, now.
 pub(crate) fn ask(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
     room.standing.come_back();
     room.standing.end_rejoin();
-    require(turn, room, RejoinReason::NoGroup)
+    require(turn, room, RejoinReason::NoGroup)?;
+    if let Some(rejoin) = room.standing.rejoin_mut() {
+        rejoin.unasked_from_ms = 0;
+    }
+    Ok(())
 }
 
 /// The store turned out to be an older copy of itself, or may be one: nothing is sent to the room
@@ -129,6 +159,26 @@ pub(crate) fn joined(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     head_changed(turn, room)
 }
 
+/// Where this device has joined anew because it could not follow the others, what they said in
+/// between is lost to it.
+fn tell_missed(turn: &Turn<'_>, room: &Room) -> Result<(), StoreError> {
+    let was_outrun =
+        room.standing.rejoin().is_some_and(|rejoin| rejoin.reason == RejoinReason::Outrun);
+    let Some(head) = room.standing.head().filter(|_| was_outrun) else { return Ok(()) };
+    let head = graph::get(turn.tx, &room.id, head)?;
+    if !head.external || head.creator != turn.identity.name() || head.parent.is_some() {
+        return Ok(());
+    }
+    let before = graph::last_number_before(turn.tx, &room.id, head.number)?;
+    if let Some(first) = before.map(|before| before + 1)
+        && first < head.number
+    {
+        let (room_id, last) = (room.id.to_string(), head.number - 1);
+        turn.tell(Update::EpochsMissed { room_id, first, last });
+    }
+    Ok(())
+}
+
 /// Ends a rejoin, and tells whoever heard that it began.
 pub(super) fn end(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
     let Some(rejoin) = room.standing.end_rejoin() else { return Ok(()) };
@@ -142,6 +192,7 @@ pub(super) fn end(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
 
 /// There is another head: compares it with the epochs that this device could join.
 pub(crate) fn head_changed(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
+    tell_missed(turn, room)?;
     let Some(head) = head::rank(turn.tx, room)? else { return Ok(()) };
     joinable::forget_behind(turn.tx, &room.id, &head)?;
     if joinable::best(turn.tx, &room.id, Some(&head))?.is_some() {

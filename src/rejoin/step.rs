@@ -3,7 +3,7 @@
 use super::{
     external,
     need::end,
-    pace::is_spent,
+    pace::{Occasion, committed_unasked, is_spent, may_commit},
     search::{self, SEARCH_AGAIN_MS},
 };
 use crate::{
@@ -24,6 +24,8 @@ use crate::{
 /// time; and how often.
 const FIRST_MEDIA_WAIT_MS: u64 = 30_000;
 const MOST_MEDIA_TRIES: u32 = 5;
+/// How often the rest after a failure doubles: up to most of a day.
+const MOST_REST_DOUBLINGS: u32 = 7;
 
 /// Whether the next step is made though nothing is to be sent.
 pub(crate) fn may_step_unasked(turn: &Turn<'_>, room: &Room) -> Result<bool, StoreError> {
@@ -35,20 +37,27 @@ pub(crate) fn may_step_unasked(turn: &Turn<'_>, room: &Room) -> Result<bool, Sto
     Ok(!is_out
         && rejoin.reason != RejoinReason::Removed
         && rejoin.resting_until_ms <= turn.now_ms
+        && rejoin.unasked_from_ms <= turn.now_ms
         && room.standing.staged().is_none())
 }
 
 /// Rests after a failure, until something is to be sent or some time has passed; tells the app why.
 pub(crate) fn rest(turn: &Turn<'_>, room: &mut Room, error: &SendError) {
     if let Some(rejoin) = room.standing.rejoin_mut() {
-        rejoin.resting_until_ms = turn.now_ms.saturating_add(SEARCH_AGAIN_MS);
+        let rest = SEARCH_AGAIN_MS << rejoin.rests.min(MOST_REST_DOUBLINGS);
+        rejoin.rests = rejoin.rests.saturating_add(1);
+        rejoin.resting_until_ms = turn.now_ms.saturating_add(rest);
     }
     let reason = error.to_string();
     turn.tell(Update::HealingFailed { room_id: room.id.to_string(), reason });
 }
 
 /// Does the next step towards joining anew.
-pub(crate) fn step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendError> {
+pub(crate) fn step(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    occasion: Occasion,
+) -> Result<NextStep, SendError> {
     let Some(rejoin) = room.standing.rejoin() else {
         return Err(SendError::NotInGroup(room.id.clone()));
     };
@@ -74,12 +83,12 @@ pub(crate) fn step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendErr
     if !queries.is_empty() {
         return Ok(NextStep::Waiting(queries));
     }
-    if is_spent(turn, room) {
+    if is_spent(turn, room, occasion) {
         return Err(SendError::CannotRejoin(
             "this device has joined by itself too often of late; it tries again within the hour",
         ));
     }
-    if let Some(step) = join_best(turn, room, reason)? {
+    if let Some(step) = join_best(turn, room, reason, occasion)? {
         return Ok(step);
     }
     if reason == RejoinReason::Outrun {
@@ -95,6 +104,7 @@ fn join_best(
     turn: &Turn<'_>,
     room: &mut Room,
     reason: RejoinReason,
+    occasion: Occasion,
 ) -> Result<Option<NextStep>, SendError> {
     // A store that is not to be trusted has a head that is as foreign as any.
     let head = match reason {
@@ -114,10 +124,16 @@ fn join_best(
             joinable::forget(turn.tx, &room.id, onto.id)?;
             continue;
         }
+        if !may_commit(turn, room, occasion)? {
+            return Ok(Some(NextStep::Waiting(Vec::new())));
+        }
         room.joins.times_ms.push(turn.now_ms);
         match turn.atomically(|| external::stage(turn, room, &onto, tree)) {
             Ok(staged) => {
                 room.standing.stage(staged);
+                if occasion != Occasion::Asked {
+                    committed_unasked(turn, room)?;
+                }
                 return Ok(Some(NextStep::Waiting(requests::ids_of_room(turn.tx, &room.id)?)));
             }
             Err(EventError::Failure(failure)) if failure.ends_turn() => return Err(failure.into()),

@@ -42,6 +42,10 @@ pub(crate) enum Purpose {
     /// `GET /rooms/…/messages`, backwards: where commits are that the homeserver does not have by
     /// their event ids.
     FindCommits { room_id: OwnedRoomId },
+    /// `GET /rooms/…/context/…`: where in the room's history a known commit is.
+    FindPlace { room_id: OwnedRoomId },
+    /// `GET /rooms/…/messages`, forwards: the commits that were missed.
+    CatchUp { room_id: OwnedRoomId },
     /// `GET /rooms/…/members`: who is in the room.
     FetchMembers { room_id: OwnedRoomId },
     /// `GET /rooms/…/messages`, backwards: who has come and gone since a known event.
@@ -80,6 +84,8 @@ impl Purpose {
             | Self::FetchEvent { room_id, .. }
             | Self::FindGroup { room_id }
             | Self::FindCommits { room_id }
+            | Self::FindPlace { room_id }
+            | Self::CatchUp { room_id }
             | Self::FetchMembers { room_id }
             | Self::FollowMembers { room_id }
             | Self::DeleteFromBackup { room_id }

@@ -69,6 +69,11 @@ pub(crate) fn count_joined(tx: &Tx<'_>, room: &RoomId) -> Result<u64, StoreError
     Ok(joined.count() as u64)
 }
 
+/// How many users are known to be in the room.
+pub(crate) fn count(tx: &Tx<'_>, room: &RoomId) -> Result<u64, StoreError> {
+    MEMBERS.count(tx, room.as_bytes())
+}
+
 /// The users whose devices belong into the group.
 pub(crate) fn users_of_group(
     tx: &Tx<'_>,

@@ -48,6 +48,12 @@ pub(crate) struct Rejoin {
     /// since 1970.
     #[serde(default)]
     pub(crate) resting_until_ms: u64,
+    /// How often it has rested like that.
+    #[serde(default)]
+    pub(crate) rests: u32,
+    /// When the next step may be made though nothing is to be sent, in milliseconds since 1970.
+    #[serde(default)]
+    pub(crate) unasked_from_ms: u64,
     /// How often the best epoch's ratchet tree could not be had.
     #[serde(default)]
     pub(crate) media_tries: u32,
@@ -64,6 +70,8 @@ impl Rejoin {
             not_before_ms,
             after_sync: false,
             resting_until_ms: 0,
+            rests: 0,
+            unasked_from_ms: 0,
             media_tries: 0,
             strangers: Strangers::NoneSeen,
             search: Search::NotYet,

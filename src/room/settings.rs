@@ -16,6 +16,7 @@ pub(crate) struct Settings {
     pub(crate) refuse_unfit_commits: bool,
     pub(crate) history: Retention,
     pub(crate) share_history: bool,
+    pub(crate) catch_up_events: u32,
 }
 
 /// For how long a room's past is kept readable.
@@ -41,6 +42,7 @@ impl Default for Settings {
             refuse_unfit_commits: false,
             history: Retention::Keep,
             share_history: false,
+            catch_up_events: 100_000,
         }
     }
 }

@@ -106,6 +106,15 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         self.collect(tx, statement, (self.name, self.scope(tx, scope)))
     }
 
+    /// The oldest entry of a scope.
+    pub fn first(&self, tx: &Tx<'_>, scope: &[u8]) -> Result<Option<(i64, T)>, StoreError> {
+        let statement = tx.statement(
+            "SELECT id, scope, due_ms, value FROM queue_entry
+             WHERE queue = ?1 AND scope = ?2 ORDER BY id LIMIT 1",
+        )?;
+        Ok(self.collect(tx, statement, (self.name, self.scope(tx, scope)))?.pop())
+    }
+
     #[cfg(test)]
     /// All entries, oldest first.
     pub fn all(&self, tx: &Tx<'_>) -> Result<Vec<(i64, T)>, StoreError> {

@@ -8,7 +8,7 @@ use crate::{
     commits::{self, outcome},
     engine::{consequences::in_room, error::EngineError, push_rules, upkeep},
     identity,
-    incoming::{fetch, media, members, walk},
+    incoming::{catch_up, fetch, media, members, walk},
     rejection::Rejection,
     rejoin,
     requests::Purpose,
@@ -45,12 +45,15 @@ pub(super) fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Resul
         }
         Purpose::Download { room_id, reference } => {
             media::downloaded(turn, room_id, reference, body)?;
+            catch_up::go_on(turn, room_id)?;
         }
         Purpose::FetchEvent { room_id, event_id } => fetch::fetched(turn, room_id, event_id, body)?,
         Purpose::FindGroup { room_id } => {
             in_room(turn, room_id, |room| rejoin::searched(turn, room, body))?;
         }
         Purpose::FindCommits { room_id } => walk::paged(turn, room_id, body)?,
+        Purpose::FindPlace { room_id } => catch_up::placed(turn, room_id, body)?,
+        Purpose::CatchUp { room_id } => catch_up::paged(turn, room_id, body)?,
         Purpose::FetchMembers { room_id } => {
             in_room(turn, room_id, |room| members::answered(turn, room, body))?;
         }

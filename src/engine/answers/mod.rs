@@ -7,7 +7,7 @@ mod accepted;
 mod later;
 mod refused;
 
-use super::{core::Engine, error::EngineError, events};
+use super::{catching_up, core::Engine, error::EngineError, events};
 use crate::{
     exported::RequestOutcome,
     failure::EndsTurn,
@@ -36,6 +36,7 @@ impl Engine {
                     match taken {
                         Ok(()) => {
                             requests::remove(turn.tx, id)?;
+                            catching_up::go_on(turn, readers)?;
                             events::go_on(turn, readers)?;
                             Ok(RequestOutcome::Accepted)
                         }
@@ -55,6 +56,7 @@ impl Engine {
                 400..=499 if !matches!(status, 401 | 407 | 408) => {
                     let error = MatrixError::of(body);
                     let outcome = refused::refused(turn, id, queued, status, error)?;
+                    catching_up::go_on(turn, readers)?;
                     events::go_on(turn, readers)?;
                     Ok(outcome)
                 }

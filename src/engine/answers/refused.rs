@@ -9,7 +9,7 @@ use crate::{
     engine::{consequences::in_room, error::EngineError, push_rules},
     exported::{RequestOutcome, Update},
     failure::Failure,
-    incoming::{media, members, missing, walk},
+    incoming::{catch_up, media, members, missing, walk},
     protocol::EpochId,
     rejoin,
     requests::{self, Purpose, QueuedRequest},
@@ -74,7 +74,10 @@ fn undo(
             return Ok(Refusal::Later);
         }
         Purpose::Download { .. } if queued.failures < DOWNLOAD_TRIES => return Ok(Refusal::Later),
-        Purpose::Download { room_id, reference } => media::lost(turn, room_id, reference)?,
+        Purpose::Download { room_id, reference } => {
+            media::lost(turn, room_id, reference)?;
+            catch_up::go_on(turn, room_id)?;
+        }
         Purpose::ClaimKeys { room_id, devices } => {
             commits::claim_refused(turn, room_id, devices)?;
         }
@@ -90,6 +93,9 @@ fn undo(
             _ => missing::put_off(turn, room_id, event_id)?,
         },
         Purpose::FindCommits { room_id } => walk::refused(turn, room_id)?,
+        Purpose::FindPlace { room_id } | Purpose::CatchUp { room_id } => {
+            catch_up::refused(turn, room_id)?;
+        }
         Purpose::FindGroup { room_id } => room::edit(turn.tx, room_id, |room| {
             rejoin::search_refused(turn, room);
             Ok::<_, Failure>(())

@@ -109,6 +109,9 @@ final class ForkTests: WatchedTestCase {
         let why = try await heard.first { if case .healing(roomId, let reason) = $0 { reason } else { nil } }
 
         try await bob.send("here again", to: roomId)
+        let missed = try await heard.first {
+            if case .epochsMissed(roomId, let first, let last) = $0 { (first, last) } else { nil }
+        }
         let healed = try await heard.first { if case .healed(roomId, let reason) = $0 { reason } else { nil } }
         XCTAssertEqual(healed, why)
         try await settle(alice, bob)
@@ -117,6 +120,8 @@ final class ForkTests: WatchedTestCase {
         let joined = try await alice.machine.room(roomId: roomId).epochs().filter(\.isExternal)
         XCTAssertEqual(joined.map(\.creatorUserId), [bob.userId])
         XCTAssertEqual(joined.map(\.members), [2])
+        XCTAssertEqual(joined.map { $0.epoch - 1 }, [missed.1])
+        XCTAssertLessThanOrEqual(missed.0, missed.1)
         let ends = (try await head(alice, roomId), try await head(bob, roomId))
         XCTAssertEqual(ends.0.id, ends.1.id)
         try await finish(alice, bob)

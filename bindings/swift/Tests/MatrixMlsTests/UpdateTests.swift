@@ -96,4 +96,24 @@ final class UpdateTests: DirectoryTestCase {
         XCTAssertEqual(dropped, 1)
         try await finish(alice, bob)
     }
+
+    func testWhoeverWasAwayTellsHowFarItHasCome() async throws {
+        let (alice, bob) = (try await account("alice"), try await account("bob"))
+        let roomId = try await roomOf(alice, bob)
+        XCTAssertEqual(RoomSettings().catchUpEvents, 100_000)
+        for _ in 0..<100 { try await commit(alice, roomId) }
+        try await alice.send("the last of it", to: roomId)
+        let heard = try await Heard(bob.machine)
+        let newest = try await alice.encryptedEvents(roomId).last ?? "none"
+        _ = try await bob.machine.room(roomId: roomId).receiveEvents(events: [newest])
+        try await settle(bob)
+        let progress = try await heard.first {
+            if case .catchingUp(roomId, let done, let total) = $0 { (done, total) } else { nil }
+        }
+        XCTAssertGreaterThan(progress.0, 0)
+        XCTAssertGreaterThanOrEqual(progress.1 ?? 0, progress.0)
+        let ends = (try await head(alice, roomId), try await head(bob, roomId))
+        XCTAssertEqual(ends.0.id, ends.1.id)
+        try await finish(alice, bob)
+    }
 }

@@ -8,6 +8,7 @@
 mod account_data;
 mod accounts;
 mod answer;
+mod context;
 mod controls;
 mod device_lists;
 mod error;
@@ -145,6 +146,7 @@ fn routes() -> Router<Arc<Shared>> {
         .route("/rooms/{room_id}/joined_members", get(messages::joined_members))
         .route("/rooms/{room_id}/messages", get(messages::messages))
         .route("/rooms/{room_id}/event/{event_id}", get(messages::event))
+        .route("/rooms/{room_id}/context/{event_id}", get(context::context))
         .route("/rooms/{room_id}/send/{event_type}/{txn_id}", put(events::send))
         .route("/rooms/{room_id}/state", get(messages::full_state))
         .route(

@@ -185,6 +185,72 @@ pub async fn pages_can_be_filtered(server: &Homeserver) -> Result {
     Ok(())
 }
 
+/// `/context` gives an event, what is around it, and the tokens from which pages go on both ways.
+pub async fn an_event_has_a_place_from_which_pages_go_on(server: &Homeserver) -> Result {
+    let alice = Device::register(server, "place-alice").await?;
+    let bob = Device::register(server, "place-bob").await?;
+    let room_id = alice.room_with(&[]).await?;
+    let mut said = Vec::new();
+    for number in 0..12 {
+        let kind = if number % 3 == 2 { "org.example.talk" } else { "m.room.encrypted" };
+        let path = format!("/rooms/{room_id}/send/{kind}/p{number}");
+        let answer = alice.put(&path, json!({ "number": number })).await?;
+        said.push(answer["event_id"].as_str().unwrap_or_default().to_owned());
+    }
+    let numbers = |page: &Value, part: &str| -> Vec<u64> {
+        list(page, part).iter().filter_map(|event| event["content"]["number"].as_u64()).collect()
+    };
+    let filter = json!({ "types": ["m.room.encrypted"], "lazy_load_members": true });
+    let filter = encoded(&filter.to_string());
+    // Without anything around it: all that is needed to go on from what is known.
+    let path = format!("/rooms/{room_id}/context/{}?limit=0&filter={filter}", said[4]);
+    let place = alice.get(&path).await?;
+    assert_eq!(place["event"]["event_id"], json!(said[4]));
+    for part in ["/events_before", "/events_after", "/state"] {
+        assert!(list(&place, part).is_empty(), "{part}: {place}");
+    }
+    // Forwards it goes on behind the event, and the end is told by a page without one.
+    let mut from = place["end"].as_str().unwrap_or_default().to_owned();
+    let mut pages = Vec::new();
+    loop {
+        let path = format!("/rooms/{room_id}/messages?dir=f&limit=2&from={from}&filter={filter}");
+        let page = alice.get(&path).await?;
+        pages.push(numbers(&page, "/chunk"));
+        match page["end"].as_str() {
+            Some(end) => from = end.to_owned(),
+            None => break,
+        }
+        assert!(pages.len() < 10, "the pages end: {page}");
+    }
+    assert_eq!(pages, [vec![6, 7], vec![9, 10], vec![]]);
+    // Backwards before it.
+    let start = place["start"].as_str().unwrap_or_default();
+    let path = format!("/rooms/{room_id}/messages?dir=b&limit=2&from={start}&filter={filter}");
+    assert_eq!(numbers(&alice.get(&path).await?, "/chunk"), [3, 1]);
+    // What is around it, half of it on each side, and the tokens are behind that.
+    let path = format!("/rooms/{room_id}/context/{}?limit=5", said[4]);
+    let around = alice.get(&path).await?;
+    assert_eq!(numbers(&around, "/events_before"), [3, 2]);
+    assert_eq!(numbers(&around, "/events_after"), [5, 6, 7]);
+    let members = |event: &&Value| event["type"] == "m.room.member";
+    assert_eq!(list(&around, "/state").iter().filter(members).count(), 1);
+    let end = around["end"].as_str().unwrap_or_default();
+    let path = format!("/rooms/{room_id}/messages?dir=f&limit=1&from={end}");
+    assert_eq!(numbers(&alice.get(&path).await?, "/chunk"), [8]);
+    // A token of a sync will do as well.
+    let since = alice.sync(None).await?["next_batch"].as_str().unwrap_or_default().to_owned();
+    alice.send(&room_id, "late", json!({ "number": 12 })).await?;
+    let path = format!("/rooms/{room_id}/messages?dir=f&limit=5&from={since}");
+    assert_eq!(numbers(&alice.get(&path).await?, "/chunk"), [12]);
+    let nowhere = format!("/rooms/{room_id}/context/$nothing-of-that-name");
+    let refused = alice.refusal("GET", &nowhere, Value::Null).await?;
+    assert_eq!(refused, (404, "M_NOT_FOUND".to_owned()));
+    let path = format!("/rooms/{room_id}/context/{}", said[4]);
+    let refused = bob.refusal("GET", &path, Value::Null).await?;
+    assert_eq!(refused, (403, "M_FORBIDDEN".to_owned()));
+    Ok(())
+}
+
 fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }

@@ -49,6 +49,7 @@ on_both!(
     history::a_sync_shows_no_more_than_may_be_seen,
     history::an_event_is_found_by_its_room_and_id_alone,
     history::pages_can_be_filtered,
+    history::an_event_has_a_place_from_which_pages_go_on,
     history::bodies_and_answers_may_be_megabytes,
     media::media_comes_back_to_the_byte,
     media::media_needs_a_login,

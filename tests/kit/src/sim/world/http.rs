@@ -112,6 +112,9 @@ impl World {
             ("GET", ["client", "v3", "rooms", room, "event", event_id]) => {
                 self.fetch_event(from, room, event_id)
             }
+            ("GET", ["client", "v3", "rooms", room, "context", event_id]) => {
+                self.place(from, room, event_id)
+            }
             ("GET", ["client", "v3", "rooms", room, "messages"]) => {
                 self.messages(from, room, query)
             }
@@ -181,6 +184,21 @@ impl World {
         }
     }
 
+    /// Where an event is, without what is around it.
+    fn place(&self, from: &Name, room: &str, event_id: &str) -> Reply {
+        let events = self.readable(from, room).unwrap_or_default();
+        match events.iter().find(|(_, event)| event.id == event_id) {
+            Some((position, event)) => {
+                let (start, end, event) = (position - 1, position, &event.json);
+                let around = r#""events_before":[],"events_after":[],"state":[]"#;
+                let tokens = format!(r#""start":"{start}","end":"{end}""#);
+                let body = format!(r#"{{"event":{event},{around},{tokens}}}"#);
+                Reply { status: 200, body: body.into_bytes() }
+            }
+            None => Reply::error(404, "M_NOT_FOUND"),
+        }
+    }
+
     /// Who is in the room, by its state as it is now; for one who has left, as it was then.
     fn members(&self, from: &Name, room: &str, query: &str) -> Reply {
         let Some(events) = self.readable(from, room) else {
@@ -204,7 +222,7 @@ impl World {
         Reply { status: 200, body: body.into_bytes() }
     }
 
-    /// A page of the timeline, backwards.
+    /// A page of the timeline.
     fn messages(&self, from: &Name, room: &str, query: &str) -> Reply {
         let Some(events) = self.readable(from, room) else {
             return Reply::error(403, "M_FORBIDDEN");
@@ -215,21 +233,27 @@ impl World {
             })
         };
         let limit = parameter("limit").and_then(|limit| limit.parse().ok()).unwrap_or(10_usize);
-        let start = parameter("from").and_then(|from| from.parse().ok()).unwrap_or(u64::MAX);
-        if parameter("dir").as_deref() != Some("b") {
-            return Reply::bad("M_INVALID_PARAM");
-        }
+        let from = parameter("from").and_then(|from| from.parse::<u64>().ok());
+        let backwards = match parameter("dir").as_deref() {
+            Some("b") => true,
+            Some("f") => false,
+            _ => return Reply::bad("M_INVALID_PARAM"),
+        };
+        let start = from.unwrap_or(if backwards { u64::MAX } else { 0 });
         // The one filter that machines use.
         let only = parameter("filter").filter(|filter| filter.contains("m.room.encrypted"));
-        let page: Vec<_> = events
+        let mut page: Vec<_> = events
             .iter()
-            .rev()
-            .filter(|(position, _)| *position <= start)
+            .filter(|(position, _)| (*position <= start) == backwards)
             .filter(|(_, event)| only.is_none() || event.kind == "m.room.encrypted")
-            .take(limit)
             .collect();
+        if backwards {
+            page.reverse();
+        }
+        page.truncate(limit);
         let chunk: Vec<&str> = page.iter().map(|(_, event)| &*event.json).collect();
-        let end = page.last().map(|(position, _)| position - 1).filter(|_| page.len() == limit);
+        let end = page.last().filter(|_| page.len() == limit);
+        let end = end.map(|(position, _)| if backwards { position - 1 } else { *position });
         let end = end.map_or(String::new(), |end| format!(r#","end":"{end}""#));
         let body = format!(r#"{{"start":"{start}","chunk":[{}]{end}}}"#, chunk.join(","));
         Reply { status: 200, body: body.into_bytes() }

@@ -106,11 +106,14 @@ class ForksTest {
         assertEquals(roomId, healing.roomId)
 
         bob.send(roomId, "here again")
+        val missed = heard.one<Update.EpochsMissed>()
         assertEquals(Update.Healed(roomId, healing.reason), heard.one<Update.Healed>())
         settle(alice, bob)
         assertTrue("here again" in alice.texts(roomId), alice.texts(roomId).toString())
         val joined = alice.machine.room(roomId).epochs().single { it.isExternal }
         assertEquals(bob.userId to 2u, joined.creatorUserId to joined.members)
+        assertEquals(roomId to joined.epoch - 1u, missed.roomId to missed.last)
+        assertTrue(missed.first <= missed.last, missed.toString())
         assertEquals(alice.head(roomId).id, bob.head(roomId).id)
         heard.close()
         close(alice, bob)

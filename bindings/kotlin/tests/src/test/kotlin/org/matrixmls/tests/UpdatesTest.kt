@@ -89,6 +89,25 @@ class UpdatesTest {
     }
 
     @Test
+    fun `whoever was away tells how far it has come`() = test {
+        val (alice, bob) = account("alice") to account("bob")
+        val roomId = roomOf(alice, bob)
+        assertEquals(100_000u, RoomSettings().catchUpEvents)
+        repeat(100) { alice.commit(roomId) }
+        alice.send(roomId, "the last of it")
+        val heard = Heard(bob.machine)
+        val newest = alice.encryptedEvents(roomId).last()
+        bob.machine.room(roomId).receiveEvents(listOf(newest.toString()))
+        settle(bob)
+        val progress = heard.one<Update.CatchingUp>()
+        assertEquals(roomId, progress.roomId)
+        assertTrue(progress.done > 0u && progress.total!! >= progress.done, progress.toString())
+        assertEquals(alice.head(roomId).id, bob.head(roomId).id)
+        heard.close()
+        close(alice, bob)
+    }
+
+    @Test
     fun `when too much waits, that is told`() = test {
         val (alice, bob) = account("alice") to account("bob")
         val roomId = roomOf(alice, bob)
