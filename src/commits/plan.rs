@@ -45,7 +45,7 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
     if room.standing.is_settled() && !rotate && !recheck {
         return welcomes_first(turn, room);
     }
-    if room.pace.blocked_until_ms.is_some_and(|until| turn.now_ms < until) {
+    if blocked_until(turn, room).is_some() {
         return Ok(NextStep::Waiting(Vec::new()));
     }
     let users = membership::users_of_group(turn.tx, room)?;
@@ -100,8 +100,13 @@ fn welcomes_first(turn: &Turn<'_>, room: &Room) -> Result<NextStep, SendError> {
 /// Whether the room's settings want a new epoch.
 fn is_renewal_due(turn: &Turn<'_>, room: &Room, head: &EpochRecord) -> Result<bool, StoreError> {
     let sent = turn.tx.generation(head.namespace)?;
-    let age = turn.now_ms.saturating_sub(head.since_ms);
-    Ok(sent >= room.settings.rotate_after_messages || age >= room.settings.rotate_after_ms)
+    let is_old = turn.has_passed(head.since_ms, room.settings.rotate_after_ms);
+    Ok(sent >= room.settings.rotate_after_messages || is_old)
+}
+
+/// Until when no commit may be made, in milliseconds since 1970.
+pub(crate) fn blocked_until(turn: &Turn<'_>, room: &Room) -> Option<u64> {
+    room.pace.blocked_until_ms.filter(|until| turn.is_ahead(*until, REQUEST_BACKOFF.most_ms))
 }
 
 /// The homeserver has refused a commit: the next one has to wait, longer with each refusal.

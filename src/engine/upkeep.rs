@@ -30,7 +30,7 @@ impl Engine {
             delete_old_keys(turn)?;
             backup::plan_upload(turn)?;
             rejoin_rooms(turn)?;
-            let due = REQUESTS.due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
+            let due = requests::due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
             Ok(requests::hand_out(turn.tx, due)?)
         })
     }

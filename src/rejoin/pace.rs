@@ -30,7 +30,7 @@ pub(super) fn jitter(turn: &Turn<'_>, room: &Room) -> u64 {
 
 /// Whether this device has joined too often of late to do so again now.
 pub(super) fn is_spent(turn: &Turn<'_>, room: &mut Room) -> bool {
-    room.joins.times_ms.retain(|at| turn.now_ms.saturating_sub(*at) < HOUR_MS);
+    room.joins.times_ms.retain(|at| !turn.has_passed(*at, HOUR_MS));
     room.joins.times_ms.len() >= MOST_JOINS
 }
 
@@ -40,12 +40,14 @@ pub(crate) fn put_off(turn: &Turn<'_>, room: &mut Room, epoch: EpochId) {
     let wait = jitter(turn, room);
     if let Some(rejoin) = room.standing.rejoin_mut() {
         tracing::info!(room = %room.id, epoch = %epoch.to_hex(), wait, "joining anew has to wait");
-        rejoin.not_before_ms = rejoin.not_before_ms.max(turn.now_ms.saturating_add(wait));
+        let before = Some(rejoin.not_before_ms).filter(|at| turn.is_ahead(*at, HOUR_MS));
+        rejoin.not_before_ms = before.unwrap_or(0).max(turn.now_ms.saturating_add(wait));
     }
 }
 
-/// When the next step may be made, if that is not now; in milliseconds since 1970.
+/// When the next step may be made, if that is not now; in milliseconds since 1970. No step is put
+/// off for an hour.
 pub(crate) fn waits_until(turn: &Turn<'_>, room: &Room) -> Option<u64> {
     let rejoin = room.standing.rejoin()?;
-    Some(rejoin.not_before_ms).filter(|at| *at > turn.now_ms)
+    Some(rejoin.not_before_ms).filter(|at| turn.is_ahead(*at, HOUR_MS))
 }

@@ -3,7 +3,7 @@
 use super::{
     external,
     need::end,
-    pace::is_spent,
+    pace::{is_spent, waits_until},
     search::{self, SEARCH_AGAIN_MS},
 };
 use crate::{
@@ -34,7 +34,7 @@ pub(crate) fn may_step_unasked(turn: &Turn<'_>, room: &Room) -> Result<bool, Sto
         && (rejoin.reason == RejoinReason::NoGroup || membership::has_members(turn.tx, &room.id)?);
     Ok(!is_out
         && rejoin.reason != RejoinReason::Removed
-        && rejoin.resting_until_ms <= turn.now_ms
+        && !turn.is_ahead(rejoin.resting_until_ms, SEARCH_AGAIN_MS)
         && room.standing.staged().is_none())
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendErr
     let Some(rejoin) = room.standing.rejoin() else {
         return Err(SendError::NotInGroup(room.id.clone()));
     };
-    if rejoin.after_sync || rejoin.not_before_ms > turn.now_ms {
+    if rejoin.after_sync || waits_until(turn, room).is_some() {
         return Ok(NextStep::Waiting(Vec::new()));
     }
     let reason = rejoin.reason;
