@@ -7,7 +7,7 @@
 
 use super::{
     difference::difference,
-    key_packages::{self, RETRY_UNREACHABLE_MS},
+    key_packages::{self, LEAVE_ALONE},
     key_queries::ask_for_outdated,
     stage::{Change, stage},
 };
@@ -41,7 +41,7 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
     };
     let head = graph::get(turn.tx, &room.id, head)?;
     let rotate = room.renewal.wanted || is_renewal_due(turn, room, &head)?;
-    let recheck = room.pace.recheck_ms.is_some_and(|due| due <= turn.now_ms);
+    let recheck = room.pace.recheck_ms.is_some_and(|due| !turn.is_ahead(due, LEAVE_ALONE.most_ms));
     if room.standing.is_settled() && !rotate && !recheck {
         return welcomes_first(turn, room);
     }
@@ -56,17 +56,18 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
         return Ok(NextStep::Waiting(queries));
     }
     let mut difference = difference(turn, &room.id, &head, &users)?;
+    let left_alone_ms = key_packages::leave_out_unreachable(turn, &room.id, &mut difference.add)?;
     // The rest come with the next commit.
     difference.add.truncate(most_adds());
-    let unclaimed = key_packages::still_to_claim(turn, &room.id, &difference.add)?;
-    if !unclaimed.is_empty() {
-        let claim = key_packages::claim(turn, &room.id, unclaimed)?;
-        return Ok(NextStep::Waiting(vec![claim]));
+    let claims = key_packages::claim_missing(turn, &room.id, &difference.add)?;
+    if !claims.is_empty() {
+        return Ok(NextStep::Waiting(claims));
     }
     let wanted = difference.add.len();
     let add = key_packages::take(turn, &room.id, difference.add)?;
-    room.pace.recheck_ms =
-        (add.len() < wanted).then(|| turn.now_ms.saturating_add(RETRY_UNREACHABLE_MS));
+    let unanswered_ms =
+        (add.len() < wanted).then(|| turn.now_ms.saturating_add(LEAVE_ALONE.first_ms));
+    room.pace.recheck_ms = left_alone_ms.into_iter().chain(unanswered_ms).min();
     if add.is_empty() && difference.remove.is_empty() && !rotate {
         room.standing.settle();
         return welcomes_first(turn, room);
