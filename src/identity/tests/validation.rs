@@ -87,10 +87,32 @@ fn each_rule_is_kept() -> Outcome {
     let capabilities = Capabilities::builder().credentials(vec![CredentialType::X509]).build();
     refused(Made { capabilities, ..made() }, "lacks a capability")?;
 
-    let lifetime = Lifetime::init(now_s - 60, now_s + 85 * DAY_S);
-    refused(Made { lifetime, ..made() }, "valid for too long")?;
-    let lifetime = Lifetime::init(now_s - DAY_S, now_s - 60);
-    refused(Made { lifetime, ..made() }, "is not valid")?;
+    for to_s in [now_s + 60 * 365 * DAY_S, u64::MAX] {
+        let lifetime = Lifetime::init(0, to_s);
+        refused(Made { lifetime, ..made() }, "valid for too long")?;
+    }
+    for lifetime in [
+        Lifetime::init(now_s - DAY_S, now_s - 60),
+        Lifetime::init(now_s + DAY_S, now_s + 200 * DAY_S),
+        Lifetime::init(now_s + DAY_S, now_s - DAY_S),
+    ] {
+        refused(Made { lifetime, ..made() }, "is not valid at this time")?;
+    }
+    // 60 days have to be left, or a quarter of a short lifetime: those of earlier versions of this
+    // library were of 80 days, and of other clients are of 84.
+    for (from_s, left_s) in [
+        (0, 61 * DAY_S),
+        (now_s - 365 * DAY_S, 61 * DAY_S),
+        (now_s - 59 * DAY_S, 21 * DAY_S),
+        (now_s - 60, 84 * DAY_S),
+    ] {
+        let lifetime = Lifetime::init(from_s, now_s + left_s);
+        scene.check(Made { lifetime, ..made() }, now_s)??;
+    }
+    for (from_s, left_s) in [(0, 59 * DAY_S), (now_s - 61 * DAY_S, 19 * DAY_S)] {
+        let lifetime = Lifetime::init(from_s, now_s + left_s);
+        refused(Made { lifetime, ..made() }, "expires too soon")?;
+    }
     // Our own clock is asked too, not only the system's.
     for now_s in [now_s + 2 * DAY_S, now_s - DAY_S] {
         let error = scene.check(made(), now_s)?.err().ok_or("valid by the system's clock")?;
