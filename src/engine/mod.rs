@@ -9,6 +9,7 @@
 //! | to … | see |
 //! |---|---|
 //! | take in a sync | `sync`: to-device events (`to_device`), device lists and key counts (`upkeep`), rooms (`events`) |
+//! | compare this device's clock with the homeserver's | `clock` |
 //! | take in a room's events, one part of the turn each | `events` |
 //! | settle what follows from an event | `consequences`, in one loop and one written order |
 //! | make a room ready to be sent to | `prepare` |
@@ -19,6 +20,7 @@
 
 mod answers;
 mod backup;
+mod clock;
 mod consequences;
 mod core;
 mod error;

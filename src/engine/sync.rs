@@ -4,6 +4,7 @@
 use ruma::{OwnedRoomId, RoomId};
 
 use super::{
+    clock,
     core::Engine,
     error::EngineError,
     events,
@@ -41,6 +42,7 @@ impl Engine {
                 changes.one_time_key_counts.as_ref(),
                 changes.unused_fallback_key_types.as_deref(),
             )?;
+            clock::compare(turn, &changes.rooms)?;
             let readers = &self.opener.readers;
             let mut rooms: Vec<(OwnedRoomId, Vec<ReceivedEvent>)> = Vec::new();
             for changes in &changes.rooms {
