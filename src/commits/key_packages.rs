@@ -261,22 +261,33 @@ fn leave_alone(turn: &Turn<'_>, room: &RoomId, name: &DeviceName) -> Result<(), 
     Ok(())
 }
 
-/// Takes the claimed key packages of these devices, as far as they are still good.
-pub(super) fn take(
+/// The claimed key packages of these devices, as far as they are still good.
+pub(super) fn usable(
     turn: &Turn<'_>,
     room: &RoomId,
     add: Vec<Device>,
 ) -> Result<Vec<(DeviceName, KeyPackage)>, StoreError> {
-    let mut taken = Vec::new();
+    let mut usable = Vec::new();
     for device in add {
         let key = credential::encode(&device.name);
         let Some(claimed) = CLAIMED.get(turn.tx, room.as_bytes(), &key)? else { continue };
-        CLAIMED.delete(turn.tx, room.as_bytes(), &key)?;
-        if let Some(key_package) = checked(turn, &device, &claimed.bytes) {
-            taken.push((device.name, key_package));
+        match checked(turn, &device, &claimed.bytes) {
+            Some(key_package) => usable.push((device.name, key_package)),
+            None => drop(CLAIMED.delete(turn.tx, room.as_bytes(), &key)?),
         }
     }
-    Ok(taken)
+    Ok(usable)
+}
+
+/// A commit has used the key package of a device.
+pub(super) fn used(turn: &Turn<'_>, room: &RoomId, name: &DeviceName) -> Result<(), StoreError> {
+    CLAIMED.delete(turn.tx, room.as_bytes(), &credential::encode(name)).map(drop)
+}
+
+/// A key package that seemed good cannot be added: its device is left alone.
+pub(super) fn give_up(turn: &Turn<'_>, room: &RoomId, name: &DeviceName) -> Result<(), StoreError> {
+    used(turn, room, name)?;
+    leave_alone(turn, room, name)
 }
 
 /// The key package, if it may be used to add its device now.

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     devices,
     epochs::{EpochRecord, graph},
+    failure::EndsTurn,
     messages::SendError,
     requests::{self, Purpose, REQUEST_BACKOFF, REQUESTS},
     room::{Room, membership},
@@ -64,7 +65,7 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
         return Ok(NextStep::Waiting(claims));
     }
     let wanted = difference.add.len();
-    let add = key_packages::take(turn, &room.id, difference.add)?;
+    let add = key_packages::usable(turn, &room.id, difference.add)?;
     let unanswered_ms =
         (add.len() < wanted).then(|| turn.now_ms.saturating_add(LEAVE_ALONE.first_ms));
     room.pace.recheck_ms = left_alone_ms.into_iter().chain(unanswered_ms).min();
@@ -72,8 +73,39 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
         room.standing.settle();
         return welcomes_first(turn, room);
     }
-    stage(turn, room, &head, Change { add, remove: difference.remove, rotate })?;
-    Ok(NextStep::Waiting(requests::ids_of_room(turn.tx, &room.id)?))
+    stage_possible(turn, room, &head, Change { add, remove: difference.remove, rotate })
+}
+
+/// Stages a commit. A device may publish a key package that is good as far as can be seen and that
+/// OpenMLS then refuses to add (its keys are another member's, say). That must not hold up the
+/// room: half of the additions are left for the next commit until this one can be made, and a
+/// device that cannot be added on its own is left alone.
+fn stage_possible(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    head: &EpochRecord,
+    mut change: Change,
+) -> Result<NextStep, SendError> {
+    loop {
+        let mut changed = room.clone();
+        let error = match turn.atomically(|| stage(turn, &mut changed, head, change.clone())) {
+            Ok(()) => {
+                *room = changed;
+                for (name, _) in &change.add {
+                    key_packages::used(turn, &room.id, name)?;
+                }
+                return Ok(NextStep::Waiting(requests::ids_of_room(turn.tx, &room.id)?));
+            }
+            Err(error) if error.ends_turn() || change.add.is_empty() => return Err(error),
+            Err(error) => error,
+        };
+        tracing::warn!(room = %room.id, %error, "a commit cannot be made");
+        if let [(name, _)] = &*change.add {
+            key_packages::give_up(turn, &room.id, name)?;
+            return Ok(NextStep::Waiting(Vec::new()));
+        }
+        change.add.truncate(change.add.len() / 2);
+    }
 }
 
 fn most_adds() -> usize {

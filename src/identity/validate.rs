@@ -1,9 +1,9 @@
 //! Whether a claimed key package may be used to add its device.
 
 use openmls::prelude::{
-    BasicCredential, Capabilities, Ciphersuite, CredentialType, KeyPackage, KeyPackageIn,
-    KeyPackageVerifyError, Lifetime, ProtocolVersion, VerifiableCiphersuite,
-    tls_codec::Deserialize as _,
+    BasicCredential, Capabilities, Ciphersuite, CredentialType, ExtensionType, KeyPackage,
+    KeyPackageIn, KeyPackageVerifyError, LeafNode, Lifetime, ProtocolVersion,
+    VerifiableCiphersuite, tls_codec::Deserialize as _,
 };
 
 use super::{crypto::Crypto, device::IdentityError};
@@ -55,6 +55,11 @@ pub(crate) fn validate_key_package(
     if !can_take_part(leaf.capabilities(), suite) {
         return Err(bad("lacks a capability that groups need"));
     }
+    if !can_be_added(leaf) {
+        return Err(bad(
+            "has a leaf extension that its capabilities do not list, or GREASE as one",
+        ));
+    }
     check_lifetime(package.life_time(), now_ms / 1000)?;
     Ok(package)
 }
@@ -73,6 +78,18 @@ fn check_lifetime(lifetime: &Lifetime, now_s: u64) -> Result<(), IdentityError> 
         return Err(bad("expires too soon"));
     }
     Ok(())
+}
+
+/// Whether a commit can add a leaf with these extensions: OpenMLS refuses the others only then.
+/// Each has to be among the capabilities (RFC 9420, section 7.2). OpenMLS 0.9.2 never finds a GREASE
+/// extension there, as it takes the one for unknown and the other for GREASE.
+fn can_be_added(leaf: &LeafNode) -> bool {
+    let listed = leaf.capabilities().extensions();
+    leaf.extensions().iter().all(|extension| match extension.extension_type() {
+        ExtensionType::ApplicationId => true,
+        kind @ ExtensionType::Unknown(_) => listed.contains(&kind),
+        _ => false,
+    })
 }
 
 /// Whether a leaf names the capabilities that groups of this library use. Other members would
