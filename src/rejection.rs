@@ -65,6 +65,12 @@ pub(crate) enum Rejection {
     /// OpenMLS refuses the commit.
     #[error("{0}")]
     BadCommit(String),
+    /// OpenMLS refuses the commit for the lifetime of a key package in it.
+    #[error(
+        "the commit adds a key package that is not valid at this time, or this device's clock is \
+         wrong: {0}"
+    )]
+    OutOfTime(String),
     /// The commit removes a blank leaf.
     #[error("the commit removes a leaf that is blank")]
     NoSuchLeaf,

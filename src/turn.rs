@@ -108,6 +108,19 @@ impl<'a> Turn<'a> {
         self.began.elapsed() >= SPENT_AFTER
     }
 
+    /// Whether a stored time is still to come that was never further ahead than `most_ms`. A time
+    /// that is further ahead comes from a clock that has been set back since, and counts as past:
+    /// nothing waits for years.
+    pub(crate) fn is_ahead(&self, until_ms: u64, most_ms: u64) -> bool {
+        until_ms > self.now_ms && until_ms - self.now_ms <= most_ms
+    }
+
+    /// Whether so long has passed since a stored time. A time that is further ahead than that comes
+    /// from a clock that has been set back since, and counts as long past.
+    pub(crate) fn has_passed(&self, since_ms: u64, delay_ms: u64) -> bool {
+        self.now_ms.abs_diff(since_ms) >= delay_ms
+    }
+
     /// Tells an update, once the transaction is committed.
     pub(crate) fn tell(&self, update: Update) {
         self.updates.borrow_mut().push(update);

@@ -93,6 +93,10 @@ pub enum MlsError {
     /// The commit is on a branch that this device cannot follow, because the branch's base is not
     /// kept in full. Messages on that branch cannot be read here. If all devices go on with that
     /// branch, this device joins it by itself; the app need not do anything.
+    ///
+    /// With the code `"out_of_time"` the commit adds a device whose key package is not valid by this
+    /// device's clock. Either that clock is wrong (see `Update::ClockOff`), or the committer did
+    /// what it should not.
     Forked {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,

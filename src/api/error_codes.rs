@@ -107,6 +107,7 @@ fn code_of_rejection(rejection: &Rejection) -> &'static str {
         Rejection::EpochNumber => "bad_epoch",
         Rejection::NotACommit => "not_a_commit",
         Rejection::BadCommit(_) => "bad_commit",
+        Rejection::OutOfTime(_) => "out_of_time",
         Rejection::NoSuchLeaf => "no_such_leaf",
         Rejection::RemovesAnother => "removes_another",
         Rejection::UnexpectedProposal => "unexpected_proposal",
@@ -152,6 +153,7 @@ impl From<EventError> for MlsError {
             }
             EventError::BadMedia(_) => permanent!(Rejected, "bad_media", error),
             EventError::NotFollowed(_) => permanent!(Forked, "forked", error),
+            EventError::OutOfTime(_) => permanent!(Forked, "out_of_time", error),
             EventError::NotInGroup(_) => transient!(NotInGroup, "not_in_group", error),
         }
     }

@@ -28,7 +28,7 @@ pub(crate) use self::{
     create::create_group,
     key_packages::{claim_refused, claimed, forget_candidates},
     key_queries::{ask_for_outdated, queue_key_queries},
-    plan::{NextStep, block_commits, next_step},
+    plan::{NextStep, block_commits, blocked_until, next_step},
     publish::{BaseName, CommitDraft, is_media_url, part_uploaded, publish},
     staged::{commit_hash_of_staged, staged_requests},
 };

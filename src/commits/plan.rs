@@ -7,13 +7,14 @@
 
 use super::{
     difference::difference,
-    key_packages::{self, RETRY_UNREACHABLE_MS},
+    key_packages::{self, LEAVE_ALONE},
     key_queries::ask_for_outdated,
     stage::{Change, stage},
 };
 use crate::{
     devices,
     epochs::{EpochRecord, graph},
+    failure::EndsTurn,
     messages::SendError,
     requests::{self, Purpose, REQUEST_BACKOFF, REQUESTS},
     room::{Room, membership},
@@ -41,11 +42,11 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
     };
     let head = graph::get(turn.tx, &room.id, head)?;
     let rotate = room.renewal.wanted || is_renewal_due(turn, room, &head)?;
-    let recheck = room.pace.recheck_ms.is_some_and(|due| due <= turn.now_ms);
+    let recheck = room.pace.recheck_ms.is_some_and(|due| !turn.is_ahead(due, LEAVE_ALONE.most_ms));
     if room.standing.is_settled() && !rotate && !recheck {
         return welcomes_first(turn, room);
     }
-    if room.pace.blocked_until_ms.is_some_and(|until| turn.now_ms < until) {
+    if blocked_until(turn, room).is_some() {
         return Ok(NextStep::Waiting(Vec::new()));
     }
     let users = membership::users_of_group(turn.tx, room)?;
@@ -56,23 +57,55 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
         return Ok(NextStep::Waiting(queries));
     }
     let mut difference = difference(turn, &room.id, &head, &users)?;
+    let left_alone_ms = key_packages::leave_out_unreachable(turn, &room.id, &mut difference.add)?;
     // The rest come with the next commit.
     difference.add.truncate(most_adds());
-    let unclaimed = key_packages::still_to_claim(turn, &room.id, &difference.add)?;
-    if !unclaimed.is_empty() {
-        let claim = key_packages::claim(turn, &room.id, unclaimed)?;
-        return Ok(NextStep::Waiting(vec![claim]));
+    let claims = key_packages::claim_missing(turn, &room.id, &difference.add)?;
+    if !claims.is_empty() {
+        return Ok(NextStep::Waiting(claims));
     }
     let wanted = difference.add.len();
-    let add = key_packages::take(turn, &room.id, difference.add)?;
-    room.pace.recheck_ms =
-        (add.len() < wanted).then(|| turn.now_ms.saturating_add(RETRY_UNREACHABLE_MS));
+    let add = key_packages::usable(turn, &room.id, difference.add)?;
+    let unanswered_ms =
+        (add.len() < wanted).then(|| turn.now_ms.saturating_add(LEAVE_ALONE.first_ms));
+    room.pace.recheck_ms = left_alone_ms.into_iter().chain(unanswered_ms).min();
     if add.is_empty() && difference.remove.is_empty() && !rotate {
         room.standing.settle();
         return welcomes_first(turn, room);
     }
-    stage(turn, room, &head, Change { add, remove: difference.remove, rotate })?;
-    Ok(NextStep::Waiting(requests::ids_of_room(turn.tx, &room.id)?))
+    stage_possible(turn, room, &head, Change { add, remove: difference.remove, rotate })
+}
+
+/// Stages a commit. A device may publish a key package that is good as far as can be seen and that
+/// OpenMLS then refuses to add (its keys are another member's, say). That must not hold up the
+/// room: half of the additions are left for the next commit until this one can be made, and a
+/// device that cannot be added on its own is left alone.
+fn stage_possible(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    head: &EpochRecord,
+    mut change: Change,
+) -> Result<NextStep, SendError> {
+    loop {
+        let mut changed = room.clone();
+        let error = match turn.atomically(|| stage(turn, &mut changed, head, change.clone())) {
+            Ok(()) => {
+                *room = changed;
+                for (name, _) in &change.add {
+                    key_packages::used(turn, &room.id, name)?;
+                }
+                return Ok(NextStep::Waiting(requests::ids_of_room(turn.tx, &room.id)?));
+            }
+            Err(error) if error.ends_turn() || change.add.is_empty() => return Err(error),
+            Err(error) => error,
+        };
+        tracing::warn!(room = %room.id, %error, "a commit cannot be made");
+        if let [(name, _)] = &*change.add {
+            key_packages::give_up(turn, &room.id, name)?;
+            return Ok(NextStep::Waiting(Vec::new()));
+        }
+        change.add.truncate(change.add.len() / 2);
+    }
 }
 
 fn most_adds() -> usize {
@@ -100,8 +133,13 @@ fn welcomes_first(turn: &Turn<'_>, room: &Room) -> Result<NextStep, SendError> {
 /// Whether the room's settings want a new epoch.
 fn is_renewal_due(turn: &Turn<'_>, room: &Room, head: &EpochRecord) -> Result<bool, StoreError> {
     let sent = turn.tx.generation(head.namespace)?;
-    let age = turn.now_ms.saturating_sub(head.since_ms);
-    Ok(sent >= room.settings.rotate_after_messages || age >= room.settings.rotate_after_ms)
+    let is_old = turn.has_passed(head.since_ms, room.settings.rotate_after_ms);
+    Ok(sent >= room.settings.rotate_after_messages || is_old)
+}
+
+/// Until when no commit may be made, in milliseconds since 1970.
+pub(crate) fn blocked_until(turn: &Turn<'_>, room: &Room) -> Option<u64> {
+    room.pace.blocked_until_ms.filter(|until| turn.is_ahead(*until, REQUEST_BACKOFF.most_ms))
 }
 
 /// The homeserver has refused a commit: the next one has to wait, longer with each refusal.

@@ -27,7 +27,7 @@ use crate::{
 const BYTES_OF_A_PARENT: usize = 80;
 
 /// What a commit is to change.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Change {
     pub(super) add: Vec<(DeviceName, KeyPackage)>,
     /// The devices to remove, with their leaves.

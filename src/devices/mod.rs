@@ -18,7 +18,7 @@ mod tracking;
 mod verify;
 
 pub(crate) use self::{
-    claim::{claim_request, parse_claim_response},
+    claim::{ClaimedPackage, claim_request, parse_claim_response},
     query::{KeyQuery, handle_query_response, query_request},
     record::{Device, DevicesError, Trust, device, eligible_devices, trust},
     tracking::{mark_all_outdated, mark_outdated, note_device_lists, outdated, track, untrack},

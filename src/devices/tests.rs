@@ -18,7 +18,10 @@ use super::{
     *,
 };
 use crate::{
-    protocol::{DeviceName, encode_base64, identifiers},
+    protocol::{
+        DeviceName, encode_base64,
+        identifiers::{self, KeyPackageName},
+    },
     store::{Store, StoreKeyMaterial, Tx},
 };
 
@@ -304,7 +307,7 @@ fn no_cut_or_altered_answer_makes_a_device_or_a_panic() -> Outcome {
 #[test]
 fn a_claim_names_every_device_and_its_answer_is_read_entry_by_entry() -> Outcome {
     let id = |device: &str| DeviceName { user_id: alice(), device_id: device.into() };
-    let request = claim_request(&[id("A"), id("B")], SUITE);
+    let request = claim_request(&[id("A"), id("B")], SUITE, KeyPackageName::Unstable);
     assert_eq!(request.one_time_keys[&alice()].len(), 2);
     let algorithm = identifiers::key_package_algorithm(SUITE);
     let body = json!({ "one_time_keys": {
@@ -314,12 +317,24 @@ fn a_claim_names_every_device_and_its_answer_is_read_entry_by_entry() -> Outcome
             "C": { "signed_curve25519:x": "AQID" },
             "D": 3,
             "E": { format!("{algorithm}:x"): "no base64 *" },
+            "F": { format!("{algorithm}:x"): "no base64 *", format!("{algorithm}:y"): "AQID" },
         },
         "nobody": { "A": { format!("{algorithm}:x"): "AQID" } },
         "@bob:example.org": [],
-    } });
-    let packages = parse_claim_response(body.to_string().as_bytes(), SUITE)?;
-    assert_eq!(packages.into_iter().collect::<Vec<_>>(), [(id("A"), vec![1, 2, 3])]);
+    }, "failures": { "down.example.org": {}, "no server!": {} } });
+    let claimed = parse_claim_response(body.to_string().as_bytes(), SUITE)?;
+    let package =
+        |key_id: &str, bytes: &[u8]| ClaimedPackage { key_id: key_id.into(), bytes: bytes.into() };
+    let expected = [
+        (id("A"), package("x", &[1, 2, 3])),
+        // Handed out, and no good.
+        (id("B"), package("x", &[])),
+        (id("E"), package("x", &[])),
+        (id("F"), package("y", &[1, 2, 3])),
+    ];
+    assert_eq!(claimed.packages.into_iter().collect::<Vec<_>>(), expected);
+    let unreachable: Vec<String> = claimed.unreachable.iter().map(ToString::to_string).collect();
+    assert_eq!(unreachable, ["down.example.org"]);
     assert!(parse_claim_response(b"3", SUITE).is_err());
     assert!(parse_claim_response(b"", SUITE).is_err());
     Ok(())

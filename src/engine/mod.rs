@@ -9,6 +9,7 @@
 //! | to … | see |
 //! |---|---|
 //! | take in a sync | `sync`: to-device events (`to_device`), device lists and key counts (`upkeep`), rooms (`events`) |
+//! | compare this device's clock with the homeserver's | `clock` |
 //! | take in a room's events, one part of the turn each | `events` |
 //! | take the commits of an absence, a turn's worth at a time | `catching_up` |
 //! | settle what follows from an event | `consequences`, in one loop and one written order |
@@ -22,6 +23,7 @@
 mod answers;
 mod backup;
 mod catching_up;
+mod clock;
 mod connections;
 mod consequences;
 mod core;

@@ -51,7 +51,7 @@ impl Engine {
             let mut retry_at: Option<u64> = None;
             for id in ids {
                 let Some(queued) = REQUESTS.get(turn.tx, id)? else { continue };
-                if queued.due_ms <= turn.now_ms {
+                if requests::is_due(&queued, turn.now_ms) {
                     due.push((id, queued));
                 } else {
                     retry_at = Some(retry_at.map_or(queued.due_ms, |at| at.min(queued.due_ms)));
@@ -97,8 +97,7 @@ fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendError> {
 
 /// When the next commit or rejoin may be made, if that is not now.
 fn blocked_until(turn: &Turn<'_>, room: &Room) -> Option<u64> {
-    let commits = room.pace.blocked_until_ms.filter(|until| *until > turn.now_ms);
-    commits.max(rejoin::waits_until(turn, room))
+    commits::blocked_until(turn, room).max(rejoin::waits_until(turn, room))
 }
 
 /// Does the next step of every rejoin that does not wait for something to be sent.

@@ -9,7 +9,7 @@ use std::thread;
 use ruma::RoomId;
 
 use super::{
-    connections,
+    clock, connections,
     core::Engine,
     error::EngineError,
     events::{Intake, Source},
@@ -153,6 +153,7 @@ fn begin(
         changes.one_time_key_counts.as_ref(),
         changes.unused_fallback_key_types.as_deref(),
     )?;
+    clock::compare(turn, &changes.rooms)?;
     for changes in &changes.rooms {
         if let Ok(room) = RoomId::parse(&changes.room_id) {
             members::note_state(turn, &room, changes)?;

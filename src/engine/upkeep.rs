@@ -16,6 +16,7 @@ use crate::{
     exported::{OutgoingRequest, Update},
     identity,
     incoming::members,
+    protocol::identifiers::KeyPackageName,
     rejoin::Occasion,
     requests::{self, DEVICE_SCOPE, Purpose, REQUESTS},
     room::{self, membership},
@@ -48,7 +49,7 @@ impl Engine {
                 members::ask_for_wanted(turn)?;
                 push_rules::plan(turn)?;
                 rejoin_rooms(turn, self.occasion(turn))?;
-                let due = REQUESTS.due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
+                let due = requests::due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
                 Ok((requests::hand_out(turn.tx, due)?, is_more))
             })?;
             // An app that has nothing to send would not come back for the rest.
@@ -71,16 +72,23 @@ impl Engine {
 
 /// Queues what is due: key uploads, and queries for device lists that are out of date.
 fn plan_key_requests(turn: &Turn<'_>) -> Result<(), EngineError> {
-    let uploading = REQUESTS
+    let busy = REQUESTS
         .in_scope(turn.tx, DEVICE_SCOPE)?
         .iter()
-        .any(|(_, queued)| matches!(queued.purpose, Purpose::UploadKeys(_)));
-    if !uploading
-        && let Some((plan, request)) =
+        .any(|(_, queued)| matches!(queued.purpose, Purpose::UploadKeys(_) | Purpose::TakeBackKey));
+    if !busy {
+        if let Some((plan, request)) =
             identity::plan_upload(turn.tx, turn.crypto, turn.identity, turn.now_ms)?
-    {
-        let purpose = Purpose::UploadKeys(plan);
-        requests::enqueue(turn.tx, DEVICE_SCOPE, turn.now_ms, purpose, request)?;
+        {
+            let purpose = Purpose::UploadKeys(plan);
+            requests::enqueue(turn.tx, DEVICE_SCOPE, turn.now_ms, purpose, request)?;
+        } else if identity::has_old_packages(turn.tx, turn.now_ms)? {
+            let suite = turn.identity.ciphersuite();
+            let own = [turn.identity.name()];
+            let request = devices::claim_request(&own, suite, KeyPackageName::Unstable);
+            let purpose = Purpose::TakeBackKey;
+            requests::enqueue(turn.tx, DEVICE_SCOPE, turn.now_ms, purpose, request)?;
+        }
     }
     let outdated: BTreeSet<_> = devices::outdated(turn.tx, turn.now_ms)?.into_iter().collect();
     if !outdated.is_empty() {
@@ -126,6 +134,13 @@ pub(super) fn note_device_lists(
     devices::note_device_lists(turn.tx, &changed, &left)?;
     let users = changed.iter().chain(&left).map(|user| &**user);
     membership::unsettle_rooms_of(turn.tx, users)
+}
+
+/// Takes in the answer to a claim of this device's own key package.
+pub(super) fn took_back(turn: &Turn<'_>, body: &[u8]) -> Result<(), DevicesError> {
+    let answer = devices::parse_claim_response(body, turn.identity.ciphersuite())?;
+    let key_id = answer.packages.get(&turn.identity.name()).map(|package| &*package.key_id);
+    Ok(identity::take_back(turn.tx, turn.crypto, key_id, turn.now_ms)?)
 }
 
 /// Takes in an answer of `/keys/query`.

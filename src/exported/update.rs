@@ -79,6 +79,8 @@ pub enum Update {
         reason: String,
     },
     /// A device has no usable key package, so it was not added for now.
+    ///
+    /// It is tried again before messages, ten minutes later and then more and more seldom.
     DeviceUnreachable {
         /// The id of the room that the device should be added to.
         room_id: String,
@@ -86,6 +88,17 @@ pub enum Update {
         user_id: String,
         /// The device's id.
         device_id: String,
+    },
+    /// This device's clock and its homeserver's differ by an hour or more, or agree again.
+    ///
+    /// It is told when an event of this device comes back by sync, and again when the difference
+    /// has changed by an hour. Show the user that the clock is wrong. With a clock that is more than
+    /// 60 days ahead, commits that add devices cannot be followed and no device can be added; what
+    /// is said in the meantime may stay unreadable here.
+    ClockOff {
+        /// By how many milliseconds this device's clock is ahead; negative where it is behind, 0
+        /// where both agree again.
+        ahead_ms: i64,
     },
     /// The homeserver refused a request for good.
     RequestRefused {

@@ -19,6 +19,6 @@ pub(crate) use self::{
     device::{Identity, IdentityError, Publishing},
     key_packages::forget_used_key_packages,
     provider::Provider,
-    upload::{UploadPlan, mark_uploaded, note_counts, plan_upload},
+    upload::{UploadPlan, has_old_packages, mark_uploaded, note_counts, plan_upload, take_back},
     validate::validate_key_package,
 };

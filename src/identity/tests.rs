@@ -1,5 +1,6 @@
 //! The device's keys over time: what is uploaded when, and what is kept.
 
+mod clocks;
 mod device_keys;
 mod joining;
 mod uploads;
@@ -28,7 +29,7 @@ use crate::{
 };
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-/// Any moment after 1970 by more than the skew of lifetimes.
+/// Any moment that a clock which is right may show.
 const NOW_MS: u64 = 1_800_000_000_000;
 
 /// What a test gives, and what a helper of one gives: a failure goes up to the test.
@@ -185,11 +186,14 @@ fn expired_packages_go_with_their_private_keys_and_are_replaced_before() -> Outc
     let first = values(first.one_time_keys.values())?;
     assert_eq!(scene.kept(&first)?, 50);
     assert!(scene.plan(now + 30 * DAY_MS)?.is_none());
-    // Soon they expire: others take their place while they are still good.
-    let next = scene.upload(now + 75 * DAY_MS, 50)?;
+    // Others take their place while they are good for more than a year.
+    let next = scene.upload(now + 305 * DAY_MS, 50)?;
     assert_eq!((next.one_time_keys.len(), next.fallback_keys.len()), (50, 1));
     assert_eq!(scene.kept(&first)?, 50);
-    scene.plan(now + 81 * DAY_MS)?;
+    // A Welcome for one of them may wait for a device that was away for long.
+    scene.plan(now + 1_000 * DAY_MS)?;
+    assert_eq!(scene.kept(&first)?, 50);
+    scene.plan(now + 1_007 * DAY_MS)?;
     assert_eq!(scene.kept(&first)?, 0);
     Ok(())
 }
@@ -296,8 +300,14 @@ fn a_key_package_is_only_good_for_its_device_key_suite_and_time() -> Outcome {
     let other = DeviceName::new(own.user_id.clone(), "E".into());
     assert!(check(&bytes, &other, &key, now).is_err());
     assert!(check(&bytes, &own, &[1; 32], now).is_err());
-    assert!(check(&bytes, &own, &key, now + 81 * DAY_MS).is_err());
-    assert!(check(&bytes, &own, &key, now - DAY_MS).is_err());
+    // A clock that is behind, as far as can be, and one that is not.
+    for now in [0, now - DAY_MS, now + 365 * DAY_MS, now + 669 * DAY_MS] {
+        check(&bytes, &own, &key, now)?;
+    }
+    // Whoever takes in the commit may do so 60 days later.
+    for now in [now + 671 * DAY_MS, now + 731 * DAY_MS, u64::MAX] {
+        assert!(check(&bytes, &own, &key, now).is_err(), "{now}");
+    }
     for end in 0..bytes.len() {
         assert!(check(&bytes[..end], &own, &key, now).is_err(), "cut at {end}");
     }

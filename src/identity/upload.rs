@@ -14,7 +14,7 @@ use serde_json::{Value, value::to_raw_value};
 use super::{
     crypto::Crypto,
     device::{Identity, IdentityError, Publishing, encoding},
-    key_packages::{self, PackageUse},
+    key_packages::{self, EARLIEST_S, PackageUse},
     provider::Provider,
 };
 use crate::{
@@ -34,7 +34,13 @@ struct Published {
     /// The number of the newest plan. Numbers are never reused.
     #[serde(default)]
     last_plan: u64,
+    /// Until when no old package is taken back, in seconds since 1970.
+    #[serde(default)]
+    rests_until_s: u64,
 }
+
+/// How long no old package is taken back after one could not be, in seconds.
+const REST_S: u64 = 24 * 60 * 60;
 
 const PUBLISHED: Collection<Published> = Collection::new("published_keys");
 /// The plan that the homeserver has not confirmed yet.
@@ -48,6 +54,11 @@ pub(crate) struct UploadPlan {
     device_keys: bool,
     pub(super) one_time: Vec<KeyPackageRef>,
     pub(super) fallback: Option<KeyPackageRef>,
+}
+
+/// The time in seconds since 1970, or the earliest that it can be where the clock shows less.
+fn plausible(now_ms: u64) -> u64 {
+    (now_ms / 1000).max(EARLIEST_S)
 }
 
 fn published(tx: &Tx<'_>) -> Result<Published, StoreError> {
@@ -96,14 +107,14 @@ pub(crate) fn plan_upload(
     identity: &Identity,
     now_ms: u64,
 ) -> Result<Option<(UploadPlan, upload_keys::v3::Request)>, IdentityError> {
-    let now_s = now_ms / 1000;
+    let now_s = plausible(now_ms);
     let provider = Provider::new(crypto, MlsStorage::new(tx, Namespace::GLOBAL));
     key_packages::delete_expired(tx, &provider, now_s)?;
-    if let Some(unconfirmed) = unconfirmed_upload(tx, &provider, identity)? {
+    if let Some(unconfirmed) = unconfirmed_upload(tx, &provider, identity, now_s)? {
         return Ok(Some(unconfirmed));
     }
     let Some(plan) = new_plan(tx, &provider, identity, now_s)? else { return Ok(None) };
-    let request = request(&provider, identity, &plan)?;
+    let request = request(tx, &provider, identity, &plan, now_s)?;
     Ok(Some((plan, request)))
 }
 
@@ -112,14 +123,15 @@ fn unconfirmed_upload(
     tx: &Tx<'_>,
     provider: &Provider<'_>,
     identity: &Identity,
+    now_s: u64,
 ) -> Result<Option<(UploadPlan, upload_keys::v3::Request)>, IdentityError> {
     let Some(plan) = PENDING.get(tx, b"", b"")? else { return Ok(None) };
-    let request = request(provider, identity, &plan)?;
+    let request = request(tx, provider, identity, &plan, now_s)?;
     let is_empty = request.device_keys.is_none()
         && request.one_time_keys.is_empty()
         && request.fallback_keys.is_empty();
     if is_empty {
-        // Everything in it was used or has expired before the answer came.
+        // Everything in it was used or has become too old before the answer came.
         PENDING.delete(tx, b"", b"")?;
         return Ok(None);
     }
@@ -158,12 +170,14 @@ fn new_plan(
     Ok(Some(plan))
 }
 
-/// The request of a plan: the same each time, except that packages that are no longer kept are left
-/// out.
+/// The request of a plan: the same each time, except that packages that are no longer kept, or are
+/// too old by now, are left out.
 fn request(
+    tx: &Tx<'_>,
     provider: &Provider<'_>,
     identity: &Identity,
     plan: &UploadPlan,
+    now_s: u64,
 ) -> Result<upload_keys::v3::Request, IdentityError> {
     let mut request = upload_keys::v3::Request::new();
     // An Olm machine may have been added since the plan was made. It uploads its own device keys.
@@ -171,7 +185,7 @@ fn request(
         let keys = to_raw_value(&identity.own_device_keys()?).map_err(encoding)?;
         request.device_keys = Some(Raw::from_json(keys));
     }
-    let form = |reference| key_packages::published_form(provider, identity, reference);
+    let form = |reference| key_packages::uploaded_form(tx, provider, identity, reference, now_s);
     for reference in &plan.one_time {
         request.one_time_keys.extend(form(reference)?);
     }
@@ -203,7 +217,7 @@ pub(crate) fn mark_uploaded(
     PENDING.delete(tx, b"", b"")?;
 
     let references: Vec<_> = plan.one_time.iter().chain(&plan.fallback).cloned().collect();
-    key_packages::mark_published(tx, &references, now_ms / 1000)?;
+    key_packages::mark_published(tx, &references, plausible(now_ms))?;
     let mut known = published(tx)?;
     // What was just uploaded counts as held, whatever the answer says: otherwise a homeserver that
     // always answers with zero would be sent packages without end.
@@ -211,4 +225,43 @@ pub(crate) fn mark_uploaded(
     known.device_keys |= plan.device_keys;
     known.fallback_used &= plan.fallback.is_none();
     Ok(PUBLISHED.put(tx, b"", b"", &known)?)
+}
+
+/// Whether the homeserver may still hold one-time packages that should go: this device then claims
+/// one of its own, as homeservers hand out the oldest first.
+pub(crate) fn has_old_packages(tx: &Tx<'_>, now_ms: u64) -> Result<bool, StoreError> {
+    let now_s = plausible(now_ms);
+    let known = published(tx)?;
+    let rests = known.rests_until_s > now_s
+        // A time further ahead than any rest comes from a clock that has been set back since.
+        && known.rests_until_s <= now_s.saturating_add(REST_S);
+    if rests {
+        return Ok(false);
+    }
+    let packages = key_packages::list(tx)?;
+    let good = packages.iter().filter(|package| package.is_good_one_time(now_s)).count() as u64;
+    Ok(known.one_time > good && packages.iter().any(|package| package.is_stale_one_time(now_s)))
+}
+
+/// Takes in what came of claiming one of this device's own packages: the key id without its
+/// algorithm, if there was one. Where it was none that should go, the rest are gone too, or the
+/// homeserver does as it likes: the device leaves it at that for a day.
+pub(crate) fn take_back(
+    tx: &Tx<'_>,
+    crypto: &Crypto,
+    key_id: Option<&str>,
+    now_ms: u64,
+) -> Result<(), StoreError> {
+    let now_s = plausible(now_ms);
+    let provider = Provider::new(crypto, MlsStorage::new(tx, Namespace::GLOBAL));
+    let mut known = published(tx)?;
+    let was_old = match key_id {
+        Some(id) => key_packages::take_back(tx, &provider, id, now_s)?,
+        None => false,
+    };
+    known.one_time = known.one_time.saturating_sub(1);
+    if !was_old {
+        known.rests_until_s = now_s.saturating_add(REST_S);
+    }
+    PUBLISHED.put(tx, b"", b"", &known)
 }

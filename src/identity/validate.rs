@@ -1,17 +1,27 @@
 //! Whether a claimed key package may be used to add its device.
 
 use openmls::prelude::{
-    BasicCredential, Capabilities, Ciphersuite, CredentialType, KeyPackage, KeyPackageIn,
-    ProtocolVersion, VerifiableCiphersuite, tls_codec::Deserialize as _,
+    BasicCredential, Capabilities, Ciphersuite, CredentialType, ExtensionType, KeyPackage,
+    KeyPackageIn, KeyPackageVerifyError, LeafNode, Lifetime, ProtocolVersion,
+    VerifiableCiphersuite, tls_codec::Deserialize as _,
 };
 
 use super::{crypto::Crypto, device::IdentityError};
 use crate::protocol::{DeviceName, credential};
 
+/// The most that has to be left of a package's lifetime when it is used, in seconds: 60 days.
+/// Whoever takes in the commit later than that finds the package expired, and OpenMLS refuses the
+/// commit. A package with a short lifetime, as other clients make, has to have a quarter left.
+const LEFT_S: u64 = 60 * 24 * 60 * 60;
+/// The longest lifetime that is accepted, in seconds (RFC 9420, section 7.2, has applications set
+/// one): a century. The lifetimes of this library begin in 1970, for clocks that are behind, and end
+/// two years after the clock of their maker, which may be ahead.
+const LONGEST_S: u64 = 100 * 365 * 24 * 60 * 60;
+
 /// Reads a key package and checks it: its signatures (RFC 9420, section 10.1), its suite, that its
 /// credential names `device`, that its key is the one that the device publishes, that its leaf
-/// has the capabilities that groups of this library need, and that it is valid now. (OpenMLS
-/// compares its lifetime with the system's clock besides.)
+/// has the capabilities that groups of this library need, and that it is valid now and for as long
+/// as those who are away may need. (OpenMLS compares its lifetime with the system's clock besides.)
 pub(crate) fn validate_key_package(
     crypto: &Crypto,
     bytes: &[u8],
@@ -24,7 +34,10 @@ pub(crate) fn validate_key_package(
     let package = KeyPackageIn::tls_deserialize_exact(bytes)
         .map_err(|_| bad("cannot be read"))?
         .validate(crypto, ProtocolVersion::Mls10)
-        .map_err(|_| bad("is not valid"))?;
+        .map_err(|error| match error {
+            KeyPackageVerifyError::LifetimeError(_) => bad("is not valid at this time"),
+            _ => bad("is not valid"),
+        })?;
     if package.ciphersuite() != suite {
         return Err(bad("is of another ciphersuite"));
     }
@@ -42,15 +55,41 @@ pub(crate) fn validate_key_package(
     if !can_take_part(leaf.capabilities(), suite) {
         return Err(bad("lacks a capability that groups need"));
     }
-    let lifetime = package.life_time();
-    let now = now_ms / 1000;
-    if now < lifetime.not_before() || lifetime.not_after() <= now {
+    if !can_be_added(leaf) {
+        return Err(bad(
+            "has a leaf extension that its capabilities do not list, or GREASE as one",
+        ));
+    }
+    check_lifetime(package.life_time(), now_ms / 1000)?;
+    Ok(package)
+}
+
+fn check_lifetime(lifetime: &Lifetime, now_s: u64) -> Result<(), IdentityError> {
+    let bad = IdentityError::BadKeyPackage;
+    let (from_s, to_s) = (lifetime.not_before(), lifetime.not_after());
+    if now_s < from_s || to_s <= now_s {
         return Err(bad("is not valid at this time"));
     }
-    if !lifetime.has_acceptable_range() {
+    let whole_s = to_s.saturating_sub(from_s);
+    if whole_s > LONGEST_S {
         return Err(bad("is valid for too long"));
     }
-    Ok(package)
+    if to_s.saturating_sub(now_s) < LEFT_S.min(whole_s / 4) {
+        return Err(bad("expires too soon"));
+    }
+    Ok(())
+}
+
+/// Whether a commit can add a leaf with these extensions: OpenMLS refuses the others only then.
+/// Each has to be among the capabilities (RFC 9420, section 7.2). OpenMLS 0.9.2 never finds a GREASE
+/// extension there, as it takes the one for unknown and the other for GREASE.
+fn can_be_added(leaf: &LeafNode) -> bool {
+    let listed = leaf.capabilities().extensions();
+    leaf.extensions().iter().all(|extension| match extension.extension_type() {
+        ExtensionType::ApplicationId => true,
+        kind @ ExtensionType::Unknown(_) => listed.contains(&kind),
+        _ => false,
+    })
 }
 
 /// Whether a leaf names the capabilities that groups of this library use. Other members would

@@ -36,6 +36,9 @@ pub(crate) enum EventError {
     /// It is a commit that this device cannot follow.
     #[error("{0}")]
     NotFollowed(String),
+    /// It is a commit that this device cannot follow, for the time that its clock shows.
+    #[error("{0}")]
+    OutOfTime(String),
     /// This device has no group for the room.
     #[error("this device is in no MLS group of {0}")]
     NotInGroup(OwnedRoomId),

@@ -20,6 +20,9 @@ const MOST_REMEMBERED: u64 = 1_000;
 /// After how long a missing commit is asked for again.
 const RETRY: Backoff = Backoff { first_ms: 10 * 60 * 1000, most_ms: 24 * 60 * 60 * 1000 };
 
+/// The time at which a commit is asked for that is never asked for.
+const NEVER_MS: u64 = u64::MAX;
+
 const HOPELESS: Collection<Mark> = Collection::new("hopeless_commit");
 const MISSING: Collection<Missing> = Collection::new("missing_commit");
 
@@ -68,7 +71,9 @@ pub(super) fn is_missing(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<
 
 /// Whether a missing commit is not to be asked for yet.
 pub(super) fn is_put_off(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<bool, StoreError> {
-    Ok(get(turn, room, event)?.is_some_and(|missing| missing.again_ms > turn.now_ms))
+    Ok(get(turn, room, event)?.is_some_and(|missing| {
+        missing.again_ms == NEVER_MS || turn.is_ahead(missing.again_ms, RETRY.most_ms)
+    }))
 }
 
 /// A commit cannot be had, or what leads to it cannot, for now; tells whether that was unknown.
@@ -95,7 +100,7 @@ pub(crate) fn mark_before_joining(
 ) -> Result<(), StoreError> {
     let is_new = !is_missing(turn, room, event)?;
     bound(turn, room)?;
-    put(turn, room, event, &Missing { tries: 0, again_ms: u64::MAX })?;
+    put(turn, room, event, &Missing { tries: 0, again_ms: NEVER_MS })?;
     if is_new { wake(turn.tx, room) } else { Ok(()) }
 }
 

@@ -71,7 +71,7 @@ pub(super) fn is_looking_for(
 /// Looks for a commit in the room's history.
 pub(crate) fn look_for(turn: &Turn<'_>, room: &RoomId, event: &EventId) -> Result<(), Failure> {
     let mut walk = load(turn, room)?;
-    if turn.now_ms.saturating_sub(walk.hour_began_ms) >= HOUR_MS {
+    if turn.has_passed(walk.hour_began_ms, HOUR_MS) {
         (walk.hour_began_ms, walk.spent) = (turn.now_ms, 0);
     }
     if walk.spent >= MOST_PAGES_AN_HOUR || walk.missing.len() + walk.late.len() >= MOST_MISSING {

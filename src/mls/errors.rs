@@ -11,6 +11,8 @@ use openmls::{
         ExternalCommitBuilderError, ExternalCommitBuilderFinalizeError, MergeCommitError,
         MergePendingCommitError, NewGroupError, ProcessMessageError, WelcomeError,
     },
+    prelude::{KeyPackageVerifyError, ProposalValidationError, StageCommitError, ValidationError},
+    treesync::errors::LeafNodeValidationError,
 };
 
 use crate::{
@@ -59,8 +61,32 @@ defects! {
     "openmls" => LibraryError,
 }
 
+/// What it means that OpenMLS refuses a commit. OpenMLS compares the lifetimes of added key packages
+/// with the system's clock, which may be the one that is wrong.
+pub(crate) fn refusal(error: ProcessMessageError<StoreError>) -> Rejection {
+    use LeafNodeValidationError::Lifetime;
+    use ProcessMessageError::{InvalidCommit, ValidationError as Invalid};
+    match &error {
+        Invalid(ValidationError::KeyPackageVerifyError(KeyPackageVerifyError::LifetimeError(
+            lifetime,
+        )))
+        | InvalidCommit(
+            StageCommitError::LeafNodeValidation(Lifetime(lifetime))
+            | StageCommitError::ProposalValidationError(ProposalValidationError::LeafNodeValidation(
+                Lifetime(lifetime),
+            )),
+        ) => Rejection::OutOfTime(lifetime.to_string()),
+        _ => Rejection::BadCommit(error.to_string()),
+    }
+}
+
+impl From<ProcessMessageError<StoreError>> for InputError {
+    fn from(error: ProcessMessageError<StoreError>) -> Self {
+        Self::Rejected(refusal(error))
+    }
+}
+
 rejections! {
-    BadCommit => ProcessMessageError<StoreError>,
     BadWelcome => WelcomeError<StoreError>,
     BadGroupState => ExternalCommitBuilderError<StoreError>,
 }

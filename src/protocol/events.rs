@@ -118,6 +118,24 @@ impl RoomEvent {
     }
 }
 
+/// When the homeserver took a room's event, and how long ago that was when it showed the event.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct StampedEvent {
+    /// In milliseconds since 1970.
+    pub(crate) origin_server_ts: u64,
+    /// What the homeserver adds for whom it shows the event to.
+    pub(crate) unsigned: Stamp,
+}
+
+/// `unsigned` of an event.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Stamp {
+    /// In milliseconds.
+    pub(crate) age: Option<u64>,
+    /// Present for the device that has sent the event.
+    pub(crate) transaction_id: Option<String>,
+}
+
 /// Any to-device event, as far as this library reads it.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct ToDeviceEvent {

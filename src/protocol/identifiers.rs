@@ -1,6 +1,7 @@
 //! The names of MSC2883 on the wire. One form is written, both are read.
 
 use openmls_traits::types::Ciphersuite;
+use serde::{Deserialize, Serialize};
 
 /// The prefix of names until the MSC is accepted. It is the one that is written.
 const UNSTABLE: &str = "org.matrix.msc2883.v1.dmls.";
@@ -80,9 +81,28 @@ pub(crate) fn is_history_algorithm(algorithm: &str) -> bool {
     suite_after(algorithm, &[UNSTABLE, STABLE], "history.", SUPPORTED).is_some()
 }
 
-/// The algorithm under which key packages are one-time keys.
+/// The two names that key packages may have on a homeserver. A claim asks for one of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum KeyPackageName {
+    /// The one until the MSC is accepted. Devices of this library publish under it.
+    #[default]
+    Unstable,
+    /// The one once the MSC is accepted.
+    Stable,
+}
+
+/// The algorithm under which key packages are published as one-time keys.
 pub(crate) fn key_package_algorithm(suite: Ciphersuite) -> String {
-    format!("{UNSTABLE}key_package.{}", suite_name(suite))
+    claimed_algorithm(suite, KeyPackageName::Unstable)
+}
+
+/// The algorithm under which key packages of this name are claimed.
+pub(crate) fn claimed_algorithm(suite: Ciphersuite, name: KeyPackageName) -> String {
+    let prefix = match name {
+        KeyPackageName::Unstable => UNSTABLE,
+        KeyPackageName::Stable => STABLE,
+    };
+    format!("{prefix}key_package.{}", suite_name(suite))
 }
 
 /// Whether a one-time key algorithm is that of key packages of this suite.
@@ -120,6 +140,9 @@ mod tests {
             assert_eq!(suite_of_welcome_algorithm(&welcome), Some(SUITE));
         }
         assert!(is_key_package_algorithm(&key_package_algorithm(SUITE), SUITE));
+        let stable = claimed_algorithm(SUITE, KeyPackageName::Stable);
+        assert_eq!(stable, format!("m.dmls.v1.key_package.{name}"));
+        assert!(is_key_package_algorithm(&stable, SUITE));
         assert!(credential_key_ids("D").contains(&credential_key_id("D")));
     }
 

@@ -33,7 +33,7 @@ const FEW: u64 = 8;
 /// By how much each member makes the time longer from which the wait is drawn.
 const WAIT_A_MEMBER_MS: u64 = 1_000;
 /// The longest wait of a device that nobody asks.
-const LONGEST_WAIT_MS: u64 = 6 * HOUR_MS;
+pub(super) const LONGEST_WAIT_MS: u64 = 6 * HOUR_MS;
 /// How long a Welcome may take after the commit that goes with it.
 const WELCOME_WAIT_MS: u64 = 30_000;
 /// So many commits of a device's own that nobody asked for may be made within so long; fewer while the
@@ -113,7 +113,7 @@ fn size(turn: &Turn<'_>, room: &Room) -> Result<u64, StoreError> {
 
 /// Whether this device has joined too often of late to do so again now.
 pub(super) fn is_spent(turn: &Turn<'_>, room: &mut Room, occasion: Occasion) -> bool {
-    room.joins.times_ms.retain(|at| turn.now_ms.saturating_sub(*at) < DAY_MS);
+    room.joins.times_ms.retain(|at| !turn.has_passed(*at, DAY_MS));
     let is_asked = occasion == Occasion::Asked;
     recent(turn, room) >= MOST_JOINS
         || (!is_asked && room.joins.times_ms.len() >= MOST_UNASKED_A_DAY)
@@ -133,7 +133,7 @@ pub(super) fn may_commit(
     };
     let last = last_unasked(turn)?;
     for unasked in &last {
-        let is_stuck = turn.now_ms.saturating_sub(unasked.at_ms) >= STUCK_MS;
+        let is_stuck = turn.has_passed(unasked.at_ms, STUCK_MS);
         if unasked.room_id != room.id
             && !is_stuck
             && room::load(turn.tx, &unasked.room_id)?.standing.staged().is_some()
@@ -164,14 +164,16 @@ pub(crate) fn put_off(turn: &Turn<'_>, room: &mut Room, epoch: EpochId) {
     let wait = jitter(turn, room);
     if let Some(rejoin) = room.standing.rejoin_mut() {
         tracing::info!(room = %room.id, epoch = %epoch.to_hex(), wait, "joining anew has to wait");
-        rejoin.not_before_ms = rejoin.not_before_ms.max(turn.now_ms.saturating_add(wait));
+        let before = Some(rejoin.not_before_ms).filter(|at| turn.is_ahead(*at, HOUR_MS));
+        rejoin.not_before_ms = before.unwrap_or(0).max(turn.now_ms.saturating_add(wait));
     }
 }
 
-/// When the next step may be made, if that is not now; in milliseconds since 1970.
+/// When the next step may be made, if that is not now; in milliseconds since 1970. No step is put
+/// off for an hour.
 pub(crate) fn waits_until(turn: &Turn<'_>, room: &Room) -> Option<u64> {
     let rejoin = room.standing.rejoin()?;
-    Some(rejoin.not_before_ms).filter(|at| *at > turn.now_ms)
+    Some(rejoin.not_before_ms).filter(|at| turn.is_ahead(*at, HOUR_MS))
 }
 
 #[cfg(test)]

@@ -44,9 +44,7 @@ pub(super) fn search(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendE
             rejoin.strangers = Strangers::Accepted;
             (None, 0)
         }
-        Search::FoundNothing { at_ms } if turn.now_ms.saturating_sub(*at_ms) >= SEARCH_AGAIN_MS => {
-            (None, 0)
-        }
+        Search::FoundNothing { at_ms } if turn.has_passed(*at_ms, SEARCH_AGAIN_MS) => (None, 0),
         Search::FoundNothing { .. } => {
             return Err(SendError::CannotRejoin(
                 "the room's history has no public group state to join by",

@@ -3,7 +3,7 @@
 use super::{
     external,
     need::end,
-    pace::{Occasion, committed_unasked, is_spent, may_commit},
+    pace::{LONGEST_WAIT_MS, Occasion, committed_unasked, is_spent, may_commit, waits_until},
     search::{self, SEARCH_AGAIN_MS},
 };
 use crate::{
@@ -36,8 +36,8 @@ pub(crate) fn may_step_unasked(turn: &Turn<'_>, room: &Room) -> Result<bool, Sto
         && (rejoin.reason == RejoinReason::NoGroup || member_list::was_seen(turn.tx, &room.id)?);
     Ok(!is_out
         && rejoin.reason != RejoinReason::Removed
-        && rejoin.resting_until_ms <= turn.now_ms
-        && rejoin.unasked_from_ms <= turn.now_ms
+        && !turn.is_ahead(rejoin.resting_until_ms, SEARCH_AGAIN_MS)
+        && !turn.is_ahead(rejoin.unasked_from_ms, LONGEST_WAIT_MS)
         && room.standing.staged().is_none())
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn step(
     let Some(rejoin) = room.standing.rejoin() else {
         return Err(SendError::NotInGroup(room.id.clone()));
     };
-    if rejoin.after_sync || rejoin.not_before_ms > turn.now_ms {
+    if rejoin.after_sync || waits_until(turn, room).is_some() {
         return Ok(NextStep::Waiting(Vec::new()));
     }
     let reason = rejoin.reason;

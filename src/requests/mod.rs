@@ -10,10 +10,10 @@ mod purpose;
 mod queue;
 
 pub(crate) use self::{
-    backoff::{Backoff, REQUEST as REQUEST_BACKOFF},
+    backoff::{Backoff, MOST_IMPOSED_MS, REQUEST as REQUEST_BACKOFF},
     purpose::{BackupBatch, BackupEntry, CommitPart, HistoryBundle, Purpose},
     queue::{
-        BACKUP_SCOPE, DEVICE_SCOPE, QueuedRequest, REQUESTS, enqueue, hand_out, ids_of_room,
-        remove, transaction_id,
+        BACKUP_SCOPE, DEVICE_SCOPE, QueuedRequest, REQUESTS, due, enqueue, hand_out, ids_of_room,
+        is_due, remove, transaction_id,
     },
 };

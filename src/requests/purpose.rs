@@ -16,6 +16,8 @@ use crate::{
 pub(crate) enum Purpose {
     /// `POST /keys/upload`: device keys and key packages.
     UploadKeys(UploadPlan),
+    /// `POST /keys/claim`: a key package of this device itself, which is too old for others.
+    TakeBackKey,
     /// `POST /keys/query`: the device lists of users.
     QueryKeys(KeyQuery),
     /// `POST /keys/claim`: a key package of each of these devices, for one room.
@@ -92,6 +94,7 @@ impl Purpose {
             | Self::TellHistory { room_id } => Some(room_id),
             Self::OfferHistory(bundle) => Some(&bundle.room_id),
             Self::UploadKeys(_)
+            | Self::TakeBackKey
             | Self::QueryKeys(_)
             | Self::SetPushRule
             | Self::BackupVersion

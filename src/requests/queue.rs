@@ -14,7 +14,7 @@ use ruma::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::purpose::Purpose;
+use super::{backoff::MOST_IMPOSED_MS, purpose::Purpose};
 use crate::{
     exported::OutgoingRequest,
     failure::Failure,
@@ -124,6 +124,21 @@ const NOT_IN_PATHS: &AsciiSet = &CONTROLS
 /// A path that every parser of URLs takes.
 fn strict(path: &str) -> String {
     utf8_percent_encode(path, NOT_IN_PATHS).to_string()
+}
+
+/// The requests to send now, oldest first, at most `limit`.
+pub(crate) fn due(
+    tx: &Tx<'_>,
+    now_ms: u64,
+    limit: usize,
+) -> Result<Vec<(i64, QueuedRequest)>, StoreError> {
+    REQUESTS.due_or_beyond(tx, now_ms, now_ms.saturating_add(MOST_IMPOSED_MS), limit)
+}
+
+/// Whether a request is to be sent now. One that is put off for longer than any delay was put off by
+/// a clock that has been set back since.
+pub(crate) fn is_due(queued: &QueuedRequest, now_ms: u64) -> bool {
+    queued.due_ms <= now_ms || queued.due_ms > now_ms.saturating_add(MOST_IMPOSED_MS)
 }
 
 /// Takes a request out of the queue; tells whether it was there.

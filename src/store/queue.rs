@@ -97,6 +97,24 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         self.collect(tx, statement, (self.name, due_column(now_ms), limit))
     }
 
+    /// The entries due at `now_ms`, and those due later than `beyond_ms`; oldest first, at most
+    /// `limit`.
+    pub fn due_or_beyond(
+        &self,
+        tx: &Tx<'_>,
+        now_ms: u64,
+        beyond_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<(i64, T)>, StoreError> {
+        let statement = tx.statement(
+            "SELECT id, scope, due_ms, value FROM queue_entry
+             WHERE queue = ?1 AND (due_ms <= ?2 OR due_ms > ?3) ORDER BY id LIMIT ?4",
+        )?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let (now, beyond) = (due_column(now_ms), due_column(beyond_ms));
+        self.collect(tx, statement, (self.name, now, beyond, limit))
+    }
+
     /// The entries of a scope, oldest first.
     pub fn in_scope(&self, tx: &Tx<'_>, scope: &[u8]) -> Result<Vec<(i64, T)>, StoreError> {
         let statement = tx.statement(

@@ -170,18 +170,18 @@ fn no_cut_or_altered_claim_makes_a_panic_or_another_device() -> Outcome {
     let id = format!("{}:x", identifiers::key_package_algorithm(SUITE));
     let whole = json!({ "one_time_keys": { "@alice:example.org": { "PHONE": { id: "AQID" } } } });
     let whole = whole.to_string().into_bytes();
-    assert_eq!(parse_claim_response(&whole, SUITE)?.len(), 1);
+    assert_eq!(parse_claim_response(&whole, SUITE)?.packages.len(), 1);
     for at in 0..whole.len() {
         assert!(parse_claim_response(&whole[..at], SUITE).is_err(), "cut at {at}");
         let mut altered = whole.clone();
         altered[at] ^= 1;
-        if let Ok(packages) = parse_claim_response(&altered, SUITE) {
-            assert!(packages.len() <= 1, "byte {at}");
+        if let Ok(claimed) = parse_claim_response(&altered, SUITE) {
+            assert!(claimed.packages.len() <= 1, "byte {at}");
         }
     }
     for body in [r#"{"one_time_keys":[]}"#, "[]", "[{}]", "null"] {
         assert!(parse_claim_response(body.as_bytes(), SUITE).is_err(), "{body}");
     }
-    assert_eq!(parse_claim_response(b"{}", SUITE)?.len(), 0, "nobody had a package");
+    assert_eq!(parse_claim_response(b"{}", SUITE)?.packages.len(), 0, "nobody had a package");
     Ok(())
 }

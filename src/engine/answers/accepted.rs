@@ -32,6 +32,7 @@ pub(super) fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Resul
         Purpose::UploadKeys(plan) => {
             identity::mark_uploaded(turn.tx, plan, body, turn.now_ms)?;
         }
+        Purpose::TakeBackKey => upkeep::took_back(turn, body)?,
         Purpose::QueryKeys(query) => upkeep::queried(turn, query, body)?,
         Purpose::ClaimKeys { room_id, devices } => {
             commits::claimed(turn, room_id, devices, body)?;

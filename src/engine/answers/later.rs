@@ -4,13 +4,10 @@ use serde::Deserialize;
 
 use crate::{
     exported::RequestOutcome,
-    requests::{QueuedRequest, REQUEST_BACKOFF, REQUESTS},
+    requests::{MOST_IMPOSED_MS, QueuedRequest, REQUEST_BACKOFF, REQUESTS},
     store::StoreError,
     turn::Turn,
 };
-
-/// The longest delay that a homeserver can impose.
-const MAX_IMPOSED_DELAY_MS: u64 = 60 * 60 * 1_000;
 
 /// The part of a Matrix error that matters here.
 #[derive(Default, Deserialize)]
@@ -37,7 +34,7 @@ pub(super) fn later(
     imposed_ms: Option<u64>,
 ) -> Result<RequestOutcome, StoreError> {
     let own = REQUEST_BACKOFF.delay_ms(queued.failures);
-    let after_ms = imposed_ms.map_or(own, |delay| delay.min(MAX_IMPOSED_DELAY_MS));
+    let after_ms = imposed_ms.map_or(own, |delay| delay.min(MOST_IMPOSED_MS));
     queued.failures = queued.failures.saturating_add(1);
     queued.due_ms = turn.now_ms.saturating_add(after_ms);
     REQUESTS.update(turn.tx, id, queued.due_ms, &queued)?;

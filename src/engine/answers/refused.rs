@@ -9,6 +9,7 @@ use crate::{
     engine::{consequences::in_room, error::EngineError, push_rules},
     exported::{RequestOutcome, Update},
     failure::Failure,
+    identity,
     incoming::{catch_up, media, members, missing, walk},
     protocol::EpochId,
     rejoin,
@@ -72,6 +73,10 @@ fn undo(
         Purpose::UploadKeys(_) | Purpose::QueryKeys(_) => {
             tracing::warn!(%code, "the homeserver refuses a key request");
             return Ok(Refusal::Later);
+        }
+        Purpose::TakeBackKey => {
+            identity::take_back(turn.tx, turn.crypto, None, turn.now_ms)?;
+            return Ok(Refusal::Over { tell: false });
         }
         Purpose::Download { .. } if queued.failures < DOWNLOAD_TRIES => return Ok(Refusal::Later),
         Purpose::Download { room_id, reference } => {

@@ -105,10 +105,10 @@ fn packages_used_before_the_answer_came_are_not_sent_again() -> Outcome {
 }
 
 #[test]
-fn an_upload_that_expired_on_the_way_is_planned_anew() -> Outcome {
+fn an_upload_that_grew_old_on_the_way_is_planned_anew() -> Outcome {
     let scene = Scene::new(Publishing::BesideOlm)?;
     let (old, request) = scene.planned(NOW_MS)?;
-    let later = NOW_MS + 81 * DAY_MS;
+    let later = NOW_MS + 306 * DAY_MS;
     let (new, fresh) = scene.planned(later)?;
     assert_eq!((fresh.one_time_keys.len(), fresh.fallback_keys.len()), (50, 1));
     assert!(fresh.one_time_keys.keys().all(|id| !request.one_time_keys.contains_key(id)));
@@ -138,7 +138,7 @@ fn grace_begins_when_the_homeserver_has_the_new_fallback_key() -> Outcome {
 }
 
 #[test]
-fn a_fallback_key_is_replaced_when_half_its_life_is_over() -> Outcome {
+fn a_fallback_key_is_replaced_after_forty_days() -> Outcome {
     let scene = Scene::new(Publishing::Alone)?;
     scene.upload(NOW_MS, 50)?;
     assert!(scene.plan(NOW_MS + 40 * DAY_MS - 1000)?.is_none());
@@ -182,9 +182,77 @@ fn somebody_who_claims_all_packages_again_and_again_fills_no_store() -> Outcome 
     Ok(())
 }
 
+#[test]
+fn packages_that_grew_old_on_the_homeserver_are_taken_back() -> Outcome {
+    let scene = Scene::new(Publishing::Alone)?;
+    let first = scene.upload(NOW_MS, 50)?;
+    let later = NOW_MS + 306 * DAY_MS;
+    assert!(!scene.has_old(NOW_MS)?);
+    let second = scene.upload(later, 100)?;
+    let (old, new) =
+        (values(first.one_time_keys.values())?, values(second.one_time_keys.values())?);
+    assert_eq!((old.len(), new.len()), (50, 50));
+    // The homeserver hands out the oldest first.
+    for id in first.one_time_keys.keys() {
+        assert!(scene.has_old(later)?);
+        let (_, key_id) = id.as_str().split_once(':').ok_or("no key id")?;
+        scene.take_back(Some(key_id), later)?;
+    }
+    assert!(!scene.has_old(later)?);
+    assert_eq!((scene.kept_of(&old)?, scene.kept_of(&new)?), (0, 50));
+    assert!(scene.plan(later)?.is_none(), "nothing is missing");
+    Ok(())
+}
+
+#[test]
+fn what_others_have_claimed_is_not_taken_back() -> Outcome {
+    let scene = Scene::new(Publishing::Alone)?;
+    let old = values(scene.upload(NOW_MS, 50)?.one_time_keys.values())?;
+    let later = NOW_MS + 306 * DAY_MS;
+    // None of the old ones is left, and Welcomes for them may be on the way.
+    scene.counts(0, true)?;
+    scene.upload(later, 50)?;
+    assert!(!scene.has_old(later)?);
+    assert_eq!(scene.kept_of(&old)?, 50);
+    Ok(())
+}
+
+#[test]
+fn a_homeserver_that_hands_out_what_it_likes_is_not_asked_without_end() -> Outcome {
+    let scene = Scene::new(Publishing::Alone)?;
+    let old = values(scene.upload(NOW_MS, 50)?.one_time_keys.values())?;
+    let later = NOW_MS + 310 * DAY_MS;
+    let new = scene.upload(later, 100)?;
+    for wrong in [None, Some("no base64 *"), Some("AAAA"), Some("")] {
+        scene.counts(100, true)?;
+        scene.take_back(wrong, later)?;
+        assert!(!scene.has_old(later)?, "{wrong:?}");
+        assert!(!scene.has_old(later + DAY_MS - 1000)?);
+        assert!(scene.has_old(later + DAY_MS)?);
+        // The rest was noted by a clock that has been set back since.
+        assert!(scene.has_old(later - 2 * DAY_MS)?);
+    }
+    // A new one before the old ones: it was handed out, and another takes its place.
+    let id = new.one_time_keys.keys().next().ok_or("no key")?;
+    let (_, key_id) = id.as_str().split_once(':').ok_or("no key id")?;
+    scene.take_back(Some(key_id), later)?;
+    assert!(!scene.has_old(later)?);
+    assert_eq!(scene.kept_of(&old)?, 50);
+    assert_eq!(scene.planned(later)?.1.one_time_keys.len(), 1);
+    Ok(())
+}
+
 impl Scene {
+    fn has_old(&self, now_ms: u64) -> Outcome<bool> {
+        self.write(|tx| has_old_packages(tx, now_ms))
+    }
+
+    fn take_back(&self, key_id: Option<&str>, now_ms: u64) -> Outcome {
+        self.write(|tx| take_back(tx, &self.crypto, key_id, now_ms))
+    }
+
     /// Like [`Scene::kept`], without OpenMLS's look at the clock.
-    fn kept_of(&self, packages: &[String]) -> Outcome<usize> {
+    pub(super) fn kept_of(&self, packages: &[String]) -> Outcome<usize> {
         self.write(|tx| {
             let provider = Provider::new(&self.crypto, MlsStorage::new(tx, Namespace::GLOBAL));
             let mut kept: Vec<String> = Vec::new();

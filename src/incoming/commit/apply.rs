@@ -31,6 +31,7 @@ use crate::{
     incoming::{error::EventError, media, missing},
     mls::{
         check_commit, check_external_commit, devices_added, keep_export, load_group, parse_message,
+        refusal,
     },
     protocol::{DeviceName, EpochId, credential},
     rejection::Rejection,
@@ -132,9 +133,7 @@ fn authenticate(
     message: ProtocolMessage,
 ) -> Result<Authentic, EventError> {
     let mut group = load_group(provider, &room.id)?;
-    let processed: ProcessedMessage = group
-        .process_message(provider, message)
-        .map_err(|error| Rejection::BadCommit(error.to_string()))?;
+    let processed: ProcessedMessage = group.process_message(provider, message).map_err(refusal)?;
     let device = credential::parse(processed.credential().serialized_content())?;
     if device.user_id != commit.sender || device != commit.content.sender {
         let reason = "the commit was made by another device than the event says";

@@ -85,12 +85,22 @@ fn follow(
             Ok(processed)
         }
         Err(error) if error.ends_turn() => Err(error),
-        Err(error @ (EventError::Rejected(Rejection::BadCommit(_)) | EventError::BadMedia(_))) => {
+        Err(
+            error @ (EventError::Rejected(Rejection::BadCommit(_) | Rejection::OutOfTime(_))
+            | EventError::BadMedia(_)),
+        ) => {
             // Most likely it applies nowhere. If others go on with it, its committer or a server has
             // wronged this device alone. Where there are no others, that cannot be told.
             let alone = membership::users_of_group(turn.tx, room)?.len() <= 2;
             let confirmation = if alone { Confirmation::NotNeeded } else { Confirmation::Needed };
-            not_followed(turn, room, commit, &error.to_string(), confirmation)
+            let processed = not_followed(turn, room, commit, &error.to_string(), confirmation)?;
+            Ok(match (processed, error) {
+                (
+                    Processed::NotFollowed(EventError::NotFollowed(reason)),
+                    EventError::Rejected(Rejection::OutOfTime(_)),
+                ) => Processed::NotFollowed(EventError::OutOfTime(reason)),
+                (processed, _) => processed,
+            })
         }
         Err(error) if error.is_before_joining() => {
             // A commit of the past changes nothing. On a branch that began before and won, it does:

@@ -116,4 +116,29 @@ final class UpdateTests: DirectoryTestCase {
         XCTAssertEqual(ends.0.id, ends.1.id)
         try await finish(alice, bob)
     }
+
+    func testAClockThatIsOffIsToldAndThatItIsRightAgain() async throws {
+        let machine = try await open(directory.appendingPathComponent("alice"))
+        let heard = try await Heard(machine)
+        let hour: Int64 = 3_600_000
+        for hours: Int64 in [3, 0] {
+            // By the homeserver's clock it took this device's message an hour ago.
+            let homeserver = Int64(Date().timeIntervalSince1970 * 1000) - hours * hour
+            let nothing: Json = [:]
+            let stamp: Json = ["age": hour, "transaction_id": "one"]
+            let event: Json = [
+                "type": "m.room.message", "event_id": "$own", "sender": ownUserId, "content": nothing,
+                "origin_server_ts": homeserver - hour, "unsigned": stamp,
+            ]
+            let room: Json = ["timeline": ["events": [event]]]
+            let sync: Json = ["next_batch": "two", "rooms": ["join": [testRoomId: room]]]
+            let body = String(decoding: try writeJson(sync), as: UTF8.self)
+            _ = try await machine.receiveSync(changes: .fromSyncResponse(body))
+            let ahead = try await heard.first {
+                if case .clockOff(let aheadMs) = $0, aheadMs / hour == hours { aheadMs } else { nil }
+            }
+            XCTAssertEqual(ahead / hour, hours)
+        }
+        try await machine.shutdown()
+    }
 }

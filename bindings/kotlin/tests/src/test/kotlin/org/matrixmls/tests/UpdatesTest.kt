@@ -127,4 +127,26 @@ class UpdatesTest {
         alice.close()
         bob.close()
     }
+
+    @Test
+    fun `a clock that is off is told, and that it is right again`() = test {
+        open(directory.resolve("alice")).use { machine ->
+            val heard = Heard(machine)
+            for (hours in listOf(3L, 0L)) {
+                // By the homeserver's clock it took this device's message an hour ago.
+                val homeserver = System.currentTimeMillis() - hours * 3_600_000
+                val stamp = JSONObject().put("age", 3_600_000).put("transaction_id", "one")
+                val event = JSONObject().put("type", "m.room.message").put("event_id", "${'$'}own")
+                    .put("sender", machine.userId()).put("content", JSONObject())
+                    .put("origin_server_ts", homeserver - 3_600_000).put("unsigned", stamp)
+                val room = JSONObject().put("timeline", JSONObject().put("events", JSONArray().put(event)))
+                val rooms = JSONObject().put("join", JSONObject().put("!room:example.org", room))
+                val sync = JSONObject().put("next_batch", "two").put("rooms", rooms)
+                machine.receiveSync(syncChangesFromResponse(sync.toString()))
+                assertEquals(hours, heard.one<Update.ClockOff>().aheadMs / 3_600_000)
+                heard.updates.clear()
+            }
+            heard.close()
+        }
+    }
 }
