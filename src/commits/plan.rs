@@ -1,9 +1,11 @@
 //! The next step from who is in the group to who should be.
 //!
-//! The target is every joined user's devices that may take part. [`next_step`] does one step towards
-//! it (ask for device lists, claim key packages, stage one commit) and says what must be sent before
-//! the next; when nothing is left it marks the room as settled on its head. It decides from the
-//! store alone, so it gives the same answer after a restart.
+//! The target is every joined user's devices that may take part. Whoever must not be there is
+//! removed before anything is sealed. Whoever is missing is never waited for: a device without a
+//! key package, or one whose add others have undone (`room::undone`), comes later. [`next_step`]
+//! does one step towards it (ask for device lists, claim key packages, stage one commit) and says
+//! what must be sent before the next; when nothing is left it marks the room as settled on its
+//! head. It decides from the store alone, so it gives the same answer after a restart.
 
 use super::{
     difference::difference,
@@ -16,7 +18,7 @@ use crate::{
     epochs::{EpochRecord, graph},
     messages::SendError,
     requests::{self, Purpose, REQUEST_BACKOFF, REQUESTS},
-    room::{Room, membership},
+    room::{Room, membership, undone},
     store::StoreError,
     turn::Turn,
 };
@@ -41,7 +43,8 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
     };
     let head = graph::get(turn.tx, &room.id, head)?;
     let rotate = room.renewal.wanted || is_renewal_due(turn, room, &head)?;
-    let recheck = room.pace.recheck_ms.is_some_and(|due| due <= turn.now_ms);
+    // A time further ahead than any delay comes from a clock that has been set back since.
+    let recheck = room.pace.recheck_ms.is_some_and(|due| !undone::is_ahead(due, turn.now_ms));
     if room.standing.is_settled() && !rotate && !recheck {
         return welcomes_first(turn, room);
     }
@@ -56,6 +59,7 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
         return Ok(NextStep::Waiting(queries));
     }
     let mut difference = difference(turn, &room.id, &head, &users)?;
+    let held = undone::hold_back(turn.tx, &room.id, &mut difference.add, turn.now_ms)?;
     // The rest come with the next commit.
     difference.add.truncate(most_adds());
     let unclaimed = key_packages::still_to_claim(turn, &room.id, &difference.add)?;
@@ -65,8 +69,9 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
     }
     let wanted = difference.add.len();
     let add = key_packages::take(turn, &room.id, difference.add)?;
-    room.pace.recheck_ms =
+    let unreachable =
         (add.len() < wanted).then(|| turn.now_ms.saturating_add(RETRY_UNREACHABLE_MS));
+    room.pace.recheck_ms = unreachable.into_iter().chain(held).min();
     if add.is_empty() && difference.remove.is_empty() && !rotate {
         room.standing.settle();
         return welcomes_first(turn, room);

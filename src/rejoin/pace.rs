@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     protocol::{EpochId, credential},
-    room::Room,
+    room::{Room, undone},
     turn::Turn,
 };
 
@@ -47,5 +47,5 @@ pub(crate) fn put_off(turn: &Turn<'_>, room: &mut Room, epoch: EpochId) {
 /// When the next step may be made, if that is not now; in milliseconds since 1970.
 pub(crate) fn waits_until(turn: &Turn<'_>, room: &Room) -> Option<u64> {
     let rejoin = room.standing.rejoin()?;
-    Some(rejoin.not_before_ms).filter(|at| *at > turn.now_ms)
+    Some(rejoin.not_before_ms).filter(|at| undone::is_ahead(*at, turn.now_ms))
 }

@@ -15,7 +15,7 @@ use crate::{
     incoming::{Awaited, EventError, media},
     messages::SendError,
     requests,
-    room::{RejoinReason, Room, Strangers, membership},
+    room::{RejoinReason, Room, Strangers, membership, undone},
     store::StoreError,
     turn::Turn,
 };
@@ -52,10 +52,19 @@ pub(crate) fn step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendErr
     let Some(rejoin) = room.standing.rejoin() else {
         return Err(SendError::NotInGroup(room.id.clone()));
     };
-    if rejoin.after_sync || rejoin.not_before_ms > turn.now_ms {
+    if rejoin.after_sync || undone::is_ahead(rejoin.not_before_ms, turn.now_ms) {
         return Ok(NextStep::Waiting(Vec::new()));
     }
     let reason = rejoin.reason;
+    let own = turn.identity.name();
+    if reason == RejoinReason::Removed
+        && undone::held_until(turn.tx, &room.id, &own, turn.now_ms)?.is_some()
+    {
+        return Err(SendError::CannotRejoin(
+            "other members have removed this device again after it had come back: it waits to be \
+             added, and joins by itself later",
+        ));
+    }
     if !room.settings.allow_external_joins {
         return Err(SendError::CannotRejoin(
             "this device cannot go on, and the room's settings forbid joining by itself: it waits \

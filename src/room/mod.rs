@@ -4,7 +4,7 @@
 //! A [`Room`] is loaded once for an event, changed in memory, and saved once ([`edit`]). How this
 //! device stands to the group is one enum with named transitions ([`Standing`]). Members have rows
 //! of their own (`membership`), and so has the list of rooms whose waiting events deserve another
-//! try (`woken`).
+//! try (`woken`), and the memory of adds that others have undone (`undone`).
 
 pub(crate) mod membership;
 mod record;
@@ -13,6 +13,7 @@ mod rows;
 mod settings;
 mod standing;
 mod stored;
+pub(crate) mod undone;
 mod woken;
 
 pub(crate) use self::{
