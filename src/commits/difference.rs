@@ -1,4 +1,8 @@
 //! Who is in the group and should not be, and who should be and is not.
+//!
+//! A joined user whose device list could not be had at all, as their homeserver is out of reach, is
+//! no reason to remove anybody: this device knows nothing of them, and those who added their
+//! devices did. What it does know counts, however old.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,6 +50,7 @@ pub(super) fn difference(
             Some(device) if device.credential_key == leaf.signature_key() => {
                 target.remove(&name);
             }
+            None if users.contains(&name.user_id) && devices::is_unheard_of(turn.tx, &name)? => {}
             _ => remove.push((name, index)),
         }
     }

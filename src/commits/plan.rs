@@ -1,9 +1,11 @@
 //! The next step from who is in the group to who should be.
 //!
-//! The target is every joined user's devices that may take part. [`next_step`] does one step towards
-//! it (ask for device lists, claim key packages, stage one commit) and says what must be sent before
-//! the next; when nothing is left it marks the room as settled on its head. It decides from the
-//! store alone, so it gives the same answer after a restart.
+//! The target is every joined user's devices that may take part. Whoever must not be there is
+//! removed before anything is sealed. Whoever is missing is never waited for: a device without a
+//! key package, or one whose add others have undone (`room::undone`), comes later. [`next_step`]
+//! does one step towards it (ask for device lists, claim key packages, stage one commit) and says
+//! what must be sent before the next; when nothing is left it marks the room as settled on its
+//! head. It decides from the store alone, so it gives the same answer after a restart.
 
 use super::{
     difference::difference,
@@ -17,7 +19,7 @@ use crate::{
     failure::EndsTurn,
     messages::SendError,
     requests::{self, Purpose, REQUEST_BACKOFF, REQUESTS},
-    room::{Room, membership},
+    room::{Room, membership, undone},
     store::StoreError,
     turn::Turn,
 };
@@ -42,7 +44,7 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
     };
     let head = graph::get(turn.tx, &room.id, head)?;
     let rotate = room.renewal.wanted || is_renewal_due(turn, room, &head)?;
-    let recheck = room.pace.recheck_ms.is_some_and(|due| !turn.is_ahead(due, LEAVE_ALONE.most_ms));
+    let recheck = room.pace.recheck_ms.is_some_and(|due| !undone::is_ahead(due, turn.now_ms));
     if room.standing.is_settled() && !rotate && !recheck {
         return welcomes_first(turn, room);
     }
@@ -58,6 +60,7 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
     }
     let mut difference = difference(turn, &room.id, &head, &users)?;
     let left_alone_ms = key_packages::leave_out_unreachable(turn, &room.id, &mut difference.add)?;
+    let held = undone::hold_back(turn.tx, &room.id, &mut difference.add, turn.now_ms)?;
     // The rest come with the next commit.
     difference.add.truncate(most_adds());
     let claims = key_packages::claim_missing(turn, &room.id, &difference.add)?;
@@ -68,7 +71,7 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
     let add = key_packages::usable(turn, &room.id, difference.add)?;
     let unanswered_ms =
         (add.len() < wanted).then(|| turn.now_ms.saturating_add(LEAVE_ALONE.first_ms));
-    room.pace.recheck_ms = left_alone_ms.into_iter().chain(unanswered_ms).min();
+    room.pace.recheck_ms = left_alone_ms.into_iter().chain(unanswered_ms).chain(held).min();
     if add.is_empty() && difference.remove.is_empty() && !rotate {
         room.standing.settle();
         return welcomes_first(turn, room);

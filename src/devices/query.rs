@@ -75,6 +75,8 @@ pub(crate) struct PostponedUser {
 pub(crate) struct QueryReport {
     /// The users about whom the answer said something, so that their devices may have changed.
     pub(crate) changed_users: Vec<OwnedUserId>,
+    /// The users whose devices are others than before.
+    pub(crate) altered_users: Vec<OwnedUserId>,
     /// The devices that are newly rejected, or rejected for another reason than before.
     pub(crate) rejected: Vec<RejectedDevice>,
     /// The users whose homeserver was unreachable, or about whom the answer says nothing readable.
@@ -137,7 +139,9 @@ pub(crate) fn handle_query_response(
             continue;
         }
         if let Some(devices) = answer.devices_of(user) {
-            replace_devices(tx, user, &devices, &mut report)?;
+            if replace_devices(tx, user, &devices, &mut report)? {
+                report.altered_users.push(user.clone());
+            }
             tracked.known = Some(*asked);
             tracked.retry_at_ms = 0;
             tracking::put(tx, &tracked)?;
@@ -152,13 +156,13 @@ pub(crate) fn handle_query_response(
     Ok(report)
 }
 
-/// Replaces what is known of one user's devices.
+/// Replaces what is known of one user's devices; tells whether that is something else than before.
 fn replace_devices(
     tx: &Tx<'_>,
     user: &UserId,
     devices: &Members,
     report: &mut QueryReport,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let mut changed = false;
     for gone in DEVICES.list(tx, user.as_bytes())? {
         if !devices.contains_key(gone.name.device_id.as_str()) {
@@ -197,5 +201,5 @@ fn replace_devices(
     if changed {
         update_eligible(tx, user)?;
     }
-    Ok(())
+    Ok(changed)
 }

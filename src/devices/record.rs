@@ -4,7 +4,7 @@ use ruma::{DeviceId, OwnedDeviceId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::verify::DeviceFault;
+use super::{tracking, verify::DeviceFault};
 use crate::{
     protocol::DeviceName,
     store::{Collection, StoreError, Tx},
@@ -97,6 +97,12 @@ pub(super) fn eligible(record: DeviceRecord) -> Option<Device> {
         return None;
     }
     Some(Device { name: record.name, credential_key: record.credential_key? })
+}
+
+/// Whether nothing at all is known of a device: neither it nor its user's list was ever told.
+pub(crate) fn is_unheard_of(tx: &Tx<'_>, name: &DeviceName) -> Result<bool, StoreError> {
+    Ok(find(tx, &name.user_id, &name.device_id)?.is_none()
+        && !tracking::is_list_known(tx, &name.user_id)?)
 }
 
 /// How far this key is trusted to be that of the device's credential.

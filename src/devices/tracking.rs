@@ -136,6 +136,11 @@ pub(crate) fn mark_all_outdated(tx: &Tx<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Whether the homeserver has told a user's devices since they are tracked.
+pub(super) fn is_list_known(tx: &Tx<'_>, user: &UserId) -> Result<bool, StoreError> {
+    Ok(get(tx, user)?.is_some_and(|tracked| tracked.known.is_some()))
+}
+
 /// The users whose lists are out of date and may be asked for now.
 pub(crate) fn outdated(tx: &Tx<'_>, now_ms: u64) -> Result<Vec<OwnedUserId>, StoreError> {
     let mut users = Vec::new();

@@ -151,6 +151,7 @@ pub(super) fn queried(
 ) -> Result<(), DevicesError> {
     let report = devices::handle_query_response(turn.tx, query, body, turn.now_ms)?;
     membership::unsettle_rooms_of(turn.tx, report.changed_users.iter().map(|user| &**user))?;
+    membership::devices_changed(turn.tx, report.altered_users.iter().map(|user| &**user))?;
     for rejected in report.rejected {
         turn.tell(Update::DeviceRejected {
             user_id: rejected.name.user_id.to_string(),

@@ -172,6 +172,23 @@ pub(crate) fn last_number_before(
     Ok(numbers(tx, room)?.filter(|other| *other < number).max())
 }
 
+/// Whether an epoch is on the way to a later one, or is that one. Where this device rejoined
+/// between the two, the way back ends; then nothing says that they are on two branches.
+pub(super) fn leads_to(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    earlier: &EpochRecord,
+    later: EpochId,
+) -> Result<bool, StoreError> {
+    let mut on = get(tx, room, later)?;
+    while on.number > earlier.number {
+        let Some(parent) = on.parent else { return Ok(true) };
+        let Some(parent) = find(tx, room, parent)? else { return Ok(true) };
+        on = parent;
+    }
+    Ok(on.id == earlier.id)
+}
+
 /// The members of an epoch of the graph.
 pub(crate) fn members(
     tx: &Tx<'_>,

@@ -14,7 +14,7 @@
 //! the library is reported (`turn::Consequence`).
 
 use super::{
-    fit, graph,
+    contested, fit, graph,
     record::{EpochRecord, Status},
 };
 use crate::{
@@ -138,6 +138,7 @@ fn choose_with(
         }
         return Ok(());
     };
+    contested::count(turn, room, head.id, &epochs)?;
     if room.standing.head() == Some(head.id) {
         turn.report(Consequence::HeadConfirmed);
         return prune(turn, room);
@@ -168,29 +169,12 @@ fn renew_again_if_lost(
 ) -> Result<(), StoreError> {
     if let Some(renewed) = room.renewal.done_in
         && let Some(renewed) = epochs.iter().find(|epoch| epoch.id == renewed)
-        && is_beside(turn.tx, room, head, renewed)?
+        && !graph::leads_to(turn.tx, &room.id, renewed, head.id)?
     {
         room.renewal.done_in = None;
         room.renewal.wanted = true;
     }
     Ok(())
-}
-
-/// Whether an epoch is on another branch than an earlier one. If the device rejoined after that
-/// epoch, the way back ends, and its keys are already fresh.
-fn is_beside(
-    tx: &Tx<'_>,
-    room: &Room,
-    epoch: &EpochRecord,
-    earlier: &EpochRecord,
-) -> Result<bool, StoreError> {
-    let mut on = epoch.clone();
-    while on.number > earlier.number {
-        let Some(parent) = on.parent else { return Ok(false) };
-        let Some(parent) = graph::find(tx, &room.id, parent)? else { return Ok(false) };
-        on = parent;
-    }
-    Ok(on.id != earlier.id)
 }
 
 fn tell_change(

@@ -6,6 +6,7 @@
 //! | look up an epoch | `graph`; what a row holds, `record` |
 //! | know the head rule | `head` (the order itself is `protocol::Rank`) |
 //! | judge a commit by the Matrix room | `fit`; what does not fit, `doubt` |
+//! | notice that others remove who belongs | `contested` |
 //! | know epochs that this device could join | `joinable` |
 //! | know how far the other devices have come | `sightings` |
 //! | delete the keys of old epochs | `retention` |
@@ -13,6 +14,7 @@
 //! Nothing here knows of requests. What a new head means for sends, rejoins and the backup is
 //! reported as a `turn::Consequence`.
 
+pub(crate) mod contested;
 mod doubt;
 pub(crate) mod fit;
 pub(crate) mod graph;

@@ -54,6 +54,10 @@ pub(crate) struct EpochRecord {
     /// What in its commit does not fit the Matrix room.
     #[serde(default)]
     pub(crate) doubts: Vec<CommitDoubt>,
+    /// The devices that its commit removed although they belong in the group by what this device
+    /// knew; until that has counted.
+    #[serde(default)]
+    pub(crate) contested: Vec<DeviceName>,
     /// Those who come later may read it: the room's history visibility said so from its first
     /// moment on.
     #[serde(default)]
@@ -99,6 +103,7 @@ impl EpochRecord {
             resolves: Vec::new(),
             resolved: false,
             doubts: Vec::new(),
+            contested: Vec::new(),
             shared: false,
             behind: 0,
             left_ms: None,

@@ -11,7 +11,7 @@ use crate::{
     failure::Failure,
     identity::{Crypto, Identity, Publishing},
     protocol::{DeviceName, EpochId},
-    room::{self, Membership, Room, membership},
+    room::{self, Membership, Room, membership, undone},
     store::{Store, StoreError, StoreKeyMaterial, Tx},
     turn::{Consequence, Turn},
 };
@@ -58,6 +58,7 @@ fn epoch(
         resolves: Vec::new(),
         resolved: false,
         doubts: Vec::new(),
+        contested: Vec::new(),
         shared: false,
         behind: 1,
         left_ms: None,
@@ -290,6 +291,33 @@ fn keys_are_renewed_again_only_where_their_branch_has_lost() -> Outcome {
         keep(tx, &epoch(tx, 5, 5, Some(7))?)?;
         choose(tx, 1)?;
         assert!(room::load(tx, room())?.renewal.wanted);
+        Ok::<_, Failure>(())
+    })?;
+    Ok(())
+}
+
+#[test]
+fn a_removal_counts_once_and_only_where_it_leads_to_the_head() -> Outcome {
+    let (_directory, store) = store()?;
+    store.write(|tx| {
+        let device = DeviceName::new(owned_user_id!("@x:b"), "X".into());
+        // So that each removal counts as one more.
+        undone::note(tx, room(), &device, 0, undone::Weight::Undoes)?;
+        let held = |now_ms| undone::held_until(tx, room(), &device, now_ms);
+        assert_eq!(held(1)?, Some(600_000));
+        keep(tx, &epoch(tx, 1, 3, None)?)?;
+        let mut removal = epoch(tx, 2, 2, None)?;
+        removal.contested = vec![device.clone()];
+        keep(tx, &removal)?;
+        choose(tx, 2)?;
+        assert_eq!(held(3)?, Some(600_000), "its branch has lost");
+        // The branch comes back: from now on it counts, and it does so once.
+        keep(tx, &epoch(tx, 3, 4, Some(2))?)?;
+        choose(tx, 10)?;
+        assert_eq!(held(11)?, Some(10 + 4 * 600_000));
+        choose(tx, 20)?;
+        choose(tx, 30)?;
+        assert_eq!(held(31)?, Some(10 + 4 * 600_000));
         Ok::<_, Failure>(())
     })?;
     Ok(())

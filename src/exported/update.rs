@@ -48,6 +48,24 @@ pub enum Update {
         /// What does not fit, one sentence each.
         doubts: Vec<String>,
     },
+    /// Another member removed a device that, by what this device knows, belongs in the group.
+    /// Messages are sent without it for now.
+    ///
+    /// The two devices were told different device lists or members by their homeservers. This
+    /// device has asked for the user's devices anew. It adds the device again when something has
+    /// changed for it, or after the delay.
+    AddUndone {
+        /// The room's id.
+        room_id: String,
+        /// The id of the removed device's user.
+        user_id: String,
+        /// The removed device's id.
+        device_id: String,
+        /// The device that made the commit, as `user_id|device_id`.
+        by: String,
+        /// The time until the device may be added again, in milliseconds.
+        retry_after_ms: u64,
+    },
     /// This device cannot continue in a room, and is about to join its group anew.
     Healing {
         /// The room's id.

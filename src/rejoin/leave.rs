@@ -8,7 +8,7 @@ use crate::{
     failure::Failure,
     incoming::{catch_up, walk},
     requests::{self, REQUESTS},
-    room::{RejoinReason, Room, membership},
+    room::{RejoinReason, Room, membership, undone},
     turn::Turn,
 };
 
@@ -16,12 +16,16 @@ use crate::{
 ///
 /// While its user is in the room a device belongs in the group, and others may add it, or it joins.
 /// The commit may also have been made on a branch that loses, by a device that knew less. So this
-/// device goes on following the branches that it is in, and sends on none of them.
+/// device goes on following the branches that it is in, and sends on none of them. Each time
+/// counts: whoever removes it again and again does not know it, and it gives in for longer with
+/// each time.
 pub(crate) fn removed(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
-    let own = turn.identity.name().user_id;
-    let belongs = !room.state.own_user_left && membership::is_joined(turn.tx, &room.id, &own)?;
+    let own = turn.identity.name();
+    let belongs =
+        !room.state.own_user_left && membership::is_joined(turn.tx, &room.id, &own.user_id)?;
     if belongs {
         outcome::drop_unsent(turn, room)?;
+        undone::note(turn.tx, &room.id, &own, turn.now_ms, undone::Weight::First)?;
         require(turn, room, RejoinReason::Removed)?;
     } else {
         leave(turn, room)?;

@@ -14,7 +14,7 @@ use crate::{
     epochs::graph,
     failure::Failure,
     protocol::{EpochId, credential},
-    room::{self, Room, membership},
+    room::{self, Room, membership, undone},
     store::{Collection, StoreError},
     turn::Turn,
 };
@@ -169,11 +169,10 @@ pub(crate) fn put_off(turn: &Turn<'_>, room: &mut Room, epoch: EpochId) {
     }
 }
 
-/// When the next step may be made, if that is not now; in milliseconds since 1970. No step is put
-/// off for an hour.
+/// When the next step may be made, if that is not now; in milliseconds since 1970.
 pub(crate) fn waits_until(turn: &Turn<'_>, room: &Room) -> Option<u64> {
     let rejoin = room.standing.rejoin()?;
-    Some(rejoin.not_before_ms).filter(|at| turn.is_ahead(*at, HOUR_MS))
+    Some(rejoin.not_before_ms).filter(|at| undone::is_ahead(*at, turn.now_ms))
 }
 
 #[cfg(test)]

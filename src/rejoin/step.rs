@@ -15,7 +15,7 @@ use crate::{
     incoming::{Awaited, EventError, media, members},
     messages::SendError,
     requests,
-    room::{RejoinReason, Room, Strangers, member_list, membership},
+    room::{RejoinReason, Room, Strangers, member_list, membership, undone},
     store::StoreError,
     turn::Turn,
 };
@@ -65,6 +65,15 @@ pub(crate) fn step(
         return Ok(NextStep::Waiting(Vec::new()));
     }
     let reason = rejoin.reason;
+    let own = turn.identity.name();
+    if reason == RejoinReason::Removed
+        && undone::held_until(turn.tx, &room.id, &own, turn.now_ms)?.is_some()
+    {
+        return Err(SendError::CannotRejoin(
+            "other members have removed this device again after it had come back: it waits to be \
+             added, and joins by itself later",
+        ));
+    }
     if !room.settings.allow_external_joins {
         return Err(SendError::CannotRejoin(
             "this device cannot go on, and the room's settings forbid joining by itself: it waits \

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde::{Deserialize, Serialize};
 
-use super::{record::Room, rows::edit};
+use super::{record::Room, rows::edit, undone};
 use crate::{
     devices,
     protocol::MemberContent,
@@ -116,6 +116,7 @@ pub(crate) fn set(
             }
         }
     }
+    undone::lift(tx, &room.id, user)?;
     room.standing.unsettle();
     Ok(true)
 }
@@ -158,6 +159,19 @@ pub(crate) fn replace_all(
 pub(crate) fn track_devices(tx: &Tx<'_>, room: &RoomId) -> Result<(), StoreError> {
     let members = MEMBERS.list(tx, room.as_bytes())?;
     devices::track(tx, members.iter().map(|member| &*member.user_id))
+}
+
+/// The devices of these users have changed: what was left out of a group may be added again.
+pub(crate) fn devices_changed<'a>(
+    tx: &Tx<'_>,
+    users: impl IntoIterator<Item = &'a UserId>,
+) -> Result<(), StoreError> {
+    for user in users {
+        for room in ROOMS_OF_USER.list(tx, user.as_bytes())? {
+            undone::lift(tx, &room, user)?;
+        }
+    }
+    Ok(())
 }
 
 /// Unsettles every room that one of these users is in.

@@ -3,8 +3,8 @@
 //!
 //! A [`Room`] is loaded once for an event, changed in memory, and saved once ([`edit`]). How this
 //! device stands to the group is one enum with named transitions ([`Standing`]). Members have rows
-//! of their own (`membership`), how good that list is has one (`member_list`), and so has the list of rooms whose waiting events deserve another
-//! try (`woken`).
+//! of their own (`membership`), and so have how well they are known (`member_list`), the rooms whose
+//! waiting events deserve another try (`woken`), and adds that others have undone (`undone`).
 
 mod followed;
 pub(crate) mod member_list;
@@ -15,6 +15,7 @@ mod rows;
 mod settings;
 mod standing;
 mod stored;
+pub(crate) mod undone;
 mod woken;
 
 pub(crate) use self::{

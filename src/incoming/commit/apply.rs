@@ -23,7 +23,7 @@ use super::{
 use crate::{
     devices,
     epochs::{
-        EpochRecord, Origin, Status, fit, graph,
+        EpochRecord, Origin, Status, contested, fit, graph,
         head::{self, NewEpoch},
         joinable, sightings,
     },
@@ -230,6 +230,7 @@ fn merge(
         // It takes its own place again: nobody has come or gone.
         removed.retain(|other| *other != device);
     }
+    epoch.contested = contested::of_commit(turn.tx, room, &removed, &group)?;
     let rank = epoch.rank();
     head::enter(turn, room, NewEpoch { epoch, added: &added, removed: &removed })?;
     if let Some(committer) = committer {

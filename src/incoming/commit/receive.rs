@@ -34,7 +34,11 @@ pub(crate) fn receive(
         let reason = "the event names another user as sender";
         return Err(Rejection::SenderMismatch(reason).into());
     }
-    if graph::by_event(turn.tx, &room.id, event)?.is_some() {
+    if let Some(epoch) = graph::by_event(turn.tx, &room.id, event)? {
+        // A device that left the group and comes back can join where it once was.
+        if !epoch.full && room.standing.head().is_none() {
+            note_joinable(turn, room, commit, Confirmation::NotNeeded)?;
+        }
         return Ok(Processed::Known);
     }
     if room.state.algorithm.is_none() {
@@ -58,9 +62,9 @@ pub(crate) fn receive(
     }
 }
 
-/// An announcement of somebody else. In the room's own past it changes nothing: whoever joined later
-/// finds it in the timeline. Beside a group of this device's own making it is a second group, which
-/// ranks like any branch.
+/// An announcement of somebody else. In the room's own past it changes nothing: whoever joined
+/// later finds it in the timeline. Beside a group of this device's own making it is a second group,
+/// which ranks like any branch.
 fn announced(
     turn: &Turn<'_>,
     room: &mut Room,

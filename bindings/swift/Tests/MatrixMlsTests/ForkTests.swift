@@ -216,4 +216,32 @@ final class ForkTests: WatchedTestCase {
         XCTAssertFalse(members.contains { $0.userId == stranger.userId })
         try await finish(alice, bob, stranger)
     }
+
+    func testARemovalOfWhoBelongsThereIsToldAndNobodyWaitsForThem() async throws {
+        let (alice, bob) = (try await account("alice"), try await account("bob"))
+        let carol = try await account("carol")
+        let roomId = try await roomOf(alice, bob)
+        try await alice.invite(carol.userId, to: roomId)
+        try await carol.join(roomId)
+        try await alice.settle()
+        try await alice.prepare(roomId)
+        let heard = try await Heard(alice.machine)
+        try await bob.settle()
+        try await bob.machine.room(roomId: roomId).setMembers(userIds: [alice.userId, bob.userId])
+        try await bob.prepare(roomId)
+        try await alice.settle()
+        let told = try await heard.first {
+            if case .addUndone(let room, let user, let device, let by, let after) = $0 {
+                ([room, user, device, by], after)
+            } else {
+                nil
+            }
+        }
+        XCTAssertEqual(told.0, [roomId, carol.userId, "PHONE", "\(bob.userId)|PHONE"])
+        XCTAssertEqual(told.1, 600_000)
+        try await alice.send("without her for now", to: roomId)
+        let members = try await alice.machine.room(roomId: roomId).members()
+        XCTAssertFalse(members.contains { $0.userId == carol.userId })
+        try await finish(alice, bob, carol)
+    }
 }

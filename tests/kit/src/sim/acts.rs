@@ -181,6 +181,11 @@ impl Run {
                     self.log_in(images, user, fault).await?;
                 }
             }
+            Action::Mislead { server, user } => {
+                let (server, user) = (usize::from(server), usize::from(user));
+                let done = self.world.mislead(server, user);
+                self.note(format!("a server knows of no devices of {}: {done}", user_id(user)));
+            }
             Action::LoseWelcomes { device } => {
                 if let Some(app) = self.device(device) {
                     let name = self.apps[app].name.clone();

@@ -110,6 +110,11 @@ impl Run {
             self.step(images, step).await?;
         }
         self.settle(schedule.weather.racing).await?;
+        // Whoever disagrees comes to rest as well, and to agreement once all are told the same.
+        if self.world.tell_the_truth() {
+            self.note("-- all servers tell the truth");
+            self.settle(schedule.weather.racing).await?;
+        }
         self.check().await
     }
 

@@ -1,7 +1,7 @@
 //! What a schedule is, and how one is drawn.
 //!
-//! Users, devices and servers are named by small numbers, taken modulo what there is when the step is
-//! done; so any list of steps is a schedule, and a list stays one when steps are taken away.
+//! Users, devices and servers are named by small numbers, taken modulo what there is when the step
+//! is done; so any list of steps is a schedule, and a list stays one when steps are taken away.
 
 use proptest::{collection, option, prelude::*, strategy::Union};
 use serde::{Deserialize, Serialize};
@@ -46,10 +46,14 @@ pub enum Action {
     LosePlace { device: u8, begins_anew: bool },
     /// A device's directory is copied.
     Copy { device: u8 },
-    /// The copy is put back: as other files, or into the same ones, as when a whole system is set back.
+    /// The copy is put back: as other files, or into the same ones, as when a whole system is set
+    /// back.
     Restore { device: u8, in_place: bool },
     /// A device's directory is lost: its user logs in as a new device and logs the old one out.
     LoseStore { device: u8 },
+    /// A server has a wrong list of another's user: no devices. It stays so until all others
+    /// settled.
+    Mislead { server: u8, user: u8 },
     /// What waits for a device in its inbox, and the next Welcome for it, are lost.
     LoseWelcomes { device: u8 },
 }
@@ -135,7 +139,8 @@ pub struct Step {
     pub salt: u16,
 }
 
-/// How the world is at the beginning. Ann and Dan are on the first server, Ben on the second, Cat on the third.
+/// How the world is at the beginning. Ann and Dan are on the first server, Ben on the second, Cat
+/// on the third.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Scene {
     /// Ann and Ben in a group, a device each.
@@ -151,13 +156,13 @@ pub enum Scene {
 /// How the network and the servers are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Weather {
-    /// The longest that anything takes from server to server, in milliseconds. Each takes its own time,
-    /// so they overtake each other.
+    /// The longest that anything takes from server to server, in milliseconds. Each takes its own
+    /// time, so they overtake each other.
     pub delay_ms: u32,
     /// The most timeline events in one sync; what came before those is left out.
     pub timeline_limit: u16,
-    /// Whether a server hides what a user sent who is out of the room by the time it arrives, as Synapse
-    /// does ("soft failure").
+    /// Whether a server hides what a user sent who is out of the room by the time it arrives, as
+    /// Synapse does ("soft failure").
     pub hides: bool,
     /// Whether all devices are brought up to date before anybody comes or goes.
     pub tidy: bool,
@@ -309,6 +314,7 @@ impl Profile {
                 (2, restore.boxed()),
                 (1, device().prop_map(|device| LoseStore { device }).boxed()),
                 (2, device().prop_map(|device| LoseWelcomes { device }).boxed()),
+                (2, (0..3_u8, user()).prop_map(|(server, user)| Mislead { server, user }).boxed()),
             ]);
         }
         Union::new_weighted(actions)

@@ -29,9 +29,9 @@ impl Run {
         let before = self.world.traffic;
         let result = self.rounds(racing, before.commits).await;
         let after = self.world.traffic;
-        self.figures.commits = after.commits - before.commits;
-        self.figures.requests = after.requests - before.requests;
-        self.figures.bytes = after.bytes - before.bytes;
+        self.figures.commits += after.commits - before.commits;
+        self.figures.requests += after.requests - before.requests;
+        self.figures.bytes += after.bytes - before.bytes;
         result
     }
 

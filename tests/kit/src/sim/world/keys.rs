@@ -128,6 +128,25 @@ impl World {
         Reply::ok(&json!({ "one_time_key_counts": counts }))
     }
 
+    /// A server's list of another's user is wrong from now on: the user has no devices. Tells whether
+    /// that is news.
+    pub(in crate::sim) fn mislead(&mut self, server: usize, user: usize) -> bool {
+        let is_news = USERS[user].1 != server && self.lies.insert((server, user));
+        if is_news {
+            self.servers[server].list_changed(user, None, false);
+        }
+        is_news
+    }
+
+    /// All servers know the right lists, and tell those that were wrong; tells whether any was.
+    pub(in crate::sim) fn tell_the_truth(&mut self) -> bool {
+        let lies = std::mem::take(&mut self.lies);
+        for (server, user) in &lies {
+            self.servers[*server].list_changed(*user, None, false);
+        }
+        !lies.is_empty()
+    }
+
     pub(super) fn query_keys(&mut self, from: &Name, body: &[u8]) -> Reply {
         let asked: Value = serde_json::from_slice(body).unwrap_or_default();
         let Some(asked) = asked["device_keys"].as_object() else { return Reply::bad("M_BAD_JSON") };
@@ -136,6 +155,10 @@ impl World {
         for user in asked.keys() {
             let Some(number) = user_number(user) else { continue };
             let home = USERS[number].1;
+            if self.lies.contains(&(here, number)) {
+                found.insert(user.clone(), BTreeMap::new());
+                continue;
+            }
             let known = &self.servers[here].lists;
             let is_fresh =
                 known.contains_key(&number) && !self.servers[here].stale.contains(&number);

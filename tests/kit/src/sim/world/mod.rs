@@ -111,6 +111,8 @@ pub(super) struct World {
     late: Vec<LateRequest>,
     /// Every event there ever was, on whichever server.
     events: BTreeMap<String, Arc<Event>>,
+    /// Servers that know of no devices of a user.
+    lies: BTreeSet<(usize, usize)>,
     /// How many of the next Welcomes for these devices are lost.
     losing: BTreeMap<Name, u32>,
     /// Whose Welcome was lost, and the event of its commit.
@@ -145,6 +147,7 @@ impl World {
             parcels: Vec::new(),
             late: Vec::new(),
             events: BTreeMap::new(),
+            lies: BTreeSet::new(),
             losing: BTreeMap::new(),
             lost: BTreeSet::new(),
             traffic: Traffic::default(),

@@ -200,4 +200,28 @@ class ForksTest {
         heard.close()
         close(alice, bob, stranger)
     }
+
+    @Test
+    fun `a removal of who belongs there is told, and nobody waits for them`() = test {
+        val (alice, bob) = account("alice") to account("bob")
+        val carol = account("carol")
+        val roomId = roomOf(alice, bob)
+        alice.invite(roomId, carol.userId)
+        carol.join(roomId)
+        alice.settle()
+        alice.prepare(roomId)
+        val heard = Heard(alice.machine)
+        bob.settle()
+        bob.machine.room(roomId).setMembers(listOf(alice.userId, bob.userId))
+        bob.prepare(roomId)
+        alice.settle()
+        val undone = heard.one<Update.AddUndone>()
+        assertEquals(roomId to "${bob.userId}|PHONE", undone.roomId to undone.by)
+        assertEquals(carol.userId to "PHONE", undone.userId to undone.deviceId)
+        assertEquals(600_000uL, undone.retryAfterMs)
+        alice.send(roomId, "without her for now")
+        assertFalse(alice.machine.room(roomId).members().any { it.userId == carol.userId })
+        heard.close()
+        close(alice, bob, carol)
+    }
 }
