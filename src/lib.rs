@@ -65,8 +65,8 @@ pub use api::{
     ToDeviceResult, key_of_secret, set_log_sink, sync_changes_from_response,
 };
 pub use exported::{
-    BackupState, HistoryFailure, OutgoingRequest, PassphraseParameters, RequestOutcome,
-    RoomChanges, Subscription, SyncChanges, Update, UpdateObserver,
+    BackupState, HistoryFailure, OutgoingRequest, PassphraseParameters, PendingRequests,
+    RequestKind, RequestOutcome, RoomChanges, Subscription, SyncChanges, Update, UpdateObserver,
 };
 
 /// What tests and benches use beneath the exported API. A build that ships does not have it.

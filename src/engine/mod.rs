@@ -15,6 +15,7 @@
 //! | seal and open messages | `messages`; the path that a reader shares, `opener` |
 //! | do what else an app asks of a room | `rooms` |
 //! | take the homeserver's answers | `answers` |
+//! | stop where the homeserver has other keys for this device | `own_keys` |
 //! | back up, restore, export and import | `backup` |
 
 mod answers;
@@ -25,6 +26,7 @@ mod error;
 mod events;
 mod messages;
 mod opener;
+mod own_keys;
 mod prepare;
 mod rooms;
 mod sync;

@@ -4,6 +4,7 @@
 use ruma::{OwnedRoomId, RoomId};
 
 use super::{
+    answers,
     core::Engine,
     error::EngineError,
     events,
@@ -62,6 +63,7 @@ impl Engine {
                 }
             }
             rejoin::mark_synced(turn)?;
+            answers::has_worked(turn)?;
             Ok(SyncOutcome { to_device, rooms })
         })
     }

@@ -5,21 +5,23 @@ use std::collections::BTreeSet;
 
 use ruma::{OwnedUserId, UserId};
 
-use super::{consequences::in_room, core::Engine, error::EngineError, prepare::rejoin_rooms};
+use super::{
+    consequences::in_room,
+    core::{Engine, now_ms},
+    error::EngineError,
+    own_keys,
+    prepare::rejoin_rooms,
+};
 use crate::{
-    backup, commits,
-    devices::{self, DevicesError},
+    backup, commits, devices,
     epochs::retention,
-    exported::{OutgoingRequest, Update},
-    identity,
-    requests::{self, DEVICE_SCOPE, Purpose, REQUESTS},
+    exported::{OutgoingRequest, PendingRequests, Update},
+    identity::{self, OwnKeys},
+    requests::{self, DEVICE_SCOPE, PausedWork, Purpose, REQUESTS, Release},
     room::{self, membership},
     store::StoreError,
     turn::Turn,
 };
-
-/// How many requests are handed out at once.
-const MAX_HANDED_OUT: usize = 50;
 
 impl Engine {
     /// The requests to send now.
@@ -29,20 +31,54 @@ impl Engine {
             plan_key_requests(turn)?;
             delete_old_keys(turn)?;
             backup::plan_upload(turn)?;
-            rejoin_rooms(turn)?;
-            let due = REQUESTS.due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
+            if identity::own_keys(turn.tx)? == OwnKeys::Ours {
+                rejoin_rooms(turn)?;
+            }
+            let due = own_keys::due(turn.tx, turn.now_ms)?;
             Ok(requests::hand_out(turn.tx, due)?)
+        })
+    }
+
+    /// What is in the queue.
+    pub(crate) fn pending_requests(&self) -> Result<PendingRequests, EngineError> {
+        let now_ms = now_ms();
+        self.read(|tx| {
+            let mut pending = requests::pending(tx, now_ms)?;
+            if identity::own_keys(tx)? != OwnKeys::Ours {
+                pending.due = own_keys::due(tx, now_ms)?.len() as u64;
+            }
+            Ok(pending)
+        })
+    }
+
+    /// The app says that the network is back.
+    pub(crate) fn network_available(&self) -> Result<(), EngineError> {
+        self.turn(|turn| Ok(requests::release(turn.tx, turn.now_ms, Release::Network)?))
+    }
+
+    /// The app has another access token.
+    pub(crate) fn access_token_renewed(&self) -> Result<(), EngineError> {
+        // Nearly always there is nothing to be done.
+        if !self.pending_requests()?.unauthorized {
+            return Ok(());
+        }
+        self.turn(|turn| {
+            requests::note_token_works(turn.tx)?;
+            Ok(requests::release(turn.tx, turn.now_ms, Release::Token)?)
         })
     }
 }
 
 /// Queues what is due: key uploads, and queries for device lists that are out of date.
 fn plan_key_requests(turn: &Turn<'_>) -> Result<(), EngineError> {
+    own_keys::check(turn)?;
     let uploading = REQUESTS
         .in_scope(turn.tx, DEVICE_SCOPE)?
         .iter()
         .any(|(_, queued)| matches!(queued.purpose, Purpose::UploadKeys(_)));
     if !uploading
+        && identity::own_keys(turn.tx)? == OwnKeys::Ours
+        && !requests::is_paused(turn.tx, PausedWork::UploadKeys, turn.now_ms)?
         && let Some((plan, request)) =
             identity::plan_upload(turn.tx, turn.crypto, turn.identity, turn.now_ms)?
     {
@@ -88,13 +124,15 @@ pub(super) fn queried(
     turn: &Turn<'_>,
     query: &devices::KeyQuery,
     body: &[u8],
-) -> Result<(), DevicesError> {
+) -> Result<(), EngineError> {
+    own_keys::note(turn, body, false)?;
     let report = devices::handle_query_response(turn.tx, query, body, turn.now_ms)?;
     membership::unsettle_rooms_of(turn.tx, report.changed_users.iter().map(|user| &**user))?;
     for rejected in report.rejected {
         turn.tell(Update::DeviceRejected {
             user_id: rejected.name.user_id.to_string(),
             device_id: rejected.name.device_id.to_string(),
+            code: rejected.reason.code().to_owned(),
             reason: rejected.reason.to_string(),
         });
     }

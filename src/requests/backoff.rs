@@ -12,6 +12,9 @@ pub(crate) struct Backoff {
 /// The delays of requests that the homeserver did not answer or put off.
 pub(crate) const REQUEST: Backoff = Backoff { first_ms: 1_000, most_ms: 5 * 60 * 1_000 };
 
+/// The delays of work that the homeserver has refused: it may change its mind, but not soon.
+pub(super) const REFUSED: Backoff = Backoff { first_ms: 60 * 1_000, most_ms: 6 * 60 * 60 * 1_000 };
+
 impl Backoff {
     /// The delay after a failure that `failures` others came before, in milliseconds.
     pub(crate) fn delay_ms(self, failures: u32) -> u64 {
