@@ -67,8 +67,8 @@ pub use api::{
 };
 pub use exported::{
     BackupState, DeviceListChanges, FollowedRooms, HistoryFailure, OutgoingRequest,
-    PassphraseParameters, RequestOutcome, RoomChanges, Subscription, SyncChanges, SyncStart,
-    Update, UpdateObserver,
+    PassphraseParameters, PendingRequests, RequestKind, RequestOutcome, RoomChanges, Subscription,
+    SyncChanges, SyncStart, Update, UpdateObserver,
 };
 
 /// What tests and benches use beneath the exported API. A build that ships does not have it.

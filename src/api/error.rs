@@ -68,6 +68,24 @@ pub enum MlsError {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
     },
+    /// The machine was suspended. Resume it, and call again. What the call has done before stays.
+    Suspended {
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
+    },
+    /// The homeserver refuses the app's access token. Get another one, or log in again as the same
+    /// device, and call again; nothing is lost.
+    Unauthorized {
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
+    },
+    /// The homeserver has other keys for this device: the store that held them was lost, or another
+    /// app uses the device's id. Nobody would read what this device sends. Log out, and log in as a
+    /// new device with a new store; history comes back from the key backup.
+    NewDeviceNeeded {
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
+    },
     /// This device is not in the room's MLS group. Enable the room, or wait for a Welcome.
     NotInGroup {
         /// The code, the reason, and whether to try again.
@@ -162,6 +180,9 @@ impl MlsError {
             | Self::StoreInUse { details }
             | Self::StoreIo { details }
             | Self::Closed { details }
+            | Self::Suspended { details }
+            | Self::Unauthorized { details }
+            | Self::NewDeviceNeeded { details }
             | Self::NotInGroup { details }
             | Self::NotReady { details }
             | Self::TooLarge { details }

@@ -43,6 +43,7 @@ impl From<StoreError> for MlsError {
             StoreError::TooNew { .. } => permanent!(StoreTooNew, "store_too_new", error),
             StoreError::Full => transient!(StoreFull, "store_full", error),
             StoreError::InUse => transient!(StoreInUse, "store_in_use", error),
+            StoreError::Suspended => transient!(Suspended, "suspended", error),
             StoreError::Missing => transient!(StoreIo, "store_missing", error),
             StoreError::NotUpgraded => transient!(StoreIo, "store_not_upgraded", error),
             StoreError::Io(_) => transient!(StoreIo, "store_io", error),
@@ -186,6 +187,7 @@ impl From<SendError> for MlsError {
         match error {
             SendError::Failure(error) => error.into(),
             SendError::NotInGroup(_) => transient!(NotInGroup, "not_in_group", error),
+            SendError::OtherKeys => permanent!(NewDeviceNeeded, "other_keys", error),
             SendError::NotReady(_) => transient!(NotReady, "not_ready", error),
             SendError::MembersUnknown => transient!(NotReady, "members_unknown", error),
             SendError::CannotRejoin(_) => transient!(NotInGroup, "cannot_heal", error),
@@ -217,6 +219,8 @@ impl From<IdentityError> for MlsError {
             IdentityError::Store(error) => error.into(),
             IdentityError::OtherDevice(_) => permanent!(InvalidInput, "other_device", error),
             IdentityError::BadDeviceKeys(_) => permanent!(InvalidInput, "bad_device_keys", error),
+            IdentityError::NotChecked => transient!(NotReady, "not_ready", error),
+            IdentityError::OtherKeys => permanent!(NewDeviceNeeded, "other_keys", error),
             IdentityError::MalformedAnswer => permanent!(Rejected, "malformed_answer", error),
             IdentityError::BadKeyPackage(_) => permanent!(Rejected, "bad_key_package", error),
             IdentityError::Crypto(_)

@@ -5,7 +5,7 @@
 //! whole and is on disk before the call returns, or it does not happen. Cancelling the caller does
 //! not stop a change half-way.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ruma::{DeviceId, RoomId, UserId};
 
@@ -19,8 +19,10 @@ use super::{
 };
 use crate::{
     engine::Engine,
-    exported::{OutgoingRequest, RequestOutcome, Subscription, SyncChanges, UpdateObserver},
-    identity::{self, IdentityError},
+    exported::{
+        OutgoingRequest, PendingRequests, RequestOutcome, Subscription, SyncChanges, UpdateObserver,
+    },
+    identity,
     protocol::DeviceName,
 };
 
@@ -132,7 +134,46 @@ impl MlsMachine {
         status: u16,
         body: Vec<u8>,
     ) -> Result<RequestOutcome, MlsError> {
-        self.engine.run(move |engine| engine.answered(&id, status, &body)).await
+        let outcome = self.engine.run(move |engine| engine.answered(&id, status, &body)).await;
+        self.engine.note_change();
+        outcome
+    }
+
+    /// What is in the queue of requests: how many are due, and until when the others wait.
+    ///
+    /// A request that `outgoing_requests` would plan anew is not counted before that call.
+    pub async fn pending_requests(&self) -> Result<PendingRequests, MlsError> {
+        self.engine.run(Engine::pending_requests).await
+    }
+
+    /// Waits until there may be something to send, at most `longest_ms` milliseconds: until an
+    /// answer or a sync was taken in, or one of [`network_available`](Self::network_available),
+    /// [`access_token_renewed`](Self::access_token_renewed), [`suspend`](Self::suspend),
+    /// [`resume`](Self::resume) and [`shutdown`](Self::shutdown) was called.
+    ///
+    /// For the loop that sends requests, while all of them wait. It does not say what has happened:
+    /// ask for the outgoing requests again.
+    pub async fn wait_for_change(&self, longest_ms: u64) {
+        self.engine.wait_for_change(Duration::from_millis(longest_ms)).await;
+    }
+
+    /// Says that the network is back: requests that had no answer are due at once, and their delays
+    /// begin anew. Delays that the homeserver has asked for stay.
+    ///
+    /// A success of any request, and each sync, do the same for requests that wait. So this is for
+    /// an app that knows sooner.
+    pub async fn network_available(&self) -> Result<(), MlsError> {
+        let done = self.engine.run(Engine::network_available).await;
+        self.engine.note_change();
+        done
+    }
+
+    /// Says that the app has another access token: requests that the homeserver refused because of
+    /// the old one are due at once. Call it also to try again with the same token.
+    pub async fn access_token_renewed(&self) -> Result<(), MlsError> {
+        let done = self.engine.run(Engine::access_token_renewed).await;
+        self.engine.note_change();
+        done
     }
 
     /// Takes in a sync. When this returns, the sync is on disk, and the app may store its
@@ -144,6 +185,7 @@ impl MlsMachine {
     /// failure is on disk, and its results come with the next sync.
     pub async fn receive_sync(&self, changes: SyncChanges) -> Result<SyncSummary, MlsError> {
         let outcome = self.engine.run(move |engine| engine.receive_sync(&changes)).await?;
+        self.engine.note_change();
         Ok(outcome.into())
     }
 
@@ -182,19 +224,16 @@ impl MlsMachine {
     ///
     /// This is for [`Publishing::BesideOlm`]. `device_keys` is that object as JSON; it must name
     /// this user and device. Otherwise the call fails with `InvalidInput` (`"bad_device_keys"`).
+    ///
+    /// Send the machine's requests first: before the homeserver has said which keys it has for this
+    /// device the call fails with `NotReady`. If they hold another MLS credential the store that
+    /// held it was lost, and the call fails with `NewDeviceNeeded`.
     pub async fn sign_device_keys(
         &self,
         device_keys: String,
     ) -> Result<SignedDeviceKeys, MlsError> {
-        self.engine
-            .run(move |engine| {
-                let signed = engine.identity().sign_device_keys(&device_keys)?;
-                Ok::<_, IdentityError>(SignedDeviceKeys {
-                    device_keys: signed.device_keys,
-                    to_sign: signed.to_sign,
-                })
-            })
-            .await
+        let signed = self.engine.run(move |engine| engine.sign_device_keys(&device_keys)).await?;
+        Ok(SignedDeviceKeys { device_keys: signed.device_keys, to_sign: signed.to_sign })
     }
 
     /// Seals the store under another key.
@@ -220,6 +259,39 @@ impl MlsMachine {
         self.engine.run(move |engine| engine.subscribe(observer)).await.map(Arc::new)
     }
 
+    /// Ends what runs, closes the store's file and releases every lock, for an app that the system is
+    /// about to suspend. iOS ends an app that is suspended while it holds a lock on a file.
+    ///
+    /// The turn under way is finished first, which takes milliseconds, or up to some seconds for a
+    /// large sync. Until [`resume`](Self::resume) every call that needs the store fails with
+    /// `Suspended`. A call of many turns, such as an import of history, ends after the one under way:
+    /// what it has done stays. An answer that could not be taken in is not lost: its request is given
+    /// again. Observers stay subscribed and hear nothing meanwhile. A
+    /// [`MlsReader`](crate::MlsReader) is not affected, in this process or another, and another
+    /// machine may open the store. The store's key stays in memory. Suspending again does nothing.
+    pub async fn suspend(&self) -> Result<(), MlsError> {
+        let done = self
+            .engine
+            .run(|engine| {
+                engine.suspend();
+                Ok::<_, MlsError>(())
+            })
+            .await;
+        self.engine.note_change();
+        done
+    }
+
+    /// Opens the store's file again after [`suspend`](Self::suspend), without the store's key.
+    ///
+    /// Fails with `StoreInUse` while another machine has the store open, with `StoreDamaged` if
+    /// another file has taken its place, and with `StoreTooNew`, `StoreIo` or `StoreFull` like
+    /// `open`. The machine then stays suspended. Resuming one that is not suspended does nothing.
+    pub async fn resume(&self) -> Result<(), MlsError> {
+        let done = self.engine.run(Engine::resume).await;
+        self.engine.note_change();
+        done
+    }
+
     /// Waits for running calls, then closes the store and releases its lock.
     ///
     /// Every later call on this machine or its rooms fails with `Closed`. Shutting down again does
@@ -235,6 +307,7 @@ impl MlsMachine {
                 tracing::warn!(%error, "not all was written before closing");
             }
             drop(engine);
+            slot.note_change();
             Ok(())
         })
         .await

@@ -36,6 +36,29 @@ impl MlsReader {
         Ok(Arc::new(Self { reader: Arc::new(reader) }))
     }
 
+    /// Waits for running calls, then closes the store's file. Until
+    /// [`resume`](Self::resume) every call fails with `Suspended`.
+    ///
+    /// A reader holds SQLite's locks only while a call runs, and a handle of the file all the while.
+    /// An app that is about to be suspended closes that too. Suspending again does nothing.
+    pub async fn suspend(&self) -> Result<(), MlsError> {
+        let reader = self.reader.clone();
+        blocking(move || {
+            reader.suspend();
+            Ok(())
+        })
+        .await
+    }
+
+    /// Opens the store's file again after [`suspend`](Self::suspend), without the store's key.
+    ///
+    /// Fails with `StoreIo` or `StoreDamaged` if the file is gone or damaged; the reader then stays
+    /// suspended. Resuming a reader that is not suspended does nothing.
+    pub async fn resume(&self) -> Result<(), MlsError> {
+        let reader = self.reader.clone();
+        blocking(move || Ok(reader.resume()?)).await
+    }
+
     /// Decrypts one `m.room.encrypted` message event of a room, given as JSON.
     ///
     /// Fails like [`MlsRoom::decrypt`](crate::MlsRoom::decrypt). Messages of a room with

@@ -1,22 +1,41 @@
 //! The engine behind the exported handles, and running its blocking work off the async executor.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::{
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
+
+use tokio::sync::Notify;
 
 use super::error::MlsError;
 use crate::engine::Engine;
 
 /// Holds the engine until the machine is closed. Every handle shares it.
-pub(super) struct EngineSlot(RwLock<Option<Engine>>);
+pub(super) struct EngineSlot {
+    engine: RwLock<Option<Engine>>,
+    changed: Notify,
+}
 
 impl EngineSlot {
     /// A slot with an open engine.
     pub(super) fn new(engine: Engine) -> Arc<Self> {
-        Arc::new(Self(RwLock::new(Some(engine))))
+        Arc::new(Self { engine: RwLock::new(Some(engine)), changed: Notify::new() })
     }
 
     /// Waits for running work, then takes the engine out. The slot is closed from now on.
     pub(super) fn close(&self) -> Option<Engine> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).take()
+        self.engine.write().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Says that there may be something to send: whoever waits looks again.
+    pub(super) fn note_change(&self) {
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until there may be something to send, at most this long.
+    pub(super) async fn wait_for_change(&self, longest: Duration) {
+        // It makes no difference what ended the wait.
+        let _ = tokio::time::timeout(longest, self.changed.notified()).await;
     }
 
     /// Runs blocking work on the engine, off the executor's threads. The work continues if its
@@ -27,7 +46,7 @@ impl EngineSlot {
     ) -> Result<T, MlsError> {
         let slot = self.clone();
         blocking(move || {
-            let engine = slot.0.read().unwrap_or_else(PoisonError::into_inner);
+            let engine = slot.engine.read().unwrap_or_else(PoisonError::into_inner);
             work(engine.as_ref().ok_or_else(MlsError::closed)?).map_err(Into::into)
         })
         .await

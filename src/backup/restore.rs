@@ -116,6 +116,16 @@ pub(super) fn continue_proving(turn: &Turn<'_>) -> Result<(), BackupError> {
     Ok(())
 }
 
+/// Ends the restores that waited for the homeserver to say which version it has: it refuses to.
+pub(super) fn fail_proving(turn: &Turn<'_>, code: &str) -> Result<(), StoreError> {
+    for restore in restores::under_way(turn.tx)? {
+        if restore.phase == Phase::Proving {
+            fail(turn, &restore, code)?;
+        }
+    }
+    Ok(())
+}
+
 /// Asks for the sessions if the restore's key is the version's. Otherwise the restore fails.
 fn request_sessions(turn: &Turn<'_>, restore: &mut Restore) -> Result<(), BackupError> {
     let Some(Unlocked { version, .. }) = unlock(turn, restore)? else {

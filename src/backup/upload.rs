@@ -26,7 +26,7 @@ use crate::{
     failure::Failure,
     history::{ChunkId, archive, restored},
     protocol::EpochId,
-    requests::{self, BACKUP_SCOPE, BackupBatch, BackupEntry, Purpose, REQUESTS},
+    requests::{self, BACKUP_SCOPE, BackupBatch, BackupEntry, PausedWork, Purpose, REQUESTS},
     sessions::{SessionData, SessionJson, leaves_session_id, seal},
     store::{StoreError, Tx},
     turn::Turn,
@@ -72,6 +72,9 @@ pub(crate) fn counts(tx: &Tx<'_>) -> Result<Counts, StoreError> {
 /// Queues the next upload, if there is something to upload and no upload is under way.
 pub(crate) fn plan_upload(turn: &Turn<'_>) -> Result<(), Failure> {
     let Some(active) = record::load(turn.tx)?.active else { return Ok(()) };
+    if requests::is_paused(turn.tx, PausedWork::BackUp, turn.now_ms)? {
+        return Ok(());
+    }
     let waiting = backlog::oldest(turn.tx, MOST_EPOCHS)?;
     if waiting.is_empty() {
         return Ok(());
@@ -195,6 +198,7 @@ pub(crate) fn uploaded(
     }
     let answer: Answer = serde_json::from_slice(body)
         .map_err(|_| BackupError::MalformedAnswer("the answer to an upload is not readable"))?;
+    requests::end_pause(turn.tx, PausedWork::BackUp)?;
     let mut record = record::load(turn.tx)?;
     let Some(active) = record.active.as_mut().filter(|active| active.version == batch.version)
     else {
@@ -223,11 +227,14 @@ pub(crate) fn uploaded(
     Ok(plan_upload(turn)?)
 }
 
-/// Halves the largest upload: the homeserver has refused one for its size.
-pub(super) fn shrink(turn: &Turn<'_>) -> Result<(), StoreError> {
+/// Halves the largest upload: the homeserver has refused one for its size. Tells whether that can
+/// help: the smallest uploads shrink no further.
+pub(super) fn shrink(turn: &Turn<'_>) -> Result<bool, StoreError> {
     let mut record = record::load(turn.tx)?;
-    if let Some(active) = &mut record.active {
-        active.most_bytes = (active.most_bytes / 2).max(LEAST_BYTES);
-    }
-    record::save(turn.tx, &record)
+    let Some(active) = &mut record.active else { return Ok(true) };
+    let before = active.most_bytes;
+    active.most_bytes = (before / 2).max(LEAST_BYTES);
+    let shrunk = active.most_bytes < before;
+    record::save(turn.tx, &record)?;
+    Ok(shrunk)
 }

@@ -144,6 +144,7 @@ pub(crate) fn handle_query_response(
             }
             tracked.known = Some(*asked);
             tracked.retry_at_ms = 0;
+            tracked.failures = 0;
             tracking::put(tx, &tracked)?;
             report.changed_users.push(user.clone());
         } else if tracked.is_outdated() {
@@ -154,6 +155,20 @@ pub(crate) fn handle_query_response(
         }
     }
     Ok(report)
+}
+
+/// The homeserver has refused a query. The lists that it asked for are left alone for a while; until
+/// then the known devices count.
+pub(crate) fn query_refused(tx: &Tx<'_>, query: &KeyQuery, now_ms: u64) -> Result<(), StoreError> {
+    for user in query.asked.keys() {
+        if let Some(mut tracked) = tracking::get(tx, user)?
+            && tracked.is_outdated()
+        {
+            tracked.postpone(now_ms);
+            tracking::put(tx, &tracked)?;
+        }
+    }
+    Ok(())
 }
 
 /// Replaces what is known of one user's devices; tells whether that is something else than before.

@@ -20,6 +20,9 @@ pub(super) struct TrackedUser {
     pub(super) known: Option<u64>,
     /// When the user's list is asked for again after a failure, in milliseconds since 1970.
     pub(super) retry_at_ms: u64,
+    /// How many failures there were since the last good answer.
+    #[serde(default)]
+    pub(super) failures: u32,
 }
 
 impl TrackedUser {
@@ -30,17 +33,22 @@ impl TrackedUser {
     /// Does not ask the user's homeserver again for a while. Until then the known devices count, so
     /// that an outage of one server blocks no room.
     pub(super) fn postpone(&mut self, now_ms: u64) {
-        self.retry_at_ms = now_ms.saturating_add(RETRY_MS);
+        let delay_ms = RETRY_MS.saturating_mul(1 << self.failures.min(4)).min(LONGEST_RETRY_MS);
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at_ms = now_ms.saturating_add(delay_ms);
     }
 
     fn may_be_asked(&self, now_ms: u64) -> bool {
         // A time further ahead than any delay comes from a clock that has been set back since.
-        self.retry_at_ms <= now_ms || self.retry_at_ms > now_ms.saturating_add(RETRY_MS)
+        self.retry_at_ms <= now_ms || self.retry_at_ms > now_ms.saturating_add(LONGEST_RETRY_MS)
     }
 }
 
-/// How long a list that was not available is left alone, in milliseconds.
+/// How long a list that was not available is left alone the first time, in milliseconds; twice as
+/// long with each further time.
 const RETRY_MS: u64 = 60 * 1000;
+/// The longest time that such a list is left alone, in milliseconds.
+const LONGEST_RETRY_MS: u64 = 10 * 60 * 1000;
 
 const USERS: Collection<TrackedUser> = Collection::new("tracked_user");
 /// The users whose lists are out of date, so that finding them reads no other user's row.
@@ -77,7 +85,7 @@ pub(crate) fn track<'a>(
         if get(tx, user)?.is_none() {
             let user_id = user.to_owned();
             let change = next_number(tx)?;
-            put(tx, &TrackedUser { user_id, change, known: None, retry_at_ms: 0 })?;
+            put(tx, &TrackedUser { user_id, change, known: None, retry_at_ms: 0, failures: 0 })?;
         }
     }
     Ok(())
@@ -106,6 +114,7 @@ pub(crate) fn note_device_lists(
         if let Some(mut user) = get(tx, user)? {
             user.change = next_number(tx)?;
             user.retry_at_ms = 0;
+            user.failures = 0;
             put(tx, &user)?;
         }
     }

@@ -30,6 +30,19 @@ pub(crate) enum DeviceFault {
     Changed,
 }
 
+impl DeviceFault {
+    /// A code that is stable across releases.
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed_keys",
+            Self::WrongIdentity => "wrong_identity",
+            Self::NoCredential => "no_credential",
+            Self::BadSignature => "bad_signature",
+            Self::Changed => "changed_keys",
+        }
+    }
+}
+
 impl fmt::Display for DeviceFault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {

@@ -22,7 +22,8 @@ impl Engine {
         if self.read(backup::under_way)?.is_empty() {
             return Ok(());
         }
-        while self.turn(|turn| Ok(backup::restore_next_portion(turn)?))? {}
+        // The rest is taken after the engine was resumed.
+        while !self.is_suspended() && self.turn(|turn| Ok(backup::restore_next_portion(turn)?))? {}
         Ok(())
     }
 

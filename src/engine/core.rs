@@ -3,7 +3,10 @@
 use std::{
     num::NonZeroUsize,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -15,7 +18,7 @@ use crate::{
     exported::{Observers, Subscription, Update, UpdateObserver},
     failure::Failure,
     history::replay::MessageName,
-    identity::{Identity, Publishing},
+    identity::{self, Identity, Publishing},
     incoming::media,
     messages::Sealer,
     rejoin, room,
@@ -35,6 +38,8 @@ pub(crate) struct Engine {
     observers: Arc<Observers>,
     /// When a room was last prepared for a message, in milliseconds since 1970.
     pub(super) prepared_ms: AtomicU64,
+    /// Set from the moment the engine is to be suspended: turns under way end, and none begins.
+    suspended: AtomicBool,
 }
 
 /// What only the holder of the lock may touch.
@@ -80,7 +85,9 @@ impl Engine {
             opener,
             observers: Arc::default(),
             prepared_ms: AtomicU64::new(0),
+            suspended: AtomicBool::new(false),
         };
+        engine.turn(|turn| Ok(identity::forget_other_keys(turn.tx)?))?;
         engine.check_copy()?;
         Ok(engine)
     }
@@ -114,6 +121,35 @@ impl Engine {
         Ok(self.store.change_key(key)?)
     }
 
+    /// Ends the turn under way, then closes the store's file and releases every lock. Until
+    /// [`Engine::resume`] every call that needs the store fails.
+    pub(crate) fn suspend(&self) {
+        // What cannot be written is made again later, so it must not keep the store open.
+        if let Err(error) = self.write_bindings() {
+            tracing::warn!(%error, "not all was written before the store was suspended");
+        }
+        self.suspended.store(true, Ordering::SeqCst);
+        let mut work = self.lock();
+        // Another process may use the store meanwhile.
+        work.sealers.clear();
+        work.turns += 1;
+        self.opener.readers.clear();
+        self.store.suspend();
+    }
+
+    /// Opens the store's file again, if it is closed.
+    pub(crate) fn resume(&self) -> Result<(), StoreError> {
+        let _work = self.lock();
+        self.store.resume()?;
+        self.suspended.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Whether the engine is suspended, or about to be.
+    pub(super) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::SeqCst)
+    }
+
     /// Tells an observer of updates from now on.
     pub(crate) fn subscribe(
         &self,
@@ -135,6 +171,10 @@ impl Engine {
         &self,
         job: impl FnOnce(&Turn<'_>) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
+        // A call of many turns ends here, also when it would get the lock before whoever suspends.
+        if self.is_suspended() {
+            return Err(StoreError::Suspended.into());
+        }
         let mut work = self.lock();
         let now_ms = now_ms();
         let (value, done) = self.store.write(|tx| {
@@ -177,7 +217,7 @@ impl Engine {
 }
 
 /// Milliseconds since 1970; a clock before that counts as 1970.
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     #[cfg(feature = "test-hooks")]
     if let Some(now_ms) = crate::store::hooks::clock_ms() {
         return now_ms;

@@ -3,10 +3,10 @@
 use ruma::RoomId;
 use serde_json::value::RawValue;
 
-use super::{core::Engine, error::EngineError};
+use super::{core::Engine, error::EngineError, own_keys};
 use crate::{
     failure::Failure,
-    messages::{Message, MessageError, SealContext, Sealer, parse_event, read_once},
+    messages::{Message, MessageError, SealContext, Sealer, SendError, parse_event, read_once},
     room,
 };
 
@@ -25,12 +25,14 @@ impl Engine {
         let turns = work.turns;
         let current = match work.sealers.get(room) {
             Some((checked, _)) if *checked == turns => true,
-            Some((_, sealer)) => {
-                self.read(|tx| Ok::<_, Failure>(sealer.is_current(&room::load(tx, room)?)))?
-            }
+            Some((_, sealer)) => self.read(|tx| {
+                own_keys::refuse_others(tx)?;
+                Ok::<_, SendError>(sealer.is_current(&room::load(tx, room)?))
+            })?,
             None => false,
         };
         if !current {
+            self.read(own_keys::refuse_others)?;
             work.sealers.pop(room);
             let Some(sealer) = self.read(|tx| Sealer::load(tx, room))? else {
                 drop(work);

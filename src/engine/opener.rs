@@ -54,6 +54,17 @@ impl ReadOnlyEngine {
         Ok(Self { store: StoreReader::open(directory, key)?, opener: Opener::default() })
     }
 
+    /// Closes the store's file until [`ReadOnlyEngine::resume`].
+    pub(crate) fn suspend(&self) {
+        self.store.suspend();
+        self.opener.readers.clear();
+    }
+
+    /// Opens the store's file again, if it is closed.
+    pub(crate) fn resume(&self) -> Result<(), StoreError> {
+        self.store.resume()
+    }
+
     /// Opens one message event.
     pub(crate) fn decrypt(&self, room: &RoomId, event: &str) -> Result<Message, MessageError> {
         self.store.read(|tx| self.opener.decrypt(tx, room, event))

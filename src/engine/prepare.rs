@@ -1,6 +1,8 @@
 //! Making a room ready to be sent to, one step a call.
 //!
-//! In this order: what is staged is waited for; a device that was away catches up; the homeserver is asked who is in the room, where
+//! In this order: it is made sure that the homeserver has no other keys for this device; what is
+//! staged is waited for; a device that was away catches up; the homeserver is asked who is in the
+//! room, where
 //! that is in doubt; a device that cannot go on rejoins; the head is chosen anew; the head's members
 //! are made those of the room.
 
@@ -13,6 +15,7 @@ use super::{
     consequences::{in_room, settle},
     core::Engine,
     error::EngineError,
+    own_keys,
 };
 use crate::{
     commits::{self, NextStep},
@@ -51,10 +54,11 @@ impl Engine {
             let mut retry_at: Option<u64> = None;
             for id in ids {
                 let Some(queued) = REQUESTS.get(turn.tx, id)? else { continue };
-                if requests::is_due(&queued, turn.now_ms) {
+                let due_ms = requests::due_when_asked(&queued, turn.now_ms);
+                if due_ms <= turn.now_ms {
                     due.push((id, queued));
                 } else {
-                    retry_at = Some(retry_at.map_or(queued.due_ms, |at| at.min(queued.due_ms)));
+                    retry_at = Some(retry_at.map_or(due_ms, |at| at.min(due_ms)));
                 }
             }
             let retry_after_ms = if due.is_empty() {
@@ -70,6 +74,9 @@ impl Engine {
 }
 
 fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendError> {
+    if let Some(first) = own_keys::before_sending(turn)? {
+        return Ok(first);
+    }
     if room.standing.staged().is_some() {
         return Ok(NextStep::Waiting(requests::ids_of_room(turn.tx, &room.id)?));
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 
-use super::{consequences::in_room, core::Engine, error::EngineError};
+use super::{consequences::in_room, core::Engine, error::EngineError, own_keys};
 use crate::{
     commits,
     devices::{self, Trust},
@@ -23,6 +23,7 @@ impl Engine {
     /// Makes a room's group.
     pub(crate) fn enable(&self, room: &RoomId, settings: Settings) -> Result<(), EngineError> {
         self.turn(|turn| {
+            own_keys::refuse_others(turn.tx)?;
             Ok(in_room(turn, room, |room| commits::create_group(turn, room, settings))?)
         })
     }

@@ -9,7 +9,7 @@ use std::thread;
 use ruma::RoomId;
 
 use super::{
-    clock, connections,
+    answers, clock, connections,
     core::Engine,
     error::EngineError,
     events::{Intake, Source},
@@ -125,6 +125,7 @@ impl Engine {
             }
             if progress.woken {
                 rejoin::mark_synced(turn)?;
+                answers::has_worked(turn)?;
                 return Ok(true);
             }
             progress.woken = true;

@@ -6,26 +6,29 @@ use std::{collections::BTreeSet, sync::atomic::Ordering, thread, time::Duration}
 use ruma::{OwnedUserId, UserId};
 
 use super::{
-    catching_up, consequences::in_room, core::Engine, error::EngineError, prepare::rejoin_rooms,
+    catching_up,
+    consequences::in_room,
+    core::{Engine, now_ms},
+    error::EngineError,
+    own_keys,
+    prepare::rejoin_rooms,
     push_rules,
 };
 use crate::{
     backup, commits,
     devices::{self, DevicesError},
     epochs::retention,
-    exported::{OutgoingRequest, Update},
-    identity,
+    exported::{OutgoingRequest, PendingRequests, Update},
+    identity::{self, OwnKeys},
     incoming::members,
     protocol::identifiers::KeyPackageName,
     rejoin::Occasion,
-    requests::{self, DEVICE_SCOPE, Purpose, REQUESTS},
+    requests::{self, DEVICE_SCOPE, PausedWork, Purpose, REQUESTS, Release},
     room::{self, membership},
     store::StoreError,
     turn::Turn,
 };
 
-/// How many requests are handed out at once.
-const MAX_HANDED_OUT: usize = 50;
 /// For how long after a message was prepared the next may be expected.
 const BUSY_MS: u64 = 10_000;
 /// How long the lock is left free between two turns of one call.
@@ -46,10 +49,12 @@ impl Engine {
                 plan_key_requests(turn)?;
                 delete_old_keys(turn)?;
                 backup::plan_upload(turn)?;
-                members::ask_for_wanted(turn)?;
-                push_rules::plan(turn)?;
-                rejoin_rooms(turn, self.occasion(turn))?;
-                let due = requests::due(turn.tx, turn.now_ms, MAX_HANDED_OUT)?;
+                if identity::own_keys(turn.tx)? == OwnKeys::Ours {
+                    members::ask_for_wanted(turn)?;
+                    push_rules::plan(turn)?;
+                    rejoin_rooms(turn, self.occasion(turn))?;
+                }
+                let due = own_keys::due(turn.tx, turn.now_ms)?;
                 Ok((requests::hand_out(turn.tx, due)?, is_more))
             })?;
             // An app that has nothing to send would not come back for the rest.
@@ -68,15 +73,48 @@ impl Engine {
         let since_ms = turn.now_ms.abs_diff(self.prepared_ms.load(Ordering::Relaxed));
         if since_ms < BUSY_MS { Occasion::Busy } else { Occasion::Idle }
     }
+
+    /// What is in the queue.
+    pub(crate) fn pending_requests(&self) -> Result<PendingRequests, EngineError> {
+        let now_ms = now_ms();
+        self.read(|tx| {
+            let mut pending = requests::pending(tx, now_ms)?;
+            if identity::own_keys(tx)? != OwnKeys::Ours {
+                pending.due = own_keys::due(tx, now_ms)?.len() as u64;
+            }
+            Ok(pending)
+        })
+    }
+
+    /// The app says that the network is back.
+    pub(crate) fn network_available(&self) -> Result<(), EngineError> {
+        self.turn(|turn| Ok(requests::release(turn.tx, turn.now_ms, Release::Network)?))
+    }
+
+    /// The app has another access token.
+    pub(crate) fn access_token_renewed(&self) -> Result<(), EngineError> {
+        // Nearly always there is nothing to be done.
+        if !self.pending_requests()?.unauthorized {
+            return Ok(());
+        }
+        self.turn(|turn| {
+            requests::note_token_works(turn.tx)?;
+            Ok(requests::release(turn.tx, turn.now_ms, Release::Token)?)
+        })
+    }
 }
 
 /// Queues what is due: key uploads, and queries for device lists that are out of date.
 fn plan_key_requests(turn: &Turn<'_>) -> Result<(), EngineError> {
+    own_keys::check(turn)?;
     let busy = REQUESTS
         .in_scope(turn.tx, DEVICE_SCOPE)?
         .iter()
         .any(|(_, queued)| matches!(queued.purpose, Purpose::UploadKeys(_) | Purpose::TakeBackKey));
-    if !busy {
+    if !busy
+        && identity::own_keys(turn.tx)? == OwnKeys::Ours
+        && !requests::is_paused(turn.tx, PausedWork::UploadKeys, turn.now_ms)?
+    {
         if let Some((plan, request)) =
             identity::plan_upload(turn.tx, turn.crypto, turn.identity, turn.now_ms)?
         {
@@ -148,7 +186,8 @@ pub(super) fn queried(
     turn: &Turn<'_>,
     query: &devices::KeyQuery,
     body: &[u8],
-) -> Result<(), DevicesError> {
+) -> Result<(), EngineError> {
+    own_keys::note(turn, body, false)?;
     let report = devices::handle_query_response(turn.tx, query, body, turn.now_ms)?;
     membership::unsettle_rooms_of(turn.tx, report.changed_users.iter().map(|user| &**user))?;
     membership::devices_changed(turn.tx, report.altered_users.iter().map(|user| &**user))?;
@@ -156,6 +195,7 @@ pub(super) fn queried(
         turn.tell(Update::DeviceRejected {
             user_id: rejected.name.user_id.to_string(),
             device_id: rejected.name.device_id.to_string(),
+            code: rejected.reason.code().to_owned(),
             reason: rejected.reason.to_string(),
         });
     }

@@ -12,7 +12,7 @@ mod update;
 pub use self::{
     backup::{BackupState, HistoryFailure, PassphraseParameters},
     observers::{Subscription, UpdateObserver},
-    request::{OutgoingRequest, RequestOutcome},
+    request::{OutgoingRequest, PendingRequests, RequestKind, RequestOutcome},
     sync::{DeviceListChanges, FollowedRooms, RoomChanges, SyncChanges, SyncStart},
     update::Update,
 };

@@ -1,6 +1,9 @@
 //! `Update`: what an app is told after the fact.
 
-use super::backup::{BackupState, HistoryFailure};
+use super::{
+    backup::{BackupState, HistoryFailure},
+    request::RequestKind,
+};
 
 /// A change that observers are told of.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Enum)]
@@ -93,6 +96,12 @@ pub enum Update {
         user_id: String,
         /// The device's id.
         device_id: String,
+        /// Why: the same in every release.
+        ///
+        /// It is `"malformed_keys"`, `"wrong_identity"`, `"no_credential"`, `"bad_signature"`, or
+        /// `"changed_keys"`. With the last, the device has other keys than before: most likely its
+        /// store was lost, and its user has to log in as a new device.
+        code: String,
         /// Why, as a sentence for a log.
         reason: String,
     },
@@ -119,13 +128,36 @@ pub enum Update {
         ahead_ms: i64,
     },
     /// The homeserver refused a request for good.
+    ///
+    /// What it stood for was undone. Where that is needed all the same it is planned again later:
+    /// after a minute, and after longer with each further refusal.
     RequestRefused {
+        /// What the request was for.
+        kind: RequestKind,
         /// The id of the room that the request was for, if it was for one.
         room_id: Option<String>,
         /// The Matrix `"errcode"`, or `HTTP_` and the status.
         code: String,
         /// The homeserver's sentence.
         reason: String,
+    },
+    /// The homeserver has other keys for this device. This device uploads and sends nothing.
+    ///
+    /// The store that held those keys was lost, or another app uses the device's id. Log out, and log
+    /// in as a new device with a new store. It is told at each start of the machine.
+    NewDeviceNeeded {
+        /// Why, as a sentence for a log.
+        reason: String,
+    },
+    /// The homeserver refuses the app's access token. It is told once, until something has worked
+    /// again or the app tries anew (`access_token_renewed`, which `drive` calls). Requests wait and
+    /// are not lost.
+    Unauthorized {
+        /// The Matrix `"errcode"`, such as `"M_UNKNOWN_TOKEN"`.
+        code: String,
+        /// Whether the homeserver keeps the device (`"soft_logout"`): the app can log in again with
+        /// the same device id.
+        soft_logout: bool,
     },
     /// The state of the key backup changed.
     BackupChanged {

@@ -18,6 +18,10 @@ use crate::{
     store::{Collection, StoreError, Tx},
 };
 
+/// What an app is told when the homeserver has other keys under this device's id.
+pub(crate) const OTHER_KEYS: &str = "the homeserver has other keys for this device: the store that \
+     held them was lost, or another app uses the device's id; log in as a new device";
+
 /// Who uploads this device's `device_keys`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Publishing {
@@ -34,8 +38,14 @@ pub(crate) enum IdentityError {
     /// The app passed device keys that are another device's, or that are not device keys.
     #[error("device_keys: {0}")]
     BadDeviceKeys(&'static str),
+    /// Device keys are not signed before the homeserver has said which it has.
+    #[error("the homeserver has not said yet which keys it has for this device: send its requests")]
+    NotChecked,
+    /// The homeserver has other keys under this device's id.
+    #[error("{}", OTHER_KEYS)]
+    OtherKeys,
     /// An answer of the homeserver does not follow the specification.
-    #[error("the answer to a key upload cannot be read")]
+    #[error("the answer about this device's keys cannot be read")]
     MalformedAnswer,
     /// A key package does not fit the device that it was claimed for.
     #[error("the key package {0}")]

@@ -8,6 +8,7 @@ mod crypto;
 mod device;
 mod device_keys;
 mod key_packages;
+mod own_keys;
 mod provider;
 #[cfg(test)]
 mod tests;
@@ -16,8 +17,13 @@ mod validate;
 
 pub(crate) use self::{
     crypto::Crypto,
-    device::{Identity, IdentityError, Publishing},
+    device::{Identity, IdentityError, OTHER_KEYS, Publishing},
+    device_keys::SignedKeys,
     key_packages::forget_used_key_packages,
+    own_keys::{
+        OwnKeys, forget_other_keys, must_ask_for_own_keys, note_own_keys, own_keys,
+        own_keys_request,
+    },
     provider::Provider,
     upload::{UploadPlan, has_old_packages, mark_uploaded, note_counts, plan_upload, take_back},
     validate::validate_key_package,

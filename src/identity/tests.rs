@@ -158,8 +158,38 @@ fn a_sync_that_says_nothing_of_keys_changes_nothing() -> Outcome {
     scene.upload(NOW_MS, 50)?;
     scene.write(|tx| note_counts(tx, SUITE, None, None))?;
     assert!(scene.plan(NOW_MS)?.is_none());
-    // An algorithm that is not named has none left.
-    scene.write(|tx| note_counts(tx, SUITE, Some(&HashMap::new()), None))?;
+    // An algorithm that is not named beside another has none left.
+    let other = HashMap::from([("other".to_owned(), 7)]);
+    scene.write(|tx| note_counts(tx, SUITE, Some(&other), None))?;
+    assert_eq!(scene.upload(NOW_MS, 50)?.one_time_keys.len(), 50);
+    Ok(())
+}
+
+#[test]
+fn an_empty_map_of_counts_is_no_reason_to_upload_with_every_sync() -> Outcome {
+    let scene = Scene::new(Publishing::Alone)?;
+    scene.upload(NOW_MS, 50)?;
+    let algorithm = identifiers::key_package_algorithm(SUITE);
+    let (unused, used) = (vec![algorithm.clone()], Vec::new());
+    let sync = |unused: Option<&[String]>| {
+        scene.write(|tx| note_counts(tx, SUITE, Some(&HashMap::new()), unused))
+    };
+    for _ in 0..3 {
+        sync(None)?;
+        sync(Some(&unused))?;
+        assert!(scene.plan(NOW_MS)?.is_none(), "it says nothing");
+    }
+    // What is handed out last has been handed out: the homeserver leaves out what is zero.
+    sync(Some(&used))?;
+    let request = scene.upload(NOW_MS, 50)?;
+    assert_eq!((request.one_time_keys.len(), request.fallback_keys.len()), (50, 1));
+    for _ in 0..3 {
+        sync(Some(&used))?;
+        assert_eq!(scene.upload(NOW_MS, 50)?.one_time_keys.len(), 0, "once is enough");
+    }
+    // A count says that counts are given.
+    scene.counts(50, true)?;
+    sync(Some(&used))?;
     assert_eq!(scene.upload(NOW_MS, 50)?.one_time_keys.len(), 50);
     Ok(())
 }

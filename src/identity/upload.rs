@@ -37,6 +37,9 @@ struct Published {
     /// Until when no old package is taken back, in seconds since 1970.
     #[serde(default)]
     rests_until_s: u64,
+    /// An empty map of counts was believed, and no sync has named a count since.
+    #[serde(default)]
+    empty_believed: bool,
 }
 
 /// How long no old package is taken back after one could not be, in seconds.
@@ -65,7 +68,17 @@ fn published(tx: &Tx<'_>) -> Result<Published, StoreError> {
     Ok(PUBLISHED.get(tx, b"", b"")?.unwrap_or_default())
 }
 
+/// Whether this store's device keys are known to be on the homeserver.
+pub(super) fn has_published(tx: &Tx<'_>) -> Result<bool, StoreError> {
+    Ok(published(tx)?.device_keys)
+}
+
 /// Takes in a sync's counts. What the sync does not mention stays unchanged.
+///
+/// An empty map says as little as an absent one, because some libraries cannot tell the two apart
+/// and give an empty one with every sync. A homeserver that leaves out what is zero could mean it,
+/// so it counts when the same sync says that the fallback key is in use, as that is only handed out
+/// when nothing else is left. It counts once until a sync names a count again.
 pub(crate) fn note_counts(
     tx: &Tx<'_>,
     suite: Ciphersuite,
@@ -74,12 +87,24 @@ pub(crate) fn note_counts(
 ) -> Result<(), StoreError> {
     let before = published(tx)?;
     let mut known = before.clone();
-    if let Some(counts) = one_time {
-        known.one_time = count_key_packages(counts, suite);
+    let fallback_used = unused_fallback.map(|unused| {
+        !unused.iter().any(|algorithm| identifiers::is_key_package_algorithm(algorithm, suite))
+    });
+    match one_time {
+        Some(counts) if counts.is_empty() => {
+            if fallback_used == Some(true) && !known.empty_believed {
+                known.one_time = 0;
+                known.empty_believed = true;
+            }
+        }
+        Some(counts) => {
+            known.one_time = count_key_packages(counts, suite);
+            known.empty_believed = false;
+        }
+        None => {}
     }
-    if let Some(unused) = unused_fallback {
-        known.fallback_used =
-            !unused.iter().any(|algorithm| identifiers::is_key_package_algorithm(algorithm, suite));
+    if let Some(used) = fallback_used {
+        known.fallback_used = used;
     }
     // Most syncs bring nothing new and should cost no write.
     if known != before {

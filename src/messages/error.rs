@@ -6,6 +6,7 @@ use crate::{
     epochs::UnknownEpoch,
     failure::{EndsTurn, Failure, through_variants},
     history::{LeavesError, Malformed, OpenError, SealError, archive::ArchiveError},
+    identity::OTHER_KEYS,
     protocol::{ContentError, CredentialError, JsonError, PayloadError},
     rejection::Rejection,
     store::StoreError,
@@ -78,6 +79,9 @@ pub(crate) enum SendError {
     /// This device has no group for the room.
     #[error("this device is in no MLS group of {0}")]
     NotInGroup(OwnedRoomId),
+    /// The homeserver has other keys under this device's id.
+    #[error("{}", OTHER_KEYS)]
+    OtherKeys,
     /// The room has to be made ready first.
     #[error("{0}")]
     NotReady(&'static str),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     devices::KeyQuery,
+    exported::RequestKind,
     history::ChunkId,
     identity::UploadPlan,
     protocol::{DeviceName, EpochId, MediaReference},
@@ -14,6 +15,8 @@ use crate::{
 /// renamed keeps its old name in its serde form.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Purpose {
+    /// `POST /keys/query` of this device alone: which keys the homeserver has for it.
+    CheckKeys,
     /// `POST /keys/upload`: device keys and key packages.
     UploadKeys(UploadPlan),
     /// `POST /keys/claim`: a key package of this device itself, which is too old for others.
@@ -93,7 +96,8 @@ impl Purpose {
             | Self::DeleteFromBackup { room_id }
             | Self::TellHistory { room_id } => Some(room_id),
             Self::OfferHistory(bundle) => Some(&bundle.room_id),
-            Self::UploadKeys(_)
+            Self::CheckKeys
+            | Self::UploadKeys(_)
             | Self::TakeBackKey
             | Self::QueryKeys(_)
             | Self::SetPushRule
@@ -102,6 +106,36 @@ impl Purpose {
             | Self::DeleteBackup
             | Self::BackUp(_)
             | Self::RestoreKeys { .. } => None,
+        }
+    }
+
+    /// What an app is told that the request is for.
+    pub(crate) fn kind(&self) -> RequestKind {
+        match self {
+            Self::CheckKeys => RequestKind::CheckKeys,
+            Self::UploadKeys(_) => RequestKind::UploadKeys,
+            Self::TakeBackKey => RequestKind::TakeBackKey,
+            Self::QueryKeys(_) => RequestKind::QueryKeys,
+            Self::ClaimKeys { .. } => RequestKind::ClaimKeys,
+            Self::EnableEncryption { .. } => RequestKind::EnableEncryption,
+            Self::Commit { .. } => RequestKind::Commit,
+            Self::Welcome { .. } => RequestKind::Welcome,
+            Self::Upload { .. } => RequestKind::UploadPart,
+            Self::Download { .. } => RequestKind::DownloadPart,
+            Self::FetchEvent { .. } => RequestKind::FetchEvent,
+            Self::FindGroup { .. }
+            | Self::FindCommits { .. }
+            | Self::FindPlace { .. }
+            | Self::CatchUp { .. } => RequestKind::FetchHistory,
+            Self::FetchMembers { .. } | Self::FollowMembers { .. } => RequestKind::FetchMembers,
+            Self::SetPushRule => RequestKind::SetPushRule,
+            Self::BackupVersion
+            | Self::CreateBackup
+            | Self::DeleteBackup
+            | Self::BackUp(_)
+            | Self::DeleteFromBackup { .. } => RequestKind::Backup,
+            Self::RestoreKeys { .. } => RequestKind::Restore,
+            Self::OfferHistory(_) | Self::TellHistory { .. } => RequestKind::ShareHistory,
         }
     }
 }

@@ -21,6 +21,22 @@ use crate::{
     store::{Collection, Queue, StoreError, Tx},
 };
 
+/// Why a request was put off last. Rows hold these names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Wait {
+    /// It was not, or an earlier version put it off.
+    #[default]
+    None,
+    /// There was no answer, or none that says anything.
+    Unanswered,
+    /// The homeserver has asked for this delay.
+    Imposed,
+    /// The homeserver refuses the access token.
+    Unauthorized,
+    /// The homeserver refuses the request, and may take it later.
+    Refused,
+}
+
 /// A request in the store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct QueuedRequest {
@@ -38,6 +54,12 @@ pub(crate) struct QueuedRequest {
     pub(crate) failures: u32,
     /// Whether the app has seen it: then it may have reached the homeserver.
     pub(crate) handed_out: bool,
+    /// Why it was put off last.
+    #[serde(default)]
+    pub(crate) wait: Wait,
+    /// When a success of another request last ended its wait, in milliseconds since 1970.
+    #[serde(default)]
+    pub(crate) released_ms: u64,
 }
 
 /// Requests of all kinds, oldest first; those of a room under the room's id.
@@ -95,6 +117,8 @@ where
         due_ms: now_ms,
         failures: 0,
         handed_out: false,
+        wait: Wait::None,
+        released_ms: 0,
     };
     let long = (queued.body.len() >= LONG_BODY).then(|| std::mem::take(&mut queued.body));
     let id = REQUESTS.push(tx, scope, now_ms, &queued)?;

@@ -56,6 +56,18 @@ pub(super) fn open_writer(
     Ok((connection, cipher))
 }
 
+/// Opens the file of a store whose cipher is known, for writing. It is one that this library can use
+/// as it is: it was open before.
+pub(super) fn reopen_writer(path: &Path) -> Result<Connection, StoreError> {
+    let connection = connect(path)?;
+    let found = check_version(&connection)?;
+    if found < migrations::latest(MIGRATIONS) {
+        return Err(StoreError::Damaged("the store is older than it was".to_owned()));
+    }
+    configure(&connection)?;
+    Ok(connection)
+}
+
 /// Opens the second connection, for reading beside the writer.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let connection = connect(path)?;
@@ -72,6 +84,13 @@ pub(super) fn open_beside(
     path: &Path,
     key: StoreKeyMaterial<'_>,
 ) -> Result<(Connection, Cipher), StoreError> {
+    let connection = reopen_beside(path)?;
+    let cipher = load_cipher(&connection, key)?;
+    Ok((connection, cipher))
+}
+
+/// The same, of a store whose cipher is known.
+pub(super) fn reopen_beside(path: &Path) -> Result<Connection, StoreError> {
     if !path.try_exists()? {
         return Err(StoreError::Missing);
     }
@@ -82,9 +101,8 @@ pub(super) fn open_beside(
     if found < migrations::latest(MIGRATIONS) {
         return Err(StoreError::NotUpgraded);
     }
-    let cipher = load_cipher(&connection, key)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    Ok((connection, cipher))
+    Ok(connection)
 }
 
 /// The store's schema version, if this library can use it.

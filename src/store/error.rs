@@ -31,6 +31,9 @@ pub enum StoreError {
     /// The store is open already, in this process or another.
     #[error("the store is in use by another opener")]
     InUse,
+    /// The store is suspended: its file is closed until it is resumed.
+    #[error("the store is suspended")]
+    Suspended,
     /// There is no store to read from: no machine has opened one there yet.
     #[error("there is no store in this directory yet")]
     Missing,

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -22,16 +22,19 @@ pub(super) const DATABASE: &str = "matrix-mls.db";
 
 /// The reading side of a store, whether the store is open here or in another process.
 pub struct StoreReader {
-    pub(super) connection: Mutex<Connection>,
+    /// Nothing while the store is suspended.
+    pub(super) connection: Mutex<Option<Connection>>,
     pub(super) cipher: Cipher,
+    path: PathBuf,
 }
 
 impl StoreReader {
     /// Opens the store in `dir` for reading, beside whoever has it open, and holds no lock. It
     /// makes no file and writes nothing, so it cannot upgrade an older store.
     pub fn open(dir: &Path, key: StoreKeyMaterial<'_>) -> Result<Self, StoreError> {
-        let (connection, cipher) = connection::open_beside(&dir.join(DATABASE), key)?;
-        Ok(Self { connection: Mutex::new(connection), cipher })
+        let path = dir.join(DATABASE);
+        let (connection, cipher) = connection::open_beside(&path, key)?;
+        Ok(Self { connection: Mutex::new(Some(connection)), cipher, path })
     }
 
     /// Runs `f` in a read transaction, like [`Store::read`].
@@ -40,18 +43,36 @@ impl StoreReader {
         f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut connection = lock(&self.connection);
-        transact(&mut connection, &self.cipher, TransactionBehavior::Deferred, f)
+        let connection = connection.as_mut().ok_or(StoreError::Suspended)?;
+        transact(connection, &self.cipher, TransactionBehavior::Deferred, f)
+    }
+
+    /// Waits for the transaction under way, then closes the file. Every later call fails with
+    /// [`StoreError::Suspended`] until [`StoreReader::resume`].
+    pub fn suspend(&self) {
+        close(lock(&self.connection).take());
+    }
+
+    /// Opens the file again, if it is closed.
+    pub fn resume(&self) -> Result<(), StoreError> {
+        let mut connection = lock(&self.connection);
+        if connection.is_none() {
+            *connection = Some(connection::reopen_beside(&self.path)?);
+        }
+        Ok(())
     }
 }
 
 /// An open store.
 pub struct Store {
-    pub(super) writer: Mutex<Connection>,
+    /// Nothing while the store is suspended.
+    pub(super) writer: Mutex<Option<Connection>>,
     pub(super) reader: StoreReader,
     /// The mark that tells this store's file from a copy of it.
     file_mark: Option<Vec<u8>>,
+    directory: PathBuf,
     // The last field: fields are dropped in order, and the lock must outlive the connections.
-    _lock: DirLock,
+    lock: Mutex<Option<DirLock>>,
 }
 
 impl Store {
@@ -64,10 +85,56 @@ impl Store {
         let lock = DirLock::take(dir)?;
         let path = dir.join(DATABASE);
         let (writer, cipher) = connection::open_writer(&path, key)?;
-        let reader = Mutex::new(connection::open_reader(&path)?);
-        let reader = StoreReader { connection: reader, cipher };
+        let connection = Mutex::new(Some(connection::open_reader(&path)?));
         let file_mark = connection::file_mark(&path)?;
-        Ok(Self { writer: Mutex::new(writer), reader, file_mark, _lock: lock })
+        Ok(Self {
+            writer: Mutex::new(Some(writer)),
+            reader: StoreReader { connection, cipher, path },
+            file_mark,
+            directory: dir.to_owned(),
+            lock: Mutex::new(Some(lock)),
+        })
+    }
+
+    /// Waits for the transactions under way, then closes the file and releases every lock: SQLite's
+    /// and the one that keeps other openers out. Every later call fails with
+    /// [`StoreError::Suspended`] until [`Store::resume`]. The store's key stays in memory.
+    pub fn suspend(&self) {
+        // In the order in which an open store goes.
+        let mut writer = lock(&self.writer);
+        close(writer.take());
+        self.reader.suspend();
+        drop(self.dir_lock().take());
+    }
+
+    /// Opens the file again, if it is closed.
+    ///
+    /// Fails with [`StoreError::InUse`] while another `Store` has it open, and with
+    /// [`StoreError::Damaged`] if another file has taken its place. The store then stays suspended.
+    pub fn resume(&self) -> Result<(), StoreError> {
+        let mut writer = lock(&self.writer);
+        if writer.is_some() {
+            return Ok(());
+        }
+        let path = &self.reader.path;
+        if !path.try_exists()? {
+            return Err(StoreError::Missing);
+        }
+        let dir_lock = DirLock::take(&self.directory)?;
+        if connection::file_mark(path)? != self.file_mark {
+            let reason = "another file has taken the store's place while it was suspended";
+            return Err(StoreError::Damaged(reason.to_owned()));
+        }
+        let opened = connection::reopen_writer(path)?;
+        let mut reader = lock(&self.reader.connection);
+        *reader = Some(connection::open_reader(path)?);
+        *writer = Some(opened);
+        *self.dir_lock() = Some(dir_lock);
+        Ok(())
+    }
+
+    fn dir_lock(&self) -> MutexGuard<'_, Option<DirLock>> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The mark that tells the store's file from a copy of it, where the system provides one.
@@ -90,7 +157,10 @@ impl Store {
     /// Writes the log back into the file and truncates it, so that neither holds what was deleted
     /// or replaced. Does as much as possible now: a reader may be in the way.
     pub fn cut_log(&self) {
-        let cut = lock(&self.writer).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        let writer = lock(&self.writer);
+        // Closing the file has cut the log.
+        let Some(connection) = &*writer else { return };
+        let cut = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         if let Err(error) = cut {
             tracing::warn!(%error, "the log could not be cut");
         }
@@ -105,8 +175,9 @@ impl Store {
         &self,
         f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut connection = lock(&self.writer);
-        transact(&mut connection, &self.reader.cipher, TransactionBehavior::Immediate, |tx| {
+        let mut writer = lock(&self.writer);
+        let connection = writer.as_mut().ok_or(StoreError::Suspended)?;
+        transact(connection, &self.reader.cipher, TransactionBehavior::Immediate, |tx| {
             let value = f(tx)?;
             #[cfg(feature = "test-hooks")]
             hooks::reached(hooks::BEFORE_COMMIT);
@@ -136,8 +207,16 @@ impl std::fmt::Debug for Store {
     }
 }
 
-pub(super) fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
+pub(super) fn lock(connection: &Mutex<Option<Connection>>) -> MutexGuard<'_, Option<Connection>> {
     connection.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Closes a connection. SQLite closes the file whatever it says.
+fn close(connection: Option<Connection>) {
+    if let Some(Err((connection, error))) = connection.map(Connection::close) {
+        tracing::warn!(%error, "the store's file was not closed at once");
+        drop(connection);
+    }
 }
 
 /// Runs `f` in a transaction. Only the call of `f` is compiled for each caller

@@ -115,6 +115,29 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         self.collect(tx, statement, (self.name, now, beyond, limit))
     }
 
+    /// The entries that are due after `now_ms`, the next one first, at most `limit`.
+    pub fn later(
+        &self,
+        tx: &Tx<'_>,
+        now_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<(i64, T)>, StoreError> {
+        let statement = tx.statement(
+            "SELECT id, scope, due_ms, value FROM queue_entry
+             WHERE queue = ?1 AND due_ms > ?2 ORDER BY due_ms, id LIMIT ?3",
+        )?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.collect(tx, statement, (self.name, due_column(now_ms), limit))
+    }
+
+    /// How many entries are due at `now_ms`.
+    pub fn count_due(&self, tx: &Tx<'_>, now_ms: u64) -> Result<u64, StoreError> {
+        let count: i64 = tx
+            .statement("SELECT count(*) FROM queue_entry WHERE queue = ?1 AND due_ms <= ?2")?
+            .query_row((self.name, due_column(now_ms)), |row| row.get(0))?;
+        Ok(count.unsigned_abs())
+    }
+
     /// The entries of a scope, oldest first.
     pub fn in_scope(&self, tx: &Tx<'_>, scope: &[u8]) -> Result<Vec<(i64, T)>, StoreError> {
         let statement = tx.statement(

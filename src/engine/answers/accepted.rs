@@ -6,12 +6,12 @@ use serde::{Deserialize, de::DeserializeOwned};
 use crate::{
     backup,
     commits::{self, outcome},
-    engine::{consequences::in_room, error::EngineError, push_rules, upkeep},
+    engine::{consequences::in_room, error::EngineError, own_keys, push_rules, upkeep},
     identity,
     incoming::{catch_up, fetch, media, members, walk},
     rejection::Rejection,
     rejoin,
-    requests::Purpose,
+    requests::{self, PausedWork, Purpose},
     sharing,
     turn::Turn,
 };
@@ -29,8 +29,13 @@ struct Uploaded {
 /// Takes in an answer with success.
 pub(super) fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Result<(), EngineError> {
     match purpose {
+        Purpose::CheckKeys => {
+            own_keys::note(turn, body, true)?;
+            requests::end_pause(turn.tx, PausedWork::CheckKeys)?;
+        }
         Purpose::UploadKeys(plan) => {
             identity::mark_uploaded(turn.tx, plan, body, turn.now_ms)?;
+            requests::end_pause(turn.tx, PausedWork::UploadKeys)?;
         }
         Purpose::TakeBackKey => upkeep::took_back(turn, body)?,
         Purpose::QueryKeys(query) => upkeep::queried(turn, query, body)?,

@@ -1,7 +1,8 @@
 //! What the homeserver's answer to a request means.
 //!
 //! An answer is taken in one turn together with the removal of its request, so it counts once. What
-//! may pass (no answer, 401, 429, 5xx) puts the request off; a refusal undoes what it stood for.
+//! may pass (no answer, 429, 5xx) puts the request off; so does a 401, which the app is told of. Any
+//! other refusal undoes what the request stood for.
 
 mod accepted;
 mod later;
@@ -11,9 +12,11 @@ use super::{catching_up, core::Engine, error::EngineError, events};
 use crate::{
     exported::RequestOutcome,
     failure::EndsTurn,
-    requests::{self, REQUESTS},
+    requests::{self, REQUESTS, Release, Wait},
+    store::StoreError,
+    turn::Turn,
 };
-use later::{MatrixError, later};
+use later::{MatrixError, later, unauthorized};
 
 impl Engine {
     /// Takes in the answer to a request; status 0 stands for none.
@@ -36,6 +39,7 @@ impl Engine {
                     match taken {
                         Ok(()) => {
                             requests::remove(turn.tx, id)?;
+                            has_worked(turn)?;
                             catching_up::go_on(turn, readers)?;
                             events::go_on(turn, readers)?;
                             Ok(RequestOutcome::Accepted)
@@ -45,13 +49,17 @@ impl Engine {
                         // harm.
                         Err(error) => {
                             tracing::warn!(%error, "the answer cannot be read");
-                            Ok(later(turn, id, queued, None)?)
+                            Ok(later(turn, id, queued, Wait::Unanswered, None)?)
                         }
                     }
                 }
                 429 => {
                     let delay = MatrixError::of(body).retry_after_ms;
-                    Ok(later(turn, id, queued, delay)?)
+                    Ok(later(turn, id, queued, Wait::Imposed, delay)?)
+                }
+                // A 401 without a code is no homeserver's: a proxy is in the way, and that may pass.
+                401 if !MatrixError::of(body).errcode.is_empty() => {
+                    Ok(unauthorized(turn, id, queued, MatrixError::of(body))?)
                 }
                 400..=499 if !matches!(status, 401 | 407 | 408) => {
                     let error = MatrixError::of(body);
@@ -60,13 +68,21 @@ impl Engine {
                     events::go_on(turn, readers)?;
                     Ok(outcome)
                 }
-                // No answer at all, a login that has run out, a proxy in the way, a server that is
-                // down.
-                _ => Ok(later(turn, id, queued, None)?),
+                // No answer at all, a proxy in the way, a server that is down.
+                _ => Ok(later(turn, id, queued, Wait::Unanswered, None)?),
             }
         })?;
         // Where that was what a restore waited for. The answer has been taken in whatever comes of it.
-        self.go_on_restoring()?;
-        Ok(outcome)
+        match self.go_on_restoring() {
+            Err(_) if self.is_suspended() => Ok(outcome),
+            restored => restored.map(|()| outcome),
+        }
     }
+}
+
+/// The homeserver has taken something of this device's: the network, the homeserver and the access
+/// token work, so what waited for them waits no longer.
+pub(super) fn has_worked(turn: &Turn<'_>) -> Result<(), StoreError> {
+    requests::note_token_works(turn.tx)?;
+    requests::release(turn.tx, turn.now_ms, Release::Success)
 }

@@ -6,6 +6,7 @@ use super::later::{MatrixError, later};
 use crate::{
     backup::{self, Verdict},
     commits::{self, outcome},
+    devices,
     engine::{consequences::in_room, error::EngineError, push_rules},
     exported::{RequestOutcome, Update},
     failure::Failure,
@@ -13,8 +14,9 @@ use crate::{
     incoming::{catch_up, media, members, missing, walk},
     protocol::EpochId,
     rejoin,
-    requests::{self, Purpose, QueuedRequest},
+    requests::{self, PausedWork, Purpose, QueuedRequest, Wait},
     room,
+    store::StoreError,
     turn::Turn,
 };
 
@@ -42,7 +44,7 @@ pub(super) fn refused(
 ) -> Result<RequestOutcome, EngineError> {
     let code = if error.errcode.is_empty() { format!("HTTP_{status}") } else { error.errcode };
     match undo(turn, &queued, status, &code)? {
-        Refusal::Later => Ok(later(turn, id, queued, None)?),
+        Refusal::Later => Ok(later(turn, id, queued, Wait::Refused, None)?),
         Refusal::Answer => {
             requests::remove(turn.tx, id)?;
             Ok(RequestOutcome::Accepted)
@@ -51,6 +53,7 @@ pub(super) fn refused(
             requests::remove(turn.tx, id)?;
             if tell {
                 turn.tell(Update::RequestRefused {
+                    kind: queued.purpose.kind(),
                     room_id: queued.purpose.room().map(ToString::to_string),
                     code: code.clone(),
                     reason: error.error.clone(),
@@ -69,11 +72,10 @@ fn undo(
     code: &str,
 ) -> Result<Refusal, EngineError> {
     match &queued.purpose {
-        // Without these nothing works: they are tried again, more and more seldom.
-        Purpose::UploadKeys(_) | Purpose::QueryKeys(_) => {
-            tracing::warn!(%code, "the homeserver refuses a key request");
-            return Ok(Refusal::Later);
-        }
+        // Without these nothing works: they are planned again, more and more seldom.
+        Purpose::CheckKeys => pause(turn, PausedWork::CheckKeys)?,
+        Purpose::UploadKeys(_) => pause(turn, PausedWork::UploadKeys)?,
+        Purpose::QueryKeys(query) => devices::query_refused(turn.tx, query, turn.now_ms)?,
         Purpose::TakeBackKey => {
             identity::take_back(turn.tx, turn.crypto, None, turn.now_ms)?;
             return Ok(Refusal::Over { tell: false });
@@ -124,13 +126,17 @@ fn undo(
         | Purpose::DeleteFromBackup { .. }
         | Purpose::RestoreKeys { .. } => {
             return Ok(match backup::refused(turn, &queued.purpose, status, code)? {
-                Verdict::Later => Refusal::Later,
                 Verdict::Answer => Refusal::Answer,
-                Verdict::Refusal => Refusal::Over { tell: false },
+                Verdict::Refusal { told } => Refusal::Over { tell: !told },
             });
         }
     }
     Ok(Refusal::Over { tell: true })
+}
+
+/// Work that is needed all the same was refused: it is planned again after a pause.
+fn pause(turn: &Turn<'_>, work: PausedWork) -> Result<(), StoreError> {
+    requests::pause(turn.tx, work, turn.now_ms, 0)
 }
 
 /// A commit of this device's own, or a part of it, was refused: the next has to wait.

@@ -6,11 +6,8 @@ use std::{collections::BTreeMap, fs};
 use openmls_traits::storage::StorageProvider;
 use proptest::prelude::*;
 
-use super::{Outcome, fresh, is_damaged, mls_rows::Item, open, raw};
-use crate::store::{
-    MlsStorage, Namespace, Store, StoreError, Tx,
-    handle::{DATABASE, lock},
-};
+use super::{Outcome, fresh, is_damaged, mls_rows::Item, open, opened, raw};
+use crate::store::{MlsStorage, Namespace, Store, StoreError, Tx, handle::DATABASE};
 
 /// A value of this many bytes, the same for the same seed; [`Item::with`] gives it a spot that differs.
 fn large(seed: u64, len: usize) -> Item {
@@ -35,7 +32,7 @@ fn group(name: &str) -> Item {
 }
 
 fn count(store: &Store, sql: &str) -> Result<i64, StoreError> {
-    Ok(lock(&store.writer).query_row(sql, [], |row| row.get(0))?)
+    Ok(opened(&store.writer).query_row(sql, [], |row| row.get(0))?)
 }
 
 /// How many chunks and how many list entries there are.
@@ -137,14 +134,14 @@ fn chunks_go_with_the_last_that_uses_them() -> Outcome {
     write(&store, |tx| tx.delete_namespace(parent))?;
     assert_eq!(tree(&store, kid, &name)?, Some(second));
     // What the file still holds of the old chunks, after the log is written back: nothing.
-    let sealed: Vec<u8> = lock(&store.writer).query_row(
+    let sealed: Vec<u8> = opened(&store.writer).query_row(
         "SELECT value FROM mls_chunk ORDER BY id LIMIT 1",
         [],
         |row| row.get(0),
     )?;
     let file = dir.path().join(DATABASE);
     let holds = || -> Outcome<bool> {
-        lock(&store.writer).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        opened(&store.writer).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         Ok(fs::read(&file)?.windows(64).any(|bytes| bytes == &sealed[100..164]))
     };
     assert!(holds()?);
@@ -264,18 +261,18 @@ fn altered_pieces_are_damage_for_their_group_alone() -> Outcome {
              WHERE list = 2 + 0 * ?",
     ] {
         let chunk = count(&store, "SELECT chunk FROM mls_piece WHERE list = 2 AND position = 3")?;
-        lock(&store.writer).execute_batch("PRAGMA foreign_keys = OFF; SAVEPOINT damage")?;
+        opened(&store.writer).execute_batch("PRAGMA foreign_keys = OFF; SAVEPOINT damage")?;
         assert!(raw(&store, sql, [chunk])? > 0, "{sql}");
         // On the writer's connection, which sees it.
         let tx = |f: &dyn Fn(&Tx<'_>) -> Result<Option<Item>, StoreError>| {
-            let connection = lock(&store.writer);
+            let connection = opened(&store.writer);
             f(&Tx::new(&connection, &store.reader.cipher))
         };
         let read = tx(&|tx| MlsStorage::new(tx, epoch).tree(&broken));
         assert!(is_damaged(read), "{sql}");
         let child = tx(&|tx| MlsStorage::child(tx, epoch, next).tree(&sound));
         assert_eq!(child?, Some(other.clone()), "{sql}");
-        lock(&store.writer).execute_batch("ROLLBACK TO damage; RELEASE damage")?;
+        opened(&store.writer).execute_batch("ROLLBACK TO damage; RELEASE damage")?;
         assert_eq!(tree(&store, epoch, &broken)?, Some(value.clone()), "{sql}");
     }
     Ok(())
@@ -299,7 +296,7 @@ fn whole_values_of_an_older_store_open_and_go_as_they_are_replaced() -> Outcome 
     })?;
     keep_values_whole(false);
     assert_eq!(kept(&store)?, [0, 0]);
-    lock(&store.writer).execute_batch(
+    opened(&store.writer).execute_batch(
         "DROP TRIGGER mls_row_deleted; DROP TRIGGER mls_row_overwritten;
              DROP INDEX mls_row_list; DROP INDEX mls_row_key;
              DROP TABLE mls_piece; DROP TABLE mls_chunk;

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, fs, panic::catch_unwind};
 use openmls_traits::storage::StorageProvider;
 use tempfile::TempDir;
 
-use super::{Outcome, Record, fresh, is_damaged, mls_rows::Item, open, raw, record};
-use crate::store::handle::{DATABASE, lock};
+use super::{Outcome, Record, fresh, is_damaged, mls_rows::Item, open, opened, raw, record};
+use crate::store::handle::DATABASE;
 use crate::store::{Collection, MlsStorage, Namespace, Queue, Store, StoreError};
 
 const RECORDS: Collection<Record> = Collection::new("records");
@@ -30,7 +30,7 @@ fn broken(sealed: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn blob(store: &Store, sql: &str) -> Outcome<Vec<u8>> {
-    Ok(lock(&store.writer).query_row(sql, [], |row| row.get(0))?)
+    Ok(opened(&store.writer).query_row(sql, [], |row| row.get(0))?)
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn altered_openmls_rows_are_damage_from_every_read() -> Outcome {
         Ok::<_, StoreError>((parent, child, last))
     })?;
     let rows: Vec<(i64, Vec<u8>)> = {
-        let writer = lock(&store.writer);
+        let writer = opened(&store.writer);
         let mut statement = writer.prepare("SELECT rowid, value FROM mls_row")?;
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         rows.collect::<Result<_, _>>()?
@@ -219,7 +219,7 @@ fn missing_tables_and_settings_are_damage() -> Outcome {
         "PRAGMA user_version = -1",
     ] {
         let (dir, store) = fresh()?;
-        lock(&store.writer).execute_batch(sql)?;
+        opened(&store.writer).execute_batch(sql)?;
         drop(store);
         let result = open(dir.path())
             .and_then(|store| store.write(|tx| RECORDS.put(tx, b"", b"", &record(""))));

@@ -13,9 +13,14 @@ mod opening;
 mod records;
 mod transactions;
 
-use std::{error::Error, path::Path};
+use std::{
+    error::Error,
+    ops::Deref,
+    path::Path,
+    sync::{Mutex, MutexGuard},
+};
 
-use rusqlite::Params;
+use rusqlite::{Connection, Params};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -55,9 +60,27 @@ fn fresh() -> Result<(TempDir, Store), StoreError> {
     Ok((dir, store))
 }
 
+/// A connection of a store that is not suspended.
+struct Opened<'a>(MutexGuard<'a, Option<Connection>>);
+
+impl Deref for Opened<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        match &*self.0 {
+            Some(connection) => connection,
+            None => panic!("the store is suspended"),
+        }
+    }
+}
+
+fn opened(connection: &Mutex<Option<Connection>>) -> Opened<'_> {
+    Opened(super::handle::lock(connection))
+}
+
 /// Changes rows behind the store's back.
 fn raw(store: &Store, sql: &str, parameters: impl Params) -> Result<usize, StoreError> {
-    Ok(crate::store::handle::lock(&store.writer).execute(sql, parameters)?)
+    Ok(opened(&store.writer).execute(sql, parameters)?)
 }
 
 fn is_damaged<T>(result: Result<T, StoreError>) -> bool {

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::{KEY, Outcome, Record, fresh, is_damaged, open, record};
+use super::{KEY, Outcome, Record, fresh, is_damaged, open, opened, record};
 use crate::store::handle::DATABASE;
 use crate::store::{Collection, Store, StoreError, StoreKeyMaterial};
 
@@ -78,7 +78,7 @@ fn a_changed_key_opens_the_store_and_the_old_one_does_not() -> Outcome {
 #[test]
 fn the_old_sealed_cipher_is_gone_after_a_change_of_key() -> Outcome {
     let (dir, store) = fresh()?;
-    let sealed: Vec<u8> = crate::store::handle::lock(&store.writer).query_row(
+    let sealed: Vec<u8> = opened(&store.writer).query_row(
         "SELECT value FROM meta WHERE name = 'cipher'",
         [],
         |row| row.get(0),
@@ -192,7 +192,7 @@ fn a_directory_that_cannot_be_used_is_an_io_error() -> Outcome {
 fn both_connections_have_the_settings_that_keep_what_was_committed() -> Outcome {
     let (_dir, store) = fresh()?;
     for connection in [&store.writer, &store.reader.connection] {
-        let connection = crate::store::handle::lock(connection);
+        let connection = opened(connection);
         let setting = |name: &str| -> rusqlite::Result<String> {
             connection.query_row(
                 &format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}"),
@@ -218,11 +218,10 @@ fn sealing_adds_little() -> Outcome {
         let mut plain = Vec::new();
         ciborium::into_writer(&value, &mut plain)?;
         store.write(|tx| RECORDS.put(tx, b"", b"", &value))?;
-        let sealed: usize = crate::store::handle::lock(&store.writer).query_row(
-            "SELECT length(value) FROM record",
-            [],
-            |row| row.get::<_, u32>(0),
-        )? as usize;
+        let sealed: usize =
+            opened(&store.writer)
+                .query_row("SELECT length(value) FROM record", [], |row| row.get::<_, u32>(0))?
+                as usize;
         // Place 16, version 1, length up to 3, nonce 24, authentication tag 16.
         assert!((57..=60).contains(&(sealed - plain.len())), "{len}: {}", sealed - plain.len());
     }

@@ -2,7 +2,7 @@
 
 use std::{error::Error, panic::AssertUnwindSafe, sync::mpsc, thread};
 
-use super::{Outcome, Record, fresh, open, record};
+use super::{Outcome, Record, fresh, open, opened, record};
 use crate::store::{Collection, Store, StoreError};
 
 const RECORDS: Collection<Record> = Collection::new("records");
@@ -149,7 +149,7 @@ fn writing_in_a_read_fails() -> Outcome {
 
 /// The disk is full for SQLite when the database may have no more pages.
 fn set_pages(store: &Store, pages: i64) -> Result<(), StoreError> {
-    let writer = crate::store::handle::lock(&store.writer);
+    let writer = opened(&store.writer);
     let set: i64 =
         writer.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get(0))?;
     assert!(set >= pages);
@@ -160,9 +160,7 @@ fn set_pages(store: &Store, pages: i64) -> Result<(), StoreError> {
 fn a_full_disk_undoes_the_transaction_and_passes() -> Outcome {
     let (dir, store) = fresh()?;
     put(&store, "before")?;
-    let pages: i64 =
-        crate::store::handle::lock(&store.writer)
-            .query_row("PRAGMA page_count", [], |row| row.get(0))?;
+    let pages: i64 = opened(&store.writer).query_row("PRAGMA page_count", [], |row| row.get(0))?;
     set_pages(&store, pages + 8)?;
     let large = Record { name: "large".to_owned(), bytes: vec![200; 100_000] };
     let full = store.write(|tx| {

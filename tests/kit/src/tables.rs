@@ -144,11 +144,12 @@ impl Tables {
         }
     }
 
-    /// Answers what a machine asks now; gives the key packages that it uploads.
+    /// Answers what a machine asks, until it asks nothing more; gives the key packages that it uploads.
     pub async fn take_key_packages(&mut self, machine: &MlsMachine) -> Result<Vec<KeyPackage>> {
         let provider = OpenMlsRustCrypto::default();
         let mut packages = Vec::new();
-        for request in machine.outgoing_requests().await? {
+        let mut requests = machine.outgoing_requests().await?;
+        while let Some(request) = requests.pop() {
             if request.path.ends_with("/keys/upload") {
                 let body: Value = serde_json::from_slice(&request.body)?;
                 if let Some(keys) = body.get("device_keys") {
@@ -162,6 +163,9 @@ impl Tables {
             }
             let answer = self.answer(&request)?;
             machine.mark_request_as_sent(request.id, 200, answer).await?;
+            if requests.is_empty() {
+                requests = machine.outgoing_requests().await?;
+            }
         }
         Ok(packages)
     }

@@ -2,51 +2,53 @@
 // the engine's to say; how to send it is the transport's. Cancelling a task ends what it does here at the next
 // request or in the middle of a wait. What was not sent stays in the store and is handed out again.
 
-import Dispatch
 import Foundation
 
 /// How often `encrypt` prepares a room anew when it changes between preparing and encrypting.
 private let attempts = 5
 
-/// How long is waited at the most before the engine is asked again: a sync may have brought something to do.
-private let askAgain: UInt64 = 5_000_000_000
-
-/// A day: later than that nothing is due.
-private let longestMs: UInt64 = 86_400_000
+/// How long is waited at the most before the engine is asked again: a sync may have brought something to do, or the
+/// task may have been cancelled.
+private let longestWaitMs: UInt64 = 1_000
 
 extension MlsMachine {
     /// Sends everything the engine has to send, oldest first, until nothing is left.
     ///
     /// A request that fails is sent again when the engine says so: after what the homeserver asked for
-    /// (`retry_after_ms`), or a delay that doubles with each failure. Without a network this therefore waits; cancel
-    /// the task to stop. What is queued while it waits is sent soon. Refusals are in what it returns, not errors.
+    /// (`retry_after_ms`), or a delay that doubles with each failure. What earlier calls have put off is waited for,
+    /// too; without a network this therefore waits. Cancel the task to stop. What is queued while it waits is sent soon.
+    /// `networkAvailable()` ends the wait when the network is back, and so does each sync; `pendingRequests()` says
+    /// what waits, and until when. Refusals are in what it returns, not errors.
+    ///
+    /// Throws `MlsError.Unauthorized` when the homeserver refuses the access token: get another one and run this again,
+    /// nothing is lost. Throws `MlsError.Suspended` when the machine is suspended.
     ///
     /// Run it after each sync and whenever the network is back, one at a time: two at once send the same requests
     /// twice, which does no harm, as each has a transaction id, but is of no use.
     @discardableResult
     public func drive(_ transport: some Transport) async throws -> Driven {
         var driven = Driven()
-        // When those that were put off are due, by their ids, in nanoseconds of the system's uptime: in
-        // coarser ones a wait could end just before the engine hands the request out.
-        var due: [String: UInt64] = [:]
+        try Task.checkCancellation()
+        // Whoever runs this wants to try with the token that there is now.
+        try await accessTokenRenewed()
         while true {
             try Task.checkCancellation()
             let requests = try await outgoingRequests()
             if requests.isEmpty {
-                guard let next = due.min(by: { $0.value < $1.value }) else { return driven }
-                let now = uptime()
-                let left = next.value > now ? next.value - now : 0
-                // What sync has answered meanwhile does not come back; its time is waited for once.
-                if left <= askAgain { due[next.key] = nil }
-                try await pause(nanoseconds: left)
+                let pending = try await pendingRequests()
+                // Another call has met the refusal.
+                if pending.unauthorized { throw unauthorized("another request was refused") }
+                guard let left = pending.retryAfterMs else { return driven }
+                try await pause(left)
             }
             for request in requests {
-                due[request.id] = nil
                 switch try await send(request, transport) {
                 case .accepted:
                     driven.accepted += 1
-                case .retryLater(let afterMs):
-                    due[request.id] = uptime() + min(afterMs, longestMs) * 1_000_000
+                case .retryLater:
+                    break
+                case .unauthorized(let code, _, _):
+                    throw unauthorized(code)
                 case .refused(let code, let reason):
                     let refusal = Refusal(method: request.method, path: request.path, code: code, reason: reason)
                     driven.refused.append(refusal)
@@ -59,15 +61,18 @@ extension MlsMachine {
     /// room's. A device without a group joins it by this.
     ///
     /// Waits like ``drive(_:)``, and is over sooner when a sync brings what it waits for: so go on syncing beside it,
-    /// also because some things come in no other way.
+    /// also because some things come in no other way. Throws `MlsError.Unauthorized` like ``drive(_:)``, and
+    /// `MlsError.NewDeviceNeeded` when the homeserver has other keys for this device.
     public func prepare(_ room: MlsRoom, _ transport: some Transport) async throws {
         while case .waiting(let requests, let retryAfterMs) = try await room.prepareToSend() {
             try Task.checkCancellation()
             for request in requests {
-                _ = try await send(request, transport)
+                if case .unauthorized(let code, _, _) = try await send(request, transport) {
+                    throw unauthorized(code)
+                }
             }
             if requests.isEmpty {
-                try await pause(nanoseconds: min(retryAfterMs ?? 0, longestMs) * 1_000_000)
+                try await pause(retryAfterMs ?? 0)
             }
         }
     }
@@ -115,13 +120,16 @@ extension MlsMachine {
         }
         return try await markRequestAsSent(id: id, status: UInt16(answer.status), body: answer.body)
     }
+
+    /// Waits until something may have changed, at least a moment, so that no loop spins, and not too long: a wait of
+    /// the engine's does not notice that its task was cancelled.
+    private func pause(_ milliseconds: UInt64) async throws {
+        try await Task.sleep(nanoseconds: 1_000_000)
+        await waitForChange(longestMs: min(milliseconds, longestWaitMs))
+    }
 }
 
-/// Waits, at least a moment, so that no loop spins, and not too long.
-private func pause(nanoseconds: UInt64) async throws {
-    try await Task.sleep(nanoseconds: min(max(nanoseconds, 1_000_000), askAgain))
-}
-
-private func uptime() -> UInt64 {
-    DispatchTime.now().uptimeNanoseconds
+private func unauthorized(_ why: String) -> MlsError {
+    let reason = "the homeserver refuses the access token: \(why)"
+    return .Unauthorized(details: ErrorDetails(code: "unauthorized", reason: reason, retryable: true))
 }

@@ -26,8 +26,9 @@ private func answer(_ status: Int, _ body: String) -> Answer {
     Answer(status: status, body: Data(body.utf8))
 }
 
-/// What a homeserver says to an upload of keys.
-private let uploaded: Script.Line = { answer(200, #"{"one_time_key_counts":{}}"#) }
+/// What a homeserver says to an upload of keys, and to the question that comes before it.
+private let uploaded: Script.Line = { answer(200, #"{"one_time_key_counts":{},"device_keys":{}}"#) }
+private let tokenExpired: Script.Line = { answer(401, #"{"errcode":"M_UNKNOWN_TOKEN","soft_logout":true}"#) }
 private let inAnHour: Script.Line = { answer(429, #"{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":3600000}"#) }
 private let noNetwork: Script.Line = { throw URLError(.notConnectedToInternet) }
 
@@ -58,10 +59,10 @@ final class DriveTests: DirectoryTestCase {
         let machine = try await open(directory)
         let script = Script({ answer(429, #"{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":30}"#) }, noNetwork, uploaded)
         let driven = try await machine.drive(script)
-        XCTAssertEqual(driven, Driven(accepted: 1, refused: []))
-        XCTAssertEqual(script.seen.all.count, 3)
-        XCTAssertEqual(Set(script.seen.all).count, 1)
-        XCTAssertEqual(script.seen.all.map(\.method), ["POST", "POST", "POST"])
+        XCTAssertEqual(driven, Driven(accepted: 2, refused: []))
+        XCTAssertEqual(script.seen.all.count, 4, "the question three times, and the upload")
+        XCTAssertEqual(Set(script.seen.all).count, 2)
+        XCTAssertEqual(script.seen.all.map(\.method), ["POST", "POST", "POST", "POST"])
         XCTAssertEqual(script.seen.all[0].contentType, "application/json")
         let again = try await machine.drive(script)
         XCTAssertEqual(again, Driven())
@@ -78,6 +79,8 @@ final class DriveTests: DirectoryTestCase {
         let (later, taken) = (try await mark(answer(429, #"{"retry_after_ms":7}"#)), try await mark(try await uploaded()))
         XCTAssertEqual(later, .retryLater(afterMs: 7))
         XCTAssertEqual(taken, .accepted)
+        let again = try await mark(try await uploaded())
+        XCTAssertEqual(again, .accepted)
         try await machine.room(roomId: testRoomId).enable(settings: RoomSettings())
         let refused = try await mark(answer(403, #"{"errcode":"M_FORBIDDEN","error":"not yours"}"#))
         XCTAssertEqual(refused, .refused(code: "M_FORBIDDEN", reason: "not yours"))
@@ -110,7 +113,7 @@ final class DriveTests: DirectoryTestCase {
         XCTAssertTrue(refused.contains { $0.code == "M_FORBIDDEN" && $0.reason == "not yours" }, "\(refused)")
         XCTAssertEqual(Set(refused.map(\.path)), Set(script.seen.all.map(\.path)))
         let told = try await heard.first {
-            if case .requestRefused(testRoomId, let code, let reason) = $0 { [code, reason] } else { nil }
+            if case .requestRefused(.enableEncryption, testRoomId, let code, let reason) = $0 { [code, reason] } else { nil }
         }
         XCTAssertEqual(told, ["M_FORBIDDEN", "not yours"])
         try await machine.shutdown()
@@ -233,6 +236,89 @@ final class DriveTests: DirectoryTestCase {
         driving.cancel()
         await assertCancelled(driving)
         XCTAssertEqual(transport.putOff.all.count, 1)
+        try await machine.shutdown()
+    }
+
+    /// Has the first request wait for long, as after a while without a network.
+    private func putOffForLong(_ machine: MlsMachine) async throws -> String {
+        let id = try await machine.outgoingRequests()[0].id
+        for _ in 0..<6 { try await machine.markRequestAsSent(id: id, answer: answer(0, "")) }
+        let pending = try await machine.pendingRequests()
+        XCTAssertEqual([pending.due, pending.putOff], [0, 1])
+        XCTAssertGreaterThan(try XCTUnwrap(pending.retryAfterMs), 20_000)
+        return id
+    }
+
+    func testDriveWaitsForWhatEarlierCallsHavePutOffAndEndsTheWaitWhenTheNetworkIsBack() async throws {
+        let machine = try await open(directory)
+        let id = try await putOffForLong(machine)
+        let script = Script(uploaded)
+        let driving = Task { try await machine.drive(script) }
+        try await Task.sleep(nanoseconds: 100_000_000)
+        XCTAssertEqual(script.seen.all, [], "it waits")
+        try await machine.networkAvailable()
+        let driven = try await driving.value
+        XCTAssertEqual(driven.accepted, 2)
+        XCTAssertEqual(script.seen.all[0].id, id)
+        let pending = try await machine.pendingRequests()
+        XCTAssertNil(pending.retryAfterMs)
+        try await machine.shutdown()
+    }
+
+    func testARefusedAccessTokenEndsWhatWaitsIsToldAndLosesNothing() async throws {
+        let machine = try await open(directory)
+        let heard = try await Heard(machine)
+        let id = try await machine.outgoingRequests()[0].id
+        let outcome = try await machine.markRequestAsSent(id: id, answer: try await tokenExpired())
+        guard case .unauthorized("M_UNKNOWN_TOKEN", true, let after) = outcome else { return XCTFail("\(outcome)") }
+        XCTAssertGreaterThan(after, 0)
+        for _ in 0..<2 {
+            try await fails("Unauthorized", "unauthorized") { try await machine.drive(Script(tokenExpired)) }
+        }
+        let told = try await heard.first {
+            if case .unauthorized(let code, true) = $0 { code } else { nil }
+        }
+        XCTAssertEqual(told, "M_UNKNOWN_TOKEN")
+        let waiting = try await machine.outgoingRequests()
+        XCTAssertEqual(waiting, [], "no loop of an app's spins")
+        try await machine.accessTokenRenewed()
+        let given = try await machine.outgoingRequests()
+        XCTAssertEqual(given.map(\.id), [id])
+        let driven = try await machine.drive(Script(uploaded))
+        XCTAssertEqual(driven.accepted, 2)
+        try await machine.shutdown()
+    }
+
+    func testEncryptEndsWhenTheAccessTokenIsRefused() async throws {
+        let machine = try await open(directory)
+        let room = try await machine.enableAlone()
+        try await room.rotateKeys()
+        for _ in 0..<2 {
+            try await fails("Unauthorized", "unauthorized") {
+                try await machine.encrypt(
+                    in: room, eventType: "m.room.message", content: "{}", transport: Script(tokenExpired))
+            }
+        }
+        _ = try await machine.encrypt(in: room, eventType: "m.room.message", content: "{}", transport: Accepting())
+        try await machine.shutdown()
+    }
+
+    func testADeviceWhoseKeysAreOthersOnTheHomeserverUploadsAndSendsNothing() async throws {
+        let machine = try await open(directory)
+        let heard = try await Heard(machine)
+        let script = Script {
+            answer(200, #"{"device_keys":{"@alice:example.org":{"PHONE":{"keys":{"ed25519:PHONE":"AAAA"}}}}}"#)
+        }
+        let driven = try await machine.drive(script)
+        XCTAssertEqual(driven.accepted, 1)
+        XCTAssertTrue(script.seen.all[0].path.hasSuffix("/keys/query"))
+        let told = try await heard.first {
+            if case .newDeviceNeeded(let reason) = $0 { reason } else { nil }
+        }
+        XCTAssertFalse(told.isEmpty)
+        let room = try machine.room(roomId: testRoomId)
+        try await fails("NewDeviceNeeded", "other_keys") { try await room.enable(settings: RoomSettings()) }
+        try await fails("NewDeviceNeeded", "other_keys") { try await machine.prepare(room, script) }
         try await machine.shutdown()
     }
 

@@ -43,6 +43,42 @@ final class LifecycleTests: DirectoryTestCase {
         try await open(directory).shutdown()
     }
 
+    func testASuspendedMachineLetsGoOfTheStoreRefusesEveryCallAndComesBack() async throws {
+        let machine = try await open(directory)
+        let room = try await machine.enableAlone()
+        let reader = try await MlsReader.open(storePath: directory.path, storeKey: testKey)
+        try await machine.suspend()
+        try await reader.suspend()
+        try await fails("Suspended", "suspended") { try await machine.outgoingRequests() }
+        try await fails("Suspended", "suspended") { try await machine.drive(Accepting()) }
+        try await fails("Suspended", "suspended") { try await room.encrypt(eventType: "m.text", content: "{}") }
+        try await fails("Suspended", "suspended") { try await reader.decrypt(roomId: testRoomId, event: "{}") }
+        let other = try await open(directory)
+        try await fails("StoreInUse", "store_in_use") { try await machine.resume() }
+        try await other.shutdown()
+        try await machine.resume()
+        try await reader.resume()
+        _ = try await machine.encrypt(in: room, eventType: "m.room.message", content: "{}", transport: Accepting())
+        // Nothing may have changed, and then it ends by itself.
+        await machine.waitForChange(longestMs: 1)
+        try await machine.shutdown()
+    }
+
+    func testALoopThatWaitsEndsWhenTheMachineIsSuspended() async throws {
+        let machine = try await open(directory)
+        let id = try await machine.outgoingRequests()[0].id
+        for _ in 0..<8 { try await machine.markRequestAsSent(id: id, answer: Answer(status: 0, body: Data())) }
+        let driving = Task { try await machine.drive(Accepting()) }
+        try await Task.sleep(nanoseconds: 50_000_000)
+        try await machine.suspend()
+        try await fails("Suspended", "suspended") { try await driving.value }
+        try await machine.resume()
+        try await machine.networkAvailable()
+        let driven = try await machine.drive(Accepting())
+        XCTAssertEqual(driven.accepted, 2)
+        try await machine.shutdown()
+    }
+
     func testTheKeyCanBeChangedAndTheOldOneOpensNothing() async throws {
         let passphrase = StoreKey.passphrase(passphrase: "correct horse")
         let machine = try await open(directory)

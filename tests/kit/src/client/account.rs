@@ -114,6 +114,30 @@ impl Client {
         Ok(client)
     }
 
+    /// Logs in as the same device; this client goes on with its old access token.
+    pub async fn another_token(&self, homeserver: &Homeserver) -> Result<String, KitError> {
+        let path = "/_matrix/client/v3/login";
+        let request = json!({
+            "type": "m.login.password", "password": self.password, "device_id": self.device_id,
+            "identifier": { "type": "m.id.user", "user": self.user_id },
+        });
+        let answer = Http::new(homeserver.base_url(), &self.name())?.post(path, request).await?;
+        match answer["access_token"].as_str() {
+            Some(token) => Ok(token.to_owned()),
+            None => Err(KitError::BadAnswer {
+                device: self.name(),
+                what: format!("POST {path}"),
+                answer: "no access_token".to_owned(),
+            }),
+        }
+    }
+
+    /// Sends requests with this access token from now on.
+    pub fn use_token(&mut self, homeserver: &Homeserver, token: &str) -> Result<(), KitError> {
+        self.http = Http::new(homeserver.base_url(), &self.name())?.with_token(token);
+        Ok(())
+    }
+
     /// Logs out: the homeserver deletes the device. The store stays until this is dropped.
     pub async fn log_out(mut self) -> Result<(), KitError> {
         self.http.post("/_matrix/client/v3/logout", json!({})).await?;

@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use matrix_mls::{OutgoingRequest, RequestOutcome, SendPlan};
+use matrix_mls::{
+    ErrorDetails, MlsError, OutgoingRequest, PendingRequests, RequestOutcome, SendPlan,
+};
 
 use super::Client;
 use crate::{Answer, KitError};
@@ -58,19 +60,41 @@ impl Client {
         }
     }
 
-    /// Sends what the engine wants sent until nothing is due. Waits where it is told to, within
-    /// the client's patience; refusals are reported, not errors.
+    /// Sends what the engine wants sent until nothing is left. Waits for what was put off, whoever
+    /// put it off, within the client's patience; refusals are reported, not errors. A refused access
+    /// token is one.
     pub async fn drive(&self) -> Result<Driven, KitError> {
+        let what = "sending the engine's requests";
         let mut driven = Driven::default();
         let began = Instant::now();
+        let renewed = self.machine()?.access_token_renewed().await;
+        renewed.map_err(self.engine(what))?;
+        let mut stuck: Option<PendingRequests> = None;
         loop {
             let requests = self.machine()?.outgoing_requests().await;
             let requests = requests.map_err(self.engine("listing outgoing requests"))?;
-            if requests.is_empty() {
+            if !requests.is_empty() {
+                stuck = None;
+                self.send_all(&requests, &mut driven).await?;
+                self.pause(began, None, what, &requests).await?;
+                continue;
+            }
+            let pending = self.machine()?.pending_requests().await.map_err(self.engine(what))?;
+            if pending.unauthorized {
+                return Err(self.engine(what)(unauthorized("another call's request was refused")));
+            }
+            let Some(after_ms) = pending.retry_after_ms else { return Ok(driven) };
+            // Time stands still where a test has set the clock.
+            if stuck.as_ref() == Some(&pending) {
                 return Ok(driven);
             }
-            let pause = self.send_all(&requests, &mut driven).await?;
-            self.pause(began, pause, "sending the engine's requests", &requests).await?;
+            let pause = Duration::from_millis(after_ms).max(SHORTEST_PAUSE);
+            if pause > self.options.patience.saturating_sub(began.elapsed()) {
+                return Err(self.gave_up(what, format!("what waits: {pending:?}")));
+            }
+            stuck = Some(pending);
+            let longest_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+            self.machine()?.wait_for_change(longest_ms).await;
         }
     }
 
@@ -87,6 +111,10 @@ impl Client {
                 RequestOutcome::RetryLater { after_ms } => {
                     let after = Duration::from_millis(after_ms).max(SHORTEST_PAUSE);
                     pause = Some(pause.map_or(after, |pause| pause.min(after)));
+                }
+                RequestOutcome::Unauthorized { code, .. } => {
+                    let what = format!("{} {}", request.method, request.path);
+                    return Err(self.engine(what)(unauthorized(&code)));
                 }
                 RequestOutcome::Refused { code, reason } => {
                     let what = format!("{} {}", request.method, request.path);
@@ -165,5 +193,13 @@ impl Client {
             }
             self.pause(began, None, "settling", &[]).await?;
         }
+    }
+}
+
+/// The error of a call that needs a homeserver which refuses the access token.
+fn unauthorized(why: &str) -> MlsError {
+    let reason = format!("the homeserver refuses the access token: {why}");
+    MlsError::Unauthorized {
+        details: ErrorDetails { code: "unauthorized".to_owned(), reason, retryable: true },
     }
 }

@@ -98,7 +98,8 @@ impl Run {
                 self.count(format!("refused {code}"));
                 true
             }
-            Ok(RequestOutcome::RetryLater { .. }) | Err(_) => false,
+            Ok(RequestOutcome::RetryLater { .. } | RequestOutcome::Unauthorized { .. })
+            | Err(_) => false,
         })
     }
 

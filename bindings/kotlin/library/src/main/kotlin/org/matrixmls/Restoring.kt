@@ -76,11 +76,13 @@ public fun MlsMachine.restoring(
     }
 }
 
-/** In a machine that was shut down there is nothing to stop. */
+/** In a machine that was shut down or is suspended there is nothing to stop. */
 private suspend fun MlsBackup.stopRestore(id: ULong) {
     try {
         cancelRestore(id)
     } catch (_: MlsException.Closed) {
         // It goes on with the store.
+    } catch (_: MlsException.Suspended) {
+        // It goes on when the machine is resumed.
     }
 }

@@ -52,10 +52,7 @@ public data class Driven(
 private const val ATTEMPTS = 5
 
 /** How long is waited at the most before the engine is asked again: a sync may have brought something to do. */
-private const val ASK_AGAIN_MS: Long = 5_000
-
-/** A day: later than that nothing is due. */
-private const val LONGEST_MS: ULong = 86_400_000u
+private const val ASK_AGAIN_MS: ULong = 5_000u
 
 /** The largest HTTP status there is. */
 private const val LARGEST_STATUS = 999
@@ -63,8 +60,14 @@ private const val LARGEST_STATUS = 999
 /**
  * Sends everything the engine has to send, oldest first, until nothing is left. A request that fails is
  * sent again when the engine says so: after what the homeserver asked for (`retry_after_ms`), or a
- * delay that doubles with each failure. Without a network it therefore waits; cancel it to stop. What
- * was not sent stays in the store and is handed out again. What is queued while it waits is sent soon.
+ * delay that doubles with each failure. What earlier calls have put off is waited for, too; without a
+ * network this therefore waits. Cancel it to stop. What was not sent stays in the store and is handed
+ * out again. What is queued while it waits is sent soon. [MlsMachine.networkAvailable] ends the wait
+ * when the network is back, and so does each sync; [MlsMachine.pendingRequests] says what waits, and
+ * until when.
+ *
+ * Throws [MlsException.Unauthorized] when the homeserver refuses the access token: get another one and
+ * run this again, nothing is lost. Throws [MlsException.Suspended] when the machine is suspended.
  *
  * Run it after each sync and whenever the network is back, one at a time: two at once send the same requests twice,
  * which does no harm, as each has a transaction id, but is of no use.
@@ -72,23 +75,21 @@ private const val LARGEST_STATUS = 999
 public suspend fun MlsMachine.drive(transport: Transport): Driven {
     var accepted = 0
     val refused = mutableListOf<Refusal>()
-    // When those that were put off are due, by their ids, in `System.nanoTime`.
-    val due = HashMap<String, Long>()
+    // Whoever runs this wants to try with the token that there is now.
+    accessTokenRenewed()
     while (true) {
         val requests = outgoingRequests()
         if (requests.isEmpty()) {
-            val (id, time) = due.minByOrNull { it.value } ?: return Driven(accepted, refused)
-            val left = (time - System.nanoTime()) / 1_000_000
-            // What sync has answered meanwhile does not come back; its time is waited for once.
-            if (left <= ASK_AGAIN_MS) due.remove(id)
-            pause(left)
+            val pending = pendingRequests()
+            // Another call has met the refusal.
+            if (pending.unauthorized) throw unauthorized("another request was refused")
+            pause(pending.retryAfterMs ?: return Driven(accepted, refused))
         }
         for (request in requests) {
-            due.remove(request.id)
             when (val outcome = send(request, transport)) {
                 is RequestOutcome.Accepted -> accepted++
-                is RequestOutcome.RetryLater ->
-                    due[request.id] = System.nanoTime() + outcome.afterMs.coerceAtMost(LONGEST_MS).toLong() * 1_000_000
+                is RequestOutcome.RetryLater -> {}
+                is RequestOutcome.Unauthorized -> throw unauthorized(outcome.code)
                 is RequestOutcome.Refused ->
                     refused += Refusal(request.method, request.path, outcome.code, outcome.reason)
             }
@@ -100,12 +101,17 @@ public suspend fun MlsMachine.drive(transport: Transport): Driven {
  * Makes a room ready for a message: sends what [MlsRoom.prepareToSend] asks for until the group's
  * members are the room's. A device without a group joins it by this. Waits like [drive], and is over sooner when
  * a sync brings what it waits for: so go on syncing beside it, also because some things come in no other way.
+ * Throws [MlsException.Unauthorized] like [drive], and [MlsException.NewDeviceNeeded] when the homeserver has other
+ * keys for this device.
  */
 public suspend fun MlsMachine.prepare(room: MlsRoom, transport: Transport) {
     while (true) {
         val plan = room.prepareToSend() as? SendPlan.Waiting ?: return
-        for (request in plan.requests) send(request, transport)
-        if (plan.requests.isEmpty()) pause((plan.retryAfterMs ?: 0u).coerceAtMost(LONGEST_MS).toLong())
+        for (request in plan.requests) {
+            val outcome = send(request, transport)
+            if (outcome is RequestOutcome.Unauthorized) throw unauthorized(outcome.code)
+        }
+        if (plan.requests.isEmpty()) pause(plan.retryAfterMs ?: 0u)
     }
 }
 
@@ -153,7 +159,13 @@ private suspend fun MlsMachine.send(request: OutgoingRequest, transport: Transpo
     return markRequestAsSent(request.id, answer.status, answer.body)
 }
 
-/** Waits, at least a moment, so that no loop spins, and not too long. */
-private suspend fun pause(milliseconds: Long) {
-    delay(milliseconds.coerceIn(1, ASK_AGAIN_MS))
+private fun unauthorized(why: String): MlsException.Unauthorized {
+    val reason = "the homeserver refuses the access token: $why"
+    return MlsException.Unauthorized(ErrorDetails("unauthorized", reason, retryable = true))
+}
+
+/** Waits until something may have changed, at least a moment, so that no loop spins, and not too long. */
+private suspend fun MlsMachine.pause(milliseconds: ULong) {
+    delay(1)
+    waitForChange(milliseconds.coerceAtMost(ASK_AGAIN_MS))
 }

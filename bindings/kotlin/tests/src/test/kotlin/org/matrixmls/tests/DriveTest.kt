@@ -6,10 +6,12 @@ import java.nio.file.Path
 import java.util.concurrent.ConcurrentLinkedQueue
 import java.util.concurrent.atomic.AtomicInteger
 import kotlinx.coroutines.CoroutineStart
+import kotlinx.coroutines.async
 import kotlinx.coroutines.awaitCancellation
 import kotlinx.coroutines.cancelAndJoin
 import kotlinx.coroutines.delay
 import kotlinx.coroutines.launch
+import kotlinx.coroutines.withTimeout
 import org.json.JSONObject
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertTrue
@@ -17,13 +19,17 @@ import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.io.TempDir
 import org.matrixmls.Answer
 import org.matrixmls.EventOutcome
+import org.matrixmls.MlsException
+import org.matrixmls.MlsMachine
 import org.matrixmls.OutgoingRequest
+import org.matrixmls.RequestKind
 import org.matrixmls.RequestOutcome
 import org.matrixmls.RoomSettings
 import org.matrixmls.SendPlan
 import org.matrixmls.Transport
 import org.matrixmls.Update
 import org.matrixmls.drive
+import org.matrixmls.encrypt
 import org.matrixmls.markRequestAsSent
 import org.matrixmls.prepare
 import org.matrixmls.use
@@ -32,8 +38,8 @@ class DriveTest {
     @TempDir
     lateinit var directory: Path
 
-    /** What a homeserver says to an upload of keys. */
-    private val ok = Answer(200, """{"one_time_key_counts":{}}""".toByteArray())
+    /** What a homeserver says to an upload of keys, and to the question that comes before it. */
+    private val ok = Answer(200, """{"one_time_key_counts":{},"device_keys":{}}""".toByteArray())
 
     private class Script(private vararg val answers: suspend () -> Answer) : Transport {
         val seen = ConcurrentLinkedQueue<OutgoingRequest>()
@@ -54,9 +60,9 @@ class DriveTest {
                 { ok },
             )
             val driven = machine.drive(script)
-            assertEquals(1 to 0, driven.accepted to driven.refused.size)
-            assertEquals(3, script.seen.size)
-            assertEquals(1, script.seen.map { it.id to it.body.toList() }.distinct().size)
+            assertEquals(2 to 0, driven.accepted to driven.refused.size)
+            assertEquals(4, script.seen.size, "the question three times, and the upload")
+            assertEquals(2, script.seen.map { it.id to it.body.toList() }.distinct().size)
             assertEquals("POST" to "application/json", script.seen.first().method to script.seen.first().contentType)
             assertEquals(0, machine.drive(script).accepted)
         }
@@ -70,7 +76,7 @@ class DriveTest {
                 return machine.markRequestAsSent(machine.outgoingRequests().first().id, status, body.toByteArray())
             }
             assertEquals(RequestOutcome.RetryLater(7u), mark(429, """{"retry_after_ms":7}"""))
-            assertEquals(RequestOutcome.Accepted, mark(200, ok.body.decodeToString()))
+            repeat(2) { assertEquals(RequestOutcome.Accepted, mark(200, ok.body.decodeToString())) }
             machine.room("!room:example.org").enable(RoomSettings())
             val refused = mark(403, """{"errcode":"M_FORBIDDEN","error":"not yours"}""")
             assertEquals(RequestOutcome.Refused("M_FORBIDDEN", "not yours"), refused)
@@ -101,7 +107,7 @@ class DriveTest {
             val script = Script({ Answer(403, """{"errcode":"M_FORBIDDEN","error":"not yours"}""".toByteArray()) })
             val refused = machine.drive(script).refused
             assertTrue(refused.any { it.code == "M_FORBIDDEN" && it.reason == "not yours" }, refused.toString())
-            val told = Update.RequestRefused("!room:example.org", "M_FORBIDDEN", "not yours")
+            val told = Update.RequestRefused(RequestKind.ENABLE_ENCRYPTION, "!room:example.org", "M_FORBIDDEN", "not yours")
             assertEquals(told, heard.one<Update.RequestRefused>())
             heard.close()
         }
@@ -197,6 +203,84 @@ class DriveTest {
             while (room.epochs().none { it.commitEvent != null }) delay(1)
             driving.cancelAndJoin()
             assertEquals(1, transport.putOff.size)
+        }
+    }
+
+    /** Has the first request wait for long, as after a while without a network. */
+    private suspend fun putOffForLong(machine: MlsMachine): String {
+        val id = machine.outgoingRequests().single().id
+        repeat(6) { machine.markRequestAsSent(id, 0, ByteArray(0)) }
+        val pending = machine.pendingRequests()
+        assertEquals(0uL to 1uL, pending.due to pending.putOff)
+        assertTrue(pending.retryAfterMs!! > 20_000u, pending.toString())
+        return id
+    }
+
+    @Test
+    fun `drive waits for what earlier calls have put off, and ends the wait when the network is back`() = test {
+        open(directory).use { machine ->
+            val id = putOffForLong(machine)
+            val script = Script({ ok })
+            val driving = async(start = CoroutineStart.UNDISPATCHED) { machine.drive(script) }
+            delay(100)
+            assertTrue(driving.isActive && script.seen.isEmpty(), "it waits")
+            machine.networkAvailable()
+            assertEquals(2, withTimeout(10_000) { driving.await() }.accepted)
+            assertEquals(id, script.seen.first().id)
+            assertEquals(null, machine.pendingRequests().retryAfterMs)
+        }
+    }
+
+    @Test
+    fun `a refused access token ends what waits, is told once, and loses nothing`() = test {
+        open(directory).use { machine ->
+            val heard = Heard(machine)
+            val refusal = """{"errcode":"M_UNKNOWN_TOKEN","error":"expired","soft_logout":true}"""
+            val script = Script({ Answer(401, refusal.toByteArray()) })
+            val id = machine.outgoingRequests().single().id
+            val outcome = machine.markRequestAsSent(id, 401, refusal.toByteArray()) as RequestOutcome.Unauthorized
+            assertEquals("M_UNKNOWN_TOKEN" to true, outcome.code to outcome.softLogout)
+            assertTrue(outcome.afterMs > 0u)
+            repeat(2) { fails(MlsException.Unauthorized::class, "unauthorized") { machine.drive(script) } }
+            assertEquals(Update.Unauthorized("M_UNKNOWN_TOKEN", true), heard.one<Update.Unauthorized>())
+            assertTrue(machine.pendingRequests().unauthorized)
+            assertTrue(machine.outgoingRequests().isEmpty(), "no loop of an app's spins")
+            machine.accessTokenRenewed()
+            assertEquals(script.seen.first().id, machine.outgoingRequests().single().id)
+            assertEquals(2, machine.drive(Script({ ok })).accepted)
+            assertEquals(false, machine.pendingRequests().unauthorized)
+            heard.close()
+        }
+    }
+
+    @Test
+    fun `encrypt ends when the access token is refused`() = test {
+        open(directory).use { machine ->
+            val room = machine.enableAlone("!room:example.org")
+            room.rotateKeys()
+            val script = Script({ Answer(401, """{"errcode":"M_UNKNOWN_TOKEN"}""".toByteArray()) })
+            repeat(2) {
+                fails(MlsException.Unauthorized::class, "unauthorized") {
+                    machine.encrypt(room, "m.room.message", "{}", script)
+                }
+            }
+            machine.encrypt(room, "m.room.message", "{}", accepting)
+        }
+    }
+
+    @Test
+    fun `a device whose keys are others on the homeserver uploads and sends nothing`() = test {
+        open(directory).use { machine ->
+            val heard = Heard(machine)
+            val keys = """{"@alice:example.org":{"PHONE":{"keys":{"ed25519:PHONE":"AAAA"}}}}"""
+            val script = Script({ Answer(200, """{"device_keys":$keys}""".toByteArray()) })
+            assertEquals(1, machine.drive(script).accepted)
+            assertTrue(script.seen.single().path.endsWith("/keys/query"), script.seen.toString())
+            heard.one<Update.NewDeviceNeeded>()
+            val room = machine.room("!room:example.org")
+            fails(MlsException.NewDeviceNeeded::class, "other_keys") { room.enable(RoomSettings()) }
+            fails(MlsException.NewDeviceNeeded::class, "other_keys") { machine.prepare(room, script) }
+            heard.close()
         }
     }
 }

@@ -6,9 +6,11 @@ import java.nio.file.Files
 import java.nio.file.Path
 import kotlin.io.path.listDirectoryEntries
 import kotlin.io.path.readLines
+import kotlin.io.path.readSymbolicLink
 import kotlinx.coroutines.CancellationException
 import kotlinx.coroutines.CompletableDeferred
 import kotlinx.coroutines.CoroutineStart
+import kotlinx.coroutines.async
 import kotlinx.coroutines.cancelAndJoin
 import kotlinx.coroutines.delay
 import kotlinx.coroutines.launch
@@ -20,8 +22,12 @@ import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.io.TempDir
 import org.matrixmls.MlsException
 import org.matrixmls.MlsMachine
+import org.matrixmls.MlsReader
 import org.matrixmls.RoomSettings
 import org.matrixmls.StoreKey
+import org.matrixmls.drive
+import org.matrixmls.encrypt
+import org.matrixmls.markRequestAsSent
 import org.matrixmls.use
 
 class LifecycleTest {
@@ -58,6 +64,47 @@ class LifecycleTest {
         fails(MlsException.StoreInUse::class, "store_in_use") { open(directory) }
         job.cancelAndJoin()
         open(directory).use { }
+    }
+
+    @Test
+    fun `a suspended machine lets go of the store, refuses every call and comes back`() = test {
+        open(directory).use { machine ->
+            val room = machine.enableAlone("!room:example.org")
+            val reader = MlsReader.open(directory.toString(), KEY)
+            machine.suspend()
+            reader.suspend()
+            val here = Path.of("/proc/self/fd").listDirectoryEntries()
+                .mapNotNull { runCatching { it.readSymbolicLink() }.getOrNull() }
+            assertEquals(emptyList<Path>(), here.filter { it.startsWith(directory) })
+            fails(MlsException.Suspended::class, "suspended") { machine.outgoingRequests() }
+            fails(MlsException.Suspended::class, "suspended") { machine.drive(accepting) }
+            fails(MlsException.Suspended::class, "suspended") { room.encrypt("m.room.message", "{}") }
+            fails(MlsException.Suspended::class, "suspended") { reader.decrypt("!room:example.org", "{}") }
+            open(directory).use { fails(MlsException.StoreInUse::class, "store_in_use") { machine.resume() } }
+            machine.resume()
+            reader.resume()
+            reader.close()
+            machine.encrypt(room, "m.room.message", "{}", accepting)
+        }
+    }
+
+    @Test
+    fun `a loop that waits ends when the machine is suspended`() = test {
+        open(directory).use { machine ->
+            val id = machine.outgoingRequests().single().id
+            repeat(8) { machine.markRequestAsSent(id, 0, ByteArray(0)) }
+            val driving = async(start = CoroutineStart.UNDISPATCHED) {
+                fails(MlsException.Suspended::class, "suspended") { machine.drive(accepting) }
+            }
+            delay(50)
+            machine.suspend()
+            driving.await()
+            machine.resume()
+            machine.networkAvailable()
+            assertEquals(2, machine.drive(accepting).accepted)
+            // Nothing may have changed, and then it ends by itself.
+            machine.waitForChange(1u)
+        }
     }
 
     @Test

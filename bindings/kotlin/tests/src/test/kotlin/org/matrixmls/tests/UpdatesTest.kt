@@ -15,6 +15,7 @@ import org.matrixmls.OutgoingRequest
 import org.matrixmls.ToDeviceResult
 import org.matrixmls.Transport
 import org.matrixmls.Update
+import org.matrixmls.markRequestAsSent
 import org.matrixmls.prepare
 import org.matrixmls.syncChangesFromResponse
 import org.matrixmls.use
@@ -61,6 +62,8 @@ class UpdatesTest {
     fun `devices that cannot be in a group are told, and hold nothing up`() = test {
         // Bob's device signs what it publishes and has no key package left; Carol's is none of MLS.
         val bobs = MlsMachine.open(config(directory.resolve("bob"), userId = "@bob:example.org")).use { bob ->
+            val question = bob.outgoingRequests().single()
+            bob.markRequestAsSent(question.id, 200, """{"device_keys":{}}""".toByteArray())
             JSONObject(bob.outgoingRequests().single().body.decodeToString()).getJSONObject("device_keys")
         }
         val carols = JSONObject().put("user_id", "@carol:example.org").put("device_id", "OLM")
@@ -83,6 +86,7 @@ class UpdatesTest {
             assertEquals(unreachable, heard.one<Update.DeviceUnreachable>())
             val rejected = heard.one<Update.DeviceRejected>()
             assertEquals("@carol:example.org" to "OLM", rejected.userId to rejected.deviceId)
+            assertEquals("no_credential", rejected.code)
             assertEquals(1, room.members().size)
             heard.close()
         }
