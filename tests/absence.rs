@@ -133,6 +133,28 @@ async fn whoever_comes_back_to_say_something_catches_up_first() -> Result {
     reads_all(&bob, &room, 60).await
 }
 
+/// A homeserver whose pages never come, and whose other requests do, holds up nobody for good.
+#[tokio::test]
+async fn pages_that_never_come_hold_up_no_message() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, bob, room) = pair(&homeserver).await;
+    talk_alone(&alice, &room, 80).await?;
+    bob.sync().await?;
+    while let Some(request) = requests(&bob, "/event/").await?.first() {
+        bob.send_request(request).await?;
+    }
+    let controls = homeserver.controls().or_missing("controls")?;
+    let target = matrix_mls_kit::Target::path("/context/").user(bob.user_id());
+    let broken = controls.fail(target, u64::MAX, 502);
+    bob.send_text(&room, "in spite of it").await?;
+    assert_eq!(broken.hits(), 3);
+    broken.stop();
+    quiet(&[&alice, &bob]).await;
+    reads_all(&bob, &room, 80).await?;
+    all_talk(&[&alice, &bob], &room).await;
+    Ok(())
+}
+
 /// The head of Bob's is a commit of his own, which comes after the one by which Alice's branch began.
 #[tokio::test]
 async fn a_branch_that_began_before_the_head_is_followed() -> Result {

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use matrix_mls::{
-    BackupState, MlsError, OutgoingRequest, RecoveryKey, RequestKind, RequestOutcome, RestoreScope,
-    RoomSettings, SendPlan, SyncChanges, Update,
+    BackupState, DeviceListChanges, MlsError, OutgoingRequest, RecoveryKey, RequestKind,
+    RequestOutcome, RestoreScope, RoomSettings, SendPlan, SyncChanges, Update,
 };
 use matrix_mls_kit::{
     Client, ClientOptions, Fault, Heard, Homeserver, KitError, OrMissing as _, Refused as _,
-    Result, Target, bail,
+    Result, Target, bail, feed,
     together::{all_talk, pair, phone_of, quiet},
 };
 

@@ -6,7 +6,7 @@
 
 use ruma::RoomId;
 
-use super::events::{Source, receive_one};
+use super::events::{Source, receive_one, retry_commits};
 use crate::{
     incoming::{
         Awaited, EventError, Outcome, catch_up,
@@ -64,6 +64,13 @@ pub(super) fn go_on_in(
     if !is_more {
         let most = room::load(turn.tx, room)?.settings.catch_up_events;
         catch_up::page_taken(turn, room, most)?;
+        // What came by sync meanwhile goes on from the last page.
+        if catch_up::is_ending(turn, room)? {
+            is_more = retry_commits(turn, readers, room)?;
+            if !is_more {
+                catch_up::end(turn, room)?;
+            }
+        }
     }
     Ok(is_more)
 }

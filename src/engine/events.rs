@@ -172,14 +172,20 @@ pub(super) fn go_on(turn: &Turn<'_>, readers: &Readers) -> Result<(), EventError
         waiting::bound(turn, &room)?;
         retry_welcomes(turn, &room)?;
         sharing::retry(turn, &room)?;
+        // The room stays woken, so what is left is tried by the next turn that looks.
         retry_commits(turn, readers, &room)?;
         ask_for_missing(turn, &room)?;
     }
     Ok(())
 }
 
-/// Tries the commits that wait in a room, as long as that moves the group on.
-fn retry_commits(turn: &Turn<'_>, readers: &Readers, room: &RoomId) -> Result<(), EventError> {
+/// Tries the commits that wait in a room, as long as that moves the group on; tells whether there is
+/// more to try, as the turn has taken long enough.
+pub(super) fn retry_commits(
+    turn: &Turn<'_>,
+    readers: &Readers,
+    room: &RoomId,
+) -> Result<bool, EventError> {
     // One that moves may let others move, the longest chain being all of them: each of them once.
     let mut entered = BTreeSet::new();
     loop {
@@ -197,12 +203,11 @@ fn retry_commits(turn: &Turn<'_>, readers: &Readers, room: &RoomId) -> Result<()
                 waiting::remove(turn, room, id, &event)?;
             }
             if moved && turn.is_spent() {
-                // The room stays woken, so the rest is tried by the next turn that looks.
-                return Ok(());
+                return Ok(true);
             }
         }
         if !moved {
-            return Ok(());
+            return Ok(false);
         }
     }
 }

@@ -42,6 +42,8 @@ const MOST_ROOMS: usize = 3;
 const MOST_FRUITLESS: u32 = 200;
 /// For how many such pages a message of this device's own waits.
 const MOST_HOLDING_UP: u32 = 10;
+/// After so many failures of one request a message does not wait for it.
+const MOST_FAILURES: u32 = 3;
 /// As how many events a page counts at the least.
 const LEAST_COUNTED: u64 = 20;
 /// The longest event that is kept, in bytes. None between homeservers is longer than half of this.
@@ -76,6 +78,9 @@ struct CatchUp {
     has_page: bool,
     /// The next event of the page waits for a value in the media repository.
     stalled: bool,
+    /// There are no more pages: what waited is tried, and then it is over.
+    #[serde(default)]
+    is_ending: bool,
     /// How many commits were followed, and how many there are by what others say.
     done: u64,
     total: Option<u64>,
@@ -111,9 +116,16 @@ pub(crate) fn is_under_way(turn: &Turn<'_>, room: &RoomId) -> Result<bool, Store
 }
 
 /// Whether nothing should be sent to a room before it has caught up: the group is elsewhere by now.
-/// Pages that lead nowhere do not hold up anybody for long.
+/// Pages that lead nowhere, or do not come, do not hold up anybody for long.
 pub(crate) fn holds_up(turn: &Turn<'_>, room: &RoomId) -> Result<bool, StoreError> {
-    Ok(is_under_way(turn, room)? && load(turn, room)?.fruitless <= MOST_HOLDING_UP)
+    if !is_under_way(turn, room)? || load(turn, room)?.fruitless > MOST_HOLDING_UP {
+        return Ok(false);
+    }
+    let requests = REQUESTS.in_scope(turn.tx, room.as_bytes())?;
+    Ok(!requests.iter().any(|(_, queued)| {
+        let is_page = matches!(queued.purpose, Purpose::FindPlace { .. } | Purpose::CatchUp { .. });
+        is_page && queued.failures >= MOST_FAILURES
+    }))
 }
 
 /// Begins to catch up, if that may lead to what these events wait for; tells whether it is under
@@ -386,13 +398,26 @@ fn still_missing(turn: &Turn<'_>, room: &RoomId) -> Result<Vec<OwnedEventId>, St
     Ok(missing)
 }
 
-/// It is over. What is still missing is looked for elsewhere.
+/// There are no more pages to read.
 fn finish(turn: &Turn<'_>, room: &RoomId, mut state: CatchUp) -> Result<(), Failure> {
+    state.place = Place::End;
+    state.is_ending = true;
+    Ok(save(turn, room, &state)?)
+}
+
+/// Whether there are no more pages, and only what waited is to be tried.
+pub(crate) fn is_ending(turn: &Turn<'_>, room: &RoomId) -> Result<bool, StoreError> {
+    Ok(is_under_way(turn, room)? && load(turn, room)?.is_ending)
+}
+
+/// It is over. What is still missing is looked for elsewhere.
+pub(crate) fn end(turn: &Turn<'_>, room: &RoomId) -> Result<(), Failure> {
+    let mut state = load(turn, room)?;
     UNDER_WAY.delete(turn.tx, b"", room.as_bytes())?;
     let missing = still_missing(turn, room)?;
     tracing::info!(%room, done = state.done, missing = missing.len(), "caught up");
     state.failed_ms = (!missing.is_empty()).then_some(turn.now_ms);
-    state.place = Place::End;
+    state.is_ending = false;
     save(turn, room, &state)?;
     for event in missing {
         walk::look_for(turn, room, &event)?;
