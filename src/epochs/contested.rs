@@ -40,7 +40,7 @@ pub(crate) fn of_commit(
     for device in removed {
         let belongs = match membership::get(tx, &room.id, &device.user_id)? {
             Some(Membership::Joined) => true,
-            Some(Membership::Invited) => room.settings.include_invited,
+            Some(Membership::Invited) => room.invited_are_in_group(),
             None => false,
         };
         if belongs && let Some(known) = devices::device(tx, device)? {

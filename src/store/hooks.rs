@@ -114,6 +114,21 @@ pub(crate) fn most_adds() -> Option<usize> {
     Some(MOST_ADDS.load(Ordering::SeqCst)).filter(|devices| *devices > 0)
 }
 
+/// How long a turn takes before what is left is for the next one, in milliseconds; 0 for the library's
+/// own limit.
+static TURN_MS: AtomicUsize = AtomicUsize::new(0);
+
+/// Sets how long a turn takes before what is left is for the next one, in milliseconds; 0 returns to
+/// the library's own limit.
+pub fn set_turn_ms(ms: usize) {
+    TURN_MS.store(ms, Ordering::SeqCst);
+}
+
+/// The limit that [`set_turn_ms`] set.
+pub(crate) fn turn_ms() -> Option<u64> {
+    Some(TURN_MS.load(Ordering::SeqCst) as u64).filter(|ms| *ms > 0)
+}
+
 /// Whether copies of a store's file pass for the original.
 static TRUSTS_COPIES: AtomicBool = AtomicBool::new(false);
 
