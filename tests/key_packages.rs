@@ -478,6 +478,8 @@ async fn what_waits_for_a_time_of_a_clock_that_was_ahead_waits_no_longer() -> Re
 
     // A request that failed, by the queue.
     clock.set(ahead_ms);
+    // By that clock it is long since that the homeserver said who is in the room.
+    alice.prepare(&room).await?;
     controls(&homeserver)?.fail(Target::path("/send/m.room.encrypted"), 1, 500);
     let handle = alice.room(&room).await?;
     handle.rotate_keys().await?;
@@ -511,6 +513,9 @@ async fn joins_by_a_clock_that_was_ahead_are_long_past() -> Result {
         // It waits for longer each time, up to eight minutes.
         ahead_ms += 500 << joins;
         clock.set(ahead_ms);
+        // The last is refused.
+        let prepared = bob.prepare(&room).await;
+        assert_eq!(prepared.is_ok(), joins < 10, "{prepared:?}");
         quiet(&[&bob, &alice]).await;
         heads.push(head(&bob, &room).await);
     }
