@@ -40,7 +40,7 @@ async fn a_suspended_machine_holds_nothing_and_refuses_everything() -> Result {
     machine.suspend().await?;
     machine.suspend().await?;
     #[cfg(target_os = "linux")]
-    assert_eq!(open_files(directory.path())?, [std::path::PathBuf::new(); 0]);
+    assert!(open_files(directory.path())?.is_empty());
     let errors = [
         machine.outgoing_requests().await.err(),
         machine.pending_requests().await.err(),
@@ -232,7 +232,7 @@ async fn a_reader_goes_on_beside_and_can_be_suspended_itself() -> Result {
     assert!(message.content.contains("for the reader"), "{}", message.content);
     reader.suspend().await?;
     #[cfg(target_os = "linux")]
-    assert_eq!(open_files(Path::new(&path))?, [std::path::PathBuf::new(); 0]);
+    assert!(open_files(Path::new(&path))?.is_empty());
     assert!(is_suspended(&reader.decrypt(room.clone(), event.clone()).await.refused()?));
     reader.resume().await?;
     reader.decrypt(room.clone(), event.clone()).await?;

@@ -305,7 +305,10 @@ fn a_removal_counts_once_and_only_where_it_leads_to_the_head() -> Outcome {
         undone::note(tx, room(), &device, 0, undone::Weight::Undoes)?;
         let held = |now_ms| undone::held_until(tx, room(), &device, now_ms);
         assert_eq!(held(1)?, Some(600_000));
-        keep(tx, &epoch(tx, 1, 3, None)?)?;
+        let mut beside = epoch(tx, 7, 2, None)?;
+        beside.full = false;
+        graph::put(tx, room(), &beside)?;
+        keep(tx, &epoch(tx, 1, 3, Some(7))?)?;
         let mut removal = epoch(tx, 2, 2, None)?;
         removal.contested = vec![device.clone()];
         keep(tx, &removal)?;

@@ -90,18 +90,12 @@ pub(crate) fn note_counts(
     let fallback_used = unused_fallback.map(|unused| {
         !unused.iter().any(|algorithm| identifiers::is_key_package_algorithm(algorithm, suite))
     });
-    match one_time {
-        Some(counts) if counts.is_empty() => {
-            if fallback_used == Some(true) && !known.empty_believed {
-                known.one_time = 0;
-                known.empty_believed = true;
-            }
-        }
-        Some(counts) => {
+    if let Some(counts) = one_time {
+        let is_believed = fallback_used == Some(true) && !known.empty_believed;
+        if !counts.is_empty() || is_believed {
             known.one_time = count_key_packages(counts, suite);
-            known.empty_believed = false;
+            known.empty_believed = counts.is_empty();
         }
-        None => {}
     }
     if let Some(used) = fallback_used {
         known.fallback_used = used;
