@@ -3,6 +3,7 @@
 //! Every sentence that is printed was checked just before: a step that does not go as told ends the
 //! story with an error that says which step and what was seen instead.
 
+mod away;
 mod forks;
 mod large;
 mod lost;
@@ -141,6 +142,7 @@ pub async fn tell(
     restart(&mut cast, &room, listener).await?;
     forks::at_once(&cast, &room, listener).await?;
     forks::cut_off(stage, &mut cast, &room, listener).await?;
+    away::for_long(&mut cast, &room, listener).await?;
     lost::restored(&mut cast, &room, listener).await?;
     lost::everything(stage, &mut cast, &room, listener).await?;
     large::room(stage, &cast, listener).await?;
