@@ -80,3 +80,22 @@ fn what_nests_without_end_is_no_chunk() {
         }
     }
 }
+
+/// The layout that docs/protocol.md gives.
+#[test]
+fn a_chunk_is_written_as_the_protocol_says() -> Outcome {
+    use ciborium::Value;
+    let (_, chunk) = chunks([member(1, 7)])?.remove(0);
+    // RFC 9420, `struct Credential`: type `basic`, then the identity with its length.
+    let credential = [&[0, 1, 8][..], b"member 1"].concat();
+    let leaf = Value::Map(vec![
+        (Value::Text("credential".to_owned()), Value::Bytes(credential)),
+        (Value::Text("signature_key".to_owned()), Value::Bytes(vec![7; 32])),
+    ]);
+    let leaves = Value::Array(vec![Value::Null, leaf]);
+    let expected = Value::Map(vec![(Value::Text("leaves".to_owned()), leaves)]);
+    let written: Value = ciborium::from_reader(cbor(&chunk)?.as_slice())?;
+    assert_eq!(written, expected);
+    assert_eq!(chunk.to_cbor()?, cbor(&expected)?);
+    Ok(())
+}
