@@ -100,6 +100,9 @@ public suspend fun MlsMachine.drive(transport: Transport): Driven {
  * Makes a room ready for a message: sends what [MlsRoom.prepareToSend] asks for until the group's
  * members are the room's. A device without a group joins it by this. Waits like [drive], and is over sooner when
  * a sync brings what it waits for: so go on syncing beside it, also because some things come in no other way.
+ *
+ * Throws [MlsException.NotReady] (`"members_unknown"`) if the homeserver does not say who is in the room: then nothing
+ * is sent there.
  */
 public suspend fun MlsMachine.prepare(room: MlsRoom, transport: Transport) {
     while (true) {
