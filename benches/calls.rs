@@ -73,8 +73,9 @@ async fn timed<T>(times: &mut Vec<Duration>, call: impl Future<Output = T>) -> T
 }
 
 async fn enable_alone(machine: &MlsMachine) -> Result<std::sync::Arc<MlsRoom>> {
+    // The first sync has the device lists asked for.
+    machine.receive_sync(feed()).await?;
     let room = machine.room(ROOM.into())?;
-    room.set_members(vec![machine.user_id()]).await?;
     let settings = RoomSettings { rotate_after_messages: 1_000_000, ..RoomSettings::default() };
     room.enable(settings).await?;
     while let SendPlan::Waiting { requests, .. } = room.prepare_to_send().await? {
@@ -83,6 +84,11 @@ async fn enable_alone(machine: &MlsMachine) -> Result<std::sync::Arc<MlsRoom>> {
             let answer = match &request.path {
                 path if path.contains("/keys/upload") => json!({ "one_time_key_counts": {} }),
                 path if path.contains("/keys/query") => json!({ "device_keys": {} }),
+                path if path.contains("/members") => json!({ "chunk": [{
+                    "type": "m.room.member", "state_key": machine.user_id(),
+                    "sender": machine.user_id(), "event_id": "$join",
+                    "content": { "membership": "join" },
+                }] }),
                 _ => json!({ "event_id": format!("${}:example.org", request.id) }),
             };
             let answer = answer.to_string().into_bytes();

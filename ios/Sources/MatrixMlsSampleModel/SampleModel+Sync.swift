@@ -47,7 +47,7 @@ extension SampleModel {
         // The first one must not wait: there may be nothing to come.
         let response = try await account.homeserver.sync(
             since: since, timeoutMs: since == nil ? 0 : syncTimeoutMs, timelineLimit: timelineLimit)
-        let changes = try SyncChanges.fromSyncResponse(response)
+        let changes = try SyncChanges.fromSyncResponse(response, since: since)
         let news = try SyncNews(response)
         let summary = try await account.machine.receiveSync(changes: changes)
         for room in summary.rooms { show(room.events, in: room.roomId, news) }

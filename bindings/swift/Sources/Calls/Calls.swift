@@ -9,7 +9,16 @@ let rounds = 2_000
 let atOnce = 100
 let content = #"{"msgtype":"m.text","body":"forty-two characters are enough for a text"}"#
 
-/// A homeserver that takes everything and has nothing.
+/// Who is in the room.
+let members =
+    #"{"chunk":[{"type":"m.room.member","state_key":"@alice:example.org","sender":"@alice:example.org","#
+    + #""event_id":"$alice","content":{"membership":"join"}}]}"#
+
+/// A sync that has no news and goes on where the last one ended.
+let quiet = SyncChanges(
+    start: .after(since: "s1"), nextBatch: "s1", deviceLists: DeviceListChanges(), followedRooms: .all)
+
+/// A homeserver that takes everything, and has one user in its room.
 struct Accepting: Transport {
     func send(_ request: OutgoingRequest) async throws -> Answer {
         let answer =
@@ -17,6 +26,8 @@ struct Accepting: Transport {
                 #"{"one_time_key_counts":{}}"#
             } else if request.path.contains("/keys/query") {
                 #"{"device_keys":{}}"#
+            } else if request.path.contains("/members") {
+                members
             } else {
                 #"{"event_id":"$\#(request.id):example.org"}"#
             }
@@ -52,14 +63,15 @@ func measure(_ directory: URL) async throws {
         + #""sender":"@alice:example.org","content":\#(sealed)}"#
     try await report("decrypt") { _ = try await room.decrypt(event: event) }
     try await report("receiveSync") {
-        _ = try await machine.receiveSync(changes: SyncChanges(nextBatch: ""))
+        _ = try await machine.receiveSync(changes: quiet)
     }
     try await machine.shutdown()
 }
 
 func enableAlone(_ machine: MlsMachine) async throws -> MlsRoom {
+    // The first sync has the device lists asked for.
+    _ = try await machine.receiveSync(changes: quiet)
     let room = try machine.room(roomId: "!calls:example.org")
-    try await room.setMembers(userIds: [machine.userId()])
     try await room.enable(settings: RoomSettings(rotateAfterMessages: 1_000_000))
     try await machine.drive(Accepting())
     try await machine.prepare(room, Accepting())

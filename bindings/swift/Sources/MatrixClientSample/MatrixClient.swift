@@ -86,11 +86,11 @@ public final class MatrixClient: Sendable {
     public func sync(timeoutMs: Int = 0) async throws -> Synced {
         let filter = #"{"room":{"timeline":{"limit":50}},"presence":{"not_types":["*"]}}"#
         var path = "/_matrix/client/v3/sync?timeout=\(timeoutMs)&filter=\(quote(filter))"
-        if FileManager.default.fileExists(atPath: syncToken.path) {
-            path += "&since=\(quote(try String(contentsOf: syncToken, encoding: .utf8)))"
-        }
+        let isFirst = !FileManager.default.fileExists(atPath: syncToken.path)
+        let since = isFirst ? nil : try String(contentsOf: syncToken, encoding: .utf8)
+        if let since { path += "&since=\(quote(since))" }
         let body = try await transport.callForText("GET", path)
-        let changes = try SyncChanges.fromSyncResponse(body)
+        let changes = try SyncChanges.fromSyncResponse(body, since: since)
         let summary = try await machine.receiveSync(changes: changes)
         // Only now: what the engine did not take in would never come again.
         try Data(changes.nextBatch.utf8).write(to: syncToken, options: .atomic)

@@ -63,6 +63,9 @@ extension MlsMachine {
     /// Waits like ``drive(_:)``, and is over sooner when a sync brings what it waits for: so go on syncing beside it,
     /// also because some things come in no other way. Throws `MlsError.Unauthorized` like ``drive(_:)``, and
     /// `MlsError.NewDeviceNeeded` when the homeserver has other keys for this device.
+    ///
+    /// Throws `NotReady` (`"members_unknown"`) if the homeserver does not say who is in the room: then nothing is sent
+    /// there.
     public func prepare(_ room: MlsRoom, _ transport: some Transport) async throws {
         while case .waiting(let requests, let retryAfterMs) = try await room.prepareToSend() {
             try Task.checkCancellation()

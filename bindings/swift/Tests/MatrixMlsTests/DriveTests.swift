@@ -228,7 +228,6 @@ final class DriveTests: DirectoryTestCase {
         let driving = Task { try await machine.drive(transport) }
         try await until("the keys were put off") { !transport.putOff.all.isEmpty }
         let room = try machine.room(roomId: testRoomId)
-        try await room.setMembers(userIds: [ownUserId])
         try await room.enable(settings: RoomSettings())
         try await until("the loop that waits sends the announcement") {
             try await room.epochs().contains { $0.commitEvent != nil }

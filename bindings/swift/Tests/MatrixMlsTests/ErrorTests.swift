@@ -39,8 +39,23 @@ final class ErrorTests: DirectoryTestCase {
         try await named("status", "bad_status") {
             try await machine.markRequestAsSent(id: "1", answer: Answer(status: -1, body: Data()))
         }
-        try await named("sync response", "bad_sync_response") { try syncChangesFromResponse(response: "[]") }
-        try await named("sync response", "bad_sync_response") { try SyncChanges.fromSyncResponse("[]") }
+        for body in ["[]", "{}", #"{"errcode":"M_UNKNOWN_TOKEN"}"#] {
+            try await named("sync response", "bad_sync_response") {
+                try syncChangesFromResponse(response: body, since: nil)
+            }
+            try await named("sync response", "bad_sync_response") {
+                try SyncChanges.fromSyncResponse(body, since: "s1")
+            }
+            try await named("sliding sync response", "bad_sync_response") {
+                try syncChangesFromSlidingSync(request: "{}", pos: nil, response: body)
+            }
+            try await named("sliding sync response", "bad_sync_response") {
+                try SyncChanges.fromSlidingSync(request: "{}", pos: "1", response: body)
+            }
+        }
+        try await named("sliding sync request", "bad_sync_request") {
+            try SyncChanges.fromSlidingSync(request: #"{"lists":7}"#, pos: nil, response: #"{"pos":"1"}"#)
+        }
         try await machine.shutdown()
     }
 
@@ -118,13 +133,26 @@ final class ErrorTests: DirectoryTestCase {
             try await room.encrypt(eventType: "m.test", content: "{}")
         }
         XCTAssertTrue(error.retryable)
+        // The homeserver is asked who is in the room, and does not say.
+        guard case .waiting(let requests, _) = try await room.prepareToSend() else { return XCTFail("it is ready") }
+        for request in requests {
+            XCTAssertTrue(request.path.contains("/members"), request.path)
+            let answer = Answer(status: 403, body: Data(#"{"errcode":"M_FORBIDDEN"}"#.utf8))
+            try await machine.markRequestAsSent(id: request.id, answer: answer)
+        }
+        let unknown = try await fails("NotReady", "members_unknown") { try await room.prepareToSend() }
+        XCTAssertTrue(unknown.retryable)
+        try await fails("NotReady", "members_unknown") { try await machine.prepare(room, Accepting()) }
+        try await fails("NotReady", "not_ready") { try await room.encrypt(eventType: "m.test", content: "{}") }
+        let inGroup = try await room.members()
+        XCTAssertEqual(inGroup.count, 1)
         try await machine.shutdown()
     }
 
     func testABadToDeviceEventFailsAlone() async throws {
         let machine = try await open(directory)
         let another = #"{"type":"m.dummy","sender":"@bob:example.org","content":{}}"#
-        let changes = SyncChanges(toDevice: [another, "no JSON", another], nextBatch: "s1")
+        let changes = syncOf(toDevice: [another, "no JSON", another])
         let results = try await machine.receiveSync(changes: changes).toDevice
         XCTAssertEqual(results.count, 3)
         XCTAssertEqual([results[0], results[2]], [.ignored, .ignored])

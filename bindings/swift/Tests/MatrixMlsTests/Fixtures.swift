@@ -69,7 +69,27 @@ func open(_ directory: URL, _ storeKey: StoreKey = testKey) async throws -> MlsM
     try await MlsMachine.open(config: config(directory, storeKey))
 }
 
-/// A homeserver that takes everything and has nothing.
+/// The homeserver's list of a room's members: these have joined.
+func members(_ userIds: String...) throws -> Data {
+    let events = userIds.map { userId -> Json in
+        [
+            "type": "m.room.member", "state_key": userId, "sender": userId, "event_id": "$join-\(userId)",
+            "content": ["membership": "join"],
+        ]
+    }
+    return try writeJson(["chunk": events])
+}
+
+/// A sync of an app that has all rooms by one connection, with what is given and nothing else.
+func syncOf(
+    toDevice: [String] = [], rooms: [RoomChanges] = [], connection: String = ""
+) -> SyncChanges {
+    SyncChanges(
+        connection: connection, start: .after(since: "s1"), nextBatch: "s1", toDevice: toDevice,
+        deviceLists: DeviceListChanges(), followedRooms: .all, rooms: rooms)
+}
+
+/// A homeserver that takes everything and has nothing; in each room is the user of these tests alone.
 struct Accepting: Transport {
     func send(_ request: OutgoingRequest) async throws -> Answer {
         let body =
@@ -79,6 +99,8 @@ struct Accepting: Transport {
                 #"{"device_keys":{}}"#
             } else if request.path.contains("/media/v3/upload") {
                 #"{"content_uri":"mxc://example.org/\#(UUID().uuidString)"}"#
+            } else if request.path.contains("/members") {
+                String(decoding: try members(ownUserId), as: UTF8.self)
             } else if request.path.contains("/messages") {
                 #"{"chunk":[],"start":"s1"}"#
             } else if request.method == "GET" {
@@ -94,7 +116,6 @@ extension MlsMachine {
     /// Makes a room's group without a homeserver: the device is alone in it.
     func enableAlone(_ roomId: String = testRoomId, _ settings: RoomSettings = RoomSettings()) async throws -> MlsRoom {
         let room = try room(roomId: roomId)
-        try await room.setMembers(userIds: [userId()])
         try await room.enable(settings: settings)
         try await drive(Accepting())
         try await prepare(room, Accepting())
@@ -104,11 +125,16 @@ extension MlsMachine {
 
 /// A new account on the homeserver, its keys published.
 func account(_ name: String) async throws -> MatrixClient {
-    let device = MatrixClient.Device(id: "PHONE", directory: try newDirectory(), storeKey: testKey)
-    let user = "\(name)-\(UUID().uuidString.prefix(8).lowercased())"
-    let client = try await MatrixClient.register(try homeserver(), user: user, password: "secret", device: device)
+    let client = try await accountThatNeverSynced(name)
     try await client.settle()
     return client
+}
+
+/// A new account on the homeserver, for a test that syncs in its own way.
+func accountThatNeverSynced(_ name: String) async throws -> MatrixClient {
+    let device = MatrixClient.Device(id: "PHONE", directory: try newDirectory(), storeKey: testKey)
+    let user = "\(name)-\(UUID().uuidString.prefix(8).lowercased())"
+    return try await MatrixClient.register(try homeserver(), user: user, password: "secret", device: device)
 }
 
 /// Another device of this user, with nothing in its store.

@@ -133,14 +133,18 @@ final class ForkTests: WatchedTestCase {
         let laptop = try await laptop(bob)
         let room = try laptop.machine.room(roomId: roomId)
         try await fails("NotInGroup", "not_in_group") { try await room.joinExternally() }
-        // It has seen who is in the room, and none of the commits: those it has to look for.
-        let state = try await laptop.events(roomId).filter { try readJson(Data($0.utf8))["state_key"] != nil }
+        // It has seen what room it is, and none of the commits: those it has to look for, as for who is in the room.
+        let state = try await laptop.events(roomId).filter {
+            let event = try readJson(Data($0.utf8))
+            return event["state_key"] != nil && event["type"] as? String != "m.room.member"
+        }
         _ = try await room.receiveEvents(events: state)
         try await room.joinExternally()
         let recording = Recording(laptop.transport)
         try await laptop.machine.prepare(room, recording)
         let seen = recording.exchanges.all.map(\.0)
         XCTAssertEqual(Set(seen.map(\.method)), ["GET", "POST", "PUT"])
+        XCTAssertTrue(seen.contains { $0.path.contains("/members") }, "\(seen)")
         XCTAssertTrue(seen.allSatisfy { $0.body.isEmpty == ($0.method == "GET") }, "\(seen)")
         let (plan, end) = (try await room.prepareToSend(), try await head(laptop, roomId))
         XCTAssertEqual(plan, .ready)
@@ -198,6 +202,9 @@ final class ForkTests: WatchedTestCase {
         let stranger = try await account("stranger")
         let roomId = try await roomOf(alice, bob)
         let heard = try await Heard(bob.machine)
+        // Alice's homeserver and her app say that a stranger is in the room.
+        let three = RoomChanges(roomId: roomId, limited: false, joinedCount: 3)
+        _ = try await alice.machine.receiveSync(changes: syncOf(rooms: [three], connection: "of a liar"))
         let everybody = [alice.userId, bob.userId, stranger.userId]
         try await alice.machine.room(roomId: roomId).setMembers(userIds: everybody)
         try await alice.prepare(roomId)

@@ -73,8 +73,7 @@ final class MediaTests: WatchedTestCase {
         // A tree that is none: with a real one a device would be in, here it finds another way.
         let tree = try await upload(alice, Data((0..<5_000).map { UInt8(truncatingIfNeeded: $0) }))
         let event = try changing(welcome, "ratchet_tree", tree)
-        let changes = SyncChanges(toDevice: [event], nextBatch: "s1")
-        let results = try await bob.machine.receiveSync(changes: changes).toDevice
+        let results = try await bob.machine.receiveSync(changes: syncOf(toDevice: [event])).toDevice
         guard case .waiting(let error)? = results.first else { return XCTFail("\(results)") }
         checkAwaited(error)
         let requests = try await bob.machine.outgoingRequests()

@@ -278,12 +278,13 @@ final class RestoreTests: WatchedTestCase {
 
         let heard = try await Heard(carol.machine)
         let body = try await carol.transport.exchange("GET", "/_matrix/client/v3/sync?timeout=0").body
-        let changes = try SyncChanges.fromSyncResponse(String(decoding: body, as: UTF8.self))
+        let changes = try SyncChanges.fromSyncResponse(String(decoding: body, as: UTF8.self), since: nil)
         func with(_ toDevice: [String]) -> SyncChanges {
             SyncChanges(
-                toDevice: toDevice, changedDevices: changes.changedDevices, leftDevices: changes.leftDevices,
-                oneTimeKeyCounts: changes.oneTimeKeyCounts, unusedFallbackKeyTypes: changes.unusedFallbackKeyTypes,
-                rooms: changes.rooms, nextBatch: changes.nextBatch)
+                connection: changes.connection, start: changes.start, nextBatch: changes.nextBatch,
+                toDevice: toDevice, deviceLists: changes.deviceLists, oneTimeKeyCounts: changes.oneTimeKeyCounts,
+                unusedFallbackKeyTypes: changes.unusedFallbackKeyTypes, followedRooms: changes.followedRooms,
+                rooms: changes.rooms)
         }
         let offer = try XCTUnwrap(changes.toDevice.first { $0.contains("history") })
         // Somebody's that is none: what it names is fetched all the same, and then the right one finds it there.

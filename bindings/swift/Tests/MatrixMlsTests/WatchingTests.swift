@@ -93,7 +93,7 @@ final class WatchingTests: DirectoryTestCase {
         let recorder = Recorder()
         try setLogSink(level: .debug, sink: recorder)
         let machine = try await open(directory)
-        let changes = SyncChanges(rooms: [RoomChanges(roomId: "no room")], nextBatch: "s1")
+        let changes = syncOf(rooms: [RoomChanges(roomId: "no room", limited: false)])
         _ = try await machine.receiveSync(changes: changes)
         try setLogSink(level: .debug, sink: nil)
         let seen = recorder.lines.all.count

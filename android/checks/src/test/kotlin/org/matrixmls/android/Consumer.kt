@@ -25,6 +25,10 @@ import org.matrixmls.encrypt
 import org.matrixmls.setLogSink
 import org.matrixmls.use
 
+/** Who is in the room. */
+private const val MEMBERS = """{"chunk":[{"type":"m.room.member","state_key":"@alice:example.org",""" +
+    """"sender":"@alice:example.org","event_id":"${'$'}alice","content":{"membership":"join"}}]}"""
+
 fun main() = runBlocking {
     val calls = AtomicInteger()
     setLogSink(LogLevel.DEBUG, object : LogSink {
@@ -36,6 +40,7 @@ fun main() = runBlocking {
         val answer = when {
             request.path.contains("/keys/upload") -> """{"one_time_key_counts":{}}"""
             request.path.contains("/keys/query") -> """{"device_keys":{}}"""
+            request.path.contains("/members") -> MEMBERS
             else -> """{"event_id":"${'$'}${request.id}"}"""
         }
         Answer(200, answer.toByteArray())
@@ -51,7 +56,6 @@ fun main() = runBlocking {
             override fun onEnd() = Unit
         })
         val room = machine.room("!room:example.org")
-        room.setMembers(listOf(machine.userId()))
         room.enable(RoomSettings())
         machine.drive(homeserver)
         val content = machine.encrypt(room, "m.room.message", """{"body":"shrunk"}""", homeserver)

@@ -103,6 +103,9 @@ public suspend fun MlsMachine.drive(transport: Transport): Driven {
  * a sync brings what it waits for: so go on syncing beside it, also because some things come in no other way.
  * Throws [MlsException.Unauthorized] like [drive], and [MlsException.NewDeviceNeeded] when the homeserver has other
  * keys for this device.
+ *
+ * Throws [MlsException.NotReady] (`"members_unknown"`) if the homeserver does not say who is in the room: then nothing
+ * is sent there.
  */
 public suspend fun MlsMachine.prepare(room: MlsRoom, transport: Transport) {
     while (true) {

@@ -81,10 +81,11 @@ class Session private constructor(
 
     private suspend fun receive(timeoutMs: Int) = syncing.withLock {
         val filter = """{"room":{"timeline":{"limit":50}},"presence":{"not_types":["*"]}}"""
-        val since = if (syncToken.exists()) "&since=${quote(syncToken.readText())}" else ""
-        val body = homeserver.call("GET", "/_matrix/client/v3/sync?timeout=$timeoutMs&filter=${quote(filter)}$since")
+        val since = withContext(Dispatchers.IO) { if (syncToken.exists()) syncToken.readText() else null }
+        val from = since?.let { "&since=${quote(it)}" } ?: ""
+        val body = homeserver.call("GET", "/_matrix/client/v3/sync?timeout=$timeoutMs&filter=${quote(filter)}$from")
         acceptInvites(body)
-        val changes = syncChangesFromResponse(body.toString())
+        val changes = syncChangesFromResponse(body.toString(), since)
         val summary = machine.receiveSync(changes)
         // Only now: what the engine did not take in would never come again.
         withContext(Dispatchers.IO) {

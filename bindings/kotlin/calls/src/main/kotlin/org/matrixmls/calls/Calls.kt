@@ -10,6 +10,8 @@ import kotlin.io.path.ExperimentalPathApi
 import kotlin.io.path.deleteRecursively
 import kotlinx.coroutines.runBlocking
 import org.matrixmls.Answer
+import org.matrixmls.DeviceListChanges
+import org.matrixmls.FollowedRooms
 import org.matrixmls.MachineConfig
 import org.matrixmls.MlsMachine
 import org.matrixmls.MlsRoom
@@ -17,6 +19,7 @@ import org.matrixmls.Publishing
 import org.matrixmls.RoomSettings
 import org.matrixmls.StoreKey
 import org.matrixmls.SyncChanges
+import org.matrixmls.SyncStart
 import org.matrixmls.Transport
 import org.matrixmls.drive
 import org.matrixmls.prepare
@@ -28,11 +31,21 @@ private const val ROUNDS = 2_000
 private const val AT_ONCE = 100
 private const val CONTENT = """{"msgtype":"m.text","body":"forty-two characters are enough for a text"}"""
 
-/** A homeserver that takes everything and has nothing. */
+/** Who is in the room. */
+private const val MEMBERS = """{"chunk":[{"type":"m.room.member","state_key":"@alice:example.org",""" +
+    """"sender":"@alice:example.org","event_id":"${'$'}alice","content":{"membership":"join"}}]}"""
+
+/** A sync that has no news and goes on where the last one ended. */
+private val QUIET = SyncChanges(
+    start = SyncStart.After("s1"), nextBatch = "s1", deviceLists = DeviceListChanges(), followedRooms = FollowedRooms.All,
+)
+
+/** A homeserver that takes everything, and has one user in its room. */
 private val accepting = Transport { request ->
     val answer = when {
         request.path.contains("/keys/upload") -> """{"one_time_key_counts":{}}"""
         request.path.contains("/keys/query") -> """{"device_keys":{}}"""
+        request.path.contains("/members") -> MEMBERS
         else -> """{"event_id":"$${request.id}:example.org"}"""
     }
     Answer(200, answer.toByteArray())
@@ -63,14 +76,15 @@ private suspend fun measure(directory: Path) {
             val event = """{"type":"m.room.encrypted","event_id":"${'$'}message:example.org",""" +
                 """"sender":"@alice:example.org","content":$sealed}"""
             report("decrypt", times { room.decrypt(event) })
-            report("receiveSync", times { machine.receiveSync(SyncChanges(nextBatch = "")) })
+            report("receiveSync", times { machine.receiveSync(QUIET) })
         }
     }
 }
 
 private suspend fun MlsMachine.enableAlone(): MlsRoom {
+    // The first sync has the device lists asked for.
+    receiveSync(QUIET)
     val room = room("!calls:example.org")
-    room.setMembers(listOf(userId()))
     room.enable(RoomSettings(rotateAfterMessages = 1_000_000u))
     drive(accepting)
     prepare(room, accepting)

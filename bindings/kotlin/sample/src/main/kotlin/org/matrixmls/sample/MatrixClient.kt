@@ -52,9 +52,10 @@ class MatrixClient private constructor(
     suspend fun sync(timeoutMs: Int = 0): Synced {
         val filter = """{"room":{"timeline":{"limit":50}},"presence":{"not_types":["*"]}}"""
         var path = "/_matrix/client/v3/sync?timeout=$timeoutMs&filter=${quote(filter)}"
-        if (Files.exists(syncToken)) path += "&since=${quote(Files.readString(syncToken))}"
+        val since = if (Files.exists(syncToken)) Files.readString(syncToken) else null
+        if (since != null) path += "&since=${quote(since)}"
         val body = call("GET", path)
-        val changes = syncChangesFromResponse(body)
+        val changes = syncChangesFromResponse(body, since)
         val summary = machine.receiveSync(changes)
         // Only now: what the engine did not take in would never come again.
         val draft = directory.resolve("next_batch.new")

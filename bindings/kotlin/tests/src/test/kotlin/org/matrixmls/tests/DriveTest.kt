@@ -197,7 +197,6 @@ class DriveTest {
             val driving = launch(start = CoroutineStart.UNDISPATCHED) { machine.drive(transport) }
             while (transport.putOff.isEmpty()) delay(1)
             val room = machine.room("!room:example.org")
-            room.setMembers(listOf(machine.userId()))
             room.enable(RoomSettings())
             // The announcement is sent by the loop that waits.
             while (room.epochs().none { it.commitEvent != null }) delay(1)

@@ -17,14 +17,16 @@ import org.matrixmls.MlsException
 import org.matrixmls.MlsMachine
 import org.matrixmls.MlsReader
 import org.matrixmls.RoomSettings
+import org.matrixmls.SendPlan
 import org.matrixmls.StoreKey
-import org.matrixmls.SyncChanges
 import org.matrixmls.ToDeviceResult
 import org.matrixmls.code
 import org.matrixmls.markRequestAsSent
+import org.matrixmls.prepare
 import org.matrixmls.reason
 import org.matrixmls.retryable
 import org.matrixmls.syncChangesFromResponse
+import org.matrixmls.syncChangesFromSlidingSync
 import org.matrixmls.use
 
 class ErrorsTest {
@@ -66,7 +68,16 @@ class ErrorsTest {
                     machine.markRequestAsSent("1", -1, ByteArray(0))
                 },
                 "sync response" to fails(MlsException.InvalidInput::class, "bad_sync_response") {
-                    syncChangesFromResponse("[]")
+                    syncChangesFromResponse("[]", since = null)
+                },
+                "sync response" to fails(MlsException.InvalidInput::class, "bad_sync_response") {
+                    syncChangesFromResponse("""{"errcode":"M_UNKNOWN_TOKEN"}""", since = "s1")
+                },
+                "sliding sync response" to fails(MlsException.InvalidInput::class, "bad_sync_response") {
+                    syncChangesFromSlidingSync("{}", pos = "1", response = """{"errcode":"M_UNKNOWN_POS"}""")
+                },
+                "sliding sync request" to fails(MlsException.InvalidInput::class, "bad_sync_request") {
+                    syncChangesFromSlidingSync("""{"lists":7}""", pos = null, response = """{"pos":"1"}""")
                 },
             )
             for ((argument, error) in errors) {
@@ -112,6 +123,15 @@ class ErrorsTest {
             val room = machine.enableAlone("!room:example.org")
             room.setMembers(listOf(machine.userId(), "@bob:example.org"))
             assertTrue(fails(MlsException.NotReady::class, "not_ready") { room.encrypt("m.test", "{}") }.retryable)
+            // The homeserver is asked who is in the room, and does not say.
+            for (request in (room.prepareToSend() as SendPlan.Waiting).requests) {
+                assertTrue(request.path.contains("/members"), request.toString())
+                machine.markRequestAsSent(request.id, 403, """{"errcode":"M_FORBIDDEN"}""".toByteArray())
+            }
+            assertTrue(fails(MlsException.NotReady::class, "members_unknown") { room.prepareToSend() }.retryable)
+            fails(MlsException.NotReady::class, "members_unknown") { machine.prepare(room, accepting) }
+            fails(MlsException.NotReady::class, "not_ready") { room.encrypt("m.test", "{}") }
+            assertEquals(1, room.members().size)
         }
 
         alices.rotateKeys()
@@ -135,7 +155,7 @@ class ErrorsTest {
     fun `a bad to-device event fails alone`() = test {
         open(directory).use { machine ->
             val bad = """{"type":"m.room.encrypted","sender":"@mallory:example.org","content":{"algorithm":"org.matrix.msc2883.v0.mls.welcome.dhkemx25519-aes128gcm-sha256-ed25519","ciphertext":"!"}}"""
-            val summary = machine.receiveSync(SyncChanges(toDevice = listOf(bad, """{"type":"m.dummy"}""", "no JSON"), nextBatch = "s1"))
+            val summary = machine.receiveSync(sync(toDevice = listOf(bad, """{"type":"m.dummy"}""", "no JSON")))
             assertEquals(3, summary.toDevice.size)
             assertTrue(summary.toDevice.any { it is ToDeviceResult.Failed || it is ToDeviceResult.Ignored })
         }

@@ -14,16 +14,23 @@ import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.delay
 import kotlinx.coroutines.runBlocking
 import kotlinx.coroutines.withTimeout
+import org.json.JSONArray
+import org.json.JSONObject
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.matrixmls.Answer
+import org.matrixmls.DeviceListChanges
+import org.matrixmls.FollowedRooms
 import org.matrixmls.MachineConfig
 import org.matrixmls.MlsException
 import org.matrixmls.MlsMachine
 import org.matrixmls.MlsRoom
 import org.matrixmls.Publishing
+import org.matrixmls.RoomChanges
 import org.matrixmls.RoomSettings
 import org.matrixmls.StoreKey
 import org.matrixmls.Subscription
+import org.matrixmls.SyncChanges
+import org.matrixmls.SyncStart
 import org.matrixmls.Transport
 import org.matrixmls.Update
 import org.matrixmls.UpdateObserver
@@ -58,12 +65,37 @@ fun config(
 suspend fun open(directory: Path, storeKey: StoreKey = KEY): MlsMachine =
     MlsMachine.open(config(directory, storeKey))
 
-/** A homeserver that takes everything and has nothing. */
+/** The homeserver's list of a room's members: these have joined. */
+fun members(vararg userIds: String): String {
+    val events = userIds.map { userId ->
+        JSONObject().put("type", "m.room.member").put("state_key", userId).put("sender", userId)
+            .put("event_id", "${'$'}join-$userId").put("content", JSONObject().put("membership", "join"))
+    }
+    return JSONObject().put("chunk", JSONArray(events)).toString()
+}
+
+/** A sync of an app that has all rooms by one connection, with what is given and nothing else. */
+fun sync(
+    toDevice: List<String> = emptyList(),
+    rooms: List<RoomChanges> = emptyList(),
+    connection: String = "",
+) = SyncChanges(
+    connection = connection,
+    start = SyncStart.After("s1"),
+    nextBatch = "s1",
+    toDevice = toDevice,
+    deviceLists = DeviceListChanges(),
+    followedRooms = FollowedRooms.All,
+    rooms = rooms,
+)
+
+/** A homeserver that takes everything and has nothing; in each room is the user of these tests alone. */
 val accepting = Transport { request ->
     val answer = when {
         request.path.contains("/keys/upload") -> """{"one_time_key_counts":{}}"""
         request.path.contains("/keys/query") -> """{"device_keys":{}}"""
         request.path.contains("/media/v3/upload") -> """{"content_uri":"mxc://example.org/${UUID.randomUUID()}"}"""
+        request.path.contains("/members") -> members("@alice:example.org")
         request.path.contains("/messages") -> """{"chunk":[],"start":"s1"}"""
         request.method == "GET" -> """{"errcode":"M_NOT_FOUND","error":"Not found"}"""
         else -> """{"event_id":"$${UUID.randomUUID()}"}"""
@@ -74,7 +106,6 @@ val accepting = Transport { request ->
 /** Makes a room's group without a homeserver: the device is alone in it. */
 suspend fun MlsMachine.enableAlone(roomId: String, settings: RoomSettings = RoomSettings()): MlsRoom {
     val room = room(roomId)
-    room.setMembers(listOf(userId()))
     room.enable(settings)
     drive(accepting)
     prepare(room, accepting)
@@ -82,10 +113,13 @@ suspend fun MlsMachine.enableAlone(roomId: String, settings: RoomSettings = Room
 }
 
 /** A new account on the homeserver, its keys published. */
-suspend fun account(name: String): MatrixClient {
+suspend fun account(name: String): MatrixClient = accountThatNeverSynced(name).also { it.settle() }
+
+/** A new account on the homeserver, for a test that syncs in its own way. */
+suspend fun accountThatNeverSynced(name: String): MatrixClient {
     val tag = UUID.randomUUID().toString().take(8)
     val device = MatrixClient.Device("PHONE", Files.createTempDirectory("matrix-mls-$name"), KEY)
-    return MatrixClient.register(homeserver, "$name-$tag", "secret", device).also { it.settle() }
+    return MatrixClient.register(homeserver, "$name-$tag", "secret", device)
 }
 
 /** Another device of this user, with nothing in its store. */

@@ -15,6 +15,7 @@ import org.matrixmls.EpochInfo
 import org.matrixmls.EventOutcome
 import org.matrixmls.MlsException
 import org.matrixmls.OutgoingRequest
+import org.matrixmls.RoomChanges
 import org.matrixmls.RoomSettings
 import org.matrixmls.SendPlan
 import org.matrixmls.Transport
@@ -126,13 +127,14 @@ class ForksTest {
         val laptop = laptop(bob)
         val room = laptop.machine.room(roomId)
         fails(MlsException.NotInGroup::class, "not_in_group") { room.joinExternally() }
-        // It has seen who is in the room, and none of the commits: those it has to look for.
-        val state = laptop.events(roomId).filter { it.has("state_key") }
+        // It has seen what room it is, and none of the commits: those it has to look for, as for who is in the room.
+        val state = laptop.events(roomId).filter { it.has("state_key") && it.getString("type") != "m.room.member" }
         room.receiveEvents(state.map { it.toString() })
         room.joinExternally()
         val seen = ConcurrentLinkedQueue<OutgoingRequest>()
         laptop.machine.prepare(room, Transport { seen += it; laptop.transport.send(it) })
         assertEquals(setOf("GET", "POST", "PUT"), seen.map { it.method }.toSet())
+        assertTrue(seen.any { it.path.contains("/members") }, seen.toString())
         assertTrue(seen.all { it.body.isEmpty() == (it.method == "GET") }, seen.toString())
         assertEquals(SendPlan.Ready, room.prepareToSend())
         val head = laptop.head(roomId)
@@ -188,6 +190,9 @@ class ForksTest {
         val stranger = account("stranger")
         val roomId = roomOf(alice, bob)
         val heard = Heard(bob.machine)
+        // Alice's homeserver and her app say that a stranger is in the room.
+        val three = RoomChanges(roomId, limited = false, joinedCount = 3u)
+        alice.machine.receiveSync(sync(rooms = listOf(three), connection = "of a liar"))
         alice.machine.room(roomId).setMembers(listOf(alice.userId, bob.userId, stranger.userId))
         alice.prepare(roomId)
         bob.settle()

@@ -151,7 +151,7 @@ class LifecycleTest {
         var seen: Throwable? = null
         val job = launch(start = CoroutineStart.UNDISPATCHED) {
             try {
-                machine.receiveSync(org.matrixmls.SyncChanges(nextBatch = "s1"))
+                machine.receiveSync(sync())
                 delay(Long.MAX_VALUE)
             } catch (error: Throwable) {
                 seen = error

@@ -11,7 +11,6 @@ import org.junit.jupiter.api.Test
 import org.matrixmls.EventOutcome
 import org.matrixmls.MlsException
 import org.matrixmls.OutgoingRequest
-import org.matrixmls.SyncChanges
 import org.matrixmls.ToDeviceResult
 import org.matrixmls.code
 import org.matrixmls.drive
@@ -76,11 +75,11 @@ class MediaTest {
         alice.settle()
         alice.enable(roomId)
         alice.prepare(roomId)
-        val sync = bob.exchange("GET", "/_matrix/client/v3/sync?timeout=0")
-        val welcome = sync.getJSONObject("to_device").getJSONArray("events").getJSONObject(0)
+        val response = bob.exchange("GET", "/_matrix/client/v3/sync?timeout=0")
+        val welcome = response.getJSONObject("to_device").getJSONArray("events").getJSONObject(0)
         // A tree that is none: with a real one a device would be in, here it finds another way.
         welcome.getJSONObject("content").put("ratchet_tree", upload(alice, ByteArray(5_000) { it.toByte() }))
-        val summary = bob.machine.receiveSync(SyncChanges(toDevice = listOf(welcome.toString()), nextBatch = "s1"))
+        val summary = bob.machine.receiveSync(sync(toDevice = listOf(welcome.toString())))
         assertAwaited((summary.toDevice.single() as ToDeviceResult.Waiting).error)
         assertTrue(bob.machine.outgoingRequests().any { it.method == "GET" && it.path.contains("/media/download/") })
         bob.settle()

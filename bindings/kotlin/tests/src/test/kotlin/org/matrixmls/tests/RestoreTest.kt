@@ -264,7 +264,7 @@ class RestoreTest {
 
         val heard = Heard(carol.machine)
         val sync = OutgoingRequest("of no engine", "GET", "/_matrix/client/v3/sync?timeout=0", "application/json", ByteArray(0))
-        val changes = syncChangesFromResponse(carol.transport.send(sync).body.decodeToString())
+        val changes = syncChangesFromResponse(carol.transport.send(sync).body.decodeToString(), since = null)
         val offer = JSONObject(changes.toDevice.single { it.contains("history") })
         // Somebody's that is none: what it names is fetched all the same, and then the right one finds it there.
         val forged = JSONObject(offer.toString()).also { it.getJSONObject("content").put("bundle_id", "AAAA") }

@@ -52,7 +52,7 @@ class UpdatesTest {
         alice.enable(roomId)
         alice.prepare(roomId)
         val sync = OutgoingRequest("of no engine", "GET", "/_matrix/client/v3/sync?timeout=0", "application/json", ByteArray(0))
-        val changes = syncChangesFromResponse(bob.transport.send(sync).body.decodeToString())
+        val changes = syncChangesFromResponse(bob.transport.send(sync).body.decodeToString(), since = null)
         assertEquals(listOf(ToDeviceResult.Joined(roomId, 1u)), bob.machine.receiveSync(changes).toDevice)
         alice.close()
         bob.close()
@@ -74,13 +74,15 @@ class UpdatesTest {
             when {
                 request.path.contains("/keys/query") -> Answer(200, JSONObject().put("device_keys", devices).toString().toByteArray())
                 request.path.contains("/keys/claim") -> Answer(200, """{"one_time_keys":{}}""".toByteArray())
+                request.path.contains("/members") ->
+                    Answer(200, members("@alice:example.org", "@bob:example.org", "@carol:example.org").toByteArray())
                 else -> accepting.send(request)
             }
         }
         open(directory.resolve("alice")).use { machine ->
             val heard = Heard(machine)
             val room = machine.enableAlone("!room:example.org")
-            room.setMembers(listOf(machine.userId(), "@bob:example.org", "@carol:example.org"))
+            room.doubtMembers()
             machine.prepare(room, homeserver)
             val unreachable = Update.DeviceUnreachable("!room:example.org", "@bob:example.org", "PHONE")
             assertEquals(unreachable, heard.one<Update.DeviceUnreachable>())
@@ -146,7 +148,7 @@ class UpdatesTest {
                 val room = JSONObject().put("timeline", JSONObject().put("events", JSONArray().put(event)))
                 val rooms = JSONObject().put("join", JSONObject().put("!room:example.org", room))
                 val sync = JSONObject().put("next_batch", "two").put("rooms", rooms)
-                machine.receiveSync(syncChangesFromResponse(sync.toString()))
+                machine.receiveSync(syncChangesFromResponse(sync.toString(), since = null))
                 assertEquals(hours, heard.one<Update.ClockOff>().aheadMs / 3_600_000)
                 heard.updates.clear()
             }

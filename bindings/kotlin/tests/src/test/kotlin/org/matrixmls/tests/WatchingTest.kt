@@ -17,6 +17,7 @@ import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.io.TempDir
 import org.matrixmls.LogLevel
 import org.matrixmls.LogSink
+import org.matrixmls.RoomChanges
 import org.matrixmls.Update
 import org.matrixmls.UpdateObserver
 import org.matrixmls.setLogSink
@@ -113,9 +114,7 @@ class WatchingTest {
             }
         })
         val machine = open(directory)
-        val changes = org.matrixmls.SyncChanges(
-            rooms = listOf(org.matrixmls.RoomChanges("no room", emptyList(), emptyList())), nextBatch = "s1",
-        )
+        val changes = sync(rooms = listOf(RoomChanges("no room", limited = false)))
         machine.receiveSync(changes)
         setLogSink(LogLevel.DEBUG, null)
         val seen = lines.size
