@@ -454,9 +454,11 @@ fn what_is_no_sliding_sync_is_refused() -> Result {
             other => panic!("{body}: {other:?}"),
         }
     }
-    match sync_changes_from_sliding_sync("no JSON".into(), None, r#"{"pos":"1"}"#.into()) {
-        Err(MlsError::InvalidInput { details }) => assert_eq!(details.code, "bad_sync_request"),
-        other => panic!("{other:?}"),
+    for request in ["no JSON", "[]", r#"{"lists":7}"#] {
+        match sync_changes_from_sliding_sync(request.into(), None, r#"{"pos":"1"}"#.into()) {
+            Err(MlsError::InvalidInput { details }) => assert_eq!(details.code, "bad_sync_request"),
+            other => panic!("{request}: {other:?}"),
+        }
     }
     let empty = sync_changes_from_sliding_sync("{}".into(), None, r#"{"pos":"1"}"#.into())?;
     assert_eq!((empty.rooms.len(), empty.device_lists), (0, None));

@@ -72,6 +72,10 @@ pub fn sync_changes_from_sliding_sync(
     pos: Option<String>,
     response: String,
 ) -> Result<SyncChanges, MlsError> {
+    if !request.trim_start().starts_with('{') {
+        // An array would be read as an object without members.
+        return Err(MlsError::invalid("bad_sync_request", "the request is no JSON object"));
+    }
     let request: SlidingSyncRequest = parse(&request, "the sliding sync request")
         .map_err(|error| MlsError::invalid("bad_sync_request", error))?;
     let response: SlidingSyncResponse =

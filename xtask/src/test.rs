@@ -20,7 +20,7 @@ pub fn run() -> Result<(), Failure> {
     java::require()?;
     // Setting up Swift is mostly a download, so it goes on beside the first steps.
     let swift = thread::spawn(Swift::require);
-    let mut plan = Plan::new(12);
+    let mut plan = Plan::new(13);
     plan.cargo("checking the formatting", &["fmt", "--all", "--check"])?;
     plan.cargo(
         "linting (the first time this builds all dependencies: several minutes)",
@@ -51,6 +51,10 @@ pub fn run() -> Result<(), Failure> {
     plan.step("running Rust, Kotlin and Swift in one room, on Synapse", || {
         clients::run(HomeserverKind::Synapse, &[Client::kotlin()?, Client::swift(&swift)?])
     })?;
+    plan.cargo(
+        "building beside matrix-sdk, on one SQLite (the first time: some minutes)",
+        &["test", "--quiet", "--locked", "--manifest-path", "tests/beside/Cargo.toml"],
+    )?;
     plan.step("building for release and checking the library's size", size::check)?;
     plan.finish("test");
     Ok(())

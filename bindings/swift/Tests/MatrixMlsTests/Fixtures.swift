@@ -299,3 +299,21 @@ func event(_ content: String, from sender: String) throws -> String {
     let event: Json = ["type": "m.room.encrypted", "sender": sender, "content": content]
     return String(decoding: try writeJson(event), as: UTF8.self)
 }
+
+func head(_ client: MatrixClient, _ roomId: String) async throws -> EpochInfo {
+    let heads = try await client.machine.room(roomId: roomId).epochs().filter(\.isHead)
+    XCTAssertEqual(heads.count, 1)
+    return try XCTUnwrap(heads.first)
+}
+
+/// Makes a commit on whatever this device has seen.
+func commit(_ client: MatrixClient, _ roomId: String) async throws {
+    try await client.machine.room(roomId: roomId).rotateKeys()
+    try await client.prepare(roomId)
+}
+
+func settle(_ clients: MatrixClient...) async throws {
+    for _ in 0..<3 {
+        for client in clients { try await client.settle() }
+    }
+}

@@ -7,26 +7,8 @@ import MatrixMls
 import XCTest
 
 final class ForkTests: WatchedTestCase {
-    private func head(_ client: MatrixClient, _ roomId: String) async throws -> EpochInfo {
-        let heads = try await client.machine.room(roomId: roomId).epochs().filter(\.isHead)
-        XCTAssertEqual(heads.count, 1)
-        return try XCTUnwrap(heads.first)
-    }
-
     private func texts(_ client: MatrixClient, _ roomId: String) async throws -> [String] {
         try await client.history(roomId).map { $0.text ?? "unread" }
-    }
-
-    /// Makes a commit on whatever this device has seen.
-    private func commit(_ client: MatrixClient, _ roomId: String) async throws {
-        try await client.machine.room(roomId: roomId).rotateKeys()
-        try await client.prepare(roomId)
-    }
-
-    private func settle(_ clients: MatrixClient...) async throws {
-        for _ in 0..<3 {
-            for client in clients { try await client.settle() }
-        }
     }
 
     /// Another device of this user, that knows of nothing but its own keys.
@@ -234,6 +216,9 @@ final class ForkTests: WatchedTestCase {
         try await alice.prepare(roomId)
         let heard = try await Heard(alice.machine)
         try await bob.settle()
+        // Bob's homeserver and his app say that Carol is not in the room.
+        let two = RoomChanges(roomId: roomId, limited: false, joinedCount: 2)
+        _ = try await bob.machine.receiveSync(changes: syncOf(rooms: [two], connection: "of a liar"))
         try await bob.machine.room(roomId: roomId).setMembers(userIds: [alice.userId, bob.userId])
         try await bob.prepare(roomId)
         try await alice.settle()

@@ -116,6 +116,35 @@ final class MessageTests: WatchedTestCase {
         try await finish(alice, bob)
     }
 
+    func testWhatCannotBeReadSaysWhyAndCommitsAreToldFromMessages() async throws {
+        let (alice, bob) = (try await account("alice"), try await account("bob"))
+        let roomId = try await roomOf(alice, bob)
+        try await commit(alice, roomId)
+        try await alice.send("a message", to: roomId)
+        try await settle(bob)
+        let events = try await bob.encryptedEvents(roomId)
+        let commit = try XCTUnwrap(events.last { isCommitEvent(event: $0) })
+        let message = try XCTUnwrap(events.last)
+        XCTAssertFalse(isCommitEvent(event: message))
+        var redacted = try readJson(Data(message.utf8))
+        let nothing: Json = [:]
+        redacted["content"] = nothing
+        let room = try bob.machine.room(roomId: roomId)
+        for (event, cause, name) in [
+            (commit, UnreadableCause.commit, "commit"),
+            (String(decoding: try writeJson(redacted), as: UTF8.self), .redacted, "redacted"),
+        ] {
+            do {
+                _ = try await room.decrypt(event: event)
+                XCTFail("it was read: \(event)")
+            } catch let error as MlsError {
+                XCTAssertEqual(error.unreadableCause(), cause)
+                XCTAssertEqual(unreadableCauseName(cause: cause), name)
+            }
+        }
+        try await finish(alice, bob)
+    }
+
     func testAReaderReadsBesideTheMachine() async throws {
         let (alice, bob) = (try await account("alice"), try await account("bob"))
         let roomId = try await roomOf(alice, bob)

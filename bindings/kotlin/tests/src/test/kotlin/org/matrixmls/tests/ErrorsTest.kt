@@ -170,6 +170,8 @@ class ErrorsTest {
             MlsException.StoreDamaged(details), MlsException.StoreTooNew(details),
             MlsException.StoreFull(details), MlsException.StoreInUse(details),
             MlsException.StoreIo(details), MlsException.Closed(details),
+            MlsException.Suspended(details), MlsException.Unauthorized(details),
+            MlsException.NewDeviceNeeded(details),
             MlsException.NotInGroup(details), MlsException.NotReady(details),
             MlsException.TooLarge(details), MlsException.UnknownEpoch(details),
             MlsException.Forked(details), MlsException.Rejected(details),

@@ -19,6 +19,7 @@ import org.json.JSONObject
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.matrixmls.Answer
 import org.matrixmls.DeviceListChanges
+import org.matrixmls.EpochInfo
 import org.matrixmls.FollowedRooms
 import org.matrixmls.MachineConfig
 import org.matrixmls.MlsException
@@ -176,3 +177,21 @@ suspend fun <E : MlsException> fails(variant: KClass<E>, code: String, block: su
     @Suppress("UNCHECKED_CAST")
     return error as E
 }
+
+suspend fun MatrixClient.head(roomId: String): EpochInfo =
+    machine.room(roomId).epochs().single { it.isHead }
+
+suspend fun MatrixClient.texts(roomId: String): List<String> =
+    history(roomId).map { it.message?.let { message -> JSONObject(message.content).getString("body") } ?: "unread" }
+
+/** Makes a commit on whatever this device has seen. */
+suspend fun MatrixClient.commit(roomId: String) {
+    machine.room(roomId).rotateKeys()
+    prepare(roomId)
+}
+
+suspend fun settle(vararg clients: MatrixClient) = repeat(3) {
+    for (client in clients) client.settle()
+}
+
+suspend fun close(vararg clients: MatrixClient) = clients.forEach { it.close() }

@@ -28,24 +28,6 @@ import org.matrixmls.retryable
 import org.matrixmls.sample.MatrixClient
 
 class ForksTest {
-    private suspend fun MatrixClient.head(roomId: String): EpochInfo =
-        machine.room(roomId).epochs().single { it.isHead }
-
-    private suspend fun MatrixClient.texts(roomId: String): List<String> =
-        history(roomId).map { it.message?.let { message -> JSONObject(message.content).getString("body") } ?: "unread" }
-
-    /** Makes a commit on whatever this device has seen. */
-    private suspend fun MatrixClient.commit(roomId: String) {
-        machine.room(roomId).rotateKeys()
-        prepare(roomId)
-    }
-
-    private suspend fun settle(vararg clients: MatrixClient) = repeat(3) {
-        for (client in clients) client.settle()
-    }
-
-    private suspend fun close(vararg clients: MatrixClient) = clients.forEach { it.close() }
-
     /** Another device of this user, that knows of nothing but its own keys. */
     private suspend fun laptop(client: MatrixClient): MatrixClient =
         anotherDevice(client, "LAPTOP").also { it.machine.drive(it.transport) }
@@ -217,6 +199,9 @@ class ForksTest {
         alice.prepare(roomId)
         val heard = Heard(alice.machine)
         bob.settle()
+        // Bob's homeserver and his app say that Carol is not in the room.
+        val two = RoomChanges(roomId, limited = false, joinedCount = 2u)
+        bob.machine.receiveSync(sync(rooms = listOf(two), connection = "of a liar"))
         bob.machine.room(roomId).setMembers(listOf(alice.userId, bob.userId))
         bob.prepare(roomId)
         alice.settle()

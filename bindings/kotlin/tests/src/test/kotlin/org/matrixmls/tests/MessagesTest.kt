@@ -12,6 +12,9 @@ import org.matrixmls.EventOutcome
 import org.matrixmls.MlsException
 import org.matrixmls.MlsReader
 import org.matrixmls.SendPlan
+import org.matrixmls.UnreadableCause
+import org.matrixmls.isCommitEvent
+import org.matrixmls.unreadableCauseName
 
 class MessagesTest {
     @Test
@@ -122,6 +125,30 @@ class MessagesTest {
         assertEquals(listOf("one", "two"), texts.map { JSONObject(it).getString("body") })
         alice.close()
         bob.close()
+    }
+
+    @Test
+    fun `what cannot be read says why, and commits are told from messages`() = test {
+        val (alice, bob) = account("alice") to account("bob")
+        val roomId = roomOf(alice, bob)
+        alice.commit(roomId)
+        alice.send(roomId, "a message")
+        settle(bob)
+        val events = bob.encryptedEvents(roomId).map { it.toString() }
+        val message = events.last()
+        assertTrue(!isCommitEvent(message))
+        val redacted = JSONObject(message).put("content", JSONObject()).toString()
+        val room = bob.machine.room(roomId)
+        val causes = mapOf(
+            events.last { isCommitEvent(it) } to (UnreadableCause.COMMIT to "commit"),
+            redacted to (UnreadableCause.REDACTED to "redacted"),
+        )
+        for ((event, expected) in causes) {
+            val error = fails(MlsException.Rejected::class, expected.second) { room.decrypt(event) }
+            assertEquals(expected.first, error.unreadableCause())
+            assertEquals(expected.second, unreadableCauseName(expected.first))
+        }
+        close(alice, bob)
     }
 
     @Test

@@ -12,6 +12,7 @@ import org.matrixmls.Answer
 import org.matrixmls.EventOutcome
 import org.matrixmls.MlsMachine
 import org.matrixmls.OutgoingRequest
+import org.matrixmls.RoomSettings
 import org.matrixmls.ToDeviceResult
 import org.matrixmls.Transport
 import org.matrixmls.Update
