@@ -17,7 +17,7 @@ use crate::{
     history::{self, EpochKeys, MessageDraft, RatchetCache, archive},
     identity::{Crypto, Identity},
     protocol::{DeviceName, EpochId},
-    room::{self, Room},
+    room::{self, Room, member_list},
     store::{Namespace, Store, StoreError, Tx},
 };
 
@@ -30,7 +30,8 @@ pub(super) fn ready_head(tx: &Tx<'_>, room_id: &RoomId) -> Result<EpochRecord, S
     let Some(head) = room.standing.head() else {
         return Err(SendError::NotInGroup(room_id.to_owned()));
     };
-    if !room.standing.is_settled() {
+    // A store of an earlier version can be settled without ever having seen the list.
+    if !room.standing.is_settled() || !member_list::load(tx, room_id)?.is_good() {
         return Err(SendError::NotReady("the group's members have to be compared with the room's"));
     }
     Ok(graph::get(tx, room_id, head)?)
