@@ -415,7 +415,8 @@ fn a_sliding_sync_is_read_with_every_part_of_it() -> Result {
         },
     })
     .to_string();
-    let ranges = |to: u64| json!({ "all": { "ranges": [[0, to]], "filters": {} } });
+    let ranges =
+        |to: u64| json!({ "all": { "ranges": [[0, to]], "filters": {}, "timeline_limit": 1 } });
     let read = |lists, pos: Option<&str>| {
         let pos = pos.map(str::to_owned);
         sync_changes_from_sliding_sync(request(lists), pos, response.clone())
@@ -438,9 +439,13 @@ fn a_sliding_sync_is_read_with_every_part_of_it() -> Result {
     assert_eq!(read(ranges(2), None)?.start, SyncStart::Anew);
     let only = FollowedRooms::Only { room_ids: vec!["!open:example.org".into()] };
     assert_eq!(read(ranges(1), None)?.followed_rooms, only, "the list has more rooms");
-    let filtered = json!({ "all": { "ranges": [[0, 9]], "filters": { "is_dm": true } } });
+    let filtered = json!({ "all": {
+        "ranges": [[0, 9]], "filters": { "is_dm": true }, "timeline_limit": 1,
+    } });
     assert_eq!(read(filtered, None)?.followed_rooms, only);
     assert_eq!(read(json!({}), None)?.followed_rooms, only);
+    let without = json!({ "all": { "ranges": [[0, 9]], "timeline_limit": 0 } });
+    assert_eq!(read(without, None)?.followed_rooms, only, "gaps are not told");
     Ok(())
 }
 

@@ -85,7 +85,11 @@ pub fn sync_changes_from_sliding_sync(
     });
     let followed_rooms = match has_all_rooms {
         true => FollowedRooms::All,
-        false => FollowedRooms::Only { room_ids: request.room_subscriptions.into_keys().collect() },
+        false => {
+            let told =
+                request.room_subscriptions.into_iter().filter(|(_, room)| room.timeline_limit > 0);
+            FollowedRooms::Only { room_ids: told.map(|(room_id, _)| room_id).collect() }
+        }
     };
     let (device_lists, counts, unused) = match response.extensions.e2ee {
         None => (None, None, None),
@@ -128,7 +132,9 @@ pub fn sync_changes_from_sliding_sync(
 fn has_all(list: &RequestedList, count: u64) -> bool {
     let filters = list.filters.iter().flat_map(BTreeMap::keys);
     let is_whole = |from: u64, to: u64| from == 0 && to.saturating_add(1) >= count;
-    filters.into_iter().all(|filter| filter == "not_room_types")
+    // Without a timeline it is not told whether something was left out.
+    list.timeline_limit > 0
+        && filters.into_iter().all(|filter| filter == "not_room_types")
         && match &list.ranges {
             Ranges::One(from, to) => is_whole(*from, *to),
             Ranges::Several(ranges) => ranges.iter().any(|(from, to)| is_whole(*from, *to)),

@@ -134,8 +134,8 @@ fn request_sessions(turn: &Turn<'_>, restore: &mut Restore) -> Result<(), Backup
     restore.version = Some(version);
     if restore.scope == Scope::All && restore.page.is_none() && is_large(turn)? {
         restore.pages = rooms(turn)?.into_iter().map(Scope::Room).collect();
-        let Some(first) = restore.pages.pop() else { return Ok(finish(turn, restore)?) };
-        restore.page = Some(first);
+        // Before the first sync no room is known: then it is one answer after all.
+        restore.page = restore.pages.pop();
     }
     request_page(turn, restore)
 }

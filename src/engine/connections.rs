@@ -35,19 +35,41 @@ const CONNECTIONS: Collection<Connection> = Collection::new("sync_connection");
 /// leave a row for each.
 const MOST_CONNECTIONS: usize = 8;
 
-/// Takes in where a sync stands among the syncs of its connection.
-pub(super) fn note(turn: &Turn<'_>, changes: &SyncChanges) -> Result<(), StoreError> {
+/// Looks at where a sync stands among the syncs of its connection, before it is taken in.
+pub(super) fn begin(turn: &Turn<'_>, changes: &SyncChanges) -> Result<(), StoreError> {
     let key = changes.connection.as_bytes();
     let known = CONNECTIONS.get(turn.tx, b"", key)?;
     let before = known.clone().unwrap_or_default();
-    let goes_on = match (&changes.start, &known) {
+    let (goes_on, is_repeated) = match (&changes.start, &known) {
         // From the position before the last: the last response was not stored, and this one holds
         // what it held.
         (SyncStart::After { since }, Some(before)) => {
-            *since == before.last || Some(since) == before.previous.as_ref()
+            (*since == before.last, Some(since) == before.previous.as_ref())
         }
-        _ => false,
+        _ => (false, false),
     };
+    let has_rooms = before.has_rooms || !changes.rooms.is_empty();
+    if !goes_on && !is_repeated {
+        if before.has_device_lists || changes.device_lists.is_some() {
+            upkeep::doubt_device_lists(turn)?;
+        }
+        if has_rooms {
+            members::doubt_all(turn)?;
+        }
+    }
+    if !goes_on && known.is_some() {
+        // It may be older than what is known: whom it names may have come or gone since.
+        members::doubt_told(turn, &changes.rooms)?;
+    }
+    if has_rooms { follow(turn, changes) } else { Ok(()) }
+}
+
+/// Stores where a sync has ended, when all of it was taken in. A sync that was not is followed by one
+/// that does not go on.
+pub(super) fn end(turn: &Turn<'_>, changes: &SyncChanges) -> Result<(), StoreError> {
+    let key = changes.connection.as_bytes();
+    let known = CONNECTIONS.get(turn.tx, b"", key)?;
+    let before = known.clone().unwrap_or_default();
     let after = Connection {
         name: changes.connection.clone(),
         previous: match &changes.start {
@@ -58,14 +80,6 @@ pub(super) fn note(turn: &Turn<'_>, changes: &SyncChanges) -> Result<(), StoreEr
         has_device_lists: before.has_device_lists || changes.device_lists.is_some(),
         has_rooms: before.has_rooms || !changes.rooms.is_empty(),
     };
-    if !goes_on {
-        if after.has_device_lists {
-            upkeep::doubt_device_lists(turn)?;
-        }
-        if after.has_rooms {
-            members::doubt_all(turn)?;
-        }
-    }
     if known.as_ref() != Some(&after) {
         CONNECTIONS.put(turn.tx, b"", key, &after)?;
     }
@@ -75,7 +89,7 @@ pub(super) fn note(turn: &Turn<'_>, changes: &SyncChanges) -> Result<(), StoreEr
             CONNECTIONS.delete(turn.tx, b"", old.name.as_bytes())?;
         }
     }
-    if after.has_rooms { follow(turn, changes) } else { Ok(()) }
+    Ok(())
 }
 
 /// Takes in which rooms the connection follows. A room that is followed no more is looked at before
@@ -89,11 +103,11 @@ fn follow(turn: &Turn<'_>, changes: &SyncChanges) -> Result<(), StoreError> {
             Followed::Only(ids)
         }
     };
-    if !room::set_followed(turn.tx, &changes.connection, followed)? {
+    if !room::set_followed(turn.tx, &changes.connection, followed, turn.now_ms)? {
         return Ok(());
     }
     for room in room::all(turn.tx)?.iter().filter(|room| room.standing.is_settled()) {
-        if !room::is_followed(turn.tx, &room.id)? {
+        if !room::is_followed(turn.tx, &room.id, turn.now_ms)? {
             room::edit(turn.tx, &room.id, |room| {
                 room.standing.unsettle();
                 Ok::<_, StoreError>(())

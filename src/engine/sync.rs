@@ -124,6 +124,7 @@ impl Engine {
                 progress.done += 1;
             }
             if progress.woken {
+                connections::end(turn, changes)?;
                 rejoin::mark_synced(turn)?;
                 answers::has_worked(turn)?;
                 return Ok(true);
@@ -144,7 +145,7 @@ fn begin(
     for json in &changes.to_device {
         to_device.push(to_device::receive(turn, json)?);
     }
-    connections::note(turn, changes)?;
+    connections::begin(turn, changes)?;
     if let Some(lists) = &changes.device_lists {
         upkeep::note_device_lists(turn, &lists.changed, &lists.left)?;
     }

@@ -90,19 +90,33 @@ fn stands(tx: &Tx<'_>, room: &Room, doubt: &CommitDoubt) -> Result<bool, StoreEr
 }
 
 /// Takes back the doubts for which there is a reason now. A reason counts for good, even when it
-/// passes.
+/// passes. Before all are known who are in the room, that somebody is in it is a reason, and that
+/// somebody is not known to be says nothing.
 pub(super) fn reconsider(
     tx: &Tx<'_>,
     room: &Room,
     epoch: &mut EpochRecord,
+    kept: &[EpochRecord],
 ) -> Result<(), StoreError> {
-    if epoch.doubts.is_empty() || !member_list::was_seen(tx, &room.id)? {
+    if epoch.doubts.is_empty() {
         return Ok(());
     }
+    let was_seen = member_list::was_seen(tx, &room.id)?;
     let mut standing = Vec::new();
     for doubt in &epoch.doubts {
-        // A setting is no reason that comes and goes.
-        if matches!(doubt, CommitDoubt::JoinedExternally(_)) || stands(tx, room, doubt)? {
+        let stands = match doubt {
+            // A setting is no reason that comes and goes.
+            CommitDoubt::JoinedExternally(_) => true,
+            CommitDoubt::StrangerAdded(device) => {
+                !membership::is_known(tx, &room.id, &device.user_id)?
+            }
+            CommitDoubt::InvitedByStranger(device) => {
+                !membership::is_known(tx, &room.id, &device.user_id)?
+                    && !is_gone_on_with(tx, room, epoch, kept)?
+            }
+            CommitDoubt::MemberRemoved(_) => !was_seen || stands(tx, room, doubt)?,
+        };
+        if stands {
             standing.push(doubt.clone());
         }
     }
@@ -111,6 +125,24 @@ pub(super) fn reconsider(
         graph::put(tx, &room.id, epoch)?;
     }
     Ok(())
+}
+
+/// Whether somebody who is in the room has made a commit on an epoch. Who invited this device may
+/// have left since; no stranger can make a member go on with a group of theirs.
+fn is_gone_on_with(
+    tx: &Tx<'_>,
+    room: &Room,
+    epoch: &EpochRecord,
+    kept: &[EpochRecord],
+) -> Result<bool, StoreError> {
+    for next in kept.iter().filter(|next| next.parent == Some(epoch.id)) {
+        if next.creator.user_id != epoch.creator.user_id
+            && membership::is_joined(tx, &room.id, &next.creator.user_id)?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether an epoch is passed over when the head is chosen: its commit or one before it, among the

@@ -128,8 +128,11 @@ fn choose_with(
     new: Option<&NewEpoch<'_>>,
 ) -> Result<(), Failure> {
     let mut epochs = kept(turn.tx, room)?;
-    for epoch in &mut epochs {
-        fit::reconsider(turn.tx, room, epoch)?;
+    if epochs.iter().any(|epoch| !epoch.doubts.is_empty()) {
+        let all = epochs.clone();
+        for epoch in &mut epochs {
+            fit::reconsider(turn.tx, room, epoch, &all)?;
+        }
     }
     let Some(head) = best(&epochs, |epoch| fit::is_refused(turn, room, epoch, &epochs))? else {
         // What would be committed on an unfit epoch would be passed over as well.

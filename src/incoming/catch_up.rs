@@ -123,8 +123,12 @@ pub(crate) fn holds_up(turn: &Turn<'_>, room: &RoomId) -> Result<bool, StoreErro
     }
     let requests = REQUESTS.in_scope(turn.tx, room.as_bytes())?;
     Ok(!requests.iter().any(|(_, queued)| {
-        let is_page = matches!(queued.purpose, Purpose::FindPlace { .. } | Purpose::CatchUp { .. });
-        is_page && queued.failures >= MOST_FAILURES
+        // A part of a commit that the media repository never has holds up as little as a page.
+        let is_awaited = matches!(
+            queued.purpose,
+            Purpose::FindPlace { .. } | Purpose::CatchUp { .. } | Purpose::Download { .. }
+        );
+        is_awaited && queued.failures >= MOST_FAILURES
     }))
 }
 

@@ -85,7 +85,14 @@ pub(crate) struct SlidingSyncRequest {
     #[serde(default)]
     pub(crate) lists: BTreeMap<String, RequestedList>,
     #[serde(default)]
-    pub(crate) room_subscriptions: BTreeMap<String, Box<RawValue>>,
+    pub(crate) room_subscriptions: BTreeMap<String, RequestedRoom>,
+}
+
+/// A room that is subscribed to.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct RequestedRoom {
+    #[serde(default)]
+    pub(crate) timeline_limit: u64,
 }
 
 /// A list that is asked for.
@@ -96,6 +103,8 @@ pub(crate) struct RequestedList {
     pub(crate) ranges: Ranges,
     #[serde(default)]
     pub(crate) filters: Option<BTreeMap<String, Box<RawValue>>>,
+    #[serde(default)]
+    pub(crate) timeline_limit: u64,
 }
 
 /// One range, or several.

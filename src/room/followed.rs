@@ -22,18 +22,28 @@ pub(crate) enum Followed {
 struct Connection {
     name: String,
     followed: Followed,
+    /// When it last brought a sync, in milliseconds since 1970.
+    #[serde(default)]
+    at_ms: u64,
 }
+
+/// For how long a sync tells of everything: a connection that brings nothing for longer, although a
+/// sync that waits for news ends by itself after half a minute, has stopped.
+const COUNTS_MS: u64 = 2 * 60 * 1000;
 
 const CONNECTIONS: Collection<Connection> = Collection::new("followed_rooms");
 /// How many connections are remembered. An app that makes up a name for each start would otherwise
 /// leave a row for each.
 const MOST_CONNECTIONS: usize = 8;
 
-/// Whether a sync tells everything that happens in the room.
-pub(crate) fn is_followed(tx: &Tx<'_>, room: &RoomId) -> Result<bool, StoreError> {
-    Ok(CONNECTIONS.list(tx, b"")?.iter().any(|connection| match &connection.followed {
-        Followed::All => true,
-        Followed::Only(rooms) => rooms.contains(room),
+/// Whether the syncs tell everything that happens in the room.
+pub(crate) fn is_followed(tx: &Tx<'_>, room: &RoomId, now_ms: u64) -> Result<bool, StoreError> {
+    Ok(CONNECTIONS.list(tx, b"")?.iter().any(|connection| {
+        now_ms.abs_diff(connection.at_ms) < COUNTS_MS
+            && match &connection.followed {
+                Followed::All => true,
+                Followed::Only(rooms) => rooms.contains(room),
+            }
     }))
 }
 
@@ -43,16 +53,21 @@ pub(crate) fn set_followed(
     tx: &Tx<'_>,
     connection: &str,
     followed: Followed,
+    now_ms: u64,
 ) -> Result<bool, StoreError> {
     let before = CONNECTIONS.get(tx, b"", connection.as_bytes())?;
-    if before.is_some_and(|before| before.followed == followed) {
+    let is_same = before.as_ref().is_some_and(|before| before.followed == followed);
+    // A new time each sync would be a write each sync.
+    if is_same && before.is_some_and(|before| now_ms.abs_diff(before.at_ms) < COUNTS_MS / 4) {
         return Ok(false);
     }
     let name = connection.to_owned();
-    CONNECTIONS.put(tx, b"", connection.as_bytes(), &Connection { name, followed })?;
-    let known = CONNECTIONS.list(tx, b"")?;
+    let row = Connection { name, followed, at_ms: now_ms };
+    CONNECTIONS.put(tx, b"", connection.as_bytes(), &row)?;
+    let mut known = CONNECTIONS.list(tx, b"")?;
+    known.sort_by_key(|connection| connection.at_ms);
     for old in known.iter().take(known.len().saturating_sub(MOST_CONNECTIONS)) {
         CONNECTIONS.delete(tx, b"", old.name.as_bytes())?;
     }
-    Ok(true)
+    Ok(!is_same)
 }

@@ -77,6 +77,9 @@ pub(crate) struct Question {
     changed: BTreeSet<OwnedUserId>,
     /// Something may have happened since that the answer does not hold.
     is_stale: bool,
+    /// Something has put the list itself in doubt since.
+    #[serde(default)]
+    is_unsure: bool,
     /// The last event of those that count when it was asked: the answer holds its effect.
     asked_at: Option<OwnedEventId>,
     /// Where the walk through what has happened stands.
@@ -126,6 +129,11 @@ impl MemberList {
         if gap || self.unsure || !is_known { Need::FullList } else { Need::Nothing }
     }
 
+    /// Whether the full list has ever been seen.
+    pub(crate) fn was_seen(&self) -> bool {
+        self.full_ms.is_some()
+    }
+
     /// Whether the full list has been seen and nothing has put it in doubt.
     pub(crate) fn is_good(&self) -> bool {
         self.full_ms.is_some() && !self.gap && !self.unsure
@@ -149,6 +157,7 @@ impl MemberList {
         }
         if let Some(question) = &mut self.question {
             question.is_stale = true;
+            question.is_unsure |= doubt == Doubt::List;
         }
     }
 
@@ -207,7 +216,7 @@ impl MemberList {
     /// The full list has been seen: the answer to this question, with so many joined members.
     pub(crate) fn seen(&mut self, question: &Question, joined: u64, now_ms: u64) {
         self.full_ms = Some(now_ms);
-        self.unsure = false;
+        self.unsure = question.is_unsure;
         self.disputed_count = self.joined_count.filter(|count| *count != joined);
         self.trust(question, now_ms);
     }

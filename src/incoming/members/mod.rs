@@ -18,7 +18,7 @@ mod question;
 mod told;
 
 pub(crate) use self::{
-    observe::{doubt_all, doubt_list, note_change, note_state, note_sync},
+    observe::{doubt_all, doubt_list, doubt_told, note_change, note_state, note_sync},
     question::{
         answered, ask, ask_for_wanted, own_user_joined, page_came, refused, set_by_app, want,
     },

@@ -61,7 +61,7 @@ pub(crate) fn note_sync(
     if !changes.limited
         && timeline.has_creation
         && membership::is_joined(turn.tx, &room.id, &own)?
-        && !list.is_good()
+        && !list.was_seen()
     {
         // All that has ever happened in the room.
         let joined = membership::count_joined(turn.tx, &room.id)?;
@@ -120,6 +120,19 @@ impl Timeline {
 pub(crate) fn doubt_all(turn: &Turn<'_>) -> Result<(), StoreError> {
     for room in room::all(turn.tx)?.iter().filter(|room| room.uses_mls()) {
         raise(turn, &room.id, Doubt::Gap)?;
+    }
+    Ok(())
+}
+
+/// Puts the members of the rooms in doubt that a sync names members of: the sync may be an old one.
+pub(crate) fn doubt_told(turn: &Turn<'_>, rooms: &[RoomChanges]) -> Result<(), StoreError> {
+    for changes in rooms {
+        let Ok(room) = RoomId::parse(&changes.room_id) else { continue };
+        let RoomChanges { state, timeline, state_after, .. } = changes;
+        let mut events = state.iter().chain(timeline).chain(state_after);
+        if events.any(|json| !matches!(read(json), Told::Nothing)) {
+            raise(turn, &room, Doubt::List)?;
+        }
     }
     Ok(())
 }

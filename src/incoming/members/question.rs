@@ -48,7 +48,7 @@ const WANTED: Collection<OwnedRoomId> = Collection::new("wanted_member_list");
 /// The requests that have to be answered before it is known who is in the room.
 pub(crate) fn ask(turn: &Turn<'_>, room: &RoomId) -> Result<Vec<i64>, SendError> {
     let mut list = member_list::load(turn.tx, room)?;
-    let need = list.need(turn.now_ms, is_followed(turn.tx, room)?);
+    let need = list.need(turn.now_ms, is_followed(turn.tx, room, turn.now_ms)?);
     if need == Need::Nothing {
         return Ok(Vec::new());
     }

@@ -119,6 +119,7 @@ impl World {
                 self.messages(from, room, query)
             }
             ("GET", ["client", "v3", "rooms", room, "members"]) => self.members(from, room, query),
+            ("PUT", ["client", "v3", "pushrules", ..]) => Reply::ok(&json!({})),
             ("POST", ["media", "v3", "upload"]) => self.upload_media(from, body),
             ("GET", ["client", "v1", "media", "download", server, id]) => {
                 self.download_media(from, server, id)
