@@ -44,9 +44,6 @@ pub(crate) enum Rejection {
     /// The message belongs to another group.
     #[error("{0}")]
     OtherGroup(&'static str),
-    /// The inviter is not in the Matrix room.
-    #[error("the Welcome comes from a user who is not in the room")]
-    InviterNotInRoom,
     /// The maker of the public group state is not in the group.
     #[error("the public group state comes from a device that is not in the group")]
     StrangerState,

@@ -15,12 +15,12 @@ use matrix_mls_kit::{
 
 /// How many schedules are run that are the same each time, and how many that nobody has seen.
 const FIXED: u64 = 1_000;
-const NEW: u64 = 1_000;
+const NEW: u64 = 100;
 /// New seeds are above those that people choose, and below this.
 const LOWEST_NEW: u64 = 1_000_000_000;
 const HIGHEST_NEW: u64 = 1_000_000_000_000;
 
-/// The first schedules of all, and as many new ones, on all cores. `cargo xtask simulate` runs more,
+/// The first schedules of all, and some new ones, on all cores. `cargo xtask simulate` runs more,
 /// and one of them again.
 #[test]
 fn devices_come_to_agree() -> Result {

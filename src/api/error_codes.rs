@@ -101,7 +101,6 @@ fn code_of_rejection(rejection: &Rejection) -> &'static str {
         Rejection::SenderMismatch(_) => "sender_mismatch",
         Rejection::NotAMember(_) => "not_a_member",
         Rejection::OtherGroup(_) => "other_group",
-        Rejection::InviterNotInRoom => "inviter_not_in_room",
         Rejection::StrangerState => "stranger_state",
         Rejection::ConflictingCredential(_) => "conflicting_credential",
         Rejection::KnownEpoch => "known_epoch",

@@ -115,6 +115,7 @@ impl<'a> Intake<'a> {
                 waiting::bound(turn, &self.room)?;
             }
             leave_with_the_room(turn, &self.room)?;
+            retry_welcomes(turn, &self.room)?;
             if self.is_of_sync {
                 join_where_left_out(turn, &self.room)?;
             }

@@ -99,7 +99,8 @@ fn check_inviter(turn: &Turn<'_>, room: &Room, sender: &UserId) -> Result<bool, 
     let is_stranger = !users.contains(sender);
     if is_stranger {
         if room.standing.head().is_some() && member_list::was_seen(turn.tx, &room.id)? {
-            return Err(Rejection::InviterNotInRoom.into());
+            // A sync has to-device events first: who has come into the room stands behind them.
+            return Err(EventError::Awaits(Awaited::Sender));
         }
         members::want(turn, &room.id)?;
     }
@@ -186,9 +187,9 @@ pub(crate) fn remove(turn: &Turn<'_>, content: &WelcomeContent) -> Result<(), St
     WAITING.delete(turn.tx, room, key).map(drop)
 }
 
-/// Whether a Welcome has to be kept until its ratchet tree is there.
+/// Whether a Welcome has to be kept until its ratchet tree is there, or its sender is in the room.
 pub(crate) fn has_to_wait(error: &EventError) -> bool {
-    matches!(error, EventError::Awaits(Awaited::Media))
+    matches!(error, EventError::Awaits(Awaited::Media | Awaited::Sender))
 }
 
 /// A Welcome could not be used. A device that has no group without it joins by itself: the key
