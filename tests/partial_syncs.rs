@@ -234,6 +234,41 @@ async fn a_lost_response_is_noticed() -> Result {
 }
 
 #[tokio::test]
+async fn an_old_sync_that_is_fed_again_lets_nobody_in() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, bob, room) = pair(&homeserver).await;
+    let history = alice.history(&room).await?;
+    let joins = history.iter().filter(|event| {
+        event["state_key"] == bob.user_id() && event["content"]["membership"] == "join"
+    });
+    let joins: Vec<String> = joins.map(Value::to_string).collect();
+    assert_eq!(joins.len(), 1);
+    alice.kick(&room, bob.user_id()).await?;
+    quiet(&[&alice, &bob]).await;
+    alice.send_text(&room, "without bob").await?;
+    let machine = alice.machine()?;
+    let sync = |since: &str, next: &str, timeline| SyncChanges {
+        connection: "old".into(),
+        start: SyncStart::After { since: since.into() },
+        next_batch: next.into(),
+        rooms: vec![news(&room, timeline)],
+        ..feed()
+    };
+    machine.receive_sync(sync("1", "2", Vec::new())).await?;
+    machine.receive_sync(sync("2", "3", Vec::new())).await?;
+    alice.prepare(&room).await?;
+    // The second is repeated, as after a crash; the first comes from long ago.
+    for since in ["2", "1"] {
+        machine.receive_sync(sync(since, "3", joins.clone())).await?;
+        let error = encrypt(&alice, &room).await.refused()?;
+        assert!(matches!(error, MlsError::NotReady { .. }), "{error}");
+        alice.send_text(&room, "still without him").await?;
+        assert_eq!(users_in_group(&alice, &room).await?, [alice.user_id()], "since {since}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_room_that_no_connection_follows_is_asked_about() -> Result {
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, room) = pair(&homeserver).await;
