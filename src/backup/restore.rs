@@ -40,8 +40,8 @@ use crate::{
 
 /// How many sessions are taken in one turn.
 const PORTION: usize = 64;
-/// From how many sessions on a backup is fetched room by room. One answer with 100,000 sessions of
-/// Megolm is 60 MB.
+/// From how many sessions on a backup is fetched room by room: one answer with all sessions of a
+/// shared Megolm backup has no bound.
 const MOST_AT_ONCE: u64 = 2_000;
 /// How many chunks of leaves are fetched one by one for one session.
 const MOST_LEAVES: usize = 32;
