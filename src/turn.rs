@@ -53,6 +53,8 @@ pub(crate) enum Consequence {
     BetterEpochKnown,
     /// An epoch to join counts from now on, as another user has been seen to go on with it.
     EpochConfirmed,
+    /// Somebody was heard in another tree of epochs than before.
+    TreeHeard,
     /// A message of this device turned up, in an epoch of this rank, that the device does not
     /// remember.
     OwnMessageForgotten { epoch: Rank },

@@ -217,7 +217,7 @@ async fn in_a_day_the_two_make_a_stated_number_of_commits() -> Result {
     // The first add and its undoing are in the past; the commit that adds Dave is no part of it.
     let before = commits(&alice, &room).await? - 2;
     let everybody = [&alice, &bob, &carol, &dave];
-    let mut carol_spoke = 0;
+    let mut carol_spoke = 0_usize;
     for round in 0..(DAY_MS / (15 * MINUTE_MS) - 1) {
         for client in everybody {
             let spoke = tries_to_say(client, &room, &format!("round {round}")).await?;
@@ -228,9 +228,10 @@ async fn in_a_day_the_two_make_a_stated_number_of_commits() -> Result {
     }
     let made = commits(&alice, &room).await? - before;
     assert!(made <= 2 * MOST_UNDONE, "{made} commits in a day");
-    assert!(made >= MOST_UNDONE, "only {made} commits: it must be tried again");
-    // She gives in as well, though she has joined by herself in between.
-    assert!(carol_spoke > 0 && carol_spoke <= MOST_UNDONE, "she spoke {carol_spoke} times");
+    assert!(made >= MOST_UNDONE - 1, "only {made} commits: it must be tried again");
+    // Since she joined by herself she talks with those who see her. Bob stays where she is not, and makes no
+    // commit for that.
+    assert!(carol_spoke > 0);
     // Each day after that there is one more.
     let before = commits(&alice, &room).await?;
     for round in 0..24 {

@@ -5,7 +5,7 @@ use ruma::{RoomId, api::client::state::send_state_event, events::StateEventType,
 
 use super::publish::{BaseName, CommitDraft, publish};
 use crate::{
-    epochs::{EpochRecord, Origin, Status, graph},
+    epochs::{EpochRecord, Origin, Status, graph, trees},
     failure::Failure,
     messages::SendError,
     mls::{create_config, group_id, keep_export},
@@ -50,7 +50,8 @@ pub(crate) fn create_group(
         status: Status::Staged,
         since_ms: turn.now_ms,
     };
-    let epoch = EpochRecord::of(&group, origin)?;
+    let mut epoch = EpochRecord::of(&group, origin)?;
+    trees::plant(&mut epoch);
     keep_export(turn.tx, &room.id, epoch.id, &group, &provider, settings.history)?;
     graph::put(turn.tx, &room.id, &epoch)?;
     let created_by = room.state.create_event.as_ref();

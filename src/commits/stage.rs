@@ -14,7 +14,7 @@ use tls_codec::Size as _;
 
 use super::publish::{BaseName, CommitDraft, TreePlace, publish};
 use crate::{
-    epochs::{EpochRecord, Origin, Status, graph, head},
+    epochs::{EpochRecord, Origin, Status, graph, head, trees},
     failure::Failure,
     messages::SendError,
     mls::{keep_export, load_group},
@@ -80,6 +80,7 @@ pub(super) fn stage(
         since_ms: turn.now_ms,
     };
     let mut epoch = EpochRecord::of(&group, origin)?;
+    epoch.root = trees::root_for_child(turn.tx, &room.id, base.id)?;
     epoch.resolves = resolves.iter().map(|tip| tip.id).collect();
     keep_export(turn.tx, &room.id, epoch.id, &group, &provider, room.settings.history)?;
     turn.tx.detach_namespace(namespace, base.namespace)?;

@@ -20,6 +20,12 @@ mod verify;
 pub(crate) use self::{
     claim::{ClaimedPackage, claim_request, parse_claim_response},
     query::{KeyQuery, handle_query_response, query_refused, query_request},
-    record::{Device, DevicesError, Trust, device, eligible_devices, is_unheard_of, trust},
-    tracking::{mark_all_outdated, mark_outdated, note_device_lists, outdated, track, untrack},
+    record::{
+        Device, DevicesError, Trust, device, eligible_devices, is_unheard_of, may_have_devices,
+        trust,
+    },
+    tracking::{
+        is_list_current, mark_all_outdated, mark_outdated, note_device_lists, outdated, track,
+        untrack,
+    },
 };

@@ -105,6 +105,12 @@ pub(crate) fn is_unheard_of(tx: &Tx<'_>, name: &DeviceName) -> Result<bool, Stor
         && !tracking::is_list_known(tx, &name.user_id)?)
 }
 
+/// Whether a user has a device that may take part in groups, or may have one: the list was never
+/// told.
+pub(crate) fn may_have_devices(tx: &Tx<'_>, user: &UserId) -> Result<bool, StoreError> {
+    Ok(!tracking::is_list_known(tx, user)? || !eligible_devices(tx, user)?.is_empty())
+}
+
 /// How far this key is trusted to be that of the device's credential.
 pub(crate) fn trust(tx: &Tx<'_>, name: &DeviceName, key: &[u8]) -> Result<Trust, StoreError> {
     let Some(record) = find(tx, &name.user_id, &name.device_id)? else {

@@ -150,6 +150,11 @@ pub(super) fn is_list_known(tx: &Tx<'_>, user: &UserId) -> Result<bool, StoreErr
     Ok(get(tx, user)?.is_some_and(|tracked| tracked.known.is_some()))
 }
 
+/// Whether the homeserver has told a user's devices, and nothing says that they have changed since.
+pub(crate) fn is_list_current(tx: &Tx<'_>, user: &UserId) -> Result<bool, StoreError> {
+    Ok(get(tx, user)?.is_some_and(|tracked| !tracked.is_outdated()))
+}
+
 /// The users whose lists are out of date and may be asked for now.
 pub(crate) fn outdated(tx: &Tx<'_>, now_ms: u64) -> Result<Vec<OwnedUserId>, StoreError> {
     let mut users = Vec::new();

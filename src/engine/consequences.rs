@@ -7,9 +7,10 @@
 //!
 //! | consequence | what follows |
 //! |---|---|
-//! | an epoch was entered | its commit is missing no more; it belongs into the backup; waiting events are tried |
+//! | an epoch was entered | its commit is missing no more; it belongs into the backup; what was missed is told; waiting events are tried |
 //! | the head has changed | a commit that nobody has seen is dropped; a rejoin ends, or becomes due |
 //! | the head is the same | a rejoin because of doubt ends |
+//! | somebody was heard in another tree of epochs | the head is chosen anew |
 //! | no kept epoch is fit | the device rejoins |
 //! | epochs were pruned | what a read-once room kept of them is deleted |
 //! | keys were dropped | the epoch goes from the backup |
@@ -24,7 +25,7 @@ use ruma::RoomId;
 use crate::{
     backup,
     commits::outcome,
-    epochs::retention,
+    epochs::{head, retention},
     failure::Failure,
     incoming::missing,
     rejoin,
@@ -70,6 +71,7 @@ fn settle_one(turn: &Turn<'_>, room: &mut Room, consequence: Consequence) -> Res
                 missing::mark_found(turn, &room.id, event.as_str())?;
             }
             backup::note_epoch(turn, &room.id, epoch)?;
+            rejoin::tell_missed(turn, room, epoch)?;
             wake(turn.tx, &room.id)?;
         }
         Consequence::HeadChanged { is_first } => {
@@ -99,6 +101,7 @@ fn settle_one(turn: &Turn<'_>, room: &mut Room, consequence: Consequence) -> Res
         Consequence::Removed => rejoin::removed(turn, room)?,
         Consequence::MustRejoin(reason) => rejoin::require(turn, room, reason)?,
         Consequence::BetterEpochKnown => rejoin::better_epoch_known(turn, room),
+        Consequence::TreeHeard => head::choose(turn, room)?,
         Consequence::EpochConfirmed => rejoin::head_changed(turn, room)?,
         Consequence::OwnMessageForgotten { epoch } => {
             rejoin::forgotten_message(turn, room, &epoch)?;

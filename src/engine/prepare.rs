@@ -3,7 +3,8 @@
 //! In this order: it is made sure that the homeserver has no other keys for this device; what is
 //! staged is waited for; a device that was away catches up; the homeserver is asked who is in the
 //! room, where
-//! that is in doubt; a device that cannot go on rejoins; the head is chosen anew; the head's members
+//! that is in doubt; a device that cannot go on rejoins, and one that is told of a better branch goes on
+//! with its own where it cannot get there; the head is chosen anew; the head's members
 //! are made those of the room.
 
 use std::sync::atomic::Ordering;
@@ -94,7 +95,10 @@ fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendError> {
         rejoin::require(turn, room, RejoinReason::NoGroup)?;
     }
     if room.standing.rejoin().is_some() {
-        return rejoin::step(turn, room, Occasion::Asked);
+        let step = rejoin::step(turn, room, Occasion::Asked);
+        if !rejoin::can_go_on_without(turn, room, &step)? {
+            return step;
+        }
     }
     // What was doubtful, or not, may look different by now.
     head::choose(turn, room)?;

@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{EventId, RoomId};
 
-use super::record::{EpochRecord, Status};
+use super::{
+    outsiders,
+    record::{EpochRecord, Status},
+};
 use crate::{
     failure::Failure,
     history::{
@@ -27,6 +30,14 @@ const BY_EVENT: Collection<EpochId> = Collection::new("epoch_by_event");
 const FIRST: Collection<u64> = Collection::new("first_epoch");
 const BY_NAME: Collection<Vec<EpochId>> = Collection::new("epoch_by_name");
 
+/// The epochs that a Welcome led to, by the event that it names and by its maker. Whoever makes a
+/// Welcome can name any event.
+const BY_HINT: Collection<EpochId> = Collection::new("epoch_by_hint");
+
+fn hint_key(event: &EventId, creator: &DeviceName) -> Vec<u8> {
+    [&credential::encode(creator)[..], event.as_bytes()].concat()
+}
+
 fn name_key(number: u64, creator: &DeviceName) -> Vec<u8> {
     // The length of the user id keeps two names from running together.
     let (user, device) = (creator.user_id.as_bytes(), creator.device_id.as_bytes());
@@ -40,7 +51,11 @@ pub(crate) fn put(tx: &Tx<'_>, room: &RoomId, epoch: &EpochRecord) -> Result<(),
         note_first(tx, room, epoch.number)?;
     }
     if let Some(event) = &epoch.commit_event {
-        BY_EVENT.put(tx, room.as_bytes(), event.as_bytes(), &epoch.id)?;
+        if epoch.event_is_hint {
+            BY_HINT.put(tx, room.as_bytes(), &hint_key(event, &epoch.creator), &epoch.id)?;
+        } else {
+            BY_EVENT.put(tx, room.as_bytes(), event.as_bytes(), &epoch.id)?;
+        }
     }
     let name = name_key(epoch.number, &epoch.creator);
     let mut named = BY_NAME.get(tx, room.as_bytes(), &name)?.unwrap_or_default();
@@ -84,8 +99,46 @@ pub(crate) fn by_event(
     }
 }
 
+/// The epoch that a Welcome of this device led to, which named this event as its commit's, and that no
+/// event has shown yet.
+pub(crate) fn by_hint(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    event: &EventId,
+    creator: &DeviceName,
+) -> Result<Option<EpochRecord>, StoreError> {
+    match BY_HINT.get(tx, room.as_bytes(), &hint_key(event, creator))? {
+        Some(id) => find(tx, room, id),
+        None => Ok(None),
+    }
+}
+
+/// Another event has the commit of an epoch, too.
+pub(crate) fn note_copy(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    event: &EventId,
+    epoch: EpochId,
+) -> Result<(), StoreError> {
+    BY_EVENT.put(tx, room.as_bytes(), event.as_bytes(), &epoch)
+}
+
+/// The event that a Welcome named has turned out to be the commit's of the epoch it led to.
+pub(crate) fn hint_was_right(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    mut epoch: EpochRecord,
+) -> Result<(), StoreError> {
+    if let Some(event) = &epoch.commit_event {
+        BY_HINT.delete(tx, room.as_bytes(), &hint_key(event, &epoch.creator))?;
+    }
+    epoch.event_is_hint = false;
+    put(tx, room, &epoch)
+}
+
 /// The accepted epochs that fit what an event says of its epoch: by the commit's event id if that
-/// is known, and else by number and creator, which a fork can give to several.
+/// is known, and else by number and creator, which a fork can give to several. Then an epoch whose
+/// commit was in another event is not meant.
 pub(crate) fn named(
     tx: &Tx<'_>,
     room: &RoomId,
@@ -93,16 +146,19 @@ pub(crate) fn named(
     number: u64,
     creator: &DeviceName,
 ) -> Result<Vec<EpochRecord>, StoreError> {
-    if let Ok(event) = <&EventId>::try_from(commit_event)
+    let event = <&EventId>::try_from(commit_event).ok();
+    if let Some(event) = event
         && let Some(epoch) = by_event(tx, room, event)?
     {
         return Ok(if epoch.number == number { vec![epoch] } else { Vec::new() });
     }
+    let is_shown = |epoch: &EpochRecord| epoch.commit_event.is_some() && !epoch.event_is_hint;
     let ids = BY_NAME.get(tx, room.as_bytes(), &name_key(number, creator))?.unwrap_or_default();
     let mut epochs = Vec::new();
     for id in ids {
         if let Some(epoch) = find(tx, room, id)?
             && epoch.status == Status::Accepted
+            && !(event.is_some() && is_shown(&epoch))
         {
             epochs.push(epoch);
         }
@@ -223,9 +279,14 @@ pub(crate) fn readable(tx: &Tx<'_>, room: &RoomId) -> Result<Vec<ReadableEpoch>,
 pub(crate) fn remove(tx: &Tx<'_>, room: &RoomId, epoch: &EpochRecord) -> Result<(), StoreError> {
     tx.delete_namespace(epoch.namespace)?;
     archive::remove(tx, room, epoch.id)?;
+    outsiders::forget(tx, room, epoch.id)?;
     EPOCHS.delete(tx, room.as_bytes(), epoch.id.as_bytes())?;
     if let Some(event) = &epoch.commit_event {
-        BY_EVENT.delete(tx, room.as_bytes(), event.as_bytes())?;
+        if epoch.event_is_hint {
+            BY_HINT.delete(tx, room.as_bytes(), &hint_key(event, &epoch.creator))?;
+        } else {
+            BY_EVENT.delete(tx, room.as_bytes(), event.as_bytes())?;
+        }
     }
     let name = name_key(epoch.number, &epoch.creator);
     let mut named = BY_NAME.get(tx, room.as_bytes(), &name)?.unwrap_or_default();

@@ -1,9 +1,9 @@
 //! Which epoch to send on, and which epochs to keep able to process commits.
 //!
-//! **The head rule** ([`best`]): the head is the kept epoch of the smallest [`Rank`] that the room
-//! does not refuse. It is a function of the set of epochs, so devices that know the same commits
-//! choose the same head, in whatever order the commits came. Every kept epoch can take a commit, so
-//! a fork is followed on all its branches; the rule only decides which branch is sent on.
+//! **The head rule** ([`best`]): the head is the first of the kept epochs, in their `order`, that
+//! the room does not refuse. Every kept epoch can take a commit, so a fork is followed on all its
+//! branches; the rule only decides which branch is sent on. The same order decides which epochs are
+//! kept where there are too many.
 //!
 //! Keeping an epoch costs space, and lets whoever takes the device process what is committed on it.
 //! So the room's settings bound the number and the age of kept epochs. An epoch that all its members
@@ -14,13 +14,14 @@
 //! the library is reported (`turn::Consequence`).
 
 use super::{
-    contested, fit, graph,
+    contested, fit, graph, order, outsiders,
     record::{EpochRecord, Status},
 };
 use crate::{
     exported::Update,
     failure::Failure,
     protocol::{DeviceName, EpochId, Rank},
+    rejection::{InputError, Rejection},
     room::{Retention, Room},
     store::{StoreError, Tx},
     turn::{Consequence, Turn},
@@ -29,6 +30,12 @@ use crate::{
 /// How long what a device sent may be overtaken by what it sent later, in milliseconds.
 const LATE_MS: u64 = 60 * 60 * 1000;
 
+/// No group that grows by honest commits gets here.
+const HIGHEST_NUMBER: u64 = 1 << 48;
+/// How far from where this device is an epoch can be that it is told of. A room of a thousand devices
+/// makes 140 commits a day, and takes twenty years for this.
+const MOST_AHEAD: u64 = 1 << 20;
+
 /// An epoch that has just become part of the room, with what its commit says.
 pub(crate) struct NewEpoch<'a> {
     pub(crate) epoch: EpochRecord,
@@ -36,14 +43,12 @@ pub(crate) struct NewEpoch<'a> {
     pub(crate) removed: &'a [DeviceName],
 }
 
-/// The head rule: of these epochs, the first by rank that is not refused.
+/// The head rule: of epochs in their order, the first that is not refused.
 pub(crate) fn best<E>(
     epochs: &[EpochRecord],
     is_refused: impl Fn(&EpochRecord) -> Result<bool, E>,
 ) -> Result<Option<&EpochRecord>, E> {
-    let mut ranked: Vec<_> = epochs.iter().collect();
-    ranked.sort_by_key(|epoch| epoch.rank());
-    for epoch in ranked {
+    for epoch in epochs {
         if !is_refused(epoch)? {
             return Ok(Some(epoch));
         }
@@ -51,13 +56,19 @@ pub(crate) fn best<E>(
     Ok(None)
 }
 
-/// The kept epochs of a room, first by rank first.
+/// The kept epochs of a room, in the order in which they come as the head.
+fn ordered(turn: &Turn<'_>, room: &Room) -> Result<Vec<EpochRecord>, StoreError> {
+    let mut kept = kept(turn.tx, room)?;
+    order::sort(turn, room, &mut kept)?;
+    Ok(kept)
+}
+
+/// The kept epochs of a room.
 pub(crate) fn kept(tx: &Tx<'_>, room: &Room) -> Result<Vec<EpochRecord>, StoreError> {
     let mut kept = Vec::with_capacity(room.kept.len());
     for id in &room.kept {
         kept.push(graph::get(tx, &room.id, *id)?);
     }
-    kept.sort_by_key(EpochRecord::rank);
     Ok(kept)
 }
 
@@ -74,6 +85,21 @@ pub(crate) fn rank(tx: &Tx<'_>, room: &Room) -> Result<Option<Rank>, StoreError>
     room.standing.head().map(|head| Ok(graph::get(tx, &room.id, head)?.rank())).transpose()
 }
 
+/// The best rank of the kept epochs, the head or not: as far as this device has come.
+pub(crate) fn reach(tx: &Tx<'_>, room: &Room) -> Result<Option<Rank>, StoreError> {
+    Ok(kept(tx, room)?.iter().map(EpochRecord::rank).min())
+}
+
+/// Refuses an epoch that a Welcome or a public group state leads to, if its number is made up: no
+/// group gets there by commits.
+pub(crate) fn check_number(tx: &Tx<'_>, room: &Room, number: u64) -> Result<(), InputError> {
+    let most = match kept(tx, room)?.iter().map(|epoch| epoch.number).max() {
+        Some(reached) => reached.saturating_add(MOST_AHEAD),
+        None => HIGHEST_NUMBER,
+    };
+    if number <= most.min(HIGHEST_NUMBER) { Ok(()) } else { Err(Rejection::EpochNumber.into()) }
+}
+
 /// Makes an epoch part of the room, and the head if it comes first.
 pub(crate) fn enter(turn: &Turn<'_>, room: &mut Room, new: NewEpoch<'_>) -> Result<(), Failure> {
     let NewEpoch { mut epoch, added, removed } = new;
@@ -82,6 +108,7 @@ pub(crate) fn enter(turn: &Turn<'_>, room: &mut Room, new: NewEpoch<'_>) -> Resu
     epoch.since_ms = turn.now_ms;
     epoch.behind = epoch.members.saturating_sub(1);
     graph::put(turn.tx, &room.id, &epoch)?;
+    outsiders::note_removed(turn.tx, &room.id, epoch.id, removed)?;
     for resolved in &epoch.resolves {
         if let Some(mut resolved) = graph::find(turn.tx, &room.id, *resolved)? {
             resolved.resolved = true;
@@ -127,7 +154,7 @@ fn choose_with(
     room: &mut Room,
     new: Option<&NewEpoch<'_>>,
 ) -> Result<(), Failure> {
-    let mut epochs = kept(turn.tx, room)?;
+    let mut epochs = ordered(turn, room)?;
     if epochs.iter().any(|epoch| !epoch.doubts.is_empty()) {
         let all = epochs.clone();
         for epoch in &mut epochs {
@@ -154,6 +181,28 @@ fn choose_with(
     tell_change(turn, room, before, head, new);
     turn.report(Consequence::HeadChanged { is_first: before.is_none() });
     prune(turn, room)
+}
+
+/// A commit that leads to an epoch of this rank, and counts, has removed this device: the room goes
+/// on there, so the device goes on in nothing that comes behind. What it was let into since does not.
+pub(crate) fn leave(turn: &Turn<'_>, room: &mut Room, removed: &Rank) -> Result<(), Failure> {
+    for mut epoch in kept(turn.tx, room)? {
+        if *removed <= epoch.rank() {
+            epoch.left = true;
+            graph::put(turn.tx, &room.id, &epoch)?;
+        }
+    }
+    choose(turn, room)
+}
+
+/// The store may be an older copy of itself: in what it holds this device has maybe sent more than it
+/// remembers, so it sends in nothing of it any more.
+pub(crate) fn distrust(turn: &Turn<'_>, room: &Room) -> Result<(), StoreError> {
+    for mut epoch in kept(turn.tx, room)? {
+        epoch.distrusted = true;
+        graph::put(turn.tx, &room.id, &epoch)?;
+    }
+    Ok(())
 }
 
 /// Notes that an epoch is not the head.
@@ -219,16 +268,23 @@ fn names<'a>(devices: impl IntoIterator<Item = &'a DeviceName>) -> Vec<String> {
 /// Makes decrypt-only what need not, or must not, be kept longer.
 pub(crate) fn prune(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     let most = room.settings.kept_epochs.max(1) as usize;
-    let mut stay = 0;
+    let (mut stay, mut beside) = (0, 0);
     let mut pruned = false;
-    for mut epoch in kept(turn.tx, room)? {
+    let epochs = ordered(turn, room)?;
+    let head = room.standing.head();
+    let current = epochs.iter().find(|epoch| Some(epoch.id) == head).and_then(|epoch| epoch.root);
+    for mut epoch in epochs {
         let is_head = room.standing.head() == Some(epoch.id);
         let since = epoch.superseded_ms.unwrap_or(turn.now_ms);
         let old = turn.now_ms.saturating_sub(since) >= room.settings.kept_for_ms;
         let left = epoch.superseded_ms.is_some()
             && epoch.left_ms.is_some_and(|at| turn.now_ms.saturating_sub(at) >= LATE_MS);
-        if is_head || (stay < most && !old && !left) {
-            stay += usize::from(!is_head);
+        // Other trees take the place of no epoch of this one, and lose their own to none.
+        let is_beside = epoch.root != current;
+        let has_place = if is_beside { beside < most } else { stay < most };
+        if is_head || (has_place && !old && !left) {
+            stay += usize::from(!is_head && !is_beside);
+            beside += usize::from(is_beside);
             continue;
         }
         room.kept.retain(|id| *id != epoch.id);

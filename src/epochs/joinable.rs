@@ -12,28 +12,33 @@
 //! applies nowhere, whatever its public group state says; its epoch counts only once another user
 //! has been seen to go on with it.
 
+use std::{cmp::Reverse, collections::BTreeSet};
+
 use openmls::{
-    framing::MlsMessageBodyIn,
+    framing::{MlsMessageBodyIn, ProtocolMessage},
     messages::group_info::VerifiableGroupInfo,
     prelude::{OpenMlsSignaturePublicKey, Verifiable as _},
 };
 use ruma::{EventId, OwnedEventId, RoomId, UserId};
 use serde::{Deserialize, Serialize};
 
+use super::{
+    lineage::{self, Link},
+    outsiders,
+};
 use crate::{
     devices,
     failure::Failure,
     mls::parse_message,
     protocol::{CommitContent, DeviceName, EpochId, MediaReference, Payload, Rank},
     rejection::{InputError, Rejection},
+    room::Room,
     store::{Collection, StoreError, Tx},
     turn::Turn,
 };
 
 /// How many are kept of one room.
 const MOST: usize = 4;
-/// No group that grows by honest commits gets here; a claim beyond it is made up.
-const HIGHEST_NUMBER: u64 = 1 << 48;
 
 /// An epoch that could be joined.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,6 +47,9 @@ pub(crate) struct JoinableEpoch {
     pub(crate) number: u64,
     pub(crate) commit_event: OwnedEventId,
     pub(crate) creator: DeviceName,
+    /// The event of its base's commit; nothing for an announcement, and in rows of earlier versions.
+    #[serde(default)]
+    base: Option<String>,
     info: Payload,
     /// Nobody but its maker has been seen to go on with it.
     #[serde(default)]
@@ -51,6 +59,17 @@ pub(crate) struct JoinableEpoch {
 
 /// The name is that of rows written by earlier versions.
 const JOINABLE: Collection<JoinableEpoch> = Collection::new("foreign_epoch");
+
+/// What speaks against the claims that are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dispute {
+    /// Nothing.
+    None,
+    /// One user has made all that leads to them.
+    OneWord,
+    /// They do not go back to one place, as far as this device has seen.
+    Contradiction,
+}
 
 impl JoinableEpoch {
     /// Reads the public group state in a commit's event, and believes no more of it than that the
@@ -77,10 +96,11 @@ impl JoinableEpoch {
             return Err(Rejection::OtherGroup("the state is another group's").into());
         }
         let number = info.epoch().as_u64();
-        if number > HIGHEST_NUMBER {
+        if !continues_commit(content, number)? {
             return Err(Rejection::EpochNumber.into());
         }
         Ok(Self {
+            base: (!content.is_announcement()).then(|| content.commit_event.clone()),
             id: EpochId::of(info.group_context())?,
             number,
             commit_event: event.to_owned(),
@@ -107,6 +127,21 @@ impl JoinableEpoch {
     }
 }
 
+/// Whether a number is the one after the epoch in which the commit beside it was sealed, which stands in
+/// the clear there. A group begins with 0.
+fn continues_commit(content: &CommitContent, number: u64) -> Result<bool, InputError> {
+    if content.is_announcement() {
+        return Ok(number == 0);
+    }
+    let Payload::Inline(_) = &content.ciphertext else { return Ok(number > 0) };
+    let before = match parse_message(&content.ciphertext.bytes()?)? {
+        MlsMessageBodyIn::PrivateMessage(message) => ProtocolMessage::from(message).epoch(),
+        MlsMessageBodyIn::PublicMessage(message) => ProtocolMessage::from(message).epoch(),
+        _ => return Err(Rejection::NotACommit.into()),
+    };
+    Ok(before.as_u64().checked_add(1) == Some(number))
+}
+
 fn parse_info(payload: &Payload) -> Result<VerifiableGroupInfo, InputError> {
     match parse_message(&payload.bytes()?)? {
         MlsMessageBodyIn::GroupInfo(info) => Ok(info),
@@ -129,6 +164,42 @@ pub(crate) fn best(
 ) -> Result<Option<JoinableEpoch>, StoreError> {
     let best = list(tx, room)?.into_iter().find(|epoch| !epoch.unconfirmed);
     Ok(best.filter(|best| head.is_none_or(|head| best.rank() < *head)))
+}
+
+/// The claims that count, for a device that knows no more of the room than these: the one of which most
+/// is accounted for first.
+pub(crate) fn by_lineage(tx: &Tx<'_>, room: &Room) -> Result<Vec<JoinableEpoch>, StoreError> {
+    let mut epochs = Vec::new();
+    for epoch in list(tx, &room.id)?.into_iter().filter(|epoch| !epoch.unconfirmed) {
+        let lineage = lineage::of(tx, &room.id, &epoch.commit_event)?;
+        let by_outsider = outsiders::is_one(tx, room, &epoch.creator)?;
+        let doubts = (by_outsider, Reverse(lineage.is_anchored), Reverse(lineage.length));
+        epochs.push(((doubts, epoch.rank()), epoch));
+    }
+    epochs.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(epochs.into_iter().map(|(_, epoch)| epoch).collect())
+}
+
+/// What speaks against the first of these claims. Nothing does if all go back to one place, and that
+/// is the group's announcement, or two users have made what leads there.
+pub(crate) fn dispute(tx: &Tx<'_>, room: &RoomId) -> Result<Dispute, StoreError> {
+    let mut beginnings = BTreeSet::new();
+    let mut is_vouched_for = true;
+    for epoch in list(tx, room)?.into_iter().filter(|epoch| !epoch.unconfirmed) {
+        let lineage = lineage::of(tx, room, &epoch.commit_event)?;
+        is_vouched_for &= lineage.is_anchored || lineage.makers > 1;
+        beginnings.insert(lineage.begins_after);
+    }
+    Ok(match beginnings.len() {
+        0 | 1 if is_vouched_for => Dispute::None,
+        0 | 1 => Dispute::OneWord,
+        _ => Dispute::Contradiction,
+    })
+}
+
+/// Forgets what was noted of where claims come from.
+pub(crate) fn forget_lineage(tx: &Tx<'_>, room: &RoomId) -> Result<(), StoreError> {
+    lineage::forget(tx, room)
 }
 
 /// The maker of the unconfirmed epoch that a commit's event leads to.
@@ -168,9 +239,25 @@ pub(crate) fn note(
     room: &RoomId,
     epoch: JoinableEpoch,
     head: Option<&Rank>,
-) -> Result<bool, StoreError> {
+) -> Result<bool, InputError> {
+    let link = Link {
+        base: epoch.base.clone(),
+        number: epoch.number,
+        maker: epoch.creator.user_id.clone(),
+    };
+    lineage::note(tx, room, &epoch.commit_event, &link)?;
     if head.is_some_and(|head| *head <= epoch.rank()) {
         return Ok(false);
+    }
+    // One of each maker: nobody can fill the list.
+    for other in list(tx, room)?
+        .into_iter()
+        .filter(|other| other.creator.user_id == epoch.creator.user_id && other.id != epoch.id)
+    {
+        if other.rank() < epoch.rank() {
+            return Ok(true);
+        }
+        forget(tx, room, other.id)?;
     }
     let known = JOINABLE.get(tx, room.as_bytes(), epoch.id.as_bytes())?;
     if known.is_none_or(|known| known.unconfirmed) {

@@ -4,10 +4,13 @@
 //! | to … | see |
 //! |---|---|
 //! | look up an epoch | `graph`; what a row holds, `record` |
-//! | know the head rule | `head` (the order itself is `protocol::Rank`) |
+//! | know the head rule | `head`; the order itself, `order` (of numbers and ids, `protocol::Rank`) |
+//! | know who vouches for an epoch | `trees` |
+//! | know who has no place in the room | `outsiders` |
 //! | judge a commit by the Matrix room | `fit`; what does not fit, `doubt` |
 //! | notice that others remove who belongs | `contested` |
 //! | know epochs that this device could join | `joinable` |
+//! | know how much of such an epoch's past is accounted for | `lineage` |
 //! | know how far the other devices have come | `sightings` |
 //! | delete the keys of old epochs | `retention` |
 //!
@@ -20,11 +23,15 @@ pub(crate) mod fit;
 pub(crate) mod graph;
 pub(crate) mod head;
 pub(crate) mod joinable;
+mod lineage;
+pub(crate) mod order;
+pub(crate) mod outsiders;
 mod record;
 pub(crate) mod retention;
 pub(crate) mod sightings;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trees;
 
 pub(crate) use self::{
     doubt::CommitDoubt,

@@ -58,6 +58,21 @@ pub(crate) struct EpochRecord {
     /// knew; until that has counted.
     #[serde(default)]
     pub(crate) contested: Vec<DeviceName>,
+    /// The root of the tree that it is in (`trees`).
+    #[serde(default)]
+    pub(crate) root: Option<EpochId>,
+    /// A device joined by itself by its commit, and had no place in the room when that came in.
+    #[serde(default)]
+    pub(crate) by_outsider: bool,
+    /// A commit on it that counts has removed this device.
+    #[serde(default)]
+    pub(crate) left: bool,
+    /// It was known to a store that was an older copy of itself: nothing is sealed in it.
+    #[serde(default)]
+    pub(crate) distrusted: bool,
+    /// Its commit's event is the word of whoever invited this device, and no event has shown it yet.
+    #[serde(default)]
+    pub(crate) event_is_hint: bool,
     /// Those who come later may read it: the room's history visibility said so from its first
     /// moment on.
     #[serde(default)]
@@ -104,6 +119,11 @@ impl EpochRecord {
             resolved: false,
             doubts: Vec::new(),
             contested: Vec::new(),
+            root: None,
+            by_outsider: false,
+            left: false,
+            distrusted: false,
+            event_is_hint: false,
             shared: false,
             behind: 0,
             left_ms: None,

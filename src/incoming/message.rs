@@ -4,7 +4,7 @@ use ruma::RoomId;
 
 use super::error::EventError;
 use crate::{
-    epochs::{graph, sightings},
+    epochs::{graph, sightings, trees},
     messages::{self, Message, MessageError, Readers, read_once},
     protocol::{MessageContent, RoomEvent, parse},
     room,
@@ -35,6 +35,7 @@ fn note_sender(turn: &Turn<'_>, room_id: &RoomId, message: &Message) -> Result<(
     // A message whose epoch came from elsewhere is not in the graph, and says nothing of where
     // anybody is.
     let Some(epoch) = graph::find(turn.tx, room_id, message.epoch_id)? else { return Ok(()) };
+    trees::heard(turn, room_id, &epoch, &message.sender)?;
     if let Some(progress) = sightings::note(turn, room_id, &message.sender, epoch.rank())? {
         let room = room::load(turn.tx, room_id)?;
         sightings::count(turn, &room, &message.sender, message.leaf, &progress)?;

@@ -20,6 +20,7 @@ use crate::{
     epochs::{
         CommitDoubt, EpochRecord, Origin, Status, graph,
         head::{self, NewEpoch},
+        trees,
     },
     failure::Failure,
     identity::{self, IdentityError, Provider},
@@ -43,7 +44,10 @@ pub(crate) fn join(
         let reason = "the event names another user as sender";
         return Err(Rejection::SenderMismatch(reason).into());
     }
-    if graph::by_event(turn.tx, &room.id, &content.commit_event)?.is_some() {
+    let (event, maker) = (&content.commit_event, &content.sender);
+    if graph::by_event(turn.tx, &room.id, event)?.is_some_and(|epoch| epoch.creator == *maker)
+        || graph::by_hint(turn.tx, &room.id, event, maker)?.is_some()
+    {
         return Ok(None);
     }
     let is_stranger = check_inviter(turn, room, sender)?;
@@ -70,7 +74,10 @@ pub(crate) fn join(
     if is_stranger {
         epoch.doubts.push(CommitDoubt::InvitedByStranger(content.sender.clone()));
     }
+    head::check_number(turn.tx, room, epoch.number)?;
     epoch.commit_event = Some(content.commit_event.clone());
+    epoch.event_is_hint = true;
+    trees::plant(&mut epoch);
     keep_export(turn.tx, &room.id, epoch.id, &group, &provider, room.settings.history)?;
     identity::forget_used_key_packages(turn.tx, turn.crypto).map_err(|error| match error {
         IdentityError::Store(error) => Failure::Store(error),

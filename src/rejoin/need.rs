@@ -7,7 +7,7 @@ use crate::{
     epochs::{graph, head, joinable},
     exported::Update,
     failure::Failure,
-    protocol::Rank,
+    protocol::{EpochId, Rank},
     room::{self, Rejoin, RejoinReason, Room, Standing, membership},
     store::{Collection, StoreError},
     turn::Turn,
@@ -61,6 +61,9 @@ pub(crate) fn require(
     tracing::info!(room = %room.id, reason = reason.describe(), wait, "has to join anew");
     let rejoin = Rejoin::new(reason, turn.now_ms.saturating_add(wait));
     room.standing.begin_rejoin(Rejoin { unasked_from_ms, ..rejoin });
+    if reason == RejoinReason::OldCopy {
+        head::distrust(turn, room)?;
+    }
     if matches!(reason, RejoinReason::OldCopy | RejoinReason::Doubtful | RejoinReason::Removed) {
         room.standing.unsettle();
     }
@@ -161,19 +164,19 @@ pub(crate) fn joined(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
 
 /// Where this device has joined anew because it could not follow the others, what they said in
 /// between is lost to it.
-fn tell_missed(turn: &Turn<'_>, room: &Room) -> Result<(), StoreError> {
+pub(crate) fn tell_missed(turn: &Turn<'_>, room: &Room, epoch: EpochId) -> Result<(), StoreError> {
     let was_outrun =
         room.standing.rejoin().is_some_and(|rejoin| rejoin.reason == RejoinReason::Outrun);
-    let Some(head) = room.standing.head().filter(|_| was_outrun) else { return Ok(()) };
-    let head = graph::get(turn.tx, &room.id, head)?;
-    if !head.external || head.creator != turn.identity.name() || head.parent.is_some() {
+    let epoch = graph::get(turn.tx, &room.id, epoch)?;
+    let is_own_join = epoch.external && epoch.creator == turn.identity.name();
+    if !was_outrun || !is_own_join || epoch.parent.is_some() {
         return Ok(());
     }
-    let before = graph::last_number_before(turn.tx, &room.id, head.number)?;
+    let before = graph::last_number_before(turn.tx, &room.id, epoch.number)?;
     if let Some(first) = before.map(|before| before + 1)
-        && first < head.number
+        && first < epoch.number
     {
-        let (room_id, last) = (room.id.to_string(), head.number - 1);
+        let (room_id, last) = (room.id.to_string(), epoch.number - 1);
         turn.tell(Update::EpochsMissed { room_id, first, last });
     }
     Ok(())
@@ -183,6 +186,7 @@ fn tell_missed(turn: &Turn<'_>, room: &Room) -> Result<(), StoreError> {
 pub(super) fn end(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
     let Some(rejoin) = room.standing.end_rejoin() else { return Ok(()) };
     ROOMS.delete(turn.tx, b"", room.id.as_bytes())?;
+    joinable::forget_lineage(turn.tx, &room.id)?;
     if rejoin.reason != RejoinReason::NoGroup {
         let reason = rejoin.reason.describe().to_owned();
         turn.tell(Update::Healed { room_id: room.id.to_string(), reason });
@@ -192,10 +196,10 @@ pub(super) fn end(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
 
 /// There is another head: compares it with the epochs that this device could join.
 pub(crate) fn head_changed(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
-    tell_missed(turn, room)?;
-    let Some(head) = head::rank(turn.tx, room)? else { return Ok(()) };
-    joinable::forget_behind(turn.tx, &room.id, &head)?;
-    if joinable::best(turn.tx, &room.id, Some(&head))?.is_some() {
+    let Some(reach) = head::reach(turn.tx, room)? else { return Ok(()) };
+    joinable::forget_behind(turn.tx, &room.id, &reach)?;
+    if room.standing.head().is_some() && joinable::best(turn.tx, &room.id, Some(&reach))?.is_some()
+    {
         return Ok(require(turn, room, RejoinReason::Outrun)?);
     }
     // Nothing comes before it that this device is not in.

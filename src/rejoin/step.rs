@@ -9,13 +9,16 @@ use super::{
 use crate::{
     commits::{NextStep, ask_for_outdated},
     devices,
-    epochs::{JoinableEpoch, head, joinable},
+    epochs::{
+        JoinableEpoch, head,
+        joinable::{self, Dispute},
+    },
     exported::Update,
     failure::{EndsTurn, Failure},
-    incoming::{Awaited, EventError, media, members},
+    incoming::{Awaited, EventError, history_pages::MOST_PAGES, media, members},
     messages::SendError,
     requests,
-    room::{RejoinReason, Room, Strangers, member_list, membership, undone},
+    room::{RejoinReason, Room, Search, Strangers, member_list, membership, undone},
     store::StoreError,
     turn::Turn,
 };
@@ -24,6 +27,8 @@ use crate::{
 /// time; and how often.
 const FIRST_MEDIA_WAIT_MS: u64 = 30_000;
 const MOST_MEDIA_TRIES: u32 = 5;
+/// So long a message waits for a join that is about to come.
+const SHORT_WAIT_MS: u64 = 5_000;
 /// How often the rest after a failure doubles: up to most of a day.
 const MOST_REST_DOUBLINGS: u32 = 7;
 
@@ -97,6 +102,9 @@ pub(crate) fn step(
             "this device has joined by itself too often of late; it tries again within the hour",
         ));
     }
+    if has_to_look_further(turn, room, reason)? {
+        return search::search(turn, room);
+    }
     if let Some(step) = join_best(turn, room, reason, occasion)? {
         return Ok(step);
     }
@@ -108,6 +116,31 @@ pub(crate) fn step(
     search::search(turn, room)
 }
 
+/// Whether the room can be sent to although the rejoin has not come about: the device has a head that
+/// works, and is only told of a branch that is ahead. Whoever tells may be making it up.
+pub(crate) fn can_go_on_without(
+    turn: &Turn<'_>,
+    room: &Room,
+    step: &Result<NextStep, SendError>,
+) -> Result<bool, SendError> {
+    let (Some(rejoin), Some(_)) = (room.standing.rejoin(), room.standing.head()) else {
+        return Ok(false);
+    };
+    if rejoin.reason != RejoinReason::Outrun || room.standing.staged().is_some() {
+        return Ok(false);
+    }
+    Ok(match step {
+        // What is asked for is needed to send as well, or comes soon.
+        Ok(NextStep::Waiting(requests)) => {
+            requests.is_empty()
+                && waits_until(turn, room)
+                    .is_none_or(|at| at.saturating_sub(turn.now_ms) > SHORT_WAIT_MS)
+        }
+        Ok(NextStep::Ready) => true,
+        Err(error) => !error.ends_turn(),
+    })
+}
+
 /// Tries the joinable epochs, best first; nothing when there is none left to try.
 fn join_best(
     turn: &Turn<'_>,
@@ -116,11 +149,7 @@ fn join_best(
     occasion: Occasion,
 ) -> Result<Option<NextStep>, SendError> {
     // A store that is not to be trusted has a head that is as foreign as any.
-    let head = match reason {
-        RejoinReason::OldCopy | RejoinReason::NoGroup | RejoinReason::Doubtful => None,
-        RejoinReason::Removed | RejoinReason::Outrun => head::rank(turn.tx, room)?,
-    };
-    while let Some(onto) = joinable::best(turn.tx, &room.id, head.as_ref())? {
+    while let Some(onto) = next_to_join(turn, room, reason)? {
         let tree = match tree_of(turn, room, &onto)? {
             Tree::Here(tree) => tree,
             Tree::Awaited(step) => return Ok(Some(step)),
@@ -155,6 +184,45 @@ fn join_best(
         }
     }
     Ok(None)
+}
+
+/// The epoch to join next.
+fn next_to_join(
+    turn: &Turn<'_>,
+    room: &Room,
+    reason: RejoinReason,
+) -> Result<Option<JoinableEpoch>, StoreError> {
+    let ahead_of = match reason {
+        // Nothing that this device has tells whom to believe.
+        RejoinReason::NoGroup | RejoinReason::Doubtful => {
+            return Ok(joinable::by_lineage(turn.tx, room)?.into_iter().next());
+        }
+        // A store that is not to be trusted has a head that is as foreign as any.
+        RejoinReason::OldCopy => None,
+        RejoinReason::Removed => head::rank(turn.tx, room)?,
+        RejoinReason::Outrun => head::reach(turn.tx, room)?,
+    };
+    joinable::best(turn.tx, &room.id, ahead_of.as_ref())
+}
+
+/// Whether more of the room's history is looked at before one of the known epochs is joined: what is
+/// known rests on one user's word, or contradicts itself.
+fn has_to_look_further(
+    turn: &Turn<'_>,
+    room: &Room,
+    reason: RejoinReason,
+) -> Result<bool, StoreError> {
+    if !matches!(reason, RejoinReason::NoGroup | RejoinReason::Doubtful) {
+        return Ok(false);
+    }
+    let dispute = joinable::dispute(turn.tx, &room.id)?;
+    let search = room.standing.rejoin().map(|rejoin| &rejoin.search);
+    Ok(match (dispute, search) {
+        (Dispute::None, _) | (_, Some(Search::FoundNothing { .. }) | None) => false,
+        (Dispute::OneWord, search) => matches!(search, Some(Search::NotYet)),
+        (Dispute::Contradiction, Some(Search::NotYet)) => true,
+        (Dispute::Contradiction, Some(Search::At { pages, .. })) => *pages < MOST_PAGES,
+    })
 }
 
 /// The ratchet tree of an epoch that is to be joined.

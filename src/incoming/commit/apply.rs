@@ -25,7 +25,7 @@ use crate::{
     epochs::{
         EpochRecord, Origin, Status, contested, fit, graph,
         head::{self, NewEpoch},
-        joinable, sightings,
+        joinable, order, outsiders, sightings, trees,
     },
     identity::Provider,
     incoming::{error::EventError, media, missing},
@@ -33,9 +33,9 @@ use crate::{
         check_commit, check_external_commit, devices_added, keep_export, load_group, parse_message,
         refusal,
     },
-    protocol::{DeviceName, EpochId, credential},
+    protocol::{DeviceName, EpochId, Rank, credential},
     rejection::Rejection,
-    room::Room,
+    room::{Rejoin, RejoinReason, Room},
     store::Namespace,
     turn::{Consequence, Turn},
 };
@@ -87,7 +87,7 @@ pub(super) fn apply(
     let effect = check(turn, &authentic)?;
     if authentic.staged.self_removed() {
         turn.tx.delete_namespace(namespace)?;
-        return removes_this_device(turn, room, commit, &authentic, effect);
+        return removes_this_device(turn, room, commit, &base, &authentic, effect);
     }
     merge(turn, room, commit, &provider, &base, authentic, effect)
 }
@@ -160,29 +160,59 @@ fn check(turn: &Turn<'_>, commit: &Authentic) -> Result<Effect, EventError> {
     Ok(Effect { added: devices_added(turn.tx, &commit.staged)?, removed })
 }
 
-/// A commit that removes this device. It counts if its epoch comes before the head; else it was made
-/// on a branch that the room goes on without.
+/// A commit that removes this device. It counts if its epoch would come before the head; else it was
+/// made on a branch that the room goes on without.
 fn removes_this_device(
     turn: &Turn<'_>,
-    room: &Room,
+    room: &mut Room,
     commit: CommitEvent<'_>,
+    base: &EpochRecord,
     authentic: &Authentic,
     effect: Effect,
 ) -> Result<Processed, EventError> {
     let again = missing::is_hopeless(turn, &room.id, commit.id.as_str())?;
     missing::mark_hopeless(turn, &room.id, commit.id.as_str())?;
-    if !note_joinable(turn, room, commit, Confirmation::NotNeeded)? {
+    let number = authentic.staged.epoch().as_u64();
+    let rank = EpochId::of(authentic.staged.group_context())
+        .map(|id| Rank::of(number, id, Some(commit.id)));
+    let rank = rank.map_err(crate::failure::Failure::from)?;
+    if !counts(turn, room, base, &authentic.device, &rank)? {
         let reason = "it removes this device, on a branch that the room goes on without";
         return Ok(Processed::NotFollowed(EventError::NotFollowed(reason.to_owned())));
     }
+    note_joinable(turn, room, commit, Confirmation::NotNeeded)?;
     if again && room.standing.rejoin().is_some() {
         // A device that belongs in the room keeps its epochs, so the commit applies again whenever
         // it is tried again. The rejoin is under way already.
         return Ok(Processed::Known);
     }
-    turn.report(Consequence::Removed);
-    let number = authentic.staged.epoch().as_u64();
+    head::leave(turn, room, &rank)?;
+    // Whoever was let in again already goes on there.
+    let head = room.standing.head();
+    if head::kept(turn.tx, room)?.iter().all(|epoch| Some(epoch.id) != head || epoch.left) {
+        turn.report(Consequence::Removed);
+    }
     Ok(Processed::Entered { number, added: effect.added, removed: effect.removed })
+}
+
+/// Whether an epoch of this rank, which a commit of a device on this base leads to, comes before the
+/// head.
+fn counts(
+    turn: &Turn<'_>,
+    room: &Room,
+    base: &EpochRecord,
+    device: &DeviceName,
+    rank: &Rank,
+) -> Result<bool, EventError> {
+    let Some(head) = room.standing.head() else { return Ok(true) };
+    if head == base.id {
+        return Ok(true);
+    }
+    let led = order::on_outsiders_commits(turn.tx, room, &head::kept(turn.tx, room)?)?;
+    if led.contains(&base.id) || outsiders::is_one_for_sure(turn.tx, room, device)? {
+        return Ok(false);
+    }
+    Ok(*rank < graph::get(turn.tx, &room.id, head)?.rank())
 }
 
 /// Merges a commit into the child, and makes the child an epoch of the room.
@@ -200,6 +230,10 @@ fn merge(
     let external = committer.is_none();
     let change = fit::Change { committer: &device, external, added: &added, removed: &removed };
     let doubts = fit::doubts(turn.tx, room, &change)?;
+    let by_outsider = external && outsiders::is_one_for_sure(turn.tx, room, &device)?;
+    if !external {
+        trees::heard(turn, &room.id, base, &device)?;
+    }
     let number = staged.epoch().as_u64();
     group.merge_staged_commit(provider, *staged).map_err(crate::failure::Failure::from)?;
     let origin = Origin {
@@ -212,11 +246,17 @@ fn merge(
     let mut epoch = EpochRecord::of(&group, origin)?;
     if graph::find(turn.tx, &room.id, epoch.id)?.is_some() {
         // The same commit in another event.
+        graph::note_copy(turn.tx, &room.id, commit.id, epoch.id)?;
         turn.tx.delete_namespace(namespace)?;
         return Ok(Processed::Known);
     }
     epoch.commit_event = Some(commit.id.to_owned());
     epoch.external = external;
+    epoch.root = trees::root_for_child(turn.tx, &room.id, base.id)?;
+    // Once this device has joined anew, what the others make is new to it as well.
+    let is_old_copy = |rejoin: &Rejoin| rejoin.reason == RejoinReason::OldCopy;
+    epoch.distrusted = base.distrusted && room.standing.rejoin().is_some_and(is_old_copy);
+    epoch.by_outsider = by_outsider;
     epoch.resolves = resolved(turn, room, commit)?;
     epoch.doubts = doubts;
     keep_export(turn.tx, &room.id, epoch.id, &group, provider, room.settings.history)?;

@@ -9,7 +9,7 @@ use super::{
     unfollowed::{not_followed, note_joinable},
 };
 use crate::{
-    epochs::graph,
+    epochs::{JoinableEpoch, graph},
     failure::EndsTurn,
     incoming::{
         error::{Awaited, EventError},
@@ -41,6 +41,9 @@ pub(crate) fn receive(
         }
         return Ok(Processed::Known);
     }
+    if shows_a_hint(turn, room, commit)? {
+        return Ok(Processed::Known);
+    }
     if room.state.algorithm.is_none() {
         room.state.algorithm = Some(content.algorithm.clone());
         membership::track_devices(turn.tx, &room.id)?;
@@ -59,6 +62,21 @@ pub(crate) fn receive(
             let reason = "this device is not in the room's group yet".to_owned();
             Ok(Processed::TooEarly(EventError::Awaits(Awaited::Group(reason))))
         }
+    }
+}
+
+/// Whether a commit is the one that a Welcome let this device in by. The Welcome's word for it is not
+/// enough: its maker can name any event, and the commit in that event would never be followed.
+fn shows_a_hint(turn: &Turn<'_>, room: &Room, commit: CommitEvent<'_>) -> Result<bool, EventError> {
+    let hinted = graph::by_hint(turn.tx, &room.id, commit.id, &commit.content.sender)?;
+    let Some(epoch) = hinted else { return Ok(false) };
+    match JoinableEpoch::read(turn, &room.id, commit.id, commit.content) {
+        Ok(shown) if shown.id == epoch.id => {
+            graph::hint_was_right(turn.tx, &room.id, epoch)?;
+            Ok(true)
+        }
+        Err(error) if error.ends_turn() => Err(error.into()),
+        Ok(_) | Err(_) => Ok(false),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::event::{CommitEvent, Confirmation, Processed};
 use crate::{
-    epochs::{JoinableEpoch, head, joinable},
+    epochs::{JoinableEpoch, head, joinable, outsiders},
     failure::EndsTurn,
     incoming::{error::EventError, missing},
     room::{RejoinReason, Room},
@@ -34,6 +34,12 @@ pub(super) fn note_joinable(
     commit: CommitEvent<'_>,
     confirmation: Confirmation,
 ) -> Result<bool, EventError> {
+    // A device that goes on has nothing to look for where one went on that has no place in the room.
+    if room.standing.head().is_some()
+        && outsiders::is_one_for_sure(turn.tx, room, &commit.content.sender)?
+    {
+        return Ok(false);
+    }
     let epoch = match JoinableEpoch::read(turn, &room.id, commit.id, commit.content) {
         Ok(epoch) if confirmation == Confirmation::Needed => epoch.unconfirmed(),
         Ok(epoch) => epoch,
@@ -43,8 +49,17 @@ pub(super) fn note_joinable(
             return Ok(false);
         }
     };
-    let head = head::rank(turn.tx, room)?;
-    let ahead = joinable::note(turn.tx, &room.id, epoch, head.as_ref())?;
+    let reach = head::reach(turn.tx, room)?;
+    let noted = head::check_number(turn.tx, room, epoch.number)
+        .and_then(|()| joinable::note(turn.tx, &room.id, epoch, reach.as_ref()));
+    let ahead = match noted {
+        Ok(ahead) => ahead,
+        Err(error) if error.ends_turn() => return Err(error.into()),
+        Err(error) => {
+            tracing::info!(room = %room.id, %error, "a public group state that is made up");
+            return Ok(false);
+        }
+    };
     if ahead && confirmation == Confirmation::NotNeeded {
         if room.standing.head().is_some() {
             turn.report(Consequence::MustRejoin(RejoinReason::Outrun));

@@ -10,6 +10,8 @@ use super::{
     world::{Name, USERS},
 };
 
+const HALF_A_DAY_MS: u64 = 11 * 60 * 60 * 1000;
+
 impl Run {
     /// Checks everything that can be looked at when nothing moves any more.
     pub(super) async fn check(&mut self) -> Result<(), Violation> {
@@ -25,6 +27,7 @@ impl Run {
         if self.is_without_group() {
             return Ok(());
         }
+        self.hear_each_other(&members).await?;
         self.one_head(&members).await?;
         self.last_messages(&members).await?;
         self.generations(&members).await?;
@@ -41,6 +44,45 @@ impl Run {
         let room = self.room(app).await?;
         let epochs = room.epochs().await;
         self.fine(app, "epochs", epochs)?.map_err(Violation::simulator)
+    }
+
+    /// Whoever was let in by one user, or could not follow the others, goes on where several are heard.
+    /// So where they are apart, each says something, twice a day, and at last commits.
+    async fn hear_each_other(&mut self, members: &[usize]) -> Result<(), Violation> {
+        for commits in [false, false, false, false, true, false, true, false] {
+            let mut heads = BTreeSet::new();
+            for &app in members {
+                let epochs = self.epochs(app).await?;
+                heads
+                    .extend(epochs.into_iter().filter(|epoch| epoch.is_head).map(|epoch| epoch.id));
+            }
+            if heads.len() < 2 {
+                break;
+            }
+            self.note("-- they are apart");
+            self.count(if commits {
+                "apart until they committed"
+            } else {
+                "apart until they spoke"
+            });
+            for &app in members {
+                if commits {
+                    let room = self.room(app).await?;
+                    let rotated = room.rotate_keys().await;
+                    drop(room);
+                    drop(self.fine(app, "rotate_keys", rotated)?);
+                    self.calmly(app, true, true).await?;
+                }
+                match self.send(app).await {
+                    Ok(()) | Err(Stop::Crashed) => {}
+                    Err(Stop::Violated(violation)) => return Err(violation),
+                }
+                self.world.pass(100, &mut self.dice);
+            }
+            self.settle(false).await?;
+            self.world.pass(HALF_A_DAY_MS, &mut self.dice);
+        }
+        Ok(())
     }
 
     async fn one_head(&mut self, members: &[usize]) -> Result<(), Violation> {

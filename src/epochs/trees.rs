@@ -1,0 +1,140 @@
+//! Trees of epochs, and in which of them the others are.
+//!
+//! A device follows commits one at a time, and each that it follows is proven by MLS. The first epoch
+//! of such a chain is not: the device made the group, was let in by a Welcome, or joined by a public
+//! group state. All that such a *root* leads to is a tree. That it is the room's group is somebody's
+//! word; members can make as many groups under the room's id as they like, with any epoch number.
+//!
+//! So trees are not compared by their numbers first, but by who is there: a tree has the *support* of
+//! each user who was last heard in it within a day. This device's own user is one of them, and is in
+//! the tree of the head if nothing was heard of them. A message or a commit is heard; an external join is not, as anybody can make one. What is merely claimed has no
+//! support, and takes the place of no tree that a device is in. Trees in which somebody is heard for more
+//! than a day, and nowhere else, are all alike: those people cannot be had otherwise, so the numbers
+//! decide. Devices that hear each other count the same. Where two users at most have devices there is nobody else to be heard, so there the numbers
+//! decide at once.
+
+use std::collections::BTreeMap;
+
+use ruma::{OwnedUserId, RoomId};
+use serde::{Deserialize, Serialize};
+
+use super::{graph, record::EpochRecord};
+use crate::{
+    devices,
+    protocol::{DeviceName, EpochId},
+    room::{Room, member_list, membership},
+    store::{Collection, StoreError, Tx},
+    turn::{Consequence, Turn},
+};
+
+/// Where so many users have devices, two trees are compared by their numbers.
+const FEW_USERS: usize = 2;
+/// For how long a user counts as being where they were last heard, in milliseconds.
+const HEARD_FOR_MS: u64 = 24 * 60 * 60 * 1000;
+/// The support of a tree in which somebody stays.
+const LASTING: usize = usize::MAX;
+/// How much later than the last time a user has to be heard for the time to be written again.
+const WRITE_AGAIN_MS: u64 = 10 * 60 * 1000;
+
+/// Where a user was last heard.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Heard {
+    user: OwnedUserId,
+    root: Option<EpochId>,
+    /// Since when they are heard there and nowhere else, in milliseconds since 1970.
+    since_ms: u64,
+    /// When they were heard last, in milliseconds since 1970.
+    at_ms: u64,
+}
+
+const HEARD: Collection<Heard> = Collection::new("heard_in_tree");
+
+/// How many users are in each tree. A tree is named by its root; those of earlier versions have none.
+pub(super) type Support = BTreeMap<Option<EpochId>, usize>;
+
+/// Makes an epoch the root of a tree.
+pub(crate) fn plant(epoch: &mut EpochRecord) {
+    epoch.root = Some(epoch.id);
+}
+
+/// The root of the tree that a child of this epoch is in.
+pub(crate) fn root_for_child(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    parent: EpochId,
+) -> Result<Option<EpochId>, StoreError> {
+    Ok(graph::find(tx, room, parent)?.and_then(|parent| parent.root))
+}
+
+/// A device has said something in an epoch.
+pub(crate) fn heard(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    epoch: &EpochRecord,
+    device: &DeviceName,
+) -> Result<(), StoreError> {
+    let key = device.user_id.as_bytes();
+    let before = HEARD.get(turn.tx, room.as_bytes(), key)?;
+    let is_same = before.as_ref().is_some_and(|before| before.root == epoch.root);
+    if let Some(before) = &before
+        && is_same
+        && turn.now_ms.abs_diff(before.at_ms) < WRITE_AGAIN_MS
+    {
+        return Ok(());
+    }
+    let user = device.user_id.clone();
+    let since =
+        before.filter(|before| is_same && turn.now_ms.abs_diff(before.at_ms) < HEARD_FOR_MS);
+    let since_ms = since.map_or(turn.now_ms, |before| before.since_ms.min(turn.now_ms));
+    let heard = Heard { user, root: epoch.root, since_ms, at_ms: turn.now_ms };
+    HEARD.put(turn.tx, room.as_bytes(), key, &heard)?;
+    if !is_same {
+        turn.report(Consequence::TreeHeard);
+    }
+    Ok(())
+}
+
+/// In which trees the others are, and this device.
+pub(super) fn support(
+    turn: &Turn<'_>,
+    room: &Room,
+    current: Option<&EpochRecord>,
+) -> Result<Support, StoreError> {
+    let (tx, now_ms, own) = (turn.tx, turn.now_ms, turn.identity.name());
+    let mut support = Support::new();
+    if is_among_few(tx, room)? {
+        return Ok(support);
+    }
+    let mut own_was_heard = false;
+    for heard in HEARD.list(tx, room.id.as_bytes())? {
+        // Either way: a clock that was set back makes nobody be heard for longer.
+        let is_lately = now_ms.abs_diff(heard.at_ms) < HEARD_FOR_MS;
+        if is_lately && membership::is_joined(tx, &room.id, &heard.user)? {
+            let is_own = heard.user == own.user_id;
+            own_was_heard |= is_own;
+            let stays = !is_own && now_ms.saturating_sub(heard.since_ms) >= HEARD_FOR_MS;
+            let there: &mut usize = support.entry(heard.root).or_default();
+            *there = if stays { LASTING } else { there.saturating_add(1) };
+        }
+    }
+    if let Some(current) = current.filter(|_| !own_was_heard) {
+        let there = support.entry(current.root).or_default();
+        *there = there.saturating_add(1);
+    }
+    Ok(support)
+}
+
+/// Whether two users at most have devices in the room.
+fn is_among_few(tx: &Tx<'_>, room: &Room) -> Result<bool, StoreError> {
+    if !member_list::was_seen(tx, &room.id)? {
+        return Ok(false);
+    }
+    let mut users = 0;
+    for user in membership::users_of_group(tx, room)? {
+        users += usize::from(devices::may_have_devices(tx, &user)?);
+        if users > FEW_USERS {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
