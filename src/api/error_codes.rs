@@ -122,6 +122,7 @@ fn code_of_rejection(rejection: &Rejection) -> &'static str {
         Rejection::BadSignature => "bad_signature",
         Rejection::BadBundle(_) => "bad_bundle",
         Rejection::DamagedSession(_) => "damaged_session",
+        Rejection::ReadOnce => "read_once",
     }
 }
 
@@ -187,6 +188,7 @@ impl From<SendError> for MlsError {
             SendError::Failure(error) => error.into(),
             SendError::NotInGroup(_) => transient!(NotInGroup, "not_in_group", error),
             SendError::OtherKeys => permanent!(NewDeviceNeeded, "other_keys", error),
+            SendError::NotOwnLeaf => transient!(NotReady, "not_own_leaf", error),
             SendError::NotReady(_) => transient!(NotReady, "not_ready", error),
             SendError::MembersUnknown => transient!(NotReady, "members_unknown", error),
             SendError::CannotRejoin(_) => transient!(NotInGroup, "cannot_heal", error),

@@ -8,7 +8,6 @@ use crate::{
     epochs::graph,
     exported::BackupState,
     history::archive,
-    room::wake,
     sessions::{self, BackupKey, FailureCounts, Kept, PassphraseInfo, SessionError, write_array},
 };
 
@@ -123,13 +122,13 @@ impl Engine {
             let portion: Vec<_> = sessions.by_ref().take(PORTION).collect();
             self.turn(|turn| {
                 for session in portion {
-                    let taken = session
-                        .and_then(|(room, session)| Ok((session.keep(turn.tx, &room)?, room)));
+                    let taken = session.and_then(|(room, session)| {
+                        Ok((backup::keep_session(turn, &room, session)?, room))
+                    });
                     match taken {
                         Ok((Kept::NewEpoch(id), room)) => {
                             epochs += 1;
                             backup::note_epoch(turn, &room, id)?;
-                            wake(turn.tx, &room)?;
                         }
                         Ok(_) => {}
                         Err(SessionError::Store(error)) => return Err(error.into()),

@@ -15,6 +15,7 @@ use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId};
 
 use super::{error::EngineError, opener::Opener, outcomes::RoomOutcomes};
 use crate::{
+    epochs::set_imports_apart,
     exported::{Observers, Subscription, Update, UpdateObserver},
     failure::Failure,
     history::replay::MessageName,
@@ -87,7 +88,14 @@ impl Engine {
             prepared_ms: AtomicU64::new(0),
             suspended: AtomicBool::new(false),
         };
-        engine.turn(|turn| Ok(identity::forget_other_keys(turn.tx)?))?;
+        engine.turn(|turn| {
+            identity::forget_other_keys(turn.tx)?;
+            for room in set_imports_apart(turn.tx, turn.identity)? {
+                tracing::warn!(%room, "an import had taken the place of an own epoch's keys");
+                room::edit(turn.tx, &room, |room| rejoin::distrust_store(turn, room))?;
+            }
+            Ok(())
+        })?;
         engine.check_copy()?;
         Ok(engine)
     }

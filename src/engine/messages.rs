@@ -7,15 +7,31 @@ use super::{core::Engine, error::EngineError, own_keys};
 use crate::{
     failure::Failure,
     messages::{Message, MessageError, SealContext, Sealer, SendError, parse_event, read_once},
-    room,
+    rejoin, room,
 };
 
 /// How many bindings of messages to events wait for a turn before one is made for them.
 const MOST_UNWRITTEN: usize = 64;
 
 impl Engine {
-    /// Seals a message for a room that is ready.
+    /// Seals a message for a room that is ready. Where the store's keys turn out to be no longer, or
+    /// never to have been, this device's alone, the device joins anew.
     pub(crate) fn encrypt(
+        &self,
+        room: &RoomId,
+        event_type: &str,
+        content: &RawValue,
+    ) -> Result<String, EngineError> {
+        let sealed = self.seal(room, event_type, content);
+        if let Err(EngineError::Send(SendError::NotOwnLeaf)) = &sealed {
+            self.turn(|turn| {
+                Ok(room::edit(turn.tx, room, |room| rejoin::distrust_store(turn, room))?)
+            })?;
+        }
+        sealed
+    }
+
+    fn seal(
         &self,
         room: &RoomId,
         event_type: &str,
@@ -34,7 +50,7 @@ impl Engine {
         if !current {
             self.read(own_keys::refuse_others)?;
             work.sealers.pop(room);
-            let Some(sealer) = self.read(|tx| Sealer::load(tx, room))? else {
+            let Some(sealer) = self.read(|tx| Sealer::load(tx, room, &self.identity))? else {
                 drop(work);
                 return self.turn(|turn| Ok(read_once::seal(turn, room, event_type, content)?));
             };

@@ -9,11 +9,13 @@
 //! | notice that others remove who belongs | `contested` |
 //! | know epochs that this device could join | `joinable` |
 //! | know how far the other devices have come | `sightings` |
+//! | part a store's imports from its own epochs | `apart` |
 //! | delete the keys of old epochs | `retention` |
 //!
 //! Nothing here knows of requests. What a new head means for sends, rejoins and the backup is
 //! reported as a `turn::Consequence`.
 
+mod apart;
 pub(crate) mod contested;
 mod doubt;
 pub(crate) mod fit;
@@ -27,6 +29,7 @@ pub(crate) mod sightings;
 mod tests;
 
 pub(crate) use self::{
+    apart::set_imports_apart,
     doubt::CommitDoubt,
     graph::UnknownEpoch,
     joinable::JoinableEpoch,

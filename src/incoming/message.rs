@@ -5,6 +5,7 @@ use ruma::RoomId;
 use super::error::EventError;
 use crate::{
     epochs::{graph, sightings},
+    history::restored::Source,
     messages::{self, Message, MessageError, Readers, read_once},
     protocol::{MessageContent, RoomEvent, parse},
     room,
@@ -32,8 +33,10 @@ pub(crate) fn receive(
 /// Takes in where a message's sender is. A message of this device of which the store knows nothing
 /// says that the store is an older copy of itself.
 fn note_sender(turn: &Turn<'_>, room_id: &RoomId, message: &Message) -> Result<(), EventError> {
-    // A message whose epoch came from elsewhere is not in the graph, and says nothing of where
-    // anybody is.
+    // A message that was opened with what came from elsewhere says nothing of where anybody is.
+    if message.source != Source::Own {
+        return Ok(());
+    }
     let Some(epoch) = graph::find(turn.tx, room_id, message.epoch_id)? else { return Ok(()) };
     if let Some(progress) = sightings::note(turn, room_id, &message.sender, epoch.rank())? {
         let room = room::load(turn.tx, room_id)?;
@@ -41,7 +44,7 @@ fn note_sender(turn: &Turn<'_>, room_id: &RoomId, message: &Message) -> Result<(
     }
     if message.sender == turn.identity.name()
         && epoch.full
-        && message.leaf == message.own_leaf
+        && Some(message.leaf) == message.own_leaf
         && message.generation >= turn.tx.generation(epoch.namespace)?
     {
         turn.report(Consequence::OwnMessageForgotten { epoch: epoch.rank() });

@@ -14,9 +14,10 @@ use super::{
 };
 use crate::{
     epochs::{EpochRecord, graph},
+    failure::Failure,
     history::{self, EpochKeys, MessageDraft, RatchetCache, archive},
     identity::{Crypto, Identity},
-    protocol::{DeviceName, EpochId},
+    protocol::{DeviceName, EpochId, credential},
     room::{self, Room, member_list},
     store::{Namespace, Store, StoreError, Tx},
 };
@@ -35,6 +36,22 @@ pub(super) fn ready_head(tx: &Tx<'_>, room_id: &RoomId) -> Result<EpochRecord, S
         return Err(SendError::NotReady("the group's members have to be compared with the room's"));
     }
     Ok(graph::get(tx, room_id, head)?)
+}
+
+/// Whether the leaf that an export seals for is this device's: it has this device's signature key and
+/// name. Anything else would draw from the ratchet of another member.
+fn is_own_leaf(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epoch: &EpochRecord,
+    keys: &EpochKeys,
+    identity: &Identity,
+) -> Result<bool, SendError> {
+    let Some(own_leaf) = keys.own_leaf() else { return Ok(false) };
+    let Some(leaf) = archive::leaf(tx, room, epoch.id, own_leaf)? else { return Ok(false) };
+    let credential = leaf.credential().map_err(Failure::from)?;
+    Ok(leaf.signature_key() == identity.public_key()
+        && credential.serialized_content() == credential::encode(&identity.name()))
 }
 
 /// Seals messages on one epoch of one room, without looking at the store for most of them.
@@ -60,9 +77,16 @@ pub(crate) struct SealContext<'a> {
 impl Sealer {
     /// A sealer for the head of a room, if the room may be sent to; none where its messages are
     /// read once.
-    pub(crate) fn load(tx: &Tx<'_>, room_id: &RoomId) -> Result<Option<Self>, SendError> {
+    pub(crate) fn load(
+        tx: &Tx<'_>,
+        room_id: &RoomId,
+        identity: &Identity,
+    ) -> Result<Option<Self>, SendError> {
         let head = ready_head(tx, room_id)?;
         let Some(export) = archive::find(tx, room_id, head.id)? else { return Ok(None) };
+        if !is_own_leaf(tx, room_id, &head, &export.keys, identity)? {
+            return Err(SendError::NotOwnLeaf);
+        }
         let next = tx.generation(head.namespace)?;
         Ok(Some(Self {
             epoch: head.id,

@@ -20,7 +20,7 @@ use crate::{
     history::{
         self, ChunkId, EpochKeys, Header, LeafChunk, LeavesError, Malformed,
         archive::{self, StoredExport},
-        restored::{self, ReadableEpoch, Source},
+        restored::{self, ReadableEpoch, Source, Taken},
         transfer::{self, TransferError},
     },
     protocol::{
@@ -57,6 +57,9 @@ pub(crate) enum SessionError {
     /// The epoch names leaves that are not there.
     #[error("the session lacks leaves that it names")]
     MissingLeaves(Vec<ChunkId>),
+    /// On this device the messages of the epoch, or of the whole room, are read once.
+    #[error("the session's messages are read once on this device")]
+    ReadOnce,
     /// The store failed, so nothing can be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -73,6 +76,7 @@ impl SessionError {
             Self::Export(_) => "bad_export",
             Self::Leaves(_) => "bad_leaves",
             Self::MissingLeaves(_) => "missing_leaves",
+            Self::ReadOnce => "read_once",
             Self::Store(_) => "store",
         }
     }
@@ -288,7 +292,8 @@ impl Session {
         Ok(Self::Epoch { about, keys: Box::new(keys), chunks })
     }
 
-    /// Keeps the session. An epoch's leaves must be kept before the epoch.
+    /// Keeps the session, beside what this device's own group has reached. An epoch's leaves must be
+    /// kept before the epoch.
     pub(crate) fn keep(self, tx: &Tx<'_>, room: &RoomId) -> Result<Kept, SessionError> {
         match self {
             Self::Leaves { id, chunk } => {
@@ -306,10 +311,11 @@ impl Session {
                     return Err(SessionError::MissingLeaves(missing));
                 }
                 let id = about.id;
-                Ok(match restored::keep(tx, room, about, *keys, chunks)? {
-                    true => Kept::NewEpoch(id),
-                    false => Kept::KnownEpoch(id),
-                })
+                match restored::keep(tx, room, about, *keys, chunks)? {
+                    Taken::New => Ok(Kept::NewEpoch(id)),
+                    Taken::Known => Ok(Kept::KnownEpoch(id)),
+                    Taken::Closed => Err(SessionError::ReadOnce),
+                }
             }
         }
     }
@@ -367,7 +373,7 @@ pub(super) fn sessions_of(
     let mut written = BTreeSet::new();
     let mut sessions = Vec::new();
     for epoch in epochs {
-        let Some(export) = archive::find(tx, room, epoch.id)? else { continue };
+        let Some(export) = restored::export_of(tx, room, epoch)? else { continue };
         for chunk in &export.chunks {
             if written.insert(*chunk) {
                 let leaves = archive::chunk(tx, room, *chunk)?;
