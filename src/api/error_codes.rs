@@ -40,6 +40,7 @@ impl From<StoreError> for MlsError {
         match &error {
             StoreError::WrongKey => permanent!(StoreWrongKey, "store_wrong_key", error),
             StoreError::Damaged(_) => permanent!(StoreDamaged, "store_damaged", error),
+            StoreError::Changed(_) => transient!(NotReady, "store_changed", error),
             StoreError::TooNew { .. } => permanent!(StoreTooNew, "store_too_new", error),
             StoreError::Full => transient!(StoreFull, "store_full", error),
             StoreError::InUse => transient!(StoreInUse, "store_in_use", error),

@@ -7,7 +7,7 @@ use super::{core::Engine, error::EngineError, own_keys};
 use crate::{
     failure::Failure,
     messages::{Message, MessageError, SealContext, Sealer, SendError, parse_event, read_once},
-    rejoin, room,
+    room,
 };
 
 /// How many bindings of messages to events wait for a turn before one is made for them.
@@ -23,11 +23,7 @@ impl Engine {
         content: &RawValue,
     ) -> Result<String, EngineError> {
         let sealed = self.seal(room, event_type, content);
-        if let Err(EngineError::Send(SendError::NotOwnLeaf)) = &sealed {
-            self.turn(|turn| {
-                Ok(room::edit(turn.tx, room, |room| rejoin::distrust_store(turn, room))?)
-            })?;
-        }
+        self.distrust_if_changed(room, &sealed)?;
         sealed
     }
 
@@ -52,7 +48,12 @@ impl Engine {
             work.sealers.pop(room);
             let Some(sealer) = self.read(|tx| Sealer::load(tx, room, &self.identity))? else {
                 drop(work);
-                return self.turn(|turn| Ok(read_once::seal(turn, room, event_type, content)?));
+                let (sealed, untold) = self.turn(|turn| {
+                    let sealed = read_once::seal(turn, room, event_type, content)?;
+                    Ok((sealed, self.rollback.count_up(turn.tx)?))
+                })?;
+                self.rollback.tell(untold);
+                return Ok(sealed);
             };
             work.sealers.put(room.to_owned(), (turns, sealer));
         }
@@ -64,6 +65,7 @@ impl Engine {
             store: &self.store,
             crypto: &self.opener.crypto,
             identity: &self.identity,
+            rollback: &self.rollback,
         };
         Ok(sealer.seal(&with, room, event_type, content)?)
     }

@@ -8,7 +8,8 @@ use crate::{
     history::restored::Source,
     messages::{self, Message, MessageError, Readers, read_once},
     protocol::{MessageContent, RoomEvent, parse},
-    room,
+    room::{self, RejoinReason},
+    store::StoreError,
     turn::{Consequence, Turn},
 };
 
@@ -45,9 +46,15 @@ fn note_sender(turn: &Turn<'_>, room_id: &RoomId, message: &Message) -> Result<(
     if message.sender == turn.identity.name()
         && epoch.full
         && Some(message.leaf) == message.own_leaf
-        && message.generation >= turn.tx.generation(epoch.namespace)?
     {
-        turn.report(Consequence::OwnMessageForgotten { epoch: epoch.rank() });
+        match turn.tx.generation(epoch.namespace) {
+            Ok(next) if message.generation < next => {}
+            Ok(_) => turn.report(Consequence::OwnMessageForgotten { epoch: epoch.rank() }),
+            Err(StoreError::Changed(_)) => {
+                turn.report(Consequence::MustRejoin(RejoinReason::OldCopy));
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(())
 }

@@ -54,8 +54,8 @@ pub(crate) fn seal(
         .to_bytes()
         .map_err(Failure::from)?;
     // Counted, so that the epoch is renewed in time.
-    let sent = turn.tx.generation(head.namespace)?.saturating_add(1);
-    turn.tx.set_generation(head.namespace, sent)?;
+    let sent = turn.tx.generation(head.namespace)?;
+    turn.tx.take_generations(head.namespace, sent, sent.saturating_add(1))?;
     let epoch = EpochName { creator: &head.creator, commit_event: head.commit_event.as_ref() };
     event_content(turn.identity, &epoch, &sealed, content)
 }

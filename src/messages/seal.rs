@@ -18,8 +18,9 @@ use crate::{
     history::{self, EpochKeys, MessageDraft, RatchetCache, archive},
     identity::{Crypto, Identity},
     protocol::{DeviceName, EpochId, credential},
+    rollback::Rollback,
     room::{self, Room, member_list},
-    store::{Namespace, Store, StoreError, Tx},
+    store::{Namespace, Store, Tx},
 };
 
 /// The most generations that one reservation takes.
@@ -72,6 +73,7 @@ pub(crate) struct SealContext<'a> {
     pub(crate) store: &'a Store,
     pub(crate) crypto: &'a Crypto,
     pub(crate) identity: &'a Identity,
+    pub(crate) rollback: &'a Rollback,
 }
 
 impl Sealer {
@@ -115,7 +117,7 @@ impl Sealer {
         content: &RawValue,
     ) -> Result<String, SendError> {
         let plaintext = plaintext(room_id, event_type, content)?;
-        let generation = self.take_generation(with.store)?;
+        let generation = self.take_generation(with)?;
         let draft =
             MessageDraft { generation, authenticated_data: &[], plaintext: &plaintext, padding: 0 };
         let signer = with.identity.signer();
@@ -126,7 +128,7 @@ impl Sealer {
     }
 
     /// A generation that no other message of this epoch has or will have.
-    fn take_generation(&mut self, store: &Store) -> Result<u32, SendError> {
+    fn take_generation(&mut self, with: &SealContext<'_>) -> Result<u32, SendError> {
         if self.next == self.reserved {
             let reserved = self.next.saturating_add(self.reservation).min(history::MAX_GENERATION);
             if reserved == self.next {
@@ -134,10 +136,11 @@ impl Sealer {
                     "this epoch has no messages left; a new one is needed",
                 ));
             }
-            store.write(|tx| {
-                tx.set_generation(self.namespace, reserved)?;
-                Ok::<_, StoreError>(())
+            let untold = with.store.write(|tx| {
+                tx.take_generations(self.namespace, self.reserved, reserved)?;
+                with.rollback.count_up(tx)
             })?;
+            with.rollback.tell(untold);
             self.reserved = reserved;
             self.reservation = (self.reservation * 2).min(MAX_RESERVATION);
         }

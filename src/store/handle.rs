@@ -14,7 +14,8 @@ use super::{
     cipher::{Cipher, StoreKeyMaterial},
     connection,
     error::StoreError,
-    lock::DirLock,
+    file_mark::FileMark,
+    lock::{self, DirLock},
     tx::Tx,
 };
 
@@ -69,7 +70,7 @@ pub struct Store {
     pub(super) writer: Mutex<Option<Connection>>,
     pub(super) reader: StoreReader,
     /// The mark that tells this store's file from a copy of it.
-    file_mark: Option<Vec<u8>>,
+    file_mark: Option<FileMark>,
     directory: PathBuf,
     // The last field: fields are dropped in order, and the lock must outlive the connections.
     lock: Mutex<Option<DirLock>>,
@@ -86,7 +87,7 @@ impl Store {
         let path = dir.join(DATABASE);
         let (writer, cipher) = connection::open_writer(&path, key)?;
         let connection = Mutex::new(Some(connection::open_reader(&path)?));
-        let file_mark = connection::file_mark(&path)?;
+        let file_mark = FileMark::of(&path, &lock::path(dir)?)?;
         Ok(Self {
             writer: Mutex::new(Some(writer)),
             reader: StoreReader { connection, cipher, path },
@@ -121,7 +122,7 @@ impl Store {
             return Err(StoreError::Missing);
         }
         let dir_lock = DirLock::take(&self.directory)?;
-        if connection::file_mark(path)? != self.file_mark {
+        if FileMark::of(path, &lock::path(&self.directory)?)? != self.file_mark {
             let reason = "another file has taken the store's place while it was suspended";
             return Err(StoreError::Damaged(reason.to_owned()));
         }
@@ -138,8 +139,8 @@ impl Store {
     }
 
     /// The mark that tells the store's file from a copy of it, where the system provides one.
-    pub fn file_mark(&self) -> Option<&[u8]> {
-        self.file_mark.as_deref()
+    pub fn file_mark(&self) -> Option<&FileMark> {
+        self.file_mark.as_ref()
     }
 
     /// Seals the store under another key, or another kind of key, from now on.

@@ -16,6 +16,7 @@ mod cipher;
 mod collection;
 mod connection;
 mod error;
+mod file_mark;
 mod handle;
 #[cfg(feature = "test-hooks")]
 pub mod hooks;
@@ -33,6 +34,7 @@ pub use self::{
     cipher::StoreKeyMaterial,
     collection::Collection,
     error::StoreError,
+    file_mark::FileMark,
     handle::{Store, StoreReader},
     namespace::Namespace,
     openmls::MlsStorage,

@@ -92,19 +92,6 @@ impl<'a> Tx<'a> {
         connection::save_cipher(self.connection, mode, sealed)
     }
 
-    /// Whether the open file is another than the one that was opened last, such as a copy of it. A
-    /// store whose mark was never saved counts as the same file.
-    pub fn is_copy(&self, mark: &[u8]) -> Result<bool, StoreError> {
-        self.check_open()?;
-        Ok(connection::saved_file_mark(self.connection)?.is_some_and(|saved| saved != mark))
-    }
-
-    /// Saves the mark of the file that is open now.
-    pub fn adopt_file(&self, mark: &[u8]) -> Result<(), StoreError> {
-        self.check_open()?;
-        connection::save_file_mark(self.connection, mark)
-    }
-
     pub(super) fn run(&self, sql: &str) -> Result<(), StoreError> {
         self.execute(sql, []).map(|_| ())
     }
