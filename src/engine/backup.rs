@@ -8,10 +8,11 @@ use crate::{
     epochs::graph,
     exported::BackupState,
     history::archive,
-    sessions::{self, BackupKey, FailureCounts, Kept, PassphraseInfo, SessionError, write_array},
+    sessions::{self, BackupKey, FailureCounts, Kept, PassphraseInfo, SessionArray, SessionError},
 };
 
-/// How many sessions of a file are taken in one turn.
+/// How many sessions of a file are taken in one turn, and how many epochs are read for one in one
+/// transaction.
 const PORTION: usize = 64;
 
 impl Engine {
@@ -92,21 +93,20 @@ impl Engine {
         rooms: Option<Vec<OwnedRoomId>>,
         passphrase: &str,
     ) -> Result<String, EngineError> {
-        let contents = self.read(|tx| {
-            let rooms = match rooms {
-                Some(rooms) => rooms,
-                None => archive::rooms(tx)?,
-            };
-            let mut epochs = Vec::with_capacity(rooms.len());
-            for room in rooms {
-                let readable = graph::readable(tx, &room)?;
-                epochs.push((room, readable));
+        let rooms = match rooms {
+            Some(rooms) => rooms,
+            None => self.read(archive::rooms)?,
+        };
+        // A part a transaction: while one lasts, the log cannot be cut.
+        let mut array = SessionArray::default();
+        for room in rooms {
+            let epochs = self.read(|tx| graph::readable(tx, &room))?;
+            for portion in epochs.chunks(PORTION) {
+                self.read(|tx| array.add(tx, &room, portion))?;
             }
-            let epochs = epochs.iter().map(|(room, epochs)| (&**room, &**epochs));
-            write_array(tx, epochs)
-        })?;
+        }
         // Stretching the passphrase takes long; others read meanwhile.
-        Ok(sessions::seal_file(&self.opener.crypto, &contents, passphrase)?)
+        Ok(sessions::seal_file(&self.opener.crypto, &array.to_json(), passphrase)?)
     }
 
     /// Takes what a file holds: how many epochs became readable, and what was wrong with others.

@@ -136,6 +136,9 @@ pub fn drop_keys(
     };
     let had_keys = row.keys.take().is_some();
     let may_return = may_return && (had_keys || row.may_return);
+    if had_keys {
+        tx.note_deleted_secrets();
+    }
     if had_keys || row.may_return != may_return {
         row.may_return = may_return;
         EXPORTS.put(tx, room.as_bytes(), epoch.as_bytes(), &row)?;

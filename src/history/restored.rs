@@ -204,7 +204,9 @@ pub fn all(tx: &Tx<'_>, room: &RoomId) -> Result<Vec<ReadableEpoch>, StoreError>
 pub fn forget(tx: &Tx<'_>, room: &RoomId, epoch: &ReadableEpoch) -> Result<(), StoreError> {
     let scope = room.as_bytes();
     RESTORED.delete(tx, scope, epoch.id.as_bytes())?;
-    EXPORTS.delete(tx, scope, epoch.id.as_bytes())?;
+    if EXPORTS.delete(tx, scope, epoch.id.as_bytes())? {
+        tx.note_deleted_secrets();
+    }
     if let Some(event) = &epoch.commit_event
         && BY_EVENT.get(tx, scope, event.as_bytes())? == Some(epoch.id)
     {

@@ -363,49 +363,56 @@ pub(crate) fn session_id_of_event(event: &str) -> Result<String, EventSessionErr
     }
 }
 
-/// The sessions of a room's epochs, as JSON. Each chunk of leaves is there once, before the epochs
-/// that need it.
-pub(super) fn sessions_of(
-    tx: &Tx<'_>,
-    room: &RoomId,
-    epochs: &[ReadableEpoch],
-) -> Result<Vec<Zeroizing<Vec<u8>>>, SessionError> {
-    let mut written = BTreeSet::new();
-    let mut sessions = Vec::new();
-    for epoch in epochs {
-        let Some(export) = restored::export_of(tx, room, epoch)? else { continue };
-        for chunk in &export.chunks {
-            if written.insert(*chunk) {
-                let leaves = archive::chunk(tx, room, *chunk)?;
-                let suite = export.keys.ciphersuite();
-                sessions.push(SessionJson::leaves(room, suite, &leaves)?.to_json()?);
-            }
-        }
-        sessions.push(SessionJson::epoch(room, epoch, &export)?.to_json()?);
-    }
-    Ok(sessions)
+/// The sessions of epochs, to be written as one JSON array. Each chunk of leaves is there once,
+/// before the epochs that need it.
+#[derive(Default)]
+pub(crate) struct SessionArray {
+    sessions: Vec<Zeroizing<Vec<u8>>>,
+    written: BTreeSet<(OwnedRoomId, ChunkId)>,
 }
 
-/// The sessions of these epochs, each list with its room, as one JSON array.
-pub(crate) fn write_array<'a>(
-    tx: &Tx<'_>,
-    rooms: impl IntoIterator<Item = (&'a RoomId, &'a [ReadableEpoch])>,
-) -> Result<Zeroizing<Vec<u8>>, SessionError> {
-    let mut sessions = Vec::new();
-    for (room, epochs) in rooms {
-        sessions.extend(sessions_of(tx, room, epochs)?);
-    }
-    let size = sessions.iter().map(|session| session.len() + 1).sum::<usize>() + 2;
-    let mut json = Zeroizing::new(Vec::with_capacity(size));
-    json.push(b'[');
-    for (at, session) in sessions.iter().enumerate() {
-        if at > 0 {
-            json.push(b',');
+impl SessionArray {
+    /// Adds epochs of a room. One that was deleted meanwhile is left out.
+    pub(crate) fn add(
+        &mut self,
+        tx: &Tx<'_>,
+        room: &RoomId,
+        epochs: &[ReadableEpoch],
+    ) -> Result<(), SessionError> {
+        for epoch in epochs {
+            let Some(export) = restored::export_of(tx, room, epoch)? else { continue };
+            for chunk in &export.chunks {
+                if self.written.insert((room.to_owned(), *chunk)) {
+                    let leaves = archive::chunk(tx, room, *chunk)?;
+                    let suite = export.keys.ciphersuite();
+                    self.sessions.push(SessionJson::leaves(room, suite, &leaves)?.to_json()?);
+                }
+            }
+            self.sessions.push(SessionJson::epoch(room, epoch, &export)?.to_json()?);
         }
-        json.extend_from_slice(session);
+        Ok(())
     }
-    json.push(b']');
-    Ok(json)
+
+    /// The sessions, each as JSON.
+    #[cfg(test)]
+    pub(super) fn into_sessions(self) -> Vec<Zeroizing<Vec<u8>>> {
+        self.sessions
+    }
+
+    /// The array. Writing it leaves no copy behind.
+    pub(crate) fn to_json(&self) -> Zeroizing<Vec<u8>> {
+        let size = self.sessions.iter().map(|session| session.len() + 1).sum::<usize>() + 2;
+        let mut json = Zeroizing::new(Vec::with_capacity(size));
+        json.push(b'[');
+        for (at, session) in self.sessions.iter().enumerate() {
+            if at > 0 {
+                json.push(b',');
+            }
+            json.extend_from_slice(session);
+        }
+        json.push(b']');
+        json
+    }
 }
 
 /// The sessions of a JSON array, leaves before epochs; `None` if the JSON is not an array.

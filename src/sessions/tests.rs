@@ -11,8 +11,8 @@ use super::{
     key::BackupKey,
     seal,
     session::{
-        Kept, Session, SessionError, SessionJson, epoch_session_id, is_leaves_session_id,
-        is_mls_session_id, leaves_session_id, session_id_suffix, sessions_of,
+        Kept, Session, SessionArray, SessionError, SessionJson, epoch_session_id,
+        is_leaves_session_id, is_mls_session_id, leaves_session_id, session_id_suffix,
     },
 };
 use crate::{
@@ -98,8 +98,9 @@ fn sessions(from: &Store, keys: &EpochKeys) -> Outcome<Vec<Vec<u8>>> {
     let epoch = readable(keys);
     from.write(|tx| {
         archive::keep(tx, &room(), epoch.id, Some(keys.clone()), (0..3).map(member))?;
-        let sessions = sessions_of(tx, &room(), &[epoch])?;
-        Ok(sessions.iter().map(|json| json.to_vec()).collect())
+        let mut sessions = SessionArray::default();
+        sessions.add(tx, &room(), &[epoch])?;
+        Ok(sessions.into_sessions().iter().map(|json| json.to_vec()).collect())
     })
 }
 
@@ -332,7 +333,9 @@ fn a_hundred_epochs_of_a_thousand_devices_weigh_little() -> Outcome {
         }
         Outcome::Ok(())
     })?;
-    let sessions = store.read(|tx| sessions_of(tx, &room(), &epochs))?;
+    let mut sessions = SessionArray::default();
+    store.read(|tx| sessions.add(tx, &room(), &epochs))?;
+    let sessions = sessions.into_sessions();
     let mut in_backup = 0;
     for json in &sessions {
         let sealed = seal::seal(&crypto, &key, "1|a", json)?;

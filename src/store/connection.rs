@@ -24,7 +24,7 @@ use super::{
 
 /// How long to wait for another connection's lock. Only our own two connections use the file, and
 /// in WAL mode they block each other for moments only.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many prepared statements are cached: more than the store has.
 const STATEMENTS: usize = 64;

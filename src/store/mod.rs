@@ -21,6 +21,7 @@ mod handle;
 #[cfg(feature = "test-hooks")]
 pub mod hooks;
 mod lock;
+mod log;
 mod migrations;
 mod namespace;
 mod openmls;

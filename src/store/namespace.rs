@@ -42,7 +42,9 @@ impl Tx<'_> {
             return Err(StoreError::Damaged("the global namespace is not deleted".to_owned()));
         }
         // The rows go with it: ON DELETE CASCADE.
-        self.execute("DELETE FROM namespace WHERE id = ?1", [namespace.0])?;
+        if self.execute("DELETE FROM namespace WHERE id = ?1", [namespace.0])? > 0 {
+            self.note_deleted_secrets();
+        }
         Ok(())
     }
 
