@@ -55,13 +55,13 @@ pub(crate) use through_variants;
 /// An error of a part of a turn.
 pub(crate) trait EndsTurn: From<StoreError> {
     /// Whether the store cannot work now, and nothing else can either: the turn is given up, and
-    /// the app repeats it. A damaged row concerns its room alone.
+    /// the app repeats it. A row that is damaged or was changed concerns its room alone.
     fn ends_turn(&self) -> bool;
 }
 
 impl EndsTurn for StoreError {
     fn ends_turn(&self) -> bool {
-        !matches!(self, Self::Damaged(_))
+        !matches!(self, Self::Damaged(_) | Self::Changed(_))
     }
 }
 

@@ -51,6 +51,7 @@ mod protocol;
 mod rejection;
 mod rejoin;
 mod requests;
+mod rollback;
 mod room;
 mod sessions;
 mod sharing;
@@ -67,8 +68,8 @@ pub use api::{
 };
 pub use exported::{
     BackupState, DeviceListChanges, FollowedRooms, HistoryFailure, OutgoingRequest,
-    PassphraseParameters, PendingRequests, RequestKind, RequestOutcome, RoomChanges, Subscription,
-    SyncChanges, SyncStart, Update, UpdateObserver,
+    PassphraseParameters, PendingRequests, RequestKind, RequestOutcome, RollbackGuard, RoomChanges,
+    Subscription, SyncChanges, SyncStart, Update, UpdateObserver,
 };
 
 /// What tests and benches use beneath the exported API. A build that ships does not have it.

@@ -110,6 +110,9 @@ pub(crate) enum Rejection {
     /// A sealed session does not open.
     #[error("{0}")]
     DamagedSession(String),
+    /// History is offered for a room whose messages are read once.
+    #[error("the room's messages are read once on this device")]
+    ReadOnce,
 }
 
 impl From<Malformed> for Rejection {

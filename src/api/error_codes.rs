@@ -40,6 +40,7 @@ impl From<StoreError> for MlsError {
         match &error {
             StoreError::WrongKey => permanent!(StoreWrongKey, "store_wrong_key", error),
             StoreError::Damaged(_) => permanent!(StoreDamaged, "store_damaged", error),
+            StoreError::Changed(_) => transient!(NotReady, "store_changed", error),
             StoreError::TooNew { .. } => permanent!(StoreTooNew, "store_too_new", error),
             StoreError::Full => transient!(StoreFull, "store_full", error),
             StoreError::InUse => transient!(StoreInUse, "store_in_use", error),
@@ -122,6 +123,7 @@ fn code_of_rejection(rejection: &Rejection) -> &'static str {
         Rejection::BadSignature => "bad_signature",
         Rejection::BadBundle(_) => "bad_bundle",
         Rejection::DamagedSession(_) => "damaged_session",
+        Rejection::ReadOnce => "read_once",
     }
 }
 
@@ -187,6 +189,7 @@ impl From<SendError> for MlsError {
             SendError::Failure(error) => error.into(),
             SendError::NotInGroup(_) => transient!(NotInGroup, "not_in_group", error),
             SendError::OtherKeys => permanent!(NewDeviceNeeded, "other_keys", error),
+            SendError::NotOwnLeaf => transient!(NotReady, "not_own_leaf", error),
             SendError::NotReady(_) => transient!(NotReady, "not_ready", error),
             SendError::MembersUnknown => transient!(NotReady, "members_unknown", error),
             SendError::CannotRejoin(_) => transient!(NotInGroup, "cannot_heal", error),

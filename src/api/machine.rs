@@ -20,7 +20,8 @@ use super::{
 use crate::{
     engine::Engine,
     exported::{
-        OutgoingRequest, PendingRequests, RequestOutcome, Subscription, SyncChanges, UpdateObserver,
+        OutgoingRequest, PendingRequests, RequestOutcome, RollbackGuard, Subscription, SyncChanges,
+        UpdateObserver,
     },
     identity,
     protocol::DeviceName,
@@ -82,25 +83,19 @@ impl MlsMachine {
     /// the store belongs to another device (`"other_device"`).
     #[uniffi::constructor]
     pub async fn open(config: MachineConfig) -> Result<Arc<Self>, MlsError> {
-        let user_id = UserId::parse(&config.user_id)
-            .map_err(|error| MlsError::invalid("bad_user_id", format!("user_id: {error}")))?;
-        if config.device_id.is_empty() {
-            return Err(MlsError::invalid("bad_device_id", "device_id: it is empty"));
-        }
-        let device_id = <&DeviceId>::from(config.device_id.as_str()).to_owned();
-        let engine = blocking(move || {
-            let directory = PathBuf::from(&config.store_path);
-            let publishing = match config.publishing {
-                Publishing::Alone => identity::Publishing::Alone,
-                Publishing::BesideOlm => identity::Publishing::BesideOlm,
-            };
-            let key = config.store_key.checked()?;
-            let engine = Engine::open(user_id, device_id, publishing, &directory, key.material())?;
-            Ok(engine)
-        })
-        .await?;
-        let own = engine.identity().name();
-        Ok(Arc::new(Self { own, engine: EngineSlot::new(engine) }))
+        Self::open_with(config, None).await
+    }
+
+    /// Opens a device's store like [`open`](Self::open), with a number that the app keeps outside the
+    /// store, so that an older copy of the store is noticed even where it was brought back in place.
+    ///
+    /// Give the same guard each time. Fails as [`open`](Self::open) does.
+    #[uniffi::constructor]
+    pub async fn open_guarded(
+        config: MachineConfig,
+        rollback_guard: Arc<dyn RollbackGuard>,
+    ) -> Result<Arc<Self>, MlsError> {
+        Self::open_with(config, Some(rollback_guard)).await
     }
 
     /// The id of the user that this machine belongs to.
@@ -311,5 +306,32 @@ impl MlsMachine {
             Ok(())
         })
         .await
+    }
+}
+
+impl MlsMachine {
+    async fn open_with(
+        config: MachineConfig,
+        guard: Option<Arc<dyn RollbackGuard>>,
+    ) -> Result<Arc<Self>, MlsError> {
+        let user_id = UserId::parse(&config.user_id)
+            .map_err(|error| MlsError::invalid("bad_user_id", format!("user_id: {error}")))?;
+        if config.device_id.is_empty() {
+            return Err(MlsError::invalid("bad_device_id", "device_id: it is empty"));
+        }
+        let device_id = <&DeviceId>::from(config.device_id.as_str()).to_owned();
+        let engine = blocking(move || {
+            let directory = PathBuf::from(&config.store_path);
+            let publishing = match config.publishing {
+                Publishing::Alone => identity::Publishing::Alone,
+                Publishing::BesideOlm => identity::Publishing::BesideOlm,
+            };
+            let key = config.store_key.checked()?;
+            let key = key.material();
+            Ok(Engine::open(user_id, device_id, publishing, &directory, key, guard)?)
+        })
+        .await?;
+        let own = engine.identity().name();
+        Ok(Arc::new(Self { own, engine: EngineSlot::new(engine) }))
     }
 }

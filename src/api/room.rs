@@ -184,8 +184,9 @@ impl MlsRoom {
     /// `content` is the plain content, a JSON object. Its `"m.relates_to"` stays readable for the
     /// homeserver.
     ///
-    /// Fails with `NotReady` if [`prepare_to_send`](Self::prepare_to_send) has to be called first,
-    /// with `TooLarge` if the result is too large for an event, and with `InvalidInput`
+    /// Fails with `NotReady` if [`prepare_to_send`](Self::prepare_to_send) has to be called first:
+    /// with `"not_own_leaf"` if the store's keys for the room are not this device's, which then joins
+    /// anew. Fails with `TooLarge` if the result is too large for an event, and with `InvalidInput`
     /// (`"bad_content"`) if `content` is not a JSON object.
     pub async fn encrypt(&self, event_type: String, content: String) -> Result<String, MlsError> {
         let room = self.room_id.clone();

@@ -14,10 +14,12 @@
 //! | create, enable, delete; notice another version | `version` |
 //! | upload | `upload`, over `backlog` and `saved` |
 //! | restore | `restore`, which keeps `restores` |
+//! | take in an epoch from elsewhere | `import` |
 //! | handle a refusal of the homeserver | `refusal` |
 
 mod backlog;
 mod error;
+mod import;
 mod lookup;
 mod proof;
 mod record;
@@ -31,6 +33,7 @@ mod version;
 pub(crate) use self::{
     backlog::note_epoch,
     error::BackupError,
+    import::keep_session,
     lookup::request_version,
     record::{ActiveKey, Mode, recovery_key, state},
     refusal::{Verdict, refused},

@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 
 use super::{
     error::BackupError,
+    import::keep_session,
     lookup::request_version,
     proof::{self, UnlockFailure, Unlocked},
     record,
@@ -29,7 +30,7 @@ use crate::{
     failure::Failure,
     history::{ChunkId, archive, restored::Source},
     requests::{self, BACKUP_SCOPE, Purpose},
-    room::{self, Room, wake},
+    room::{self, Room},
     sessions::{
         BackupKey, FailureCounts, Kept, SealedError, Session, SessionData, SessionError,
         is_leaves_session_id, is_mls_session_id, leaves_session_id, seal,
@@ -379,7 +380,7 @@ fn take_session(
             _ => SessionError::Malformed.into(),
         })?;
     let session = Session::read(&json, &room, Some(session_id), Source::Backup)?;
-    match session.keep(turn.tx, &room)? {
+    match keep_session(turn, &room, session)? {
         Kept::Leaves(chunk) => {
             saved::note_chunk(turn.tx, &room, chunk, &backup.version)?;
             Ok(false)
@@ -390,8 +391,6 @@ fn take_session(
         }
         Kept::NewEpoch(id) => {
             saved::note_found(turn.tx, &room, id, &backup.version, session_id)?;
-            // Messages that waited for the epoch can be read now.
-            wake(turn.tx, &room)?;
             Ok(true)
         }
     }

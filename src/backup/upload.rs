@@ -21,10 +21,10 @@ use super::{
     saved::{self, Saved},
 };
 use crate::{
-    epochs::{EpochRecord, Status, graph},
+    epochs::graph,
     exported::Update,
     failure::Failure,
-    history::{ChunkId, archive, restored},
+    history::{ChunkId, archive},
     protocol::EpochId,
     requests::{self, BACKUP_SCOPE, BackupBatch, BackupEntry, PausedWork, Purpose, REQUESTS},
     sessions::{SessionData, SessionJson, leaves_session_id, seal},
@@ -132,14 +132,7 @@ impl Upload<'_> {
         id: EpochId,
     ) -> Result<bool, Failure> {
         let tx = self.turn.tx;
-        let Some(export) = archive::find(tx, room, id)? else { return Ok(false) };
-        let own = graph::find(tx, room, id)?.filter(|epoch| epoch.status == Status::Accepted);
-        let Some(epoch) = own
-            .map(EpochRecord::readable)
-            .map_or_else(|| restored::find(tx, room, id), |e| Ok(Some(e)))?
-        else {
-            return Ok(false);
-        };
+        let Some((epoch, export)) = graph::find_readable(tx, room, id)? else { return Ok(false) };
         for chunk in &export.chunks {
             let place = (room.clone(), *chunk);
             let version = &self.active.version;
@@ -210,7 +203,7 @@ pub(crate) fn uploaded(
     for BackupEntry { backlog_id, room, epoch, session_id } in &batch.epochs {
         backlog::remove(turn.tx, *backlog_id)?;
         let saved = Saved { version: batch.version.clone(), session_id: session_id.clone() };
-        if archive::has(turn.tx, room, *epoch)? {
+        if graph::find_readable(turn.tx, room, *epoch)?.is_some() {
             let was_there = saved::is_in_version(turn.tx, room, *epoch, &saved.version)?;
             active.backed_up += u64::from(!was_there);
             saved::note_saved(turn.tx, room, *epoch, &saved)?;

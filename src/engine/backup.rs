@@ -8,11 +8,11 @@ use crate::{
     epochs::graph,
     exported::BackupState,
     history::archive,
-    room::wake,
-    sessions::{self, BackupKey, FailureCounts, Kept, PassphraseInfo, SessionError, write_array},
+    sessions::{self, BackupKey, FailureCounts, Kept, PassphraseInfo, SessionArray, SessionError},
 };
 
-/// How many sessions of a file are taken in one turn.
+/// How many sessions of a file are taken in one turn, and how many epochs are read for one in one
+/// transaction.
 const PORTION: usize = 64;
 
 impl Engine {
@@ -93,21 +93,20 @@ impl Engine {
         rooms: Option<Vec<OwnedRoomId>>,
         passphrase: &str,
     ) -> Result<String, EngineError> {
-        let contents = self.read(|tx| {
-            let rooms = match rooms {
-                Some(rooms) => rooms,
-                None => archive::rooms(tx)?,
-            };
-            let mut epochs = Vec::with_capacity(rooms.len());
-            for room in rooms {
-                let readable = graph::readable(tx, &room)?;
-                epochs.push((room, readable));
+        let rooms = match rooms {
+            Some(rooms) => rooms,
+            None => self.read(archive::rooms)?,
+        };
+        // A part a transaction: while one lasts, the log cannot be cut.
+        let mut array = SessionArray::default();
+        for room in rooms {
+            let epochs = self.read(|tx| graph::readable(tx, &room))?;
+            for portion in epochs.chunks(PORTION) {
+                self.read(|tx| array.add(tx, &room, portion))?;
             }
-            let epochs = epochs.iter().map(|(room, epochs)| (&**room, &**epochs));
-            write_array(tx, epochs)
-        })?;
+        }
         // Stretching the passphrase takes long; others read meanwhile.
-        Ok(sessions::seal_file(&self.opener.crypto, &contents, passphrase)?)
+        Ok(sessions::seal_file(&self.opener.crypto, &array.to_json(), passphrase)?)
     }
 
     /// Takes what a file holds: how many epochs became readable, and what was wrong with others.
@@ -123,13 +122,13 @@ impl Engine {
             let portion: Vec<_> = sessions.by_ref().take(PORTION).collect();
             self.turn(|turn| {
                 for session in portion {
-                    let taken = session
-                        .and_then(|(room, session)| Ok((session.keep(turn.tx, &room)?, room)));
+                    let taken = session.and_then(|(room, session)| {
+                        Ok((backup::keep_session(turn, &room, session)?, room))
+                    });
                     match taken {
                         Ok((Kept::NewEpoch(id), room)) => {
                             epochs += 1;
                             backup::note_epoch(turn, &room, id)?;
-                            wake(turn.tx, &room)?;
                         }
                         Ok(_) => {}
                         Err(SessionError::Store(error)) => return Err(error.into()),

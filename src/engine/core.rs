@@ -11,17 +11,19 @@ use std::{
 };
 
 use lru::LruCache;
-use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId};
+use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, RoomId};
 
-use super::{error::EngineError, opener::Opener, outcomes::RoomOutcomes};
+use super::{error::EngineError, opener::Opener, opening, outcomes::RoomOutcomes};
 use crate::{
-    exported::{Observers, Subscription, Update, UpdateObserver},
+    exported::{Observers, RollbackGuard, Subscription, Update, UpdateObserver},
     failure::Failure,
     history::replay::MessageName,
-    identity::{self, Identity, Publishing},
+    identity::{Identity, Publishing},
     incoming::media,
     messages::Sealer,
-    rejoin, room,
+    rejoin,
+    rollback::Rollback,
+    room,
     store::{Store, StoreError, StoreKeyMaterial, Tx},
     turn::Turn,
 };
@@ -36,6 +38,7 @@ pub(crate) struct Engine {
     pub(super) work: Mutex<Work>,
     pub(super) opener: Opener,
     observers: Arc<Observers>,
+    pub(super) rollback: Rollback,
     /// When a room was last prepared for a message, in milliseconds since 1970.
     pub(super) prepared_ms: AtomicU64,
     /// Set from the moment the engine is to be suspended: turns under way end, and none begins.
@@ -69,6 +72,7 @@ impl Engine {
         publishing: Publishing,
         directory: &Path,
         key: StoreKeyMaterial<'_>,
+        guard: Option<Arc<dyn RollbackGuard>>,
     ) -> Result<Self, EngineError> {
         let store = Store::open(directory, key)?;
         let opener = Opener::default();
@@ -84,30 +88,13 @@ impl Engine {
             work,
             opener,
             observers: Arc::default(),
+            rollback: Rollback::new(guard),
             prepared_ms: AtomicU64::new(0),
             suspended: AtomicBool::new(false),
         };
-        engine.turn(|turn| Ok(identity::forget_other_keys(turn.tx)?))?;
-        engine.check_copy()?;
+        engine
+            .turn(|turn| opening::check_store(turn, engine.store.file_mark(), &engine.rollback))?;
         Ok(engine)
-    }
-
-    /// A copy of the store may be older than what this device has sent since: then its keys were used.
-    fn check_copy(&self) -> Result<(), EngineError> {
-        let Some(mark) = self.store.file_mark() else { return Ok(()) };
-        #[cfg(feature = "test-hooks")]
-        let trusted = crate::store::hooks::trusts_copies();
-        #[cfg(not(feature = "test-hooks"))]
-        let trusted = false;
-        self.turn(|turn| {
-            if turn.tx.is_copy(mark)? && !trusted {
-                tracing::warn!("the store's file is a copy");
-                for room in room::all(turn.tx)? {
-                    room::edit(turn.tx, &room.id, |room| rejoin::distrust_store(turn, room))?;
-                }
-            }
-            Ok(turn.tx.adopt_file(mark)?)
-        })
     }
 
     /// This device.
@@ -138,11 +125,12 @@ impl Engine {
     }
 
     /// Opens the store's file again, if it is closed.
-    pub(crate) fn resume(&self) -> Result<(), StoreError> {
-        let _work = self.lock();
+    pub(crate) fn resume(&self) -> Result<(), EngineError> {
+        let work = self.lock();
         self.store.resume()?;
         self.suspended.store(false, Ordering::SeqCst);
-        Ok(())
+        drop(work);
+        self.turn(|turn| opening::check_count(turn, &self.rollback))
     }
 
     /// Whether the engine is suspended, or about to be.
@@ -206,6 +194,24 @@ impl Engine {
         work.turns += 1;
         // Under the lock, so that updates come in the order of the turns.
         self.observers.tell(&done.updates);
+    }
+
+    /// Where the store's keys for a room turned out not to be this device's alone, has the device join
+    /// anew; tells whether that is so.
+    pub(super) fn distrust_if_changed<T>(
+        &self,
+        room: &RoomId,
+        outcome: &Result<T, EngineError>,
+    ) -> Result<bool, EngineError> {
+        let Err(error) = outcome else { return Ok(false) };
+        if !error.is_change_of_store() {
+            return Ok(false);
+        }
+        tracing::warn!(%room, %error, "the store is not this device's alone");
+        self.turn(|turn| {
+            Ok(room::edit(turn.tx, room, |room| rejoin::distrust_store(turn, room))?)
+        })?;
+        Ok(true)
     }
 
     pub(super) fn read<T, E: From<StoreError>>(

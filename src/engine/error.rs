@@ -51,6 +51,19 @@ pub(crate) enum EngineError {
     Session(#[from] SessionError),
 }
 
+impl EngineError {
+    /// Whether the keys that the store has for a room are not, or not only, this device's.
+    pub(super) fn is_change_of_store(&self) -> bool {
+        match self {
+            Self::Failure(failure) | Self::Send(SendError::Failure(failure)) => {
+                matches!(failure, Failure::Store(StoreError::Changed(_)))
+            }
+            Self::Send(error) => *error == SendError::NotOwnLeaf,
+            _ => false,
+        }
+    }
+}
+
 through_variants! { EngineError:
     StoreError => Failure,
 }

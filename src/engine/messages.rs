@@ -14,8 +14,20 @@ use crate::{
 const MOST_UNWRITTEN: usize = 64;
 
 impl Engine {
-    /// Seals a message for a room that is ready.
+    /// Seals a message for a room that is ready. Where the store's keys turn out to be no longer, or
+    /// never to have been, this device's alone, the device joins anew.
     pub(crate) fn encrypt(
+        &self,
+        room: &RoomId,
+        event_type: &str,
+        content: &RawValue,
+    ) -> Result<String, EngineError> {
+        let sealed = self.seal(room, event_type, content);
+        self.distrust_if_changed(room, &sealed)?;
+        sealed
+    }
+
+    fn seal(
         &self,
         room: &RoomId,
         event_type: &str,
@@ -34,9 +46,14 @@ impl Engine {
         if !current {
             self.read(own_keys::refuse_others)?;
             work.sealers.pop(room);
-            let Some(sealer) = self.read(|tx| Sealer::load(tx, room))? else {
+            let Some(sealer) = self.read(|tx| Sealer::load(tx, room, &self.identity))? else {
                 drop(work);
-                return self.turn(|turn| Ok(read_once::seal(turn, room, event_type, content)?));
+                let (sealed, untold) = self.turn(|turn| {
+                    let sealed = read_once::seal(turn, room, event_type, content)?;
+                    Ok((sealed, self.rollback.count_up(turn.tx)?))
+                })?;
+                self.rollback.tell(untold);
+                return Ok(sealed);
             };
             work.sealers.put(room.to_owned(), (turns, sealer));
         }
@@ -48,6 +65,7 @@ impl Engine {
             store: &self.store,
             crypto: &self.opener.crypto,
             identity: &self.identity,
+            rollback: &self.rollback,
         };
         Ok(sealer.seal(&with, room, event_type, content)?)
     }

@@ -17,6 +17,7 @@
 //! | seal and open messages | `messages`; the path that a reader shares, `opener` |
 //! | do what else an app asks of a room | `rooms` |
 //! | take the homeserver's answers | `answers` |
+//! | look at a store that was just opened | `opening` |
 //! | stop where the homeserver has other keys for this device | `own_keys` |
 //! | back up, restore, export and import | `backup` |
 //! | keep commits from notifying people | `push_rules` |
@@ -32,6 +33,7 @@ mod error;
 mod events;
 mod messages;
 mod opener;
+mod opening;
 mod outcomes;
 mod own_keys;
 mod prepare;

@@ -41,8 +41,14 @@ pub(crate) enum Readiness {
 }
 
 impl Engine {
-    /// Does the next step towards a room that can be sent to.
+    /// Does the next step towards a room that can be sent to. Where the store turns out to have been
+    /// changed by somebody else, the next step is to join anew.
     pub(crate) fn prepare(&self, room: &RoomId) -> Result<Readiness, EngineError> {
+        let prepared = self.prepare_once(room);
+        if self.distrust_if_changed(room, &prepared)? { self.prepare_once(room) } else { prepared }
+    }
+
+    fn prepare_once(&self, room: &RoomId) -> Result<Readiness, EngineError> {
         self.turn(|turn| {
             self.prepared_ms.store(turn.now_ms, Ordering::Relaxed);
             // The group is where its last commit has led it.

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     failure::Failure,
     history::{
-        archive,
+        archive::{self, StoredExport},
         restored::{self, ReadableEpoch},
     },
     protocol::{DeviceName, EpochId, credential},
@@ -261,18 +261,33 @@ pub(crate) fn members(
 /// The epochs of a room of which an export is kept, those that came from elsewhere among them, by
 /// number.
 pub(crate) fn readable(tx: &Tx<'_>, room: &RoomId) -> Result<Vec<ReadableEpoch>, StoreError> {
-    let own = all(tx, room)?.into_iter().filter(|epoch| epoch.status == Status::Accepted);
     let mut epochs: BTreeMap<EpochId, ReadableEpoch> =
         restored::all(tx, room)?.into_iter().map(|epoch| (epoch.id, epoch)).collect();
-    epochs.extend(own.map(EpochRecord::readable).map(|epoch| (epoch.id, epoch)));
-    let mut kept = Vec::with_capacity(epochs.len());
-    for epoch in epochs.into_values() {
-        if archive::has(tx, room, epoch.id)? {
-            kept.push(epoch);
+    for own in all(tx, room)? {
+        if own.status == Status::Accepted && archive::has(tx, room, own.id)? {
+            epochs.insert(own.id, own.readable());
         }
     }
+    let mut kept: Vec<_> = epochs.into_values().collect();
     kept.sort_by_key(|epoch| epoch.number);
     Ok(kept)
+}
+
+/// An epoch of which an export is kept, with the export: this device's own, or else one that came
+/// from elsewhere.
+pub(crate) fn find_readable(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    id: EpochId,
+) -> Result<Option<(ReadableEpoch, StoredExport)>, StoreError> {
+    let own = find(tx, room, id)?.filter(|epoch| epoch.status == Status::Accepted);
+    if let Some(own) = own
+        && let Some(export) = archive::find(tx, room, id)?
+    {
+        return Ok(Some((own.readable(), export)));
+    }
+    let Some(epoch) = restored::find(tx, room, id)? else { return Ok(None) };
+    Ok(restored::export(tx, room, id)?.map(|export| (epoch, export)))
 }
 
 /// Forgets an epoch altogether: its record, its OpenMLS state and its export.

@@ -12,11 +12,13 @@
 //! | know epochs that this device could join | `joinable` |
 //! | know how much of such an epoch's past is accounted for | `lineage` |
 //! | know how far the other devices have come | `sightings` |
+//! | part a store's imports from its own epochs | `apart` |
 //! | delete the keys of old epochs | `retention` |
 //!
 //! Nothing here knows of requests. What a new head means for sends, rejoins and the backup is
 //! reported as a `turn::Consequence`.
 
+mod apart;
 pub(crate) mod contested;
 mod doubt;
 pub(crate) mod fit;
@@ -34,6 +36,7 @@ mod tests;
 pub(crate) mod trees;
 
 pub(crate) use self::{
+    apart::set_imports_apart,
     doubt::CommitDoubt,
     graph::UnknownEpoch,
     joinable::JoinableEpoch,

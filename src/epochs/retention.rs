@@ -10,7 +10,7 @@
 //! (`messages::read_once`), and an export from before that setting goes as soon as its epoch can
 //! take no commit.
 
-use ruma::RoomId;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{graph, head, record::Status};
 use crate::{
@@ -24,6 +24,9 @@ use crate::{
 
 /// How often rooms are looked through, in milliseconds.
 const LOOK_EVERY_MS: u64 = 10 * 60 * 1_000;
+
+/// A day in milliseconds.
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// When rooms were last looked through, in milliseconds since 1970.
 const LOOKED: Collection<u64> = Collection::new("retention_looked");
@@ -48,45 +51,54 @@ pub(crate) fn delete_old(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure
     };
     // What need not take commits any more is past as well, whether or not anything has happened.
     head::prune(turn, room)?;
-    let mut deleted = false;
-    for epoch in too_old(turn, room, keep_ms)? {
-        deleted |= delete(turn, &room.id, epoch)?;
+    let deleted = delete_too_old(turn, room, keep_ms)?;
+    for epoch in &deleted {
+        // Its own keys may still be there where what came from elsewhere was deleted.
+        if !archive::has(turn.tx, &room.id, *epoch)? {
+            replay::forget(turn.tx, &room.id, *epoch)?;
+            turn.report(Consequence::KeysDropped { epoch: *epoch });
+        }
     }
-    if deleted {
-        archive::drop_unused_chunks(turn.tx, &room.id)?;
+    if !deleted.is_empty() {
+        restored::drop_unused_chunks(turn.tx, &room.id)?;
         turn.note_deleted_keys();
     }
     Ok(())
 }
 
-/// The epochs that ended so long ago, in the graph and beside it. Those beside it are forgotten.
-fn too_old(turn: &Turn<'_>, room: &Room, keep_ms: u64) -> Result<Vec<EpochId>, Failure> {
+/// Deletes the keys of the epochs that ended so long ago, in the graph and beside it; gives those
+/// that had any.
+fn delete_too_old(
+    turn: &Turn<'_>,
+    room: &Room,
+    keep_ms: u64,
+) -> Result<BTreeSet<EpochId>, Failure> {
+    let once = room.settings.history == Retention::ReadOnce;
     let is_old = |ended_ms: u64| turn.now_ms.saturating_sub(ended_ms) >= keep_ms;
-    let mut old: Vec<EpochId> = Vec::new();
+    let latest_ms = turn.now_ms.saturating_add(DAY_MS);
+    let (mut deleted, mut own) = (BTreeSet::new(), BTreeMap::new());
     for epoch in graph::all(turn.tx, &room.id)? {
         let is_head = room.standing.head() == Some(epoch.id);
         let past = epoch.status == Status::Accepted && !epoch.full && !is_head;
-        if past && is_old(epoch.superseded_ms.unwrap_or(epoch.since_ms)) {
-            old.push(epoch.id);
+        let goes = past && is_old(epoch.superseded_ms.unwrap_or(epoch.since_ms));
+        own.insert(epoch.id, goes);
+        // Its leaves stay: they are asked for while the epoch can take a commit, and cost little
+        // after.
+        if goes && archive::drop_keys(turn.tx, &room.id, epoch.id, !once)? {
+            deleted.insert(epoch.id);
         }
     }
     for epoch in restored::all(turn.tx, &room.id)? {
-        let in_graph = graph::find(turn.tx, &room.id, epoch.id)?.is_some();
-        if is_old(epoch.began_ms) && (!in_graph || old.contains(&epoch.id)) {
+        // When it began is the word of whoever exported it: nothing begins in days to come.
+        let goes = match own.get(&epoch.id) {
+            Some(goes) => *goes,
+            None => epoch.began_ms > latest_ms || is_old(epoch.began_ms),
+        };
+        // No group gives back what came from elsewhere: read-once rooms keep it no moment longer.
+        if once || goes {
             restored::forget(turn.tx, &room.id, &epoch)?;
-            old.push(epoch.id);
+            deleted.insert(epoch.id);
         }
     }
-    Ok(old)
-}
-
-/// Deletes what it takes to read an epoch; tells whether it was there.
-fn delete(turn: &Turn<'_>, room: &RoomId, epoch: EpochId) -> Result<bool, Failure> {
-    // Its leaves stay: they are asked for while the epoch can take a commit, and cost little after.
-    if !archive::drop_keys(turn.tx, room, epoch)? {
-        return Ok(false);
-    }
-    replay::forget(turn.tx, room, epoch)?;
-    turn.report(Consequence::KeysDropped { epoch });
-    Ok(true)
+    Ok(deleted)
 }

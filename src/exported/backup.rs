@@ -49,8 +49,9 @@ pub struct HistoryFailure {
     /// The reason: the same in every release.
     ///
     /// For a single session it is `"damaged_session"`, `"malformed_session"`, `"other_room"`,
-    /// `"other_epoch"`, `"missing_leaves"`, `"bad_leaves"`, `"bad_export"` or
-    /// `"unsupported_session"`. For a whole restore it is `"wrong_key"`, `"not_in_backup"`,
+    /// `"other_epoch"`, `"missing_leaves"`, `"bad_leaves"`, `"bad_export"`,
+    /// `"unsupported_session"`, or `"read_once"` where this device reads the room's or the
+    /// epoch's messages once. For a whole restore it is `"wrong_key"`, `"not_in_backup"`,
     /// `"no_backup"`, `"unsupported_backup"`, `"cancelled"`, or the homeserver's own code.
     pub code: String,
     /// The number of sessions.

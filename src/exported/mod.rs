@@ -6,6 +6,7 @@
 mod backup;
 mod observers;
 mod request;
+mod rollback_guard;
 mod sync;
 mod update;
 
@@ -13,6 +14,7 @@ pub use self::{
     backup::{BackupState, HistoryFailure, PassphraseParameters},
     observers::{Subscription, UpdateObserver},
     request::{OutgoingRequest, PendingRequests, RequestKind, RequestOutcome},
+    rollback_guard::RollbackGuard,
     sync::{DeviceListChanges, FollowedRooms, RoomChanges, SyncChanges, SyncStart},
     update::Update,
 };

@@ -1,4 +1,8 @@
-//! The archive of epoch exports, and reading messages with them.
+//! The archive of this device's own epoch exports, and reading messages with exports.
+//!
+//! What is here was captured from a group that this device was in. Exports that came from elsewhere
+//! are kept apart (`restored`); nothing of theirs gets in here, so what this device seals with, and
+//! what it has deleted, is its own matter.
 //!
 //! An export has two parts: the epoch's keys, small and of one size in every room, and the leaves
 //! of its members. The leaves are in chunks that are named by their content, so epochs share the
@@ -43,9 +47,25 @@ pub enum ArchiveError {
 struct Row {
     keys: Option<EpochKeys>,
     chunks: Vec<ChunkId>,
+    /// The keys were deleted for their age alone. Rows of earlier versions do not say why.
+    #[serde(default)]
+    may_return: bool,
+}
+
+/// What is known of an epoch's export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holding {
+    /// This device was not in the epoch.
+    Nothing,
+    /// The keys.
+    Keys,
+    /// The leaves alone. `may_return`: the keys were deleted for their age, and a copy from
+    /// elsewhere may open the messages again. Otherwise they were read once.
+    Leaves { may_return: bool },
 }
 
 /// An epoch's export. It names the chunks of leaves instead of holding them.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct StoredExport {
     /// The keys.
     pub keys: EpochKeys,
@@ -70,21 +90,17 @@ pub fn keep(
         put_chunk(tx, room, id, &chunk)?;
         ids.push(id);
     }
-    Ok(put(tx, room, epoch, keys, ids)?)
+    note_room(tx, room)?;
+    let row = Row { keys, chunks: ids, may_return: false };
+    Ok(EXPORTS.put(tx, room.as_bytes(), epoch.as_bytes(), &row)?)
 }
 
-/// Keeps an export whose chunks are kept already.
-pub(super) fn put(
-    tx: &Tx<'_>,
-    room: &RoomId,
-    epoch: EpochId,
-    keys: Option<EpochKeys>,
-    chunks: Vec<ChunkId>,
-) -> Result<(), StoreError> {
+/// Notes that exports of a room are kept.
+pub(super) fn note_room(tx: &Tx<'_>, room: &RoomId) -> Result<(), StoreError> {
     if !ROOMS.has(tx, b"", room.as_bytes())? {
         ROOMS.put(tx, b"", room.as_bytes(), &room.to_owned())?;
     }
-    EXPORTS.put(tx, room.as_bytes(), epoch.as_bytes(), &Row { keys, chunks })
+    Ok(())
 }
 
 /// The rooms of which exports are kept, or were.
@@ -92,16 +108,42 @@ pub fn rooms(tx: &Tx<'_>) -> Result<Vec<OwnedRoomId>, StoreError> {
     ROOMS.list(tx, b"")
 }
 
+/// What is known of an epoch's export.
+pub fn holding(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Holding, StoreError> {
+    let row = EXPORTS.get(tx, room.as_bytes(), epoch.as_bytes())?;
+    Ok(match row {
+        None => Holding::Nothing,
+        Some(Row { keys: Some(_), .. }) => Holding::Keys,
+        Some(Row { may_return, .. }) => Holding::Leaves { may_return },
+    })
+}
+
 /// Whether the export of an epoch is kept.
 pub fn has(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<bool, StoreError> {
     Ok(find(tx, room, epoch)?.is_some())
 }
 
-/// Deletes the keys of an epoch and keeps its leaves; tells whether it had keys.
-pub fn drop_keys(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<bool, StoreError> {
-    let Some(export) = find(tx, room, epoch)? else { return Ok(false) };
-    put(tx, room, epoch, None, export.chunks)?;
-    Ok(true)
+/// Deletes the keys of an epoch and keeps its leaves; tells whether it had keys. Where they may not
+/// return, no later call says otherwise.
+pub fn drop_keys(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epoch: EpochId,
+    may_return: bool,
+) -> Result<bool, StoreError> {
+    let Some(mut row) = EXPORTS.get(tx, room.as_bytes(), epoch.as_bytes())? else {
+        return Ok(false);
+    };
+    let had_keys = row.keys.take().is_some();
+    let may_return = may_return && (had_keys || row.may_return);
+    if had_keys {
+        tx.note_deleted_secrets();
+    }
+    if had_keys || row.may_return != may_return {
+        row.may_return = may_return;
+        EXPORTS.put(tx, room.as_bytes(), epoch.as_bytes(), &row)?;
+    }
+    Ok(had_keys)
 }
 
 /// The export of an epoch, unless it was deleted or never kept.
@@ -111,7 +153,7 @@ pub fn find(
     epoch: EpochId,
 ) -> Result<Option<StoredExport>, StoreError> {
     let row = EXPORTS.get(tx, room.as_bytes(), epoch.as_bytes())?;
-    Ok(row.and_then(|Row { keys, chunks }| Some(StoredExport { keys: keys?, chunks })))
+    Ok(row.and_then(|Row { keys, chunks, .. }| Some(StoredExport { keys: keys?, chunks })))
 }
 
 /// Keeps a chunk of leaves.
@@ -161,9 +203,12 @@ pub fn leaves(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Vec<(u32, Le
     Ok(members)
 }
 
-/// Deletes the chunks of a room that no export names any longer.
-pub fn drop_unused_chunks(tx: &Tx<'_>, room: &RoomId) -> Result<(), StoreError> {
-    let mut used = BTreeSet::new();
+/// Deletes the chunks of a room that no export here names, and that are not in use elsewhere.
+pub(super) fn drop_chunks_beside(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    mut used: BTreeSet<ChunkId>,
+) -> Result<(), StoreError> {
     for export in EXPORTS.list(tx, room.as_bytes())? {
         used.extend(export.chunks);
     }
@@ -207,17 +252,13 @@ pub struct EpochReader {
 }
 
 impl EpochReader {
-    /// A reader of an epoch's messages; `None` if the epoch's export was deleted.
-    pub fn load(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Option<Self>, StoreError> {
-        Ok(find(tx, room, epoch)?.map(|export| Self {
-            export,
-            ratchets: RatchetCache::default(),
-            leaves: HashMap::new(),
-        }))
+    /// A reader of an epoch's messages.
+    pub fn new(export: StoredExport) -> Self {
+        Self { export, ratchets: RatchetCache::default(), leaves: HashMap::new() }
     }
 
-    /// The leaf of this device in the epoch.
-    pub fn own_leaf(&self) -> u32 {
+    /// The leaf of this device in the epoch, if the export is its own.
+    pub fn own_leaf(&self) -> Option<u32> {
         self.export.keys.own_leaf()
     }
 

@@ -121,7 +121,7 @@ impl Stored {
             secret_of(sender_data, "sender_data_secret.secret.value")?,
             secret_of(root, "secret_tree root's secret.value")?,
             tree_size,
-            own_leaf,
+            Some(own_leaf),
         )?)
     }
 }

@@ -49,13 +49,14 @@ struct Record {
     sender_data_secret: SecretVLByteVec,
     encryption_secret: SecretVLByteVec,
     tree_size: u32,
-    own_leaf: u32,
+    own_leaf: Option<u32>,
 }
 
 /// The secrets of one epoch for application messages, and what they are bound to.
 ///
 /// In CBOR a map with the group context (TLS), the two secrets, the size of the secret tree in
-/// leaves (RFC 9420 appendix C: a power of two) and the leaf of the device that made the export.
+/// leaves (RFC 9420 appendix C: a power of two) and the leaf of this device. An export that came from
+/// elsewhere has no leaf of this device: it opens messages and seals none.
 #[derive(Clone)]
 pub struct EpochKeys {
     record: Record,
@@ -72,7 +73,7 @@ impl EpochKeys {
         sender_data_secret: SecretVLByteVec,
         encryption_secret: SecretVLByteVec,
         tree_size: u32,
-        own_leaf: u32,
+        own_leaf: Option<u32>,
     ) -> Result<Self, ExportError> {
         Self::from_record(Record {
             group_context: group_context.into(),
@@ -99,8 +100,10 @@ impl EpochKeys {
         if !record.tree_size.is_power_of_two() || record.tree_size > 1 << 31 {
             return Err(ExportError::TreeSize(record.tree_size));
         }
-        if record.own_leaf >= record.tree_size {
-            return Err(ExportError::OwnLeaf(record.own_leaf));
+        if let Some(own_leaf) = record.own_leaf
+            && own_leaf >= record.tree_size
+        {
+            return Err(ExportError::OwnLeaf(own_leaf));
         }
         let fingerprint = Sha256::new()
             .chain_update(record.encryption_secret.as_slice())
@@ -141,9 +144,16 @@ impl EpochKeys {
         self.record.tree_size
     }
 
-    /// The leaf of the device that made the export. [`super::seal`] seals for this leaf.
-    pub fn own_leaf(&self) -> u32 {
+    /// The leaf of this device, for which [`super::seal`] seals; `None` if the export came from
+    /// elsewhere.
+    pub fn own_leaf(&self) -> Option<u32> {
         self.record.own_leaf
+    }
+
+    /// The same export, for reading alone.
+    pub fn without_own_leaf(mut self) -> Self {
+        self.record.own_leaf = None;
+        self
     }
 
     pub(super) fn sender_data_secret(&self) -> &[u8] {

@@ -1,14 +1,23 @@
 //! Restored epochs: they came from a backup, a file or another member. This device can read their
 //! messages and do nothing else with them.
 //!
-//! Restored epochs are kept beside the epoch graph, not in it. The graph holds what this device's
-//! own group has reached, and a commit or a Welcome that leads to a restored epoch still has to be
-//! processed. Where both know an epoch, the graph's record is used.
+//! Restored epochs are kept beside the epoch graph, not in it, and their exports beside this device's
+//! own. The graph holds what this device's own group has reached, and a commit or a Welcome that
+//! leads to a restored epoch still has to be processed. Where both know an epoch, this device's own
+//! record and export are used. A restored export has no leaf of this device and never seals.
+//!
+//! What was read once stays closed: no export of an epoch comes back whose messages this device has
+//! read through the group, or whose keys it has deleted because they were to be read once.
+
+use std::collections::BTreeSet;
 
 use ruma::{EventId, OwnedEventId, RoomId};
 use serde::{Deserialize, Serialize};
 
-use super::{ChunkId, EpochKeys, archive};
+use super::{
+    ChunkId, EpochKeys,
+    archive::{self, Holding, StoredExport},
+};
 use crate::{
     protocol::DeviceName,
     protocol::EpochId,
@@ -26,6 +35,12 @@ pub enum Source {
     File,
     /// A member of the room. Who sent which message is that member's word.
     Member(DeviceName),
+}
+
+impl Source {
+    fn is_member(&self) -> bool {
+        matches!(self, Self::Member(_))
+    }
 }
 
 /// What reading an epoch's messages needs.
@@ -49,37 +64,48 @@ pub struct ReadableEpoch {
 }
 
 const RESTORED: Collection<ReadableEpoch> = Collection::new("restored_epoch");
+const EXPORTS: Collection<StoredExport> = Collection::new("restored_export");
 const BY_EVENT: Collection<EpochId> = Collection::new("restored_epoch_by_event");
 const BY_NUMBER: Collection<Vec<EpochId>> = Collection::new("restored_epoch_by_number");
 
 /// The most epochs of one number that are kept. Each branch has one; a member could invent more.
 const MOST_OF_ONE_NUMBER: usize = 16;
 
-/// Keeps an epoch and its export; tells whether it was new. What this device or an earlier import
-/// knows of an epoch is never replaced, except that a backup's word replaces a member's.
+/// What became of an epoch that was to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It can be read from now on.
+    New,
+    /// It could be read already, or there are too many of its number.
+    Known,
+    /// What it holds was read once and stays closed.
+    Closed,
+}
+
+/// Keeps an epoch and its export. What this device or an earlier import knows of an epoch is never
+/// replaced, except that a backup's or a file's word replaces a member's.
 pub fn keep(
     tx: &Tx<'_>,
     room: &RoomId,
     epoch: ReadableEpoch,
     keys: EpochKeys,
     chunks: Vec<ChunkId>,
-) -> Result<bool, StoreError> {
+) -> Result<Taken, StoreError> {
+    match archive::holding(tx, room, epoch.id)? {
+        Holding::Nothing | Holding::Leaves { may_return: true } => {}
+        Holding::Leaves { may_return: false } => return Ok(Taken::Closed),
+        Holding::Keys => return Ok(Taken::Known),
+    }
     let scope = room.as_bytes();
     let before = RESTORED.get(tx, scope, epoch.id.as_bytes())?;
-    let outranks = before.as_ref().is_some_and(|before| {
-        matches!(before.source, Source::Member(_)) && !matches!(epoch.source, Source::Member(_))
-    });
-    if !outranks && archive::has(tx, room, epoch.id)? {
-        return Ok(false);
+    let outranks = before
+        .as_ref()
+        .is_some_and(|before| before.source.is_member() && !epoch.source.is_member());
+    if before.is_some() && !outranks {
+        return Ok(Taken::Known);
     }
-    let number = epoch.number.to_be_bytes();
-    let mut named = BY_NUMBER.get(tx, scope, &number)?.unwrap_or_default();
-    if !named.contains(&epoch.id) {
-        if named.len() >= MOST_OF_ONE_NUMBER {
-            return Ok(false);
-        }
-        named.push(epoch.id);
-        BY_NUMBER.put(tx, scope, &number, &named)?;
+    if !has_place(tx, room, &epoch)? {
+        return Ok(Taken::Known);
     }
     if let Some(event) = &epoch.commit_event
         && (outranks || BY_EVENT.get(tx, scope, event.as_bytes())?.is_none())
@@ -87,7 +113,37 @@ pub fn keep(
         BY_EVENT.put(tx, scope, event.as_bytes(), &epoch.id)?;
     }
     RESTORED.put(tx, scope, epoch.id.as_bytes(), &epoch)?;
-    archive::put(tx, room, epoch.id, Some(keys), chunks)?;
+    archive::note_room(tx, room)?;
+    let export = StoredExport { keys: keys.without_own_leaf(), chunks };
+    EXPORTS.put(tx, scope, epoch.id.as_bytes(), &export)?;
+    Ok(Taken::New)
+}
+
+/// Gives an epoch a place among those of its number. Where all are taken, one that a member invented
+/// or shared makes way for one that is not a member's word.
+fn has_place(tx: &Tx<'_>, room: &RoomId, epoch: &ReadableEpoch) -> Result<bool, StoreError> {
+    let (scope, number) = (room.as_bytes(), epoch.number.to_be_bytes());
+    let mut named = BY_NUMBER.get(tx, scope, &number)?.unwrap_or_default();
+    if named.contains(&epoch.id) {
+        return Ok(true);
+    }
+    if named.len() >= MOST_OF_ONE_NUMBER {
+        if epoch.source.is_member() {
+            return Ok(false);
+        }
+        let mut shared = None;
+        for id in &named {
+            shared = find(tx, room, *id)?.filter(|other| other.source.is_member());
+            if shared.is_some() {
+                break;
+            }
+        }
+        let Some(shared) = shared else { return Ok(false) };
+        forget(tx, room, &shared)?;
+        named.retain(|id| *id != shared.id);
+    }
+    named.push(epoch.id);
+    BY_NUMBER.put(tx, scope, &number, &named)?;
     Ok(true)
 }
 
@@ -122,16 +178,38 @@ pub fn find(tx: &Tx<'_>, room: &RoomId, id: EpochId) -> Result<Option<ReadableEp
     RESTORED.get(tx, room.as_bytes(), id.as_bytes())
 }
 
+/// The export of a restored epoch.
+pub fn export(tx: &Tx<'_>, room: &RoomId, id: EpochId) -> Result<Option<StoredExport>, StoreError> {
+    EXPORTS.get(tx, room.as_bytes(), id.as_bytes())
+}
+
+/// The export of an epoch, wherever it came from.
+pub fn export_of(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epoch: &ReadableEpoch,
+) -> Result<Option<StoredExport>, StoreError> {
+    match epoch.source {
+        Source::Own => archive::find(tx, room, epoch.id),
+        Source::Backup | Source::File | Source::Member(_) => export(tx, room, epoch.id),
+    }
+}
+
 /// All restored epochs of a room.
 pub fn all(tx: &Tx<'_>, room: &RoomId) -> Result<Vec<ReadableEpoch>, StoreError> {
     RESTORED.list(tx, room.as_bytes())
 }
 
-/// Forgets a restored epoch. The caller removes its export.
+/// Forgets a restored epoch and its export.
 pub fn forget(tx: &Tx<'_>, room: &RoomId, epoch: &ReadableEpoch) -> Result<(), StoreError> {
     let scope = room.as_bytes();
     RESTORED.delete(tx, scope, epoch.id.as_bytes())?;
-    if let Some(event) = &epoch.commit_event {
+    if EXPORTS.delete(tx, scope, epoch.id.as_bytes())? {
+        tx.note_deleted_secrets();
+    }
+    if let Some(event) = &epoch.commit_event
+        && BY_EVENT.get(tx, scope, event.as_bytes())? == Some(epoch.id)
+    {
         BY_EVENT.delete(tx, scope, event.as_bytes())?;
     }
     let number = epoch.number.to_be_bytes();
@@ -141,5 +219,33 @@ pub fn forget(tx: &Tx<'_>, room: &RoomId, epoch: &ReadableEpoch) -> Result<(), S
         BY_NUMBER.delete(tx, scope, &number).map(drop)
     } else {
         BY_NUMBER.put(tx, scope, &number, &named)
+    }
+}
+
+/// Deletes the chunks of a room that no export names any longer.
+pub fn drop_unused_chunks(tx: &Tx<'_>, room: &RoomId) -> Result<(), StoreError> {
+    let mut used = BTreeSet::new();
+    for export in EXPORTS.list(tx, room.as_bytes())? {
+        used.extend(export.chunks);
+    }
+    archive::drop_chunks_beside(tx, room, used)
+}
+
+/// Moves the export of a restored epoch, which earlier versions kept among this device's own, to
+/// where it belongs. `own`: the archive goes on having the epoch, without keys.
+pub fn set_apart(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epoch: &ReadableEpoch,
+    own: bool,
+) -> Result<(), StoreError> {
+    if let Some(export) = archive::find(tx, room, epoch.id)? {
+        let export = StoredExport { keys: export.keys.without_own_leaf(), ..export };
+        EXPORTS.put(tx, room.as_bytes(), epoch.id.as_bytes(), &export)?;
+    }
+    if own {
+        archive::drop_keys(tx, room, epoch.id, true).map(drop)
+    } else {
+        archive::remove(tx, room, epoch.id)
     }
 }

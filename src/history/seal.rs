@@ -29,6 +29,9 @@ pub enum SealError {
     /// The generation is above the limit, so the epoch must be renewed; or the provider failed.
     #[error(transparent)]
     Ratchet(#[from] RatchetError),
+    /// The export came from elsewhere: it has no leaf of this device.
+    #[error("the export has no leaf of this device")]
+    NoOwnLeaf,
     /// The signer's scheme is not the ciphersuite's.
     #[error("the signer's scheme is not the ciphersuite's")]
     SignatureScheme,
@@ -86,8 +89,8 @@ pub fn seal(
     if signer.signature_scheme() != suite.signature_algorithm() {
         return Err(SealError::SignatureScheme);
     }
-    let key =
-        ratchets.ratchet(keys, crypto, keys.own_leaf())?.message_key(crypto, draft.generation)?;
+    let own_leaf = keys.own_leaf().ok_or(SealError::NoOwnLeaf)?;
+    let key = ratchets.ratchet(keys, crypto, own_leaf)?.message_key(crypto, draft.generation)?;
 
     let content_aad = PrivateContentAad {
         group_id: VLByteSlice(keys.group_id()),
@@ -95,8 +98,7 @@ pub fn seal(
         content_type: ContentType::Application,
         authenticated_data: VLByteSlice(draft.authenticated_data),
     };
-    let signed =
-        signed_bytes(keys.group_context(), &content_aad, keys.own_leaf(), draft.plaintext)?;
+    let signed = signed_bytes(keys.group_context(), &content_aad, own_leaf, draft.plaintext)?;
     let signature = signer.sign(&signed).map_err(SealError::Sign)?;
     let aead = suite.aead_algorithm();
     let content =
@@ -110,8 +112,7 @@ pub fn seal(
         &key.guarded_nonce(reuse_guard),
         &content_aad.tls_serialize_detached()?,
     )?;
-    let sender =
-        SenderData { leaf_index: keys.own_leaf(), generation: draft.generation, reuse_guard };
+    let sender = SenderData { leaf_index: own_leaf, generation: draft.generation, reuse_guard };
     let encrypted_sender_data = seal_sender_data(keys, crypto, &sender, &ciphertext)?;
 
     let message = PrivateMessage::application(

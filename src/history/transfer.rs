@@ -69,7 +69,7 @@ pub fn write(keys: &EpochKeys, chunks: &[ChunkId]) -> Result<Zeroizing<Vec<u8>>,
     export.tls_serialize_detached().map(Zeroizing::new).map_err(|_| TransferError::Malformed)
 }
 
-/// Reads an epoch's export. It is only for reading messages: its own leaf is meaningless.
+/// Reads an epoch's export. It is for reading messages alone: it has no leaf of this device.
 pub fn read(bytes: &[u8]) -> Result<(EpochKeys, Vec<ChunkId>), TransferError> {
     let version: [u8; 2] = bytes.get(..2).and_then(|v| v.try_into().ok()).unwrap_or_default();
     match u16::from_be_bytes(version) {
@@ -93,7 +93,7 @@ pub fn read(bytes: &[u8]) -> Result<(EpochKeys, Vec<ChunkId>), TransferError> {
         export.sender_data_secret,
         export.encryption_secret,
         export.tree_size,
-        0,
+        None,
     )?;
     Ok((keys, chunks.iter().copied().map(ChunkId).collect()))
 }

@@ -74,6 +74,11 @@ pub(super) struct IdentityRecord {
     suite: u16,
     pub(super) private_key: Vec<u8>,
     public_key: Vec<u8>,
+    /// The store's generations and the mark of its file are sealed. Stores of earlier versions have
+    /// them in clear, and only those may: whoever edits a file cannot make it one of them, as this
+    /// row is sealed.
+    #[serde(default)]
+    sealed_marks: bool,
 }
 
 pub(super) const IDENTITY: Collection<IdentityRecord> = Collection::new("identity");
@@ -107,6 +112,7 @@ impl Identity {
                     suite: SUITE.into(),
                     private_key,
                     public_key,
+                    sealed_marks: false,
                 };
                 IDENTITY.put(tx, b"", b"own", &record)?;
                 record
@@ -164,6 +170,19 @@ impl Identity {
             signature_key: self.public_key().into(),
         }
     }
+}
+
+/// Whether what says how far the store has come is sealed in it. A store of an earlier version has
+/// that in clear.
+pub(crate) fn has_sealed_marks(tx: &Tx<'_>) -> Result<bool, StoreError> {
+    Ok(IDENTITY.get(tx, b"", b"own")?.is_some_and(|record| record.sealed_marks))
+}
+
+/// Notes that it is sealed.
+pub(crate) fn note_sealed_marks(tx: &Tx<'_>) -> Result<(), StoreError> {
+    let Some(mut record) = IDENTITY.get(tx, b"", b"own")? else { return Ok(()) };
+    record.sealed_marks = true;
+    IDENTITY.put(tx, b"", b"own", &record)
 }
 
 impl fmt::Debug for Identity {

@@ -17,7 +17,9 @@ mod validate;
 
 pub(crate) use self::{
     crypto::Crypto,
-    device::{Identity, IdentityError, OTHER_KEYS, Publishing},
+    device::{
+        Identity, IdentityError, OTHER_KEYS, Publishing, has_sealed_marks, note_sealed_marks,
+    },
     device_keys::SignedKeys,
     key_packages::forget_used_key_packages,
     own_keys::{

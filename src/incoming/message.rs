@@ -5,9 +5,11 @@ use ruma::RoomId;
 use super::error::EventError;
 use crate::{
     epochs::{graph, sightings, trees},
+    history::restored::Source,
     messages::{self, Message, MessageError, Readers, read_once},
     protocol::{MessageContent, RoomEvent, parse},
-    room,
+    room::{self, RejoinReason},
+    store::StoreError,
     turn::{Consequence, Turn},
 };
 
@@ -32,8 +34,10 @@ pub(crate) fn receive(
 /// Takes in where a message's sender is. A message of this device of which the store knows nothing
 /// says that the store is an older copy of itself.
 fn note_sender(turn: &Turn<'_>, room_id: &RoomId, message: &Message) -> Result<(), EventError> {
-    // A message whose epoch came from elsewhere is not in the graph, and says nothing of where
-    // anybody is.
+    // A message that was opened with what came from elsewhere says nothing of where anybody is.
+    if message.source != Source::Own {
+        return Ok(());
+    }
     let Some(epoch) = graph::find(turn.tx, room_id, message.epoch_id)? else { return Ok(()) };
     trees::heard(turn, room_id, &epoch, &message.sender)?;
     if let Some(progress) = sightings::note(turn, room_id, &message.sender, epoch.rank())? {
@@ -42,10 +46,16 @@ fn note_sender(turn: &Turn<'_>, room_id: &RoomId, message: &Message) -> Result<(
     }
     if message.sender == turn.identity.name()
         && epoch.full
-        && message.leaf == message.own_leaf
-        && message.generation >= turn.tx.generation(epoch.namespace)?
+        && Some(message.leaf) == message.own_leaf
     {
-        turn.report(Consequence::OwnMessageForgotten { epoch: epoch.rank() });
+        match turn.tx.generation(epoch.namespace) {
+            Ok(next) if message.generation < next => {}
+            Ok(_) => turn.report(Consequence::OwnMessageForgotten { epoch: epoch.rank() }),
+            Err(StoreError::Changed(_)) => {
+                turn.report(Consequence::MustRejoin(RejoinReason::OldCopy));
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(())
 }

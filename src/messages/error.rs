@@ -82,6 +82,9 @@ pub(crate) enum SendError {
     /// The homeserver has other keys under this device's id.
     #[error("{}", OTHER_KEYS)]
     OtherKeys,
+    /// The keys of the epoch are not for this device's own leaf.
+    #[error("the epoch's keys are not for this device's leaf; the device joins the group anew")]
+    NotOwnLeaf,
     /// The room has to be made ready first.
     #[error("{0}")]
     NotReady(&'static str),

@@ -14,7 +14,7 @@ use crate::{
     epochs::{EpochRecord, Status, graph},
     history::{
         self, Header,
-        archive::EpochReader,
+        archive::{self, EpochReader},
         replay::MessageName,
         restored::{self, ReadableEpoch, Source},
     },
@@ -37,8 +37,8 @@ pub(crate) struct Message {
     pub(crate) generation: u32,
     /// The sender's leaf.
     pub(crate) leaf: u32,
-    /// This device's leaf.
-    pub(crate) own_leaf: u32,
+    /// This device's leaf, if the epoch is its own.
+    pub(crate) own_leaf: Option<u32>,
     /// Where the epoch came from with whose keys it was opened.
     pub(crate) source: Source,
 }
@@ -74,7 +74,7 @@ pub(crate) fn open(
     }
     // Epochs that came from elsewhere are tried where none of this device's own opens it.
     for epoch in restored::matching(tx, room, commit, number, creator)? {
-        if own.iter().any(|own| own.id == epoch.id) {
+        if archive::has(tx, room, epoch.id)? {
             continue;
         }
         match opening.open_in(&epoch)? {
@@ -123,7 +123,7 @@ struct Opening<'a> {
 impl Opening<'_> {
     /// Opens it in this epoch; the inner error lets others be tried.
     fn open_in(&self, epoch: &ReadableEpoch) -> Result<Result<Message, MessageError>, StoreError> {
-        let Some(reader) = self.readers.of(self.tx, self.room, epoch.id)? else {
+        let Some(reader) = self.readers.of(self.tx, self.room, epoch)? else {
             return Ok(Err(self.why_no_keys(epoch.id)?));
         };
         let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
@@ -204,7 +204,7 @@ impl Checked {
         epoch: &ReadableEpoch,
         leaf: u32,
         generation: u32,
-        own_leaf: u32,
+        own_leaf: Option<u32>,
     ) -> Message {
         Message {
             event_id: None,

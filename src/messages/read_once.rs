@@ -44,14 +44,18 @@ pub(crate) fn seal(
     let plaintext = plaintext(room, event_type, content)?;
     let provider = turn.provider(head.namespace);
     let mut group = load_group(&provider, room)?;
+    let own_key = group.own_leaf_node().map(|leaf| leaf.signature_key().as_slice());
+    if own_key != Some(turn.identity.public_key()) {
+        return Err(SendError::NotOwnLeaf);
+    }
     let sealed = group
         .create_message(&provider, turn.identity.signer(), &plaintext)
         .map_err(|error| Failure::defect("create_message", error))?
         .to_bytes()
         .map_err(Failure::from)?;
     // Counted, so that the epoch is renewed in time.
-    let sent = turn.tx.generation(head.namespace)?.saturating_add(1);
-    turn.tx.set_generation(head.namespace, sent)?;
+    let sent = turn.tx.generation(head.namespace)?;
+    turn.tx.take_generations(head.namespace, sent, sent.saturating_add(1))?;
     let epoch = EpochName { creator: &head.creator, commit_event: head.commit_event.as_ref() };
     event_content(turn.identity, &epoch, &sealed, content)
 }
@@ -118,7 +122,7 @@ fn open_in(
     let credential = member.credential.serialized_content();
     let signer = Signer { credential, key: &member.signature_key };
     let checked = check(turn.tx, room, &event.sender, &signer, &plaintext)?;
-    let own = group.own_leaf_index().u32();
+    let own = Some(group.own_leaf_index().u32());
     let mut message = checked.message(&epoch.clone().readable(), leaf.u32(), 0, own);
     message.event_id = event.event_id.clone();
     Ok(message)

@@ -9,7 +9,11 @@ use lru::LruCache;
 use ruma::RoomId;
 
 use crate::{
-    history::{archive::EpochReader, replay::Bindings},
+    history::{
+        archive::EpochReader,
+        replay::Bindings,
+        restored::{self, ReadableEpoch, Source},
+    },
     protocol::EpochId,
     store::{StoreError, Tx},
 };
@@ -17,10 +21,14 @@ use crate::{
 /// How many epochs keep their reader.
 const MAX_READERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(31);
 
+/// An epoch, and whether its export is this device's own: the same epoch from elsewhere has other
+/// leaves.
+type Key = (EpochId, bool);
+
 /// Readers of epochs, and which event showed which message first. Bounded: the reader that was not
 /// used for longest goes first.
 pub(crate) struct Readers {
-    recent: Mutex<LruCache<EpochId, Arc<Mutex<EpochReader>>>>,
+    recent: Mutex<LruCache<Key, Arc<Mutex<EpochReader>>>>,
     /// Which event showed which message first.
     pub(crate) bindings: Bindings,
 }
@@ -37,15 +45,16 @@ impl Readers {
         &self,
         tx: &Tx<'_>,
         room: &RoomId,
-        epoch: EpochId,
+        epoch: &ReadableEpoch,
     ) -> Result<Option<Arc<Mutex<EpochReader>>>, StoreError> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reader) = recent.get(&epoch) {
+        let key = (epoch.id, epoch.source == Source::Own);
+        if let Some(reader) = recent.get(&key) {
             return Ok(Some(reader.clone()));
         }
-        let Some(reader) = EpochReader::load(tx, room, epoch)? else { return Ok(None) };
-        let reader = Arc::new(Mutex::new(reader));
-        recent.put(epoch, reader.clone());
+        let Some(export) = restored::export_of(tx, room, epoch)? else { return Ok(None) };
+        let reader = Arc::new(Mutex::new(EpochReader::new(export)));
+        recent.put(key, reader.clone());
         Ok(Some(reader))
     }
 

@@ -14,11 +14,13 @@ use super::{
 };
 use crate::{
     epochs::{EpochRecord, graph},
+    failure::Failure,
     history::{self, EpochKeys, MessageDraft, RatchetCache, archive},
     identity::{Crypto, Identity},
-    protocol::{DeviceName, EpochId},
+    protocol::{DeviceName, EpochId, credential},
+    rollback::Rollback,
     room::{self, Room, member_list},
-    store::{Namespace, Store, StoreError, Tx},
+    store::{Namespace, Store, Tx},
 };
 
 /// The most generations that one reservation takes.
@@ -35,6 +37,22 @@ pub(super) fn ready_head(tx: &Tx<'_>, room_id: &RoomId) -> Result<EpochRecord, S
         return Err(SendError::NotReady("the group's members have to be compared with the room's"));
     }
     Ok(graph::get(tx, room_id, head)?)
+}
+
+/// Whether the leaf that an export seals for is this device's: it has this device's signature key and
+/// name. Anything else would draw from the ratchet of another member.
+fn is_own_leaf(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    epoch: &EpochRecord,
+    keys: &EpochKeys,
+    identity: &Identity,
+) -> Result<bool, SendError> {
+    let Some(own_leaf) = keys.own_leaf() else { return Ok(false) };
+    let Some(leaf) = archive::leaf(tx, room, epoch.id, own_leaf)? else { return Ok(false) };
+    let credential = leaf.credential().map_err(Failure::from)?;
+    Ok(leaf.signature_key() == identity.public_key()
+        && credential.serialized_content() == credential::encode(&identity.name()))
 }
 
 /// Seals messages on one epoch of one room, without looking at the store for most of them.
@@ -55,14 +73,22 @@ pub(crate) struct SealContext<'a> {
     pub(crate) store: &'a Store,
     pub(crate) crypto: &'a Crypto,
     pub(crate) identity: &'a Identity,
+    pub(crate) rollback: &'a Rollback,
 }
 
 impl Sealer {
     /// A sealer for the head of a room, if the room may be sent to; none where its messages are
     /// read once.
-    pub(crate) fn load(tx: &Tx<'_>, room_id: &RoomId) -> Result<Option<Self>, SendError> {
+    pub(crate) fn load(
+        tx: &Tx<'_>,
+        room_id: &RoomId,
+        identity: &Identity,
+    ) -> Result<Option<Self>, SendError> {
         let head = ready_head(tx, room_id)?;
         let Some(export) = archive::find(tx, room_id, head.id)? else { return Ok(None) };
+        if !is_own_leaf(tx, room_id, &head, &export.keys, identity)? {
+            return Err(SendError::NotOwnLeaf);
+        }
         let next = tx.generation(head.namespace)?;
         Ok(Some(Self {
             epoch: head.id,
@@ -91,7 +117,7 @@ impl Sealer {
         content: &RawValue,
     ) -> Result<String, SendError> {
         let plaintext = plaintext(room_id, event_type, content)?;
-        let generation = self.take_generation(with.store)?;
+        let generation = self.take_generation(with)?;
         let draft =
             MessageDraft { generation, authenticated_data: &[], plaintext: &plaintext, padding: 0 };
         let signer = with.identity.signer();
@@ -102,7 +128,7 @@ impl Sealer {
     }
 
     /// A generation that no other message of this epoch has or will have.
-    fn take_generation(&mut self, store: &Store) -> Result<u32, SendError> {
+    fn take_generation(&mut self, with: &SealContext<'_>) -> Result<u32, SendError> {
         if self.next == self.reserved {
             let reserved = self.next.saturating_add(self.reservation).min(history::MAX_GENERATION);
             if reserved == self.next {
@@ -110,10 +136,11 @@ impl Sealer {
                     "this epoch has no messages left; a new one is needed",
                 ));
             }
-            store.write(|tx| {
-                tx.set_generation(self.namespace, reserved)?;
-                Ok::<_, StoreError>(())
+            let untold = with.store.write(|tx| {
+                tx.take_generations(self.namespace, self.reserved, reserved)?;
+                with.rollback.count_up(tx)
             })?;
+            with.rollback.tell(untold);
             self.reserved = reserved;
             self.reservation = (self.reservation * 2).min(MAX_RESERVATION);
         }

@@ -20,8 +20,8 @@ pub(crate) use self::{
     key::{BackupKey, KeyError, ROUNDS},
     seal::{AuthData, PassphraseInfo, SealedError, SessionData},
     session::{
-        EventSessionError, FailureCounts, Kept, Session, SessionError, SessionJson, Sessions,
-        epoch_session_id, is_leaves_session_id, is_mls_session_id, leaves_session_id,
-        session_id_of_event, session_id_suffix, write_array,
+        EventSessionError, FailureCounts, Kept, Session, SessionArray, SessionError, SessionJson,
+        Sessions, epoch_session_id, is_leaves_session_id, is_mls_session_id, leaves_session_id,
+        session_id_of_event, session_id_suffix,
     },
 };

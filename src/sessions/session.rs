@@ -20,7 +20,7 @@ use crate::{
     history::{
         self, ChunkId, EpochKeys, Header, LeafChunk, LeavesError, Malformed,
         archive::{self, StoredExport},
-        restored::{self, ReadableEpoch, Source},
+        restored::{self, ReadableEpoch, Source, Taken},
         transfer::{self, TransferError},
     },
     protocol::{
@@ -57,6 +57,9 @@ pub(crate) enum SessionError {
     /// The epoch names leaves that are not there.
     #[error("the session lacks leaves that it names")]
     MissingLeaves(Vec<ChunkId>),
+    /// On this device the messages of the epoch, or of the whole room, are read once.
+    #[error("the session's messages are read once on this device")]
+    ReadOnce,
     /// The store failed, so nothing can be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -73,6 +76,7 @@ impl SessionError {
             Self::Export(_) => "bad_export",
             Self::Leaves(_) => "bad_leaves",
             Self::MissingLeaves(_) => "missing_leaves",
+            Self::ReadOnce => "read_once",
             Self::Store(_) => "store",
         }
     }
@@ -288,7 +292,8 @@ impl Session {
         Ok(Self::Epoch { about, keys: Box::new(keys), chunks })
     }
 
-    /// Keeps the session. An epoch's leaves must be kept before the epoch.
+    /// Keeps the session, beside what this device's own group has reached. An epoch's leaves must be
+    /// kept before the epoch.
     pub(crate) fn keep(self, tx: &Tx<'_>, room: &RoomId) -> Result<Kept, SessionError> {
         match self {
             Self::Leaves { id, chunk } => {
@@ -306,10 +311,11 @@ impl Session {
                     return Err(SessionError::MissingLeaves(missing));
                 }
                 let id = about.id;
-                Ok(match restored::keep(tx, room, about, *keys, chunks)? {
-                    true => Kept::NewEpoch(id),
-                    false => Kept::KnownEpoch(id),
-                })
+                match restored::keep(tx, room, about, *keys, chunks)? {
+                    Taken::New => Ok(Kept::NewEpoch(id)),
+                    Taken::Known => Ok(Kept::KnownEpoch(id)),
+                    Taken::Closed => Err(SessionError::ReadOnce),
+                }
             }
         }
     }
@@ -357,49 +363,56 @@ pub(crate) fn session_id_of_event(event: &str) -> Result<String, EventSessionErr
     }
 }
 
-/// The sessions of a room's epochs, as JSON. Each chunk of leaves is there once, before the epochs
-/// that need it.
-pub(super) fn sessions_of(
-    tx: &Tx<'_>,
-    room: &RoomId,
-    epochs: &[ReadableEpoch],
-) -> Result<Vec<Zeroizing<Vec<u8>>>, SessionError> {
-    let mut written = BTreeSet::new();
-    let mut sessions = Vec::new();
-    for epoch in epochs {
-        let Some(export) = archive::find(tx, room, epoch.id)? else { continue };
-        for chunk in &export.chunks {
-            if written.insert(*chunk) {
-                let leaves = archive::chunk(tx, room, *chunk)?;
-                let suite = export.keys.ciphersuite();
-                sessions.push(SessionJson::leaves(room, suite, &leaves)?.to_json()?);
-            }
-        }
-        sessions.push(SessionJson::epoch(room, epoch, &export)?.to_json()?);
-    }
-    Ok(sessions)
+/// The sessions of epochs, to be written as one JSON array. Each chunk of leaves is there once,
+/// before the epochs that need it.
+#[derive(Default)]
+pub(crate) struct SessionArray {
+    sessions: Vec<Zeroizing<Vec<u8>>>,
+    written: BTreeSet<(OwnedRoomId, ChunkId)>,
 }
 
-/// The sessions of these epochs, each list with its room, as one JSON array.
-pub(crate) fn write_array<'a>(
-    tx: &Tx<'_>,
-    rooms: impl IntoIterator<Item = (&'a RoomId, &'a [ReadableEpoch])>,
-) -> Result<Zeroizing<Vec<u8>>, SessionError> {
-    let mut sessions = Vec::new();
-    for (room, epochs) in rooms {
-        sessions.extend(sessions_of(tx, room, epochs)?);
-    }
-    let size = sessions.iter().map(|session| session.len() + 1).sum::<usize>() + 2;
-    let mut json = Zeroizing::new(Vec::with_capacity(size));
-    json.push(b'[');
-    for (at, session) in sessions.iter().enumerate() {
-        if at > 0 {
-            json.push(b',');
+impl SessionArray {
+    /// Adds epochs of a room. One that was deleted meanwhile is left out.
+    pub(crate) fn add(
+        &mut self,
+        tx: &Tx<'_>,
+        room: &RoomId,
+        epochs: &[ReadableEpoch],
+    ) -> Result<(), SessionError> {
+        for epoch in epochs {
+            let Some(export) = restored::export_of(tx, room, epoch)? else { continue };
+            for chunk in &export.chunks {
+                if self.written.insert((room.to_owned(), *chunk)) {
+                    let leaves = archive::chunk(tx, room, *chunk)?;
+                    let suite = export.keys.ciphersuite();
+                    self.sessions.push(SessionJson::leaves(room, suite, &leaves)?.to_json()?);
+                }
+            }
+            self.sessions.push(SessionJson::epoch(room, epoch, &export)?.to_json()?);
         }
-        json.extend_from_slice(session);
+        Ok(())
     }
-    json.push(b']');
-    Ok(json)
+
+    /// The sessions, each as JSON.
+    #[cfg(test)]
+    pub(super) fn into_sessions(self) -> Vec<Zeroizing<Vec<u8>>> {
+        self.sessions
+    }
+
+    /// The array. Writing it leaves no copy behind.
+    pub(crate) fn to_json(&self) -> Zeroizing<Vec<u8>> {
+        let size = self.sessions.iter().map(|session| session.len() + 1).sum::<usize>() + 2;
+        let mut json = Zeroizing::new(Vec::with_capacity(size));
+        json.push(b'[');
+        for (at, session) in self.sessions.iter().enumerate() {
+            if at > 0 {
+                json.push(b',');
+            }
+            json.extend_from_slice(session);
+        }
+        json.push(b']');
+        json
+    }
 }
 
 /// The sessions of a JSON array, leaves before epochs; `None` if the JSON is not an array.

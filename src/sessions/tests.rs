@@ -11,13 +11,14 @@ use super::{
     key::BackupKey,
     seal,
     session::{
-        Kept, Session, SessionError, SessionJson, epoch_session_id, is_leaves_session_id,
-        is_mls_session_id, leaves_session_id, session_id_suffix, sessions_of,
+        Kept, Session, SessionArray, SessionError, SessionJson, epoch_session_id,
+        is_leaves_session_id, is_mls_session_id, leaves_session_id, session_id_suffix,
     },
 };
 use crate::{
     history::{
-        EpochKeys, archive,
+        EpochKeys,
+        archive::{self, Holding},
         restored::{self, ReadableEpoch, Source},
         transfer::TransferError,
     },
@@ -66,7 +67,7 @@ fn keys(group: &str, epoch: u64, tree_size: u32) -> Outcome<EpochKeys> {
     };
     let context = context.tls_serialize_detached()?;
     let secret = |byte: u8| [epoch.to_be_bytes().to_vec(), vec![byte; 24]].concat().into();
-    Ok(EpochKeys::new(context, secret(3), secret(4), tree_size, 0)?)
+    Ok(EpochKeys::new(context, secret(3), secret(4), tree_size, Some(0))?)
 }
 
 fn readable(keys: &EpochKeys) -> ReadableEpoch {
@@ -97,8 +98,9 @@ fn sessions(from: &Store, keys: &EpochKeys) -> Outcome<Vec<Vec<u8>>> {
     let epoch = readable(keys);
     from.write(|tx| {
         archive::keep(tx, &room(), epoch.id, Some(keys.clone()), (0..3).map(member))?;
-        let sessions = sessions_of(tx, &room(), &[epoch])?;
-        Ok(sessions.iter().map(|json| json.to_vec()).collect())
+        let mut sessions = SessionArray::default();
+        sessions.add(tx, &room(), &[epoch])?;
+        Ok(sessions.into_sessions().iter().map(|json| json.to_vec()).collect())
     })
 }
 
@@ -131,13 +133,96 @@ fn an_epoch_comes_back_with_all_that_reading_takes() -> Outcome {
             assert_eq!(named, [ReadableEpoch { source: Source::Backup, ..epoch.clone() }]);
         }
         assert!(restored::matching(tx, &room(), "$commit", 6, &device(0))?.is_empty());
-        let leaves = archive::leaves(tx, &room(), epoch.id)?;
-        assert_eq!(leaves.len(), 3);
-        assert_eq!(leaves[2].1.signature_key(), member(2).signature_key);
-        let export = archive::find(tx, &room(), epoch.id)?.ok_or("no export is kept")?;
+        let export = restored::export(tx, &room(), epoch.id)?.ok_or("no export is kept")?;
         assert_eq!(export.keys.group_context(), keys.group_context());
+        assert_eq!(export.keys.own_leaf(), None);
+        assert_eq!(archive::holding(tx, &room(), epoch.id)?, Holding::Nothing);
+        let [chunk] = export.chunks.as_slice() else { return Err("not one chunk".into()) };
+        let chunk = archive::chunk(tx, &room(), *chunk)?;
+        let leaf = chunk.leaf(2).ok_or("the third leaf is missing")?;
+        assert_eq!(leaf.signature_key(), member(2).signature_key);
+        assert!(chunk.leaf(3).is_none());
         Outcome::Ok(())
     })?;
+    Ok(())
+}
+
+/// What this device has of an epoch stays as it is, whatever comes in beside it.
+#[test]
+fn an_import_changes_nothing_of_an_own_epoch() -> Outcome {
+    let (from, to) = (store()?, store()?);
+    let keys = keys(room().as_str(), 5, 4)?;
+    let epoch = readable(&keys);
+    let written = sessions(&from.store, &keys)?;
+    let own = EpochKeys::new(
+        keys.group_context().to_vec(),
+        vec![8; 32].into(),
+        vec![9; 32].into(),
+        4,
+        Some(2),
+    )?;
+    to.store.write(|tx| {
+        Outcome::Ok(archive::keep(tx, &room(), epoch.id, Some(own.clone()), (0..3).map(member))?)
+    })?;
+    take(&to.store, &written[0], None)?;
+    assert_eq!(take(&to.store, &written[1], None), Ok(Kept::KnownEpoch(epoch.id)));
+    let export = to.store.read(|tx| archive::find(tx, &room(), epoch.id))?;
+    assert_eq!(export.ok_or("no export is kept")?.keys.own_leaf(), Some(2));
+    // Deleted for its age, it may come back, beside.
+    let drop_keys = |may_return| -> Outcome<bool> {
+        Ok(to.store.write(|tx| archive::drop_keys(tx, &room(), epoch.id, may_return))?)
+    };
+    assert!(drop_keys(true)?);
+    assert_eq!(take(&to.store, &written[1], None), Ok(Kept::NewEpoch(epoch.id)));
+    to.store.write(|tx| {
+        let holding = archive::holding(tx, &room(), epoch.id)?;
+        assert_eq!(holding, Holding::Leaves { may_return: true });
+        let restored = restored::find(tx, &room(), epoch.id)?.ok_or("it was not restored")?;
+        restored::forget(tx, &room(), &restored)?;
+        assert!(restored::export(tx, &room(), epoch.id)?.is_none());
+        Outcome::Ok(())
+    })?;
+    // Deleted because it was to be read once, it may not, whatever is said later.
+    for may_return in [false, true] {
+        assert!(!drop_keys(may_return)?);
+        assert_eq!(take(&to.store, &written[1], None), Err(SessionError::ReadOnce));
+    }
+    Ok(())
+}
+
+/// Members can invent epochs of a number. They keep none out that the user's own backup has.
+#[test]
+fn invented_epochs_keep_no_backup_out() -> Outcome {
+    let (from, to) = (store()?, store()?);
+    let numbers = 100..117_u32;
+    let mut invented = Vec::new();
+    for seed in numbers {
+        let keys = keys(room().as_str(), 5, 4)?;
+        // Another context makes another epoch of the same number.
+        let mut context = keys.group_context().to_vec();
+        let at = context.len() - 40;
+        context[at] = u8::try_from(seed)?;
+        let keys = EpochKeys::new(context, vec![8; 32].into(), vec![9; 32].into(), 4, Some(0))?;
+        invented.push((readable(&keys).id, sessions(&from.store, &keys)?));
+    }
+    let by_member = |json: &[u8]| -> Result<Kept, SessionError> {
+        let session = Session::read(json, &room(), None, Source::Member(device(1)))?;
+        to.store.write(|tx| session.keep(tx, &room()))
+    };
+    for (at, (id, written)) in invented.iter().enumerate() {
+        by_member(&written[0])?;
+        let kept = by_member(&written[1]);
+        let expected = if at < 16 { Kept::NewEpoch(*id) } else { Kept::KnownEpoch(*id) };
+        assert_eq!(kept, Ok(expected), "{at}");
+    }
+    let (id, written) = &invented[16];
+    assert_eq!(take(&to.store, &written[1], None), Ok(Kept::NewEpoch(*id)));
+    let (all, room) = (to.store.read(|tx| restored::all(tx, &room()))?, room());
+    assert_eq!(all.len(), 16);
+    assert!(all.iter().any(|epoch| epoch.id == *id && epoch.source == Source::Backup));
+    // The place of the first, which made way, is free for nobody else of theirs.
+    let first = to.store.read(|tx| restored::export(tx, &room, invented[0].0))?;
+    assert!(first.is_none());
     Ok(())
 }
 
@@ -248,7 +333,9 @@ fn a_hundred_epochs_of_a_thousand_devices_weigh_little() -> Outcome {
         }
         Outcome::Ok(())
     })?;
-    let sessions = store.read(|tx| sessions_of(tx, &room(), &epochs))?;
+    let mut sessions = SessionArray::default();
+    store.read(|tx| sessions.add(tx, &room(), &epochs))?;
+    let sessions = sessions.into_sessions();
     let mut in_backup = 0;
     for json in &sessions {
         let sealed = seal::seal(&crypto, &key, "1|a", json)?;

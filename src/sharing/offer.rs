@@ -22,7 +22,7 @@ use crate::{
     protocol::{DeviceName, EpochId, MediaReference, encode_base64, identifiers, write_content},
     requests::{self, BACKUP_SCOPE, HistoryBundle, Purpose},
     room::Room,
-    sessions::{SessionError, seal_bundle, write_array},
+    sessions::{SessionArray, SessionError, seal_bundle},
     turn::Turn,
 };
 
@@ -85,7 +85,9 @@ fn sessions_to_share(
     });
     epochs.drain(..epochs.len().saturating_sub(MOST_EPOCHS));
     while !epochs.is_empty() {
-        let json = write_array(turn.tx, [(&*room.id, &*epochs)]).map_err(own_session)?;
+        let mut array = SessionArray::default();
+        array.add(turn.tx, &room.id, &epochs).map_err(own_session)?;
+        let json = array.to_json();
         if json.len() <= MOST_BYTES {
             return Ok(Some(json));
         }

@@ -16,7 +16,7 @@ use crate::{
     incoming::{Awaited, EventError, media},
     protocol::credential,
     rejection::Rejection,
-    room::{membership, wake},
+    room::{self, Retention, membership},
     sessions::{BundleError, Kept, SealedError, SessionError, Sessions, open_bundle},
     turn::Turn,
 };
@@ -65,7 +65,6 @@ fn take(turn: &Turn<'_>, sender: &UserId, offer: &HistoryOffer) -> Result<(), Ev
             by: offer.sender.to_string(),
             epochs,
         });
-        wake(turn.tx, room)?;
     }
     Ok(())
 }
@@ -80,6 +79,10 @@ fn check(
     if offer.sender.user_id != sender {
         let reason = "the event names another user as sender";
         return Err(Rejection::SenderMismatch(reason).into());
+    }
+    // Said before anything is fetched or waited for.
+    if room::load(turn.tx, room)?.settings.history == Retention::ReadOnce {
+        return Err(Rejection::ReadOnce.into());
     }
     let epoch = graph::by_event(turn.tx, room, &offer.commit_event)?;
     let Some(epoch) = epoch.filter(|epoch| epoch.status == Status::Accepted) else {
@@ -124,7 +127,7 @@ fn keep(turn: &Turn<'_>, room: &RoomId, sessions: Sessions) -> Result<u64, Failu
             if of != room {
                 return Err(SessionError::OtherRoom);
             }
-            session.keep(turn.tx, room)
+            backup::keep_session(turn, room, session)
         });
         match taken {
             Ok(Kept::NewEpoch(id)) => {

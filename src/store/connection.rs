@@ -11,7 +11,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    time::{Duration, UNIX_EPOCH},
+    time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, config::DbConfig};
@@ -24,7 +24,7 @@ use super::{
 
 /// How long to wait for another connection's lock. Only our own two connections use the file, and
 /// in WAL mode they block each other for moments only.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many prepared statements are cached: more than the store has.
 const STATEMENTS: usize = 64;
@@ -132,40 +132,6 @@ pub(super) fn save_cipher(
     Ok(())
 }
 
-/// The mark that tells a file from a copy of it: its inode and its time of creation. Both stay when
-/// the file is moved or the system restarts; a file restored from a backup has others. `None` where
-/// the system has neither.
-pub(super) fn file_mark(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-    let metadata = fs::metadata(path)?;
-    #[cfg(unix)]
-    let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
-    #[cfg(not(unix))]
-    let inode = 0_u64;
-    let made = metadata
-        .created()
-        .ok()
-        .and_then(|made| made.duration_since(UNIX_EPOCH).ok())
-        .map_or(0, |made| made.as_nanos());
-    let mark = [&inode.to_be_bytes()[..], &made.to_be_bytes()].concat();
-    Ok(mark.iter().any(|byte| *byte != 0).then_some(mark))
-}
-
-/// The mark that the file had when it was last opened.
-pub(super) fn saved_file_mark(connection: &Connection) -> Result<Option<Vec<u8>>, StoreError> {
-    let mut statement = connection.prepare("SELECT value FROM meta WHERE name = 'file'")?;
-    Ok(statement.query_row([], |row| row.get(0)).optional()?)
-}
-
-/// Saves the file's mark, inside the caller's transaction.
-pub(super) fn save_file_mark(connection: &Connection, mark: &[u8]) -> Result<(), StoreError> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO meta (name, value) VALUES ('file', ?1)
-         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-    )?;
-    statement.execute([mark])?;
-    Ok(())
-}
-
 fn load_cipher(connection: &Connection, key: StoreKeyMaterial<'_>) -> Result<Cipher, StoreError> {
     let mut statement = connection.prepare("SELECT value FROM meta WHERE name = ?1")?;
     let mut read = |name: &str| -> Result<Vec<u8>, StoreError> {
@@ -196,6 +162,7 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
     connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    flush_fully(connection)?;
     // The journal that undoes one bad event of a sync is a few pages and ends with the event, so it
     // is kept in memory. On disk it would be as much as all else that a sync writes, in a directory
     // that is not ours.
@@ -204,6 +171,21 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
     connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
     connection.pragma_update_and_check(None, "journal_size_limit", LOG_SIZE_LIMIT, |_| Ok(()))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(())
+}
+
+/// On Apple's systems `fsync` leaves data in the drive's cache, where a loss of power takes it: SQLite
+/// has to ask for `F_FULLFSYNC`.
+#[cfg(target_vendor = "apple")]
+fn flush_fully(connection: &Connection) -> Result<(), StoreError> {
+    connection.pragma_update(None, "fullfsync", true)?;
+    connection.pragma_update(None, "checkpoint_fullfsync", true)?;
+    Ok(())
+}
+
+#[cfg(not(target_vendor = "apple"))]
+#[expect(clippy::unnecessary_wraps, reason = "where there is something to do it can fail")]
+fn flush_fully(_: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
@@ -229,6 +211,7 @@ fn create(path: &Path, key: StoreKeyMaterial<'_>) -> Result<(), StoreError> {
     File::create_new(&draft)?;
     let mut connection = connect(&draft)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    flush_fully(&connection)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     migrations::apply(&transaction, MIGRATIONS, 0)?;
     save_cipher(&transaction, key.mode(), &sealed)?;

@@ -25,6 +25,10 @@ pub enum StoreError {
         /// The newest version this library can read.
         supported: u32,
     },
+    /// Somebody else has changed the store: what this opener left in it is not there any more. What
+    /// was taken from it may be in use elsewhere.
+    #[error("the store was changed by somebody else: {0}")]
+    Changed(&'static str),
     /// The disk is full. The transaction was undone; repeat it once there is space.
     #[error("no space is left for the store")]
     Full,

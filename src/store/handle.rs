@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -14,7 +14,9 @@ use super::{
     cipher::{Cipher, StoreKeyMaterial},
     connection,
     error::StoreError,
-    lock::DirLock,
+    file_mark::FileMark,
+    lock::{self, DirLock},
+    log::{Log, Writer},
     tx::Tx,
 };
 
@@ -66,10 +68,11 @@ impl StoreReader {
 /// An open store.
 pub struct Store {
     /// Nothing while the store is suspended.
-    pub(super) writer: Mutex<Option<Connection>>,
+    pub(super) writer: Arc<Writer>,
+    log: Log,
     pub(super) reader: StoreReader,
     /// The mark that tells this store's file from a copy of it.
-    file_mark: Option<Vec<u8>>,
+    file_mark: Option<FileMark>,
     directory: PathBuf,
     // The last field: fields are dropped in order, and the lock must outlive the connections.
     lock: Mutex<Option<DirLock>>,
@@ -86,9 +89,11 @@ impl Store {
         let path = dir.join(DATABASE);
         let (writer, cipher) = connection::open_writer(&path, key)?;
         let connection = Mutex::new(Some(connection::open_reader(&path)?));
-        let file_mark = connection::file_mark(&path)?;
+        let file_mark = FileMark::of(&path, &lock::path(dir)?)?;
+        let writer = Arc::new(Mutex::new(Some(writer)));
         Ok(Self {
-            writer: Mutex::new(Some(writer)),
+            log: Log::of(writer.clone()),
+            writer,
             reader: StoreReader { connection, cipher, path },
             file_mark,
             directory: dir.to_owned(),
@@ -121,7 +126,7 @@ impl Store {
             return Err(StoreError::Missing);
         }
         let dir_lock = DirLock::take(&self.directory)?;
-        if connection::file_mark(path)? != self.file_mark {
+        if FileMark::of(path, &lock::path(&self.directory)?)? != self.file_mark {
             let reason = "another file has taken the store's place while it was suspended";
             return Err(StoreError::Damaged(reason.to_owned()));
         }
@@ -138,8 +143,8 @@ impl Store {
     }
 
     /// The mark that tells the store's file from a copy of it, where the system provides one.
-    pub fn file_mark(&self) -> Option<&[u8]> {
-        self.file_mark.as_deref()
+    pub fn file_mark(&self) -> Option<&FileMark> {
+        self.file_mark.as_ref()
     }
 
     /// Seals the store under another key, or another kind of key, from now on.
@@ -155,15 +160,9 @@ impl Store {
     }
 
     /// Writes the log back into the file and truncates it, so that neither holds what was deleted
-    /// or replaced. Does as much as possible now: a reader may be in the way.
+    /// or replaced. Where a reader is in the way it is tried again later.
     pub fn cut_log(&self) {
-        let writer = lock(&self.writer);
-        // Closing the file has cut the log.
-        let Some(connection) = &*writer else { return };
-        let cut = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        if let Err(error) = cut {
-            tracing::warn!(%error, "the log could not be cut");
-        }
+        self.log.cut();
     }
 
     /// Runs `f` in a write transaction (`BEGIN IMMEDIATE`), committed when `f` succeeds and
@@ -175,18 +174,24 @@ impl Store {
         &self,
         f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
+        let mut secrets_deleted = false;
         let mut writer = lock(&self.writer);
         let connection = writer.as_mut().ok_or(StoreError::Suspended)?;
-        transact(connection, &self.reader.cipher, TransactionBehavior::Immediate, |tx| {
-            let value = f(tx)?;
-            #[cfg(feature = "test-hooks")]
-            hooks::reached(hooks::BEFORE_COMMIT);
-            Ok(value)
-        })
-        .inspect(|_| {
-            #[cfg(feature = "test-hooks")]
-            hooks::committed();
-        })
+        let written =
+            transact(connection, &self.reader.cipher, TransactionBehavior::Immediate, |tx| {
+                let value = f(tx)?;
+                secrets_deleted = tx.has_deleted_secrets();
+                #[cfg(feature = "test-hooks")]
+                hooks::reached(hooks::BEFORE_COMMIT);
+                Ok::<T, E>(value)
+            })?;
+        #[cfg(feature = "test-hooks")]
+        hooks::committed();
+        drop(writer);
+        if secrets_deleted {
+            self.log.secrets_deleted();
+        }
+        Ok(written)
     }
 
     /// Runs `f` in a read transaction. `f` sees one state, that of the last commit, however long it
@@ -216,6 +221,14 @@ fn close(connection: Option<Connection>) {
     if let Some(Err((connection, error))) = connection.map(Connection::close) {
         tracing::warn!(%error, "the store's file was not closed at once");
         drop(connection);
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // The thread that cuts the log may hold the connection for a moment: it is closed here, while
+        // the lock is held.
+        close(lock(&self.writer).take());
     }
 }
 

@@ -39,12 +39,12 @@ impl DirLock {
 }
 
 #[cfg(not(target_os = "ios"))]
-fn path(directory: &Path) -> Result<PathBuf, StoreError> {
+pub(super) fn path(directory: &Path) -> Result<PathBuf, StoreError> {
     Ok(directory.join("matrix-mls.lock"))
 }
 
 #[cfg(target_os = "ios")]
-fn path(directory: &Path) -> Result<PathBuf, StoreError> {
+pub(super) fn path(directory: &Path) -> Result<PathBuf, StoreError> {
     use sha2::{Digest, Sha256};
 
     let directory = directory.canonicalize()?;

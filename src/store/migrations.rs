@@ -13,6 +13,7 @@ use super::StoreError;
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_shared_chunks.sql"),
+    include_str!("migrations/0003_sealed_generations.sql"),
 ];
 
 /// The version of a database after these migrations.

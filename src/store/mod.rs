@@ -16,10 +16,12 @@ mod cipher;
 mod collection;
 mod connection;
 mod error;
+mod file_mark;
 mod handle;
 #[cfg(feature = "test-hooks")]
 pub mod hooks;
 mod lock;
+mod log;
 mod migrations;
 mod namespace;
 mod openmls;
@@ -33,6 +35,7 @@ pub use self::{
     cipher::StoreKeyMaterial,
     collection::Collection,
     error::StoreError,
+    file_mark::FileMark,
     handle::{Store, StoreReader},
     namespace::Namespace,
     openmls::MlsStorage,

@@ -4,7 +4,7 @@
 //! SQLite has undone the transaction on its own, as SQLite does when the disk is full and after
 //! some I/O errors. Without the check, whatever followed would be committed statement by statement.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use rusqlite::{CachedStatement, Connection, Params};
 
@@ -19,11 +19,19 @@ pub struct Tx<'a> {
     undone_by: RefCell<Option<StoreError>>,
     /// The first failure below OpenMLS.
     failure: RefCell<Option<StoreError>>,
+    /// Whether secrets were deleted or replaced.
+    deleted_secrets: Cell<bool>,
 }
 
 impl<'a> Tx<'a> {
     pub(super) fn new(connection: &'a Connection, cipher: &'a Cipher) -> Self {
-        Self { connection, cipher, undone_by: RefCell::new(None), failure: RefCell::new(None) }
+        Self {
+            connection,
+            cipher,
+            undone_by: RefCell::new(None),
+            failure: RefCell::new(None),
+            deleted_secrets: Cell::new(false),
+        }
     }
 
     /// Remembers a failure on its way up through OpenMLS, which wraps it in errors of its own.
@@ -36,6 +44,15 @@ impl<'a> Tx<'a> {
     /// The first failure of OpenMLS's storage since the last call.
     pub fn take_failure(&self) -> Option<StoreError> {
         self.failure.take()
+    }
+
+    /// Notes that secrets were deleted or replaced: the log must not keep them for long.
+    pub fn note_deleted_secrets(&self) {
+        self.deleted_secrets.set(true);
+    }
+
+    pub(super) fn has_deleted_secrets(&self) -> bool {
+        self.deleted_secrets.get()
     }
 
     /// A statement from the connection's cache.
@@ -90,19 +107,6 @@ impl<'a> Tx<'a> {
     pub(super) fn save_cipher(&self, mode: &str, sealed: &[u8]) -> Result<(), StoreError> {
         self.check_open()?;
         connection::save_cipher(self.connection, mode, sealed)
-    }
-
-    /// Whether the open file is another than the one that was opened last, such as a copy of it. A
-    /// store whose mark was never saved counts as the same file.
-    pub fn is_copy(&self, mark: &[u8]) -> Result<bool, StoreError> {
-        self.check_open()?;
-        Ok(connection::saved_file_mark(self.connection)?.is_some_and(|saved| saved != mark))
-    }
-
-    /// Saves the mark of the file that is open now.
-    pub fn adopt_file(&self, mark: &[u8]) -> Result<(), StoreError> {
-        self.check_open()?;
-        connection::save_file_mark(self.connection, mark)
     }
 
     pub(super) fn run(&self, sql: &str) -> Result<(), StoreError> {

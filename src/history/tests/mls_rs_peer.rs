@@ -57,7 +57,7 @@ fn converse(
         };
         assert_eq!(received.data(), text.as_bytes());
         assert_eq!(received.authenticated_data, b"beside");
-        assert_eq!(received.sender_index, epoch.keys.own_leaf());
+        assert_eq!(Some(received.sender_index), epoch.keys.own_leaf());
     }
     Ok(())
 }

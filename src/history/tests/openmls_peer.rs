@@ -19,7 +19,7 @@ fn converse(
     peer: Option<&mut Device>,
 ) -> Outcome {
     let leaf = sender.group()?.own_leaf_index().u32();
-    assert_eq!(own.keys.own_leaf(), leaf);
+    assert_eq!(own.keys.own_leaf(), Some(leaf));
     let by_openmls =
         (0u8..3).map(|n| sender.send(b"aad", &[n; 100])).collect::<Outcome<Vec<_>>>()?;
     for reader in readers {
@@ -242,7 +242,7 @@ fn external_joins_and_removals_leave_exports_that_fit() -> Outcome {
     let joined = carol.export()?;
     alice.process(&commit)?;
     let processed = alice.export()?;
-    assert_eq!(joined.keys.own_leaf(), 2);
+    assert_eq!(joined.keys.own_leaf(), Some(2));
     let both = [&joined, &processed];
     converse(&mut carol, "carol", &joined, &both, Some(&mut alice))?;
     converse(&mut alice, "alice", &processed, &both, Some(&mut carol))?;

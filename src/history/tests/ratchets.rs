@@ -14,7 +14,7 @@ fn made_up(tree_size: u32, own_leaf: u32, seed: u8) -> Outcome<EpochKeys> {
     alice.create_group(SUITE)?;
     let context = alice.export()?.keys.group_context().to_vec();
     let secret = |n| vec![seed ^ n; 32].into();
-    Ok(EpochKeys::new(context, secret(0), secret(255), tree_size, own_leaf)?)
+    Ok(EpochKeys::new(context, secret(0), secret(255), tree_size, Some(own_leaf))?)
 }
 
 fn signed_leaf() -> Outcome<(SignatureKeyPair, Leaf)> {
@@ -102,6 +102,17 @@ fn sealing_costs_the_same_in_rooms_of_any_size() -> Outcome {
             assert_eq!(crypto.take_expansions(), 4 + 1);
         }
     }
+    Ok(())
+}
+
+#[test]
+fn an_export_from_elsewhere_seals_nothing() -> Outcome {
+    let crypto = RustCrypto::default();
+    let (signer, _) = signed_leaf()?;
+    let keys = made_up(2, 1, 1)?.without_own_leaf();
+    let mut cache = RatchetCache::default();
+    let refused = seal(&keys, &mut cache, &crypto, &signer, &draft(0)).unwrap_err();
+    assert_eq!(refused, SealError::NoOwnLeaf);
     Ok(())
 }
 

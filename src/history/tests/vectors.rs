@@ -98,7 +98,7 @@ fn secret_tree() -> Outcome {
             bytes(&vector.sender_data.sender_data_secret)?.into(),
             bytes(&vector.encryption_secret)?.into(),
             vector.leaves.len() as u32,
-            0,
+            Some(0),
         )?;
         let ciphertext = bytes(&vector.sender_data.ciphertext)?;
         let sender_data = sender_data_key(&keys, &crypto, &ciphertext)?;
@@ -144,7 +144,7 @@ fn message_protection() -> Outcome {
             bytes(&vector.sender_data_secret)?.into(),
             bytes(&vector.encryption_secret)?.into(),
             2,
-            1,
+            Some(1),
         )?;
         let credential = BasicCredential::new(b"sender".to_vec()).into();
         let leaf = Leaf::new(&credential, bytes(&vector.signature_pub)?)?;

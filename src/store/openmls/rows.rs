@@ -54,6 +54,10 @@ impl MlsStorage<'_> {
         let (namespace, key) = (self.home(kind), row_key(self.tx, kind, key)?);
         let mut plaintext = Plaintext::new(&place(self.tx, namespace, &key));
         plaintext.encode(value)?;
+        // A step of a ratchet: what opened or sealed a message is replaced by what comes after it.
+        if kind == Kind::MessageSecrets && has_row(self.tx, namespace, &key)? {
+            self.tx.note_deleted_secrets();
+        }
         put(self.tx, namespace, kind, &key, plaintext)
     }
 
@@ -66,7 +70,10 @@ impl MlsStorage<'_> {
             "DELETE FROM mls_row WHERE namespace = ?1 AND key = ?2",
             (self.home(kind).id(), key),
         );
-        self.tx.remember(deleted).map(drop)
+        if self.tx.remember(deleted)? > 0 {
+            self.tx.note_deleted_secrets();
+        }
+        Ok(())
     }
 
     /// The items of a list, in the order in which they were added; empty when there is no list.
@@ -247,6 +254,14 @@ fn load_row(tx: &Tx<'_>, namespace: Namespace, key: &Hash) -> Result<Row, StoreE
         }
         (None, _) => Row::Tombstone,
     })
+}
+
+/// Whether a namespace itself has a value in a row.
+fn has_row(tx: &Tx<'_>, namespace: Namespace, key: &Hash) -> Result<bool, StoreError> {
+    let mut statement = tx.statement(
+        "SELECT 1 FROM mls_row WHERE namespace = ?1 AND key = ?2 AND value IS NOT NULL",
+    )?;
+    Ok(statement.exists((namespace.id(), key))?)
 }
 
 fn store_row(

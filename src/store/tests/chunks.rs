@@ -300,12 +300,13 @@ fn whole_values_of_an_older_store_open_and_go_as_they_are_replaced() -> Outcome 
         "DROP TRIGGER mls_row_deleted; DROP TRIGGER mls_row_overwritten;
              DROP INDEX mls_row_list; DROP INDEX mls_row_key;
              DROP TABLE mls_piece; DROP TABLE mls_chunk;
-             ALTER TABLE mls_row DROP COLUMN list; PRAGMA user_version = 1",
+             ALTER TABLE mls_row DROP COLUMN list;
+             ALTER TABLE namespace DROP COLUMN counter; PRAGMA user_version = 1",
     )?;
     drop(store);
 
     let store = open(dir.path())?;
-    assert_eq!(count(&store, "PRAGMA user_version")?, 2);
+    assert_eq!(count(&store, "PRAGMA user_version")?, 3);
     assert_eq!(tree(&store, parent, &group("group"))?, Some(first.clone()));
     let kid = write(&store, |tx| {
         tx.detach_namespace(overlay, parent)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{Outcome, Record, fresh, is_damaged, open, record};
+use super::{Outcome, Record, fresh, is_damaged, open, raw, record};
 use crate::store::{Collection, Namespace, Queue, StoreError};
 
 const RECORDS: Collection<Record> = Collection::new("records");
@@ -91,6 +91,10 @@ fn a_queue_gives_what_is_due_oldest_first_and_never_an_id_twice() -> Outcome {
     Ok(())
 }
 
+fn is_changed<T>(result: Result<T, StoreError>) -> bool {
+    matches!(result, Err(StoreError::Changed(_)))
+}
+
 #[test]
 fn a_generation_only_rises_and_goes_with_its_namespace() -> Outcome {
     let (_dir, store) = fresh()?;
@@ -98,18 +102,65 @@ fn a_generation_only_rises_and_goes_with_its_namespace() -> Outcome {
         let (first, second) = (tx.new_namespace()?, tx.new_namespace()?);
         assert!(Namespace::GLOBAL < first && first < second);
         assert_eq!(tx.generation(first)?, 0);
-        tx.set_generation(first, 5)?;
-        tx.set_generation(first, 5)?;
-        tx.set_generation(second, u32::MAX)?;
-        assert!(is_damaged(tx.set_generation(first, 4)));
+        tx.take_generations(first, 0, 5)?;
+        tx.take_generations(first, 5, 5)?;
+        tx.take_generations(second, 0, u32::MAX)?;
+        assert!(is_damaged(tx.take_generations(first, 5, 4)));
         assert_eq!((tx.generation(first)?, tx.generation(second)?), (5, u32::MAX));
         tx.delete_namespace(second)?;
         assert_eq!(tx.generation(second)?, 0);
-        assert!(is_damaged(tx.set_generation(second, 1)));
+        assert!(is_damaged(tx.take_generations(second, 0, 1)));
         assert!(tx.new_namespace()? > second, "a namespace's id came back");
         assert!(is_damaged(tx.delete_namespace(Namespace::GLOBAL)));
         Ok::<_, StoreError>(())
     })?;
+    Ok(())
+}
+
+/// Another opener has taken generations since this one looked.
+#[test]
+fn generations_that_somebody_else_took_are_not_taken_again() -> Outcome {
+    let (_dir, store) = fresh()?;
+    store.write(|tx| {
+        let namespace = tx.new_namespace()?;
+        tx.take_generations(namespace, 0, 2)?;
+        for seen in [0, 1, 3] {
+            assert!(is_changed(tx.take_generations(namespace, seen, seen + 2)), "{seen}");
+        }
+        assert_eq!(tx.generation(namespace)?, 2);
+        tx.take_generations(namespace, 2, 4)?;
+        Ok::<_, StoreError>(())
+    })?;
+    Ok(())
+}
+
+/// Whoever has no key can delete a generation, or move another's there, but can set none.
+#[test]
+fn an_edited_generation_is_noticed() -> Outcome {
+    let edits = [
+        "UPDATE namespace SET counter = NULL",
+        "UPDATE namespace SET counter = NULL, generation = 0",
+        "UPDATE namespace SET counter = 0",
+        "UPDATE namespace SET counter = x''",
+        "UPDATE namespace SET counter = (SELECT counter FROM namespace WHERE id = 2)",
+        "UPDATE namespace SET counter = (SELECT value FROM record)",
+    ];
+    for edit in edits {
+        let (_dir, store) = fresh()?;
+        let first = store.write(|tx| {
+            let (first, _) = (tx.new_namespace()?, tx.new_namespace()?);
+            tx.take_generations(first, 0, 5)?;
+            RECORDS.put(tx, b"room", b"a", &record("a"))?;
+            Ok::<_, StoreError>(first)
+        })?;
+        raw(&store, edit, [])?;
+        store.write(|tx| {
+            assert!(is_changed(tx.generation(first)), "{edit}");
+            assert!(is_changed(tx.take_generations(first, 0, 1)), "{edit}");
+            assert!(is_changed(tx.take_generations(first, 5, 6)), "{edit}");
+            Ok::<_, StoreError>(())
+        })?;
+    }
     Ok(())
 }
 

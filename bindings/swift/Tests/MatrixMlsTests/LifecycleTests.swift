@@ -5,6 +5,21 @@ import MatrixClientSample
 import MatrixMls
 import XCTest
 
+/// What an app keeps outside the store.
+private final class Count: RollbackGuard, @unchecked Sendable {
+    // Every access to `count` is under `lock`.
+    private let lock = NSLock()
+    private var count: UInt64?
+
+    func load() -> UInt64? {
+        lock.withLock { count }
+    }
+
+    func store(count: UInt64) {
+        lock.withLock { self.count = count }
+    }
+}
+
 final class LifecycleTests: DirectoryTestCase {
     func testAMachineGoesOnWhereItWasClosed() async throws {
         let requests = try await MlsMachine.with(config(directory)) { try await $0.outgoingRequests() }
@@ -14,6 +29,24 @@ final class LifecycleTests: DirectoryTestCase {
         XCTAssertEqual(again, requests, "the same to the byte")
         XCTAssertEqual([machine.userId(), machine.deviceId()], [ownUserId, "PHONE"])
         try await machine.shutdown()
+    }
+
+    func testAStoreThatIsBehindTheAppsCountSealsNothingWithWhatItHolds() async throws {
+        let kept = Count()
+        let first = try await MlsMachine.openGuarded(config: config(directory), rollbackGuard: kept)
+        _ = try await first.enableAlone().encrypt(eventType: "m.text", content: "{}")
+        try await first.shutdown()
+        XCTAssertEqual(kept.load(), 1)
+        // Level with the store, and then ahead of it, as when an older copy was brought back.
+        let level = try await MlsMachine.openGuarded(config: config(directory), rollbackGuard: kept)
+        _ = try await level.room(roomId: testRoomId).encrypt(eventType: "m.text", content: "{}")
+        try await level.shutdown()
+        XCTAssertEqual(kept.load(), 2)
+        kept.store(count: 9)
+        let behind = try await MlsMachine.openGuarded(config: config(directory), rollbackGuard: kept)
+        let room = try behind.room(roomId: testRoomId)
+        try await fails("NotReady", "not_ready") { try await room.encrypt(eventType: "m.text", content: "{}") }
+        try await behind.shutdown()
     }
 
     func testWithClosesTheStoreWhateverHappensAndWhoeverHoldsARoom() async throws {

@@ -22,8 +22,8 @@ use std::{
 };
 
 use matrix_mls::{
-    DecryptedMessage, MachineConfig, MlsError, MlsMachine, MlsRoom, Publishing, StoreKey,
-    SyncSummary,
+    DecryptedMessage, MachineConfig, MlsError, MlsMachine, MlsRoom, Publishing, RollbackGuard,
+    StoreKey, SyncSummary,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -45,6 +45,8 @@ pub struct ClientOptions {
     pub store_key: StoreKey,
     /// Whether the engine publishes the device's keys itself.
     pub publishing: Publishing,
+    /// The number that the app keeps outside the store, if it keeps one.
+    pub guard: Option<Arc<dyn RollbackGuard>>,
     /// How it syncs.
     pub sync_by: SyncBy,
     /// How long [`Client::drive`] and [`Client::prepare`] go on before they give up.
@@ -57,6 +59,7 @@ impl Default for ClientOptions {
             directory: None,
             store_key: store_key(),
             publishing: Publishing::Alone,
+            guard: None,
             sync_by: SyncBy::Tokens,
             // On a loaded machine a commit that adds hundreds of devices takes its time.
             patience: Duration::from_secs(180),
@@ -149,7 +152,10 @@ impl Client {
             store_key: self.options.store_key.clone(),
             publishing: self.options.publishing,
         };
-        let machine = MlsMachine::open(config).await;
+        let machine = match self.options.guard.clone() {
+            Some(guard) => MlsMachine::open_guarded(config, guard).await,
+            None => MlsMachine::open(config).await,
+        };
         self.machine = Some(machine.map_err(self.engine("opening the engine"))?);
         *self.position.get_mut() = self.stored_position();
         Ok(())

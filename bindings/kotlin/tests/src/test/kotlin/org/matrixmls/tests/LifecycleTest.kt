@@ -23,12 +23,25 @@ import org.junit.jupiter.api.io.TempDir
 import org.matrixmls.MlsException
 import org.matrixmls.MlsMachine
 import org.matrixmls.MlsReader
+import org.matrixmls.RollbackGuard
 import org.matrixmls.RoomSettings
 import org.matrixmls.StoreKey
 import org.matrixmls.drive
 import org.matrixmls.encrypt
 import org.matrixmls.markRequestAsSent
 import org.matrixmls.use
+
+/** What an app keeps outside the store. */
+private class Count : RollbackGuard {
+    @Volatile
+    var count: ULong? = null
+
+    override fun load(): ULong? = count
+
+    override fun store(count: ULong) {
+        this.count = count
+    }
+}
 
 class LifecycleTest {
     @TempDir
@@ -44,6 +57,31 @@ class LifecycleTest {
             assertTrue(requests.single().body.contentEquals(again.body), "the same to the byte")
             assertEquals("@alice:example.org" to "PHONE", machine.userId() to machine.deviceId())
         }
+    }
+
+    @Test
+    fun `a store that is behind the app's count seals nothing with what it holds`() = test {
+        val kept = Count()
+        MlsMachine.openGuarded(config(directory), kept).use { machine ->
+            machine.enableAlone("!room:example.org").encrypt("m.text", "{}")
+        }
+        assertEquals(1uL, kept.count)
+        // Level with the store, and then ahead of it, as when an older copy was brought back.
+        MlsMachine.openGuarded(config(directory), kept).use { machine ->
+            machine.room("!room:example.org").encrypt("m.text", "{}")
+        }
+        assertEquals(2uL, kept.count)
+        kept.count = 9uL
+        MlsMachine.openGuarded(config(directory), kept).use { machine ->
+            val room = machine.room("!room:example.org")
+            fails(MlsException.NotReady::class, "not_ready") { room.encrypt("m.text", "{}") }
+        }
+        // What a guard throws changes nothing.
+        val broken = object : RollbackGuard {
+            override fun load(): ULong? = error("the app's own")
+            override fun store(count: ULong): Unit = error("the app's own")
+        }
+        MlsMachine.openGuarded(config(directory), broken).use { assertEquals("PHONE", it.deviceId()) }
     }
 
     @Test
