@@ -7,6 +7,7 @@
 //! waiting events deserve another try (`woken`), and adds that others have undone (`undone`).
 
 mod followed;
+mod hears;
 pub(crate) mod member_list;
 pub(crate) mod membership;
 mod record;
@@ -20,6 +21,7 @@ mod woken;
 
 pub(crate) use self::{
     followed::{Followed, is_followed, set_followed},
+    hears::hears,
     member_list::{Doubt, Need, Question},
     membership::Membership,
     record::Room,

@@ -41,10 +41,6 @@ pub(crate) fn receive(
         }
         return Ok(Processed::Known);
     }
-    if room.state.algorithm.is_none() {
-        room.state.algorithm = Some(content.algorithm.clone());
-        membership::track_devices(turn.tx, &room.id)?;
-    }
     if content.sender == turn.identity.name() {
         return own::receive(turn, room, commit);
     }
