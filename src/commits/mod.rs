@@ -6,7 +6,7 @@
 //! | ask for device lists | `key_queries` |
 //! | claim key packages | `key_packages` |
 //! | make a group | `create` |
-//! | make a commit | `stage` |
+//! | make a commit | `stage`; what a key package may lack in this very group, `in_tree` |
 //! | bring it to the homeserver, and the Welcomes after it | `publish`, `welcomes`; `staged` keeps what belongs to it |
 //! | take the homeserver's answer | `outcome` |
 //!
@@ -15,6 +15,7 @@
 
 mod create;
 mod difference;
+mod in_tree;
 mod key_packages;
 mod key_queries;
 pub(crate) mod outcome;

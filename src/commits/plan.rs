@@ -11,7 +11,7 @@ use super::{
     difference::difference,
     key_packages::{self, LEAVE_ALONE},
     key_queries::ask_for_outdated,
-    stage::{Change, stage},
+    stage::{Change, Staged, stage},
 };
 use crate::{
     devices,
@@ -27,6 +27,9 @@ use crate::{
 /// How many devices one commit adds at the most: more save little, and make one long call of it
 /// (docs/decisions/007).
 const MOST_ADDS: usize = 500;
+
+/// How many devices that OpenMLS refuses are looked for, one by one, for one commit.
+const MOST_REFUSED: usize = 4;
 
 /// What has to happen before a room can be sent to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,35 +82,90 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
     stage_possible(turn, room, &head, Change { add, remove: difference.remove, rotate })
 }
 
-/// Stages a commit. A device may publish a key package that is good as far as can be seen and that
-/// OpenMLS then refuses to add (its keys are another member's, say). That must not hold up the
-/// room: half of the additions are left for the next commit until this one can be made, and a
-/// device that cannot be added on its own is left alone.
+/// Stages a commit. A device may publish a key package that is good as far as can be seen, and that
+/// cannot be added to this very group (its keys are another member's, say). That must not hold up the
+/// room: such a package is given up as any bad one, and the plan made again. Where OpenMLS refuses the
+/// commit all the same, whoever it refuses is found by trying, and left alone.
 fn stage_possible(
     turn: &Turn<'_>,
     room: &mut Room,
     head: &EpochRecord,
     mut change: Change,
 ) -> Result<NextStep, SendError> {
+    let mut refused = 0;
     loop {
         let mut changed = room.clone();
         let error = match turn.atomically(|| stage(turn, &mut changed, head, change.clone())) {
-            Ok(()) => {
+            Ok(Staged::Done) => {
                 *room = changed;
                 for (name, _) in &change.add {
                     key_packages::used(turn, &room.id, name)?;
                 }
                 return Ok(NextStep::Waiting(requests::ids_of_room(turn.tx, &room.id)?));
             }
+            Ok(Staged::Unfit(unfit)) => {
+                for (name, why) in unfit {
+                    tracing::warn!(room = %room.id, device = %name, ?why, "cannot be added");
+                    key_packages::unfit(turn, &room.id, &name, why)?;
+                }
+                return next_step(turn, room);
+            }
             Err(error) if error.ends_turn() || change.add.is_empty() => return Err(error),
             Err(error) => error,
         };
         tracing::warn!(room = %room.id, %error, "a commit cannot be made");
-        if let [(name, _)] = &*change.add {
-            key_packages::give_up(turn, &room.id, name)?;
-            return Ok(NextStep::Waiting(Vec::new()));
+        let Some(place) = first_refused(turn, room, head, &change)? else { return Err(error) };
+        let (name, _) = change.add.remove(place);
+        key_packages::give_up(turn, &room.id, &name)?;
+        refused += 1;
+        if refused >= MOST_REFUSED {
+            // Those before this one can be added. The rest come with the next commit.
+            change.add.truncate(place);
         }
-        change.add.truncate(change.add.len() / 2);
+    }
+}
+
+/// The place of the first device without which a commit could be made that adds those before it;
+/// nothing where the commit cannot be made without any of them either.
+fn first_refused(
+    turn: &Turn<'_>,
+    room: &Room,
+    head: &EpochRecord,
+    change: &Change,
+) -> Result<Option<usize>, SendError> {
+    let works = |number: usize| -> Result<bool, SendError> {
+        let mut change = change.clone();
+        change.add.truncate(number);
+        let tried = turn.atomically(|| match stage(turn, &mut room.clone(), head, change) {
+            Ok(_) => Err::<(), _>(Trial::Worked),
+            Err(error) => Err(Trial::Failed(error)),
+        });
+        match tried {
+            Err(Trial::Failed(error)) if error.ends_turn() => Err(error),
+            Err(Trial::Failed(_)) => Ok(false),
+            Ok(()) | Err(Trial::Worked) => Ok(true),
+        }
+    };
+    if !works(0)? {
+        return Ok(None);
+    }
+    let (mut good, mut bad) = (0, change.add.len());
+    while bad - good > 1 {
+        let middle = good + (bad - good) / 2;
+        if works(middle)? { good = middle } else { bad = middle }
+    }
+    Ok(Some(good))
+}
+
+/// How a commit went that is undone either way.
+enum Trial {
+    Worked,
+    Failed(SendError),
+}
+
+impl From<StoreError> for Trial {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.into())
     }
 }
 
