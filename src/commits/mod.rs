@@ -3,6 +3,7 @@
 //! | step | file |
 //! |---|---|
 //! | decide what is to be done next | `plan`, with `difference` |
+//! | renew this device's own keys | `renewal` |
 //! | ask for device lists | `key_queries` |
 //! | claim key packages | `key_packages` |
 //! | make a group | `create` |
@@ -21,6 +22,7 @@ mod key_queries;
 pub(crate) mod outcome;
 mod plan;
 mod publish;
+mod renewal;
 mod stage;
 mod staged;
 mod welcomes;
@@ -31,5 +33,6 @@ pub(crate) use self::{
     key_queries::{ask_for_outdated, queue_key_queries},
     plan::{NextStep, block_commits, blocked_until, next_step},
     publish::{BaseName, CommitDraft, is_media_url, part_uploaded, publish},
+    renewal::entered,
     staged::{commit_hash_of_staged, staged_requests},
 };

@@ -11,6 +11,7 @@ use super::{
     difference::difference,
     key_packages::{self, LEAVE_ALONE},
     key_queries::ask_for_outdated,
+    renewal,
     stage::{Change, Staged, stage},
 };
 use crate::{
@@ -46,7 +47,7 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
         return Err(SendError::NotInGroup(room.id.clone()));
     };
     let head = graph::get(turn.tx, &room.id, head)?;
-    let rotate = room.renewal.wanted || is_renewal_due(turn, room, &head)?;
+    let rotate = room.renewal.wanted || renewal::is_due(turn, room, &head)?;
     let recheck = room.pace.recheck_ms.is_some_and(|due| !undone::is_ahead(due, turn.now_ms));
     if room.standing.is_settled() && !rotate && !recheck {
         return welcomes_first(turn, room);
@@ -189,13 +190,6 @@ fn welcomes_first(turn: &Turn<'_>, room: &Room) -> Result<NextStep, SendError> {
         .map(|(id, _)| id)
         .collect();
     Ok(if waiting.is_empty() { NextStep::Ready } else { NextStep::Waiting(waiting) })
-}
-
-/// Whether the room's settings want a new epoch.
-fn is_renewal_due(turn: &Turn<'_>, room: &Room, head: &EpochRecord) -> Result<bool, StoreError> {
-    let sent = turn.tx.generation(head.namespace)?;
-    let is_old = turn.has_passed(head.since_ms, room.settings.rotate_after_ms);
-    Ok(sent >= room.settings.rotate_after_messages || is_old)
 }
 
 /// Until when no commit may be made, in milliseconds since 1970.

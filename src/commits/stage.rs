@@ -110,6 +110,7 @@ pub(super) fn stage(
         removed,
         resolves,
         rotates: room.renewal.wanted,
+        renews: path,
         welcome_tree: Some(tree_place),
     };
     publish(turn, &room.id, &epoch, &group, base_name(base), draft)?;

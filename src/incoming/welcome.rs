@@ -28,7 +28,7 @@ use crate::{
     mls::{join_config, keep_export, parse_message, parse_tree, refuse_conflicting},
     protocol::{DeviceName, MediaReference, WelcomeContent, credential},
     rejection::{InputError, Rejection},
-    room::{RejoinReason, Room, Standing, membership},
+    room::{LeafOrigin, OwnLeaf, RejoinReason, Room, Standing, membership},
     store::{Collection, StoreError},
     turn::{Consequence, Turn},
 };
@@ -74,10 +74,11 @@ pub(crate) fn join(
     }
     epoch.commit_event = Some(content.commit_event.clone());
     keep_export(turn.tx, &room.id, epoch.id, &group, &provider, room.settings.history)?;
-    identity::forget_used_key_packages(turn.tx, turn.crypto).map_err(|error| match error {
-        IdentityError::Store(error) => Failure::Store(error),
-        error => Failure::defect("identity", error),
-    })?;
+    let used_one_time =
+        identity::forget_used_key_packages(turn.tx, turn.crypto).map_err(|error| match error {
+            IdentityError::Store(error) => Failure::Store(error),
+            error => Failure::defect("identity", error),
+        })?;
 
     for user in &users {
         // A stranger may have made up the rest.
@@ -86,6 +87,12 @@ pub(crate) fn join(
         }
     }
     missing::ask_again(turn, &room.id)?;
+    let origin = match used_one_time {
+        true => LeafOrigin::OneTimePackage,
+        false => LeafOrigin::LastResortPackage,
+    };
+    let leaf = OwnLeaf { origin, ..OwnLeaf::renewed(epoch.id, turn.now_ms) };
+    room.renewal.keep_leaf(leaf, &room.kept);
     let number = epoch.number;
     head::enter(turn, room, NewEpoch { epoch, added: &[], removed: &[] })?;
     turn.report(Consequence::Welcomed);

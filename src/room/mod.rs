@@ -10,6 +10,7 @@ mod followed;
 mod hears;
 pub(crate) mod member_list;
 pub(crate) mod membership;
+mod own_leaf;
 mod record;
 mod rejoin;
 mod rows;
@@ -24,6 +25,7 @@ pub(crate) use self::{
     hears::hears,
     member_list::{Doubt, Need, Question},
     membership::Membership,
+    own_leaf::{LeafOrigin, OwnLeaf},
     record::Room,
     rejoin::{Rejoin, RejoinReason, Search, Strangers},
     rows::{all, edit, find, load},
