@@ -104,6 +104,9 @@ pub(crate) enum Rejection {
     /// The public group state is not signed by the device that the event names.
     #[error("the public group state is not signed by the device that the event names")]
     BadSignature,
+    /// Too much of this sender's waits for rooms that no sync has shown.
+    #[error("too much of this sender's waits already for rooms that no sync has shown")]
+    TooManyWait,
     /// The bundle of shared history is not what it should be.
     #[error("{0}")]
     BadBundle(&'static str),

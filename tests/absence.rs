@@ -12,7 +12,7 @@ use matrix_mls_kit::{
     Client, Heard, Homeserver, OrMissing as _, Result, feed, is_commit, news,
     other::{Other, join_path, name_of},
     peer::{base64, from_base64},
-    together::{all_talk, head, pair, quiet, texts, two_phones},
+    together::{all_talk, head, pair, quiet, renew_keys, texts, two_phones},
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -121,6 +121,7 @@ async fn catching_up_goes_on_over_restarts() -> Result {
 async fn whoever_comes_back_to_say_something_catches_up_first() -> Result {
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, room) = pair(&homeserver).await;
+    renew_keys(&[&alice, &bob], &room).await;
     talk_alone(&alice, &room, 60).await?;
     bob.sync().await?;
     while requests(&bob, "/event/").await?.len() == 1 {
@@ -138,6 +139,7 @@ async fn whoever_comes_back_to_say_something_catches_up_first() -> Result {
 async fn pages_that_never_come_hold_up_no_message() -> Result {
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, room) = pair(&homeserver).await;
+    renew_keys(&[&alice, &bob], &room).await;
     talk_alone(&alice, &room, 80).await?;
     bob.sync().await?;
     while let Some(request) = requests(&bob, "/event/").await?.first() {

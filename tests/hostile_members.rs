@@ -56,7 +56,9 @@ async fn commits_that_apply_nowhere_make_nobody_leave_the_head() -> Result {
     let content = mallory.message(b"{}", &creator, &on);
     mallory.send(&room, content).await;
     all_talk(&[&alice, &bob], &room).await;
-    assert_eq!(head(&alice, &room).await, before, "not one commit was made for it");
+    let after = alice.head(&room).await?;
+    assert_eq!(after.parent, Some(before), "nothing but the keys that Bob came with was renewed");
+    assert_eq!(after.creator_user_id, bob.user_id());
     Ok(())
 }
 

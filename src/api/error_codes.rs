@@ -121,6 +121,7 @@ fn code_of_rejection(rejection: &Rejection) -> &'static str {
         Rejection::BadGroupState(_) => "bad_group_state",
         Rejection::OtherCiphersuite => "ciphersuite",
         Rejection::BadSignature => "bad_signature",
+        Rejection::TooManyWait => "too_many_wait",
         Rejection::BadBundle(_) => "bad_bundle",
         Rejection::DamagedSession(_) => "damaged_session",
         Rejection::ReadOnce => "read_once",
@@ -149,6 +150,7 @@ impl From<EventError> for MlsError {
                 let code = match awaited {
                     Awaited::Media => "value_in_media",
                     Awaited::Group(_) => "no_group_yet",
+                    Awaited::Room => "no_room_yet",
                     Awaited::Sender => "stranger",
                 };
                 transient!(UnknownEpoch, code, awaited)

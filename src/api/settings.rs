@@ -7,10 +7,17 @@ use crate::room::{Retention, Settings};
 /// need not.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
 pub struct RoomSettings {
-    /// How many messages this device sends in one epoch before it starts a new one; at least 1.
+    /// How many messages this device sends before it renews its own keys in the group; at least 1.
+    ///
+    /// Whoever has taken a copy of the device reads along until then. A renewal is a commit, made
+    /// before the next message, whatever others have committed: an event of some 2 to 60 kB, and one
+    /// more call of the homeserver before that message. Keys that came with a Welcome are renewed
+    /// with the first message; in a group of more than 8 devices with one of the next hour's, unless
+    /// they came from a last-resort key package.
     #[uniffi(default = 100)]
     pub rotate_after_messages: u32,
-    /// How old an epoch may be, in milliseconds, before this device starts a new one.
+    /// How old this device's own keys in the group may be, in milliseconds, before it renews them in
+    /// the same way. Nothing is renewed while nothing is sent.
     #[uniffi(default = 604800000)]
     pub rotate_after_ms: u64,
     /// Whether the devices of invited users are members of the group, in addition to joined users',

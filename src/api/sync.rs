@@ -40,8 +40,8 @@ pub enum ToDeviceResult {
         /// The room's id.
         room_id: String,
     },
-    /// A Welcome or history that needs a value which is still to be fetched (see
-    /// `outgoing_requests`).
+    /// A Welcome or history that is taken in later: it needs a value which is still to be fetched
+    /// (see `outgoing_requests`), or its room or its sender is not known yet.
     Waiting {
         /// What it needs.
         error: MlsError,

@@ -15,6 +15,7 @@ use ruma::RoomId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::in_tree::Unfit;
 use crate::{
     devices::{self, ClaimedPackage, Device, DevicesError},
     exported::Update,
@@ -205,7 +206,6 @@ fn keep(
     bytes: Vec<u8>,
 ) -> Result<(), StoreError> {
     let key = credential::encode(name);
-    SEARCHES.delete(turn.tx, room.as_bytes(), &key)?;
     CLAIMED.put(turn.tx, room.as_bytes(), &key, &ClaimedKeyPackage { bytes })
 }
 
@@ -279,14 +279,35 @@ pub(super) fn usable(
     Ok(usable)
 }
 
-/// A commit has used the key package of a device.
+/// A commit has used the key package of a device: the search for one was a success.
 pub(super) fn used(turn: &Turn<'_>, room: &RoomId, name: &DeviceName) -> Result<(), StoreError> {
-    CLAIMED.delete(turn.tx, room.as_bytes(), &credential::encode(name)).map(drop)
+    let key = credential::encode(name);
+    SEARCHES.delete(turn.tx, room.as_bytes(), &key)?;
+    CLAIMED.delete(turn.tx, room.as_bytes(), &key).map(drop)
+}
+
+/// A key package that seemed good does not fit into the room's group: another is asked for as after
+/// any bad one, unless none of this device would do.
+pub(super) fn unfit(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    name: &DeviceName,
+    why: Unfit,
+) -> Result<(), StoreError> {
+    let key = credential::encode(name);
+    let claimed = CLAIMED.get(turn.tx, room.as_bytes(), &key)?;
+    match (why, claimed) {
+        (Unfit::Package, Some(claimed)) => {
+            CLAIMED.delete(turn.tx, room.as_bytes(), &key)?;
+            go_on(turn, room, name, Some(&claimed.bytes), true)
+        }
+        _ => give_up(turn, room, name),
+    }
 }
 
 /// A key package that seemed good cannot be added: its device is left alone.
 pub(super) fn give_up(turn: &Turn<'_>, room: &RoomId, name: &DeviceName) -> Result<(), StoreError> {
-    used(turn, room, name)?;
+    CLAIMED.delete(turn.tx, room.as_bytes(), &credential::encode(name))?;
     leave_alone(turn, room, name)
 }
 

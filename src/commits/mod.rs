@@ -3,10 +3,11 @@
 //! | step | file |
 //! |---|---|
 //! | decide what is to be done next | `plan`, with `difference` |
+//! | renew this device's own keys | `renewal` |
 //! | ask for device lists | `key_queries` |
 //! | claim key packages | `key_packages` |
 //! | make a group | `create` |
-//! | make a commit | `stage` |
+//! | make a commit | `stage`; what a key package may lack in this very group, `in_tree` |
 //! | bring it to the homeserver, and the Welcomes after it | `publish`, `welcomes`; `staged` keeps what belongs to it |
 //! | take the homeserver's answer | `outcome` |
 //!
@@ -15,11 +16,13 @@
 
 mod create;
 mod difference;
+mod in_tree;
 mod key_packages;
 mod key_queries;
 pub(crate) mod outcome;
 mod plan;
 mod publish;
+mod renewal;
 mod stage;
 mod staged;
 mod welcomes;
@@ -30,5 +33,6 @@ pub(crate) use self::{
     key_queries::{ask_for_outdated, queue_key_queries},
     plan::{NextStep, block_commits, blocked_until, next_step},
     publish::{BaseName, CommitDraft, is_media_url, part_uploaded, publish},
+    renewal::entered,
     staged::{commit_hash_of_staged, staged_requests},
 };

@@ -16,7 +16,7 @@ use crate::{
     messages::SendError,
     protocol::EpochId,
     requests,
-    room::{Room, wake},
+    room::{OwnLeaf, Room, wake},
     turn::{Consequence, Turn},
 };
 
@@ -44,6 +44,9 @@ pub(crate) fn accepted(
         room.renewal.done_in = Some(id);
     }
     let is_external = epoch.external;
+    if staged.renews || is_external || epoch.parent.is_none() {
+        room.renewal.keep_leaf(OwnLeaf::renewed(id, epoch.since_ms), &room.kept);
+    }
     let new = NewEpoch { epoch, added: &staged.added, removed: &staged.removed };
     head::enter(turn, room, new)?;
     turn.report(Consequence::CommitAccepted { epoch: id, added: staged.added, is_external });

@@ -11,7 +11,8 @@ use super::{
     difference::difference,
     key_packages::{self, LEAVE_ALONE},
     key_queries::ask_for_outdated,
-    stage::{Change, stage},
+    renewal,
+    stage::{Change, Staged, stage},
 };
 use crate::{
     devices,
@@ -28,6 +29,9 @@ use crate::{
 /// (docs/decisions/007).
 const MOST_ADDS: usize = 500;
 
+/// How many devices that OpenMLS refuses are looked for, one by one, for one commit.
+const MOST_REFUSED: usize = 4;
+
 /// What has to happen before a room can be sent to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NextStep {
@@ -43,7 +47,7 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
         return Err(SendError::NotInGroup(room.id.clone()));
     };
     let head = graph::get(turn.tx, &room.id, head)?;
-    let rotate = room.renewal.wanted || is_renewal_due(turn, room, &head)?;
+    let rotate = room.renewal.wanted || renewal::is_due(turn, room, &head)?;
     let recheck = room.pace.recheck_ms.is_some_and(|due| !undone::is_ahead(due, turn.now_ms));
     if room.standing.is_settled() && !rotate && !recheck {
         return welcomes_first(turn, room);
@@ -79,35 +83,90 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
     stage_possible(turn, room, &head, Change { add, remove: difference.remove, rotate })
 }
 
-/// Stages a commit. A device may publish a key package that is good as far as can be seen and that
-/// OpenMLS then refuses to add (its keys are another member's, say). That must not hold up the
-/// room: half of the additions are left for the next commit until this one can be made, and a
-/// device that cannot be added on its own is left alone.
+/// Stages a commit. A device may publish a key package that is good as far as can be seen, and that
+/// cannot be added to this very group (its keys are another member's, say). That must not hold up the
+/// room: such a package is given up as any bad one, and the plan made again. Where OpenMLS refuses the
+/// commit all the same, whoever it refuses is found by trying, and left alone.
 fn stage_possible(
     turn: &Turn<'_>,
     room: &mut Room,
     head: &EpochRecord,
     mut change: Change,
 ) -> Result<NextStep, SendError> {
+    let mut refused = 0;
     loop {
         let mut changed = room.clone();
         let error = match turn.atomically(|| stage(turn, &mut changed, head, change.clone())) {
-            Ok(()) => {
+            Ok(Staged::Done) => {
                 *room = changed;
                 for (name, _) in &change.add {
                     key_packages::used(turn, &room.id, name)?;
                 }
                 return Ok(NextStep::Waiting(requests::ids_of_room(turn.tx, &room.id)?));
             }
+            Ok(Staged::Unfit(unfit)) => {
+                for (name, why) in unfit {
+                    tracing::warn!(room = %room.id, device = %name, ?why, "cannot be added");
+                    key_packages::unfit(turn, &room.id, &name, why)?;
+                }
+                return next_step(turn, room);
+            }
             Err(error) if error.ends_turn() || change.add.is_empty() => return Err(error),
             Err(error) => error,
         };
         tracing::warn!(room = %room.id, %error, "a commit cannot be made");
-        if let [(name, _)] = &*change.add {
-            key_packages::give_up(turn, &room.id, name)?;
-            return Ok(NextStep::Waiting(Vec::new()));
+        let Some(place) = first_refused(turn, room, head, &change)? else { return Err(error) };
+        let (name, _) = change.add.remove(place);
+        key_packages::give_up(turn, &room.id, &name)?;
+        refused += 1;
+        if refused >= MOST_REFUSED {
+            // Those before this one can be added. The rest come with the next commit.
+            change.add.truncate(place);
         }
-        change.add.truncate(change.add.len() / 2);
+    }
+}
+
+/// The place of the first device without which a commit could be made that adds those before it;
+/// nothing where the commit cannot be made without any of them either.
+fn first_refused(
+    turn: &Turn<'_>,
+    room: &Room,
+    head: &EpochRecord,
+    change: &Change,
+) -> Result<Option<usize>, SendError> {
+    let works = |number: usize| -> Result<bool, SendError> {
+        let mut change = change.clone();
+        change.add.truncate(number);
+        let tried = turn.atomically(|| match stage(turn, &mut room.clone(), head, change) {
+            Ok(_) => Err::<(), _>(Trial::Worked),
+            Err(error) => Err(Trial::Failed(error)),
+        });
+        match tried {
+            Err(Trial::Failed(error)) if error.ends_turn() => Err(error),
+            Err(Trial::Failed(_)) => Ok(false),
+            Ok(()) | Err(Trial::Worked) => Ok(true),
+        }
+    };
+    if !works(0)? {
+        return Ok(None);
+    }
+    let (mut good, mut bad) = (0, change.add.len());
+    while bad - good > 1 {
+        let middle = good + (bad - good) / 2;
+        if works(middle)? { good = middle } else { bad = middle }
+    }
+    Ok(Some(good))
+}
+
+/// How a commit went that is undone either way.
+enum Trial {
+    Worked,
+    Failed(SendError),
+}
+
+impl From<StoreError> for Trial {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.into())
     }
 }
 
@@ -131,13 +190,6 @@ fn welcomes_first(turn: &Turn<'_>, room: &Room) -> Result<NextStep, SendError> {
         .map(|(id, _)| id)
         .collect();
     Ok(if waiting.is_empty() { NextStep::Ready } else { NextStep::Waiting(waiting) })
-}
-
-/// Whether the room's settings want a new epoch.
-fn is_renewal_due(turn: &Turn<'_>, room: &Room, head: &EpochRecord) -> Result<bool, StoreError> {
-    let sent = turn.tx.generation(head.namespace)?;
-    let is_old = turn.has_passed(head.since_ms, room.settings.rotate_after_ms);
-    Ok(sent >= room.settings.rotate_after_messages || is_old)
 }
 
 /// Until when no commit may be made, in milliseconds since 1970.

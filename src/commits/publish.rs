@@ -50,7 +50,10 @@ pub(crate) struct CommitDraft {
     pub(crate) added: Vec<(DeviceName, Vec<u8>)>,
     pub(crate) removed: Vec<DeviceName>,
     pub(crate) resolves: Vec<EpochRecord>,
+    /// It renews this device's keys because the app asked for that.
     pub(crate) rotates: bool,
+    /// It renews this device's keys, for whatever reason.
+    pub(crate) renews: bool,
     /// Where the Welcome has the ratchet tree; nothing without a Welcome.
     pub(crate) welcome_tree: Option<TreePlace>,
 }
@@ -113,6 +116,7 @@ pub(crate) fn publish(
         missing: uploads.iter().map(|(part, _)| *part).collect(),
         content: Some(content),
         rotates: draft.rotates,
+        renews: draft.renews,
     };
     for (part, bytes) in uploads {
         let mut request = create_content::v3::Request::new(bytes);

@@ -12,7 +12,10 @@ use openmls::{
 use openmls_traits::OpenMlsProvider;
 use tls_codec::Size as _;
 
-use super::publish::{BaseName, CommitDraft, TreePlace, publish};
+use super::{
+    in_tree::{self, Unfit},
+    publish::{BaseName, CommitDraft, TreePlace, publish},
+};
 use crate::{
     epochs::{EpochRecord, Origin, Status, graph, head, trees},
     failure::Failure,
@@ -36,16 +39,28 @@ pub(super) struct Change {
     pub(super) rotate: bool,
 }
 
+/// What became of a change.
+pub(super) enum Staged {
+    /// Its commit is on its way.
+    Done,
+    /// Nothing was done, as these devices cannot be added.
+    Unfit(Vec<(DeviceName, Unfit)>),
+}
+
 /// Stages a commit on the head of a room and queues what has to be sent for it.
 pub(super) fn stage(
     turn: &Turn<'_>,
     room: &mut Room,
     base: &EpochRecord,
     change: Change,
-) -> Result<(), SendError> {
+) -> Result<Staged, SendError> {
     let namespace = turn.tx.new_namespace()?;
     let provider = turn.child_provider(base.namespace, namespace);
     let mut group = load_group(&provider, &room.id)?;
+    let unfit = in_tree::unfit(&group, &change.add, &change.remove);
+    if !unfit.is_empty() {
+        return Ok(Staged::Unfit(unfit));
+    }
 
     // A commit that only adds goes without a path: it renews no keys, and the path is what makes a
     // commit expensive. A commit that removes must have it (RFC 9420 §12.4).
@@ -96,11 +111,12 @@ pub(super) fn stage(
         removed,
         resolves,
         rotates: room.renewal.wanted,
+        renews: path,
         welcome_tree: Some(tree_place),
     };
     publish(turn, &room.id, &epoch, &group, base_name(base), draft)?;
     room.standing.stage(epoch.id);
-    Ok(())
+    Ok(Staged::Done)
 }
 
 /// Where the ratchet tree will stand once this change is made: OpenMLS puts it into the Welcome or

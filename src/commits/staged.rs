@@ -32,6 +32,9 @@ pub(super) struct StagedCommit {
     /// It renews this device's keys because the app asked for that.
     #[serde(default)]
     pub(super) rotates: bool,
+    /// It renews this device's keys, for whatever reason.
+    #[serde(default)]
+    pub(super) renews: bool,
 }
 
 const STAGED: Collection<StagedCommit> = Collection::new("staged_commit");

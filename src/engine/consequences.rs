@@ -7,7 +7,7 @@
 //!
 //! | consequence | what follows |
 //! |---|---|
-//! | an epoch was entered | its commit is missing no more; it belongs into the backup; what was missed is told; waiting events are tried |
+//! | an epoch was entered | its commit is missing no more; this device's keys are as old as before; it belongs into the backup; what was missed is told; waiting events are tried |
 //! | the head has changed | a commit that nobody has seen is dropped; a rejoin ends, or becomes due |
 //! | the head is the same | a rejoin because of doubt ends |
 //! | somebody was heard in another tree of epochs | the head is chosen anew |
@@ -24,7 +24,7 @@ use ruma::RoomId;
 
 use crate::{
     backup,
-    commits::outcome,
+    commits::{self, outcome},
     epochs::{head, retention},
     failure::Failure,
     incoming::missing,
@@ -70,6 +70,7 @@ fn settle_one(turn: &Turn<'_>, room: &mut Room, consequence: Consequence) -> Res
             if let Some(event) = commit_event {
                 missing::mark_found(turn, &room.id, event.as_str())?;
             }
+            commits::entered(turn, room, epoch)?;
             backup::note_epoch(turn, &room.id, epoch)?;
             rejoin::tell_missed(turn, room, epoch)?;
             wake(turn.tx, &room.id)?;

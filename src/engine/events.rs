@@ -11,13 +11,14 @@ use ruma::{OwnedRoomId, RoomId};
 
 use super::{
     consequences::{in_room, settle_reported},
-    to_device::retry_welcomes,
+    early,
+    to_device::{self, EarlyEvent, Received, ToDeviceOutcome},
 };
 use crate::{
     epochs::joinable,
     failure::{EndsTurn, Failure},
     incoming::{
-        EventError, Outcome, ReceivedEvent, catch_up,
+        Awaited, EventError, Outcome, ReceivedEvent, catch_up,
         commit::{self, Processed, event_id},
         fetch, message, missing, state,
         waiting::{self, CameBy},
@@ -26,7 +27,6 @@ use crate::{
     protocol::{AlgorithmOnly, CommitContent, CommitEventOnly, RoomEvent, identifiers, parse},
     rejoin,
     room::{self, Room, Standing},
-    sharing,
     turn::{Consequence, Turn},
 };
 
@@ -54,6 +54,12 @@ pub(super) struct Intake<'a> {
     tried: Option<Vec<i64>>,
     /// What the turn that is under way has brought.
     received: Vec<ReceivedEvent>,
+    /// To-device events of the sync that wait for the room's state, with their places in the sync.
+    early: Vec<(usize, EarlyEvent, &'a str)>,
+    /// Whether earlier syncs have left some.
+    earlier: Option<bool>,
+    /// What became of them.
+    heard: Vec<(usize, ToDeviceOutcome)>,
 }
 
 impl<'a> Intake<'a> {
@@ -74,6 +80,9 @@ impl<'a> Intake<'a> {
             kept: false,
             tried: None,
             received: Vec::new(),
+            early: Vec::new(),
+            earlier: None,
+            heard: Vec::new(),
         }
     }
 
@@ -85,6 +94,16 @@ impl<'a> Intake<'a> {
     /// Whether the app expects to find the room in the results.
     pub(super) fn is_of_sync(&self) -> bool {
         self.is_of_sync
+    }
+
+    /// A to-device event of the sync is about this room, which does not count yet.
+    pub(super) fn wait_with(&mut self, at: usize, early: EarlyEvent, json: &'a str) {
+        self.early.push((at, early, json));
+    }
+
+    /// What became of to-device events, with their places in the sync.
+    pub(super) fn take_heard(&mut self) -> Vec<(usize, ToDeviceOutcome)> {
+        std::mem::take(&mut self.heard)
     }
 
     /// What the last turn has brought.
@@ -105,27 +124,57 @@ impl<'a> Intake<'a> {
                 waiting::keep(turn, &self.room, id, json, CameBy::App)?;
                 self.kept = true;
             }
+            let is_state = matches!(event.outcome, Outcome::State);
             if self.told.contains(&self.taken) {
                 self.received.push(event);
             }
             self.taken += 1;
+            // What the timeline shows is read with the group that a Welcome leads to.
+            if self.taken == self.told.start || (self.taken > self.told.start && is_state) {
+                self.hear_early(turn)?;
+            }
         }
         if self.tried.is_none() {
             if self.kept {
                 waiting::bound(turn, &self.room)?;
             }
             leave_with_the_room(turn, &self.room)?;
-            retry_welcomes(turn, &self.room)?;
+            self.hear_early(turn)?;
+            for (at, event, json) in std::mem::take(&mut self.early) {
+                self.heard.push((at, to_device::keep_early(turn, &event, json)?));
+            }
+            to_device::retry(turn, &self.room)?;
             if self.is_of_sync {
                 join_where_left_out(turn, &self.room)?;
             }
-            sharing::retry(turn, &self.room)?;
         }
         if !self.retry_waiting(turn, readers)? {
             return Ok(false);
         }
         ask_for_missing(turn, &self.room)?;
         Ok(true)
+    }
+
+    /// Takes in the to-device events that came before the room's state, once the room counts.
+    fn hear_early(&mut self, turn: &Turn<'_>) -> Result<(), EventError> {
+        let earlier = match self.earlier {
+            Some(earlier) => earlier,
+            None => early::is_any(turn, &self.room)?,
+        };
+        self.earlier = Some(earlier);
+        if (!earlier && self.early.is_empty()) || !to_device::hears(turn, &self.room)? {
+            return Ok(());
+        }
+        to_device::take_early(turn, &self.room)?;
+        self.earlier = Some(false);
+        for (at, event, json) in std::mem::take(&mut self.early) {
+            let outcome = match to_device::receive(turn, json)? {
+                Received::Done(outcome) => outcome,
+                Received::Early(_) => to_device::keep_early(turn, &event, json)?,
+            };
+            self.heard.push((at, outcome));
+        }
+        Ok(())
     }
 
     /// Tries what waits, as long as that brings new epochs; tells whether that is done.
@@ -171,8 +220,7 @@ pub(super) fn go_on(turn: &Turn<'_>, readers: &Readers) -> Result<(), EventError
             continue;
         }
         waiting::bound(turn, &room)?;
-        retry_welcomes(turn, &room)?;
-        sharing::retry(turn, &room)?;
+        to_device::retry(turn, &room)?;
         // The room stays woken, so what is left is tried by the next turn that looks.
         retry_commits(turn, readers, &room)?;
         ask_for_missing(turn, &room)?;
@@ -344,6 +392,10 @@ fn take_in_encrypted(
         Ok(AlgorithmOnly { algorithm }) if identifiers::is_room_algorithm(&algorithm) => {}
         // Redacted, or encrypted with something else.
         _ => return Ok(Outcome::Ignored),
+    }
+    if !room::find(turn.tx, room)?.is_some_and(|room| room.uses_mls()) {
+        // Only the room's state says what the room uses.
+        return Err(EventError::Awaits(Awaited::Room));
     }
     if event.is_commit() {
         return in_room(turn, room, |room| take_in_commit(turn, room, event));

@@ -9,6 +9,7 @@
 //! | to … | see |
 //! |---|---|
 //! | take in a sync | `sync`: to-device events (`to_device`), device lists and key counts (`upkeep`), rooms (`events`) |
+//! | keep to-device events whose room no sync has shown | `early` |
 //! | compare this device's clock with the homeserver's | `clock` |
 //! | take in a room's events, one part of the turn each | `events` |
 //! | take the commits of an absence, a turn's worth at a time | `catching_up` |
@@ -29,6 +30,7 @@ mod clock;
 mod connections;
 mod consequences;
 mod core;
+mod early;
 mod error;
 mod events;
 mod messages;

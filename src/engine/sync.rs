@@ -1,5 +1,6 @@
 //! Taking in a sync: to-device events first (a Welcome in it may explain the timeline), then device
-//! lists and key counts, then the rooms.
+//! lists and key counts, then the rooms. A to-device event about a room that the sync itself shows
+//! for the first time is taken in with that room's state.
 //!
 //! Most syncs are one turn. A long one is several, so that nobody waits for the lock until all of it
 //! is done. What the turns before a failure have brought is told with the next sync.
@@ -14,7 +15,7 @@ use super::{
     error::EngineError,
     events::{Intake, Source},
     outcomes::{RoomOutcomes, SyncOutcome},
-    to_device::{self, ToDeviceOutcome},
+    to_device::{self, Received, ToDeviceOutcome},
     upkeep::{self, BETWEEN_TURNS},
 };
 use crate::{
@@ -59,6 +60,13 @@ impl Engine {
                 }
             };
             outcome.to_device.append(&mut to_device);
+            for (intake, _) in &mut progress.intakes {
+                for (at, heard) in intake.take_heard() {
+                    if let Some(result) = outcome.to_device.get_mut(at) {
+                        *result = heard;
+                    }
+                }
+            }
             collect(&mut outcome.rooms, &mut progress.intakes);
             if is_done {
                 return Ok(outcome);
@@ -101,15 +109,15 @@ impl Engine {
     }
 
     /// One turn of a sync; tells whether it was the last.
-    fn go_on_with_sync(
+    fn go_on_with_sync<'a>(
         &self,
         turn: &Turn<'_>,
-        changes: &SyncChanges,
-        progress: &mut Progress<'_>,
+        changes: &'a SyncChanges,
+        progress: &mut Progress<'a>,
         to_device: &mut Vec<ToDeviceOutcome>,
     ) -> Result<bool, EngineError> {
         if !progress.begun {
-            begin(turn, changes, to_device)?;
+            begin(turn, changes, progress, to_device)?;
             progress.begun = true;
         }
         loop {
@@ -137,13 +145,29 @@ impl Engine {
 }
 
 /// What comes before the rooms' events.
-fn begin(
+fn begin<'a>(
     turn: &Turn<'_>,
-    changes: &SyncChanges,
+    changes: &'a SyncChanges,
+    progress: &mut Progress<'a>,
     to_device: &mut Vec<ToDeviceOutcome>,
 ) -> Result<(), EngineError> {
     for json in &changes.to_device {
-        to_device.push(to_device::receive(turn, json)?);
+        let early = match to_device::receive(turn, json)? {
+            Received::Done(outcome) => {
+                to_device.push(outcome);
+                continue;
+            }
+            Received::Early(early) => early,
+        };
+        let mut intakes = progress.intakes.iter_mut().map(|(intake, _)| intake);
+        match intakes.find(|intake| intake.room == early.room_id) {
+            // The rest of the sync may explain it.
+            Some(intake) => {
+                intake.wait_with(to_device.len(), early, json);
+                to_device.push(ToDeviceOutcome::Ignored);
+            }
+            None => to_device.push(to_device::keep_early(turn, &early, json)?),
+        }
     }
     connections::begin(turn, changes)?;
     if let Some(lists) = &changes.device_lists {

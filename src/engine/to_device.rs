@@ -1,8 +1,15 @@
 //! To-device events: Welcomes, and offers of history.
+//!
+//! Anybody can send them, about any room. Those about a room that counts (`room::hears`) are taken in,
+//! each as a part of its own. The others are early, or of no use at all; until the room's state shows
+//! up they change nothing (`early`).
 
-use ruma::{OwnedRoomId, RoomId};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 
-use super::consequences::{in_room, settle_reported};
+use super::{
+    consequences::{in_room, settle_reported},
+    early,
+};
 use crate::{
     failure::EndsTurn,
     incoming::{
@@ -10,8 +17,10 @@ use crate::{
         welcome::{self, WaitingWelcome},
     },
     protocol::{AlgorithmOnly, ToDeviceEvent, WelcomeContent, identifiers, parse},
+    rejection::Rejection,
     room,
     sharing::{self, HistoryOffer},
+    store::StoreError,
     turn::Turn,
 };
 
@@ -31,36 +40,91 @@ pub(crate) enum ToDeviceOutcome {
     Failed(EventError),
 }
 
+/// What became of a to-device event.
+pub(super) enum Received {
+    Done(ToDeviceOutcome),
+    /// It is about a room that does not count yet, and has changed nothing.
+    Early(EarlyEvent),
+}
+
+/// An event about a room that does not count yet.
+pub(super) struct EarlyEvent {
+    pub(super) room_id: OwnedRoomId,
+    sender: OwnedUserId,
+}
+
 /// Takes in one to-device event.
-pub(super) fn receive(turn: &Turn<'_>, json: &str) -> Result<ToDeviceOutcome, EventError> {
+pub(super) fn receive(turn: &Turn<'_>, json: &str) -> Result<Received, EventError> {
     match turn.atomically(|| take_in(turn, json)) {
         Err(error) if error.ends_turn() => Err(error),
         Err(error) => {
             tracing::info!(%error, "to-device event not read");
-            Ok(ToDeviceOutcome::Failed(error))
+            Ok(Received::Done(ToDeviceOutcome::Failed(error)))
         }
-        Ok(outcome) => Ok(outcome),
+        Ok(received) => Ok(received),
     }
 }
 
-fn take_in(turn: &Turn<'_>, json: &str) -> Result<ToDeviceOutcome, EventError> {
+/// Keeps an event until its room counts.
+pub(super) fn keep_early(
+    turn: &Turn<'_>,
+    event: &EarlyEvent,
+    json: &str,
+) -> Result<ToDeviceOutcome, StoreError> {
+    let EarlyEvent { room_id, sender } = event;
+    Ok(if early::keep(turn, room_id, sender, json)? {
+        ToDeviceOutcome::Waiting(EventError::Awaits(Awaited::Room))
+    } else {
+        ToDeviceOutcome::Failed(Rejection::TooManyWait.into())
+    })
+}
+
+/// Takes in what is kept for a room that counts by now.
+pub(super) fn take_early(turn: &Turn<'_>, room: &RoomId) -> Result<(), EventError> {
+    for json in early::take(turn, room)? {
+        receive(turn, &json)?;
+    }
+    Ok(())
+}
+
+/// Whether to-device events about a room count.
+pub(super) fn hears(turn: &Turn<'_>, room: &RoomId) -> Result<bool, StoreError> {
+    room::hears(turn.tx, room, &turn.identity.name().user_id)
+}
+
+fn take_in(turn: &Turn<'_>, json: &str) -> Result<Received, EventError> {
     let event: ToDeviceEvent = parse(json, "the to-device event")?;
     if event.event_type != "m.room.encrypted" {
-        return Ok(ToDeviceOutcome::Ignored);
+        return Ok(Received::Done(ToDeviceOutcome::Ignored));
     }
     let content = event.content.get();
-    match parse::<AlgorithmOnly>(content, "the content") {
+    let early = |room_id| Ok(Received::Early(EarlyEvent { room_id, sender: event.sender.clone() }));
+    let outcome = match parse::<AlgorithmOnly>(content, "the content") {
         Ok(AlgorithmOnly { algorithm }) if identifiers::is_history_algorithm(&algorithm) => {
-            history(turn, &event, parse(content, "the offer of history")?)
+            let offer: HistoryOffer = parse(content, "the offer of history")?;
+            offer.check_form(&event.sender)?;
+            if !hears(turn, &offer.room_id)? {
+                return early(offer.room_id);
+            }
+            history(turn, &event, offer)?
         }
         Ok(AlgorithmOnly { algorithm })
             if identifiers::suite_of_welcome_algorithm(&algorithm).is_some() =>
         {
-            welcome(turn, &event, parse(content, "the Welcome")?)
+            let content: WelcomeContent = parse(content, "the Welcome")?;
+            if content.sender.user_id != event.sender {
+                let reason = "the event names another user as sender";
+                return Err(Rejection::SenderMismatch(reason).into());
+            }
+            if !hears(turn, &content.room_id)? {
+                return early(content.room_id);
+            }
+            welcome(turn, &event, content)?
         }
         // Olm's, for the app's other engine.
-        _ => Ok(ToDeviceOutcome::Ignored),
-    }
+        _ => ToDeviceOutcome::Ignored,
+    };
+    Ok(Received::Done(outcome))
 }
 
 fn history(
@@ -85,13 +149,16 @@ fn welcome(
     event: &ToDeviceEvent,
     content: WelcomeContent,
 ) -> Result<ToDeviceOutcome, EventError> {
-    let waiting = WaitingWelcome { sender: event.sender.clone(), content };
+    let waiting = WaitingWelcome { sender: event.sender.clone(), content, since_ms: turn.now_ms };
     match join(turn, &waiting) {
         Ok(Some(epoch)) => Ok(ToDeviceOutcome::Joined { room_id: waiting.content.room_id, epoch }),
         Ok(None) => Ok(ToDeviceOutcome::Ignored),
         Err(error) if error.ends_turn() => Err(error),
         Err(error) if welcome::has_to_wait(&error) => {
-            welcome::keep(turn, &event.sender, &waiting.content)?;
+            if error == EventError::Awaits(Awaited::Sender) {
+                members::want(turn, &waiting.content.room_id)?;
+            }
+            welcome::keep(turn, waiting)?;
             Ok(ToDeviceOutcome::Waiting(error))
         }
         Err(error) => {
@@ -102,7 +169,7 @@ fn welcome(
 }
 
 fn join(turn: &Turn<'_>, welcome: &WaitingWelcome) -> Result<Option<u64>, EventError> {
-    let WaitingWelcome { sender, content } = welcome;
+    let WaitingWelcome { sender, content, .. } = welcome;
     turn.atomically(|| {
         in_room(turn, &content.room_id, |room| welcome::join(turn, room, sender, content))
     })
@@ -116,8 +183,17 @@ fn failed(turn: &Turn<'_>, welcome: &WaitingWelcome, error: &EventError) -> Resu
     Ok(settle_reported(turn, room_id)?)
 }
 
-/// Tries the Welcomes of a room that wait.
-pub(super) fn retry_welcomes(turn: &Turn<'_>, room: &RoomId) -> Result<(), EventError> {
+/// Tries the Welcomes of a room that wait, and what came before the room's state.
+pub(super) fn retry(turn: &Turn<'_>, room: &RoomId) -> Result<(), EventError> {
+    if !hears(turn, room)? {
+        return Ok(());
+    }
+    take_early(turn, room)?;
+    retry_welcomes(turn, room)?;
+    sharing::retry(turn, room)
+}
+
+fn retry_welcomes(turn: &Turn<'_>, room: &RoomId) -> Result<(), EventError> {
     for waiting in welcome::waiting(turn, room)? {
         match join(turn, &waiting) {
             Err(error) if error.ends_turn() => return Err(error),

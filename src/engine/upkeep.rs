@@ -9,6 +9,7 @@ use super::{
     catching_up,
     consequences::in_room,
     core::{Engine, now_ms},
+    early,
     error::EngineError,
     own_keys,
     prepare::rejoin_rooms,
@@ -140,6 +141,7 @@ fn delete_old_keys(turn: &Turn<'_>) -> Result<(), EngineError> {
     if !retention::is_due(turn)? {
         return Ok(());
     }
+    early::forget_old(turn)?;
     for room in room::all(turn.tx)? {
         in_room(turn, &room.id, |room| retention::delete_old(turn, room))?;
     }

@@ -237,17 +237,21 @@ pub(crate) fn mark_used(
     }
 }
 
-/// Deletes the one-time packages whose private keys OpenMLS deleted when it joined with them. This
-/// is for callers that cannot tell which package a Welcome was for.
-pub(crate) fn forget_used_key_packages(tx: &Tx<'_>, crypto: &Crypto) -> Result<(), IdentityError> {
+/// Deletes the one-time packages whose private keys OpenMLS deleted when it joined with them; tells
+/// whether there was one. This is for callers that cannot tell which package a Welcome was for.
+pub(crate) fn forget_used_key_packages(
+    tx: &Tx<'_>,
+    crypto: &Crypto,
+) -> Result<bool, IdentityError> {
     let provider = Provider::new(crypto, MlsStorage::new(tx, Namespace::GLOBAL));
+    let mut forgot = false;
     for package in list(tx)? {
         let kept: Option<KeyPackageBundle> = provider.storage().key_package(&package.reference)?;
         if kept.is_none() {
-            mark_used(tx, crypto, &package.reference)?;
+            forgot |= mark_used(tx, crypto, &package.reference)?;
         }
     }
-    Ok(())
+    Ok(forgot)
 }
 
 /// Deletes the private keys of packages whose time of grace is over. If more one-time packages are

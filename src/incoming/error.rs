@@ -56,6 +56,9 @@ pub(crate) enum Awaited {
     /// This device is not in the group, or not in that part of it, yet.
     #[error("{0}")]
     Group(String),
+    /// No sync has shown yet that the room uses MLS and that this user is in it.
+    #[error("no sync has shown yet that the room uses MLS and that this user is in it")]
+    Room,
     /// The sender is not known to be in the room.
     #[error("the sender is not known to be in the room")]
     Sender,

@@ -13,12 +13,14 @@
 //! | find commits in the room's history | `walk`, over `history_pages` |
 //! | follow the commits of an absence, in their order | `catch_up`, over `history_pages` |
 //! | fetch large values | `media` |
+//! | bound what strangers have waiting | `fair_share` |
 //!
 //! One event is one part of a turn: what it changed is undone if it fails (`engine::events`).
 
 pub(crate) mod catch_up;
 pub(crate) mod commit;
 mod error;
+pub(crate) mod fair_share;
 pub(crate) mod fetch;
 pub(crate) mod history_pages;
 pub(crate) mod media;

@@ -11,7 +11,7 @@ use crate::{
         parse,
     },
     rejection::Rejection,
-    room::{Doubt, Membership, Room, membership},
+    room::{Doubt, Membership, Room, membership, wake},
     turn::Turn,
 };
 
@@ -111,6 +111,8 @@ fn set_algorithm(turn: &Turn<'_>, room: &mut Room, algorithm: String) -> Result<
     room.state.algorithm = Some(algorithm);
     if follow {
         membership::track_devices(turn.tx, &room.id)?;
+        // What came before the state counts now.
+        wake(turn.tx, &room.id)?;
     }
     Ok(())
 }

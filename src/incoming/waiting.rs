@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     exported::Update,
     protocol::{CommitEventOnly, RoomEvent, parse},
+    room,
     store::{Collection, Mark, Queue, StoreError},
     turn::Turn,
 };
@@ -19,6 +20,9 @@ use crate::{
 const MAX_WAITING: u64 = 1_000;
 /// How much they take together, in bytes.
 const MAX_BYTES: usize = 16_000_000;
+/// The same in a room of which nothing says that it uses MLS: there they may be anybody's jokes.
+const MAX_WAITING_ELSEWHERE: u64 = 50;
+const MAX_BYTES_ELSEWHERE: usize = 1_000_000;
 /// How long one waits, in milliseconds.
 const MAX_AGE_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
@@ -103,6 +107,10 @@ fn base_of(json: &str) -> String {
 /// Lets go of what has waited too long, and of the oldest where there is too much: first of what the
 /// app has not seen and can be asked for again. It reads all that waits.
 pub(crate) fn bound(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {
+    let (most, most_bytes) = match room::find(turn.tx, room)? {
+        Some(room) if room.uses_mls() => (MAX_WAITING, MAX_BYTES),
+        _ => (MAX_WAITING_ELSEWHERE, MAX_BYTES_ELSEWHERE),
+    };
     let (mut number, mut bytes, mut dropped) = (0, 0, 0);
     let mut newest_first: Vec<_> = list(turn, room)?.into_iter().rev().collect();
     newest_first.sort_by_key(|(_, event)| event.fetched);
@@ -110,7 +118,7 @@ pub(crate) fn bound(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {
         number += 1;
         bytes += event.json.len();
         let old = turn.now_ms.saturating_sub(event.since_ms) >= MAX_AGE_MS;
-        if number > MAX_WAITING || bytes > MAX_BYTES || old {
+        if number > most || bytes > most_bytes || old {
             remove(turn, room, id, &event)?;
             dropped += 1;
         }

@@ -3,7 +3,8 @@
 //! The Welcome is opened in a namespace of its own. The private keys of the key package that it used
 //! are deleted in the same transaction in which the epoch is kept, so a Welcome that fails costs
 //! nothing, and one that succeeds can never be opened a second time. A Welcome whose ratchet tree
-//! stands in the media repository waits for that.
+//! stands in the media repository waits for that. Whether a Welcome counts at all is decided before
+//! (`room::hears`): it never makes a room what its state does not say.
 
 use std::collections::BTreeSet;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::{Awaited, EventError},
+    fair_share::{Share, take_surplus},
     media, members, missing,
 };
 use crate::{
@@ -25,9 +27,9 @@ use crate::{
     failure::Failure,
     identity::{self, IdentityError, Provider},
     mls::{join_config, keep_export, parse_message, parse_tree, refuse_conflicting},
-    protocol::{DeviceName, MediaReference, WelcomeContent, credential, identifiers},
+    protocol::{DeviceName, MediaReference, WelcomeContent, credential},
     rejection::{InputError, Rejection},
-    room::{RejoinReason, Room, Standing, member_list, membership},
+    room::{LeafOrigin, OwnLeaf, RejoinReason, Room, Standing, membership},
     store::{Collection, StoreError},
     turn::{Consequence, Turn},
 };
@@ -50,7 +52,7 @@ pub(crate) fn join(
     {
         return Ok(None);
     }
-    let is_stranger = check_inviter(turn, room, sender)?;
+    let is_stranger = check_inviter(turn, room, sender, content)?;
     let MlsMessageBodyIn::Welcome(welcome) = parse_message(&content.ciphertext.bytes()?)? else {
         return Err(Rejection::NotAWelcome.into());
     };
@@ -79,17 +81,25 @@ pub(crate) fn join(
     epoch.event_is_hint = true;
     trees::plant(&mut epoch);
     keep_export(turn.tx, &room.id, epoch.id, &group, &provider, room.settings.history)?;
-    identity::forget_used_key_packages(turn.tx, turn.crypto).map_err(|error| match error {
-        IdentityError::Store(error) => Failure::Store(error),
-        error => Failure::defect("identity", error),
-    })?;
+    let used_one_time =
+        identity::forget_used_key_packages(turn.tx, turn.crypto).map_err(|error| match error {
+            IdentityError::Store(error) => Failure::Store(error),
+            error => Failure::defect("identity", error),
+        })?;
 
-    // Whoever is let in again may be no more than invited: an old leave says nothing then.
-    room.state.own_user_left = false;
-    let suite = turn.identity.ciphersuite();
-    room.state.algorithm.get_or_insert_with(|| identifiers::room_algorithm(suite));
-    devices::track(turn.tx, users.iter().map(|user| &**user))?;
+    for user in &users {
+        // A stranger may have made up the rest.
+        if !is_stranger || membership::is_known(turn.tx, &room.id, user)? {
+            devices::track(turn.tx, [&**user])?;
+        }
+    }
     missing::ask_again(turn, &room.id)?;
+    let origin = match used_one_time {
+        true => LeafOrigin::OneTimePackage,
+        false => LeafOrigin::LastResortPackage,
+    };
+    let leaf = OwnLeaf { origin, ..OwnLeaf::renewed(epoch.id, turn.now_ms) };
+    room.renewal.keep_leaf(leaf, &room.kept);
     let number = epoch.number;
     head::enter(turn, room, NewEpoch { epoch, added: &[], removed: &[] })?;
     turn.report(Consequence::Welcomed);
@@ -100,12 +110,17 @@ pub(crate) fn join(
 
 /// Whether the inviter is a stranger to the room. Anybody can claim a key package of this device and
 /// invite it into a group that bears the room's id. A device that has a group listens to the room's
-/// members only, as soon as they are known; until then the doubt stays with the epoch.
-fn check_inviter(turn: &Turn<'_>, room: &Room, sender: &UserId) -> Result<bool, EventError> {
+/// members only, and nothing is fetched for anybody else; otherwise the doubt stays with the epoch.
+fn check_inviter(
+    turn: &Turn<'_>,
+    room: &Room,
+    sender: &UserId,
+    content: &WelcomeContent,
+) -> Result<bool, EventError> {
     let users = membership::users_of_group(turn.tx, room)?;
     let is_stranger = !users.contains(sender);
     if is_stranger {
-        if room.standing.head().is_some() && member_list::was_seen(turn.tx, &room.id)? {
+        if room.standing.head().is_some() || content.ratchet_tree.is_some() {
             // A sync has to-device events first: who has come into the room stands behind them.
             return Err(EventError::Awaits(Awaited::Sender));
         }
@@ -157,41 +172,62 @@ fn check_members(
     Ok(users)
 }
 
-/// A Welcome that waits for its ratchet tree.
+/// A Welcome that waits for its ratchet tree, or for its sender to be in the room.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct WaitingWelcome {
     pub(crate) sender: OwnedUserId,
     pub(crate) content: WelcomeContent,
+    /// When it came, in milliseconds since 1970.
+    #[serde(default)]
+    pub(crate) since_ms: u64,
 }
 
 /// The name is that of rows written by earlier versions.
 const WAITING: Collection<WaitingWelcome> = Collection::new("pending_welcome");
 /// How many wait in one room.
-const MOST_WAITING: u64 = 8;
+const MOST_WAITING: u64 = 16;
+/// How long one waits, in milliseconds: 30 days.
+const MOST_AGE_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
-/// Keeps a Welcome whose ratchet tree has to be fetched first.
-pub(crate) fn keep(
-    turn: &Turn<'_>,
-    sender: &UserId,
-    content: &WelcomeContent,
-) -> Result<(), StoreError> {
-    let room = content.room_id.as_bytes();
-    if WAITING.count(turn.tx, room)? >= MOST_WAITING {
-        WAITING.delete_scope(turn.tx, room)?;
-    }
-    let waiting = WaitingWelcome { sender: sender.to_owned(), content: content.clone() };
-    WAITING.put(turn.tx, room, content.commit_event.as_bytes(), &waiting)
+/// The key of a waiting Welcome: nobody's takes the place of another's.
+fn key(content: &WelcomeContent) -> Vec<u8> {
+    [&*credential::encode(&content.sender), content.commit_event.as_bytes()].concat()
 }
 
-/// The Welcomes of a room that wait.
+/// Keeps a Welcome for later. Where too many wait, whoever has sent the most gives way.
+pub(crate) fn keep(turn: &Turn<'_>, welcome: WaitingWelcome) -> Result<(), StoreError> {
+    let room = welcome.content.room_id.clone();
+    let mut all = waiting(turn, &room)?;
+    let key = key(&welcome.content);
+    all.retain(|other| self::key(&other.content) != key);
+    WAITING.put(turn.tx, room.as_bytes(), &key, &welcome)?;
+    all.push(welcome);
+    let share = |welcome: &WaitingWelcome| Share { sender: welcome.sender.clone(), weight: 1 };
+    for dropped in take_surplus(&mut all, MOST_WAITING, share) {
+        remove(turn, &dropped.content)?;
+    }
+    Ok(())
+}
+
+/// The Welcomes of a room that wait, without those that have waited too long.
 pub(crate) fn waiting(turn: &Turn<'_>, room: &RoomId) -> Result<Vec<WaitingWelcome>, StoreError> {
-    WAITING.list(turn.tx, room.as_bytes())
+    let (old, kept): (Vec<_>, Vec<_>) = WAITING
+        .list(turn.tx, room.as_bytes())?
+        .into_iter()
+        // Earlier versions did not note when.
+        .partition(|row| row.since_ms > 0 && turn.has_passed(row.since_ms, MOST_AGE_MS));
+    for welcome in old {
+        remove(turn, &welcome.content)?;
+    }
+    Ok(kept)
 }
 
 /// A Welcome need not wait any more.
 pub(crate) fn remove(turn: &Turn<'_>, content: &WelcomeContent) -> Result<(), StoreError> {
-    let (room, key) = (content.room_id.as_bytes(), content.commit_event.as_bytes());
-    WAITING.delete(turn.tx, room, key).map(drop)
+    let room = content.room_id.as_bytes();
+    WAITING.delete(turn.tx, room, &key(content))?;
+    // Rows of earlier versions.
+    WAITING.delete(turn.tx, room, content.commit_event.as_bytes()).map(drop)
 }
 
 /// Whether a Welcome has to be kept until its ratchet tree is there, or its sender is in the room.

@@ -7,8 +7,10 @@
 //! waiting events deserve another try (`woken`), and adds that others have undone (`undone`).
 
 mod followed;
+mod hears;
 pub(crate) mod member_list;
 pub(crate) mod membership;
+mod own_leaf;
 mod record;
 mod rejoin;
 mod rows;
@@ -20,8 +22,10 @@ mod woken;
 
 pub(crate) use self::{
     followed::{Followed, is_followed, set_followed},
+    hears::hears,
     member_list::{Doubt, Need, Question},
     membership::Membership,
+    own_leaf::{LeafOrigin, OwnLeaf},
     record::Room,
     rejoin::{Rejoin, RejoinReason, Search, Strangers},
     rows::{all, edit, find, load},

@@ -2,7 +2,7 @@
 
 use ruma::{OwnedEventId, OwnedRoomId};
 
-use super::{settings::Settings, standing::Standing};
+use super::{own_leaf::OwnLeaf, settings::Settings, standing::Standing};
 use crate::protocol::{EpochId, Rank, identifiers};
 
 /// A room.
@@ -36,13 +36,28 @@ pub(crate) struct RoomState {
     pub(crate) own_user_left: bool,
 }
 
-/// The renewal of this device's keys that the app asks for.
+/// The renewal of this device's keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Renewal {
-    /// The next commit renews them.
+    /// The app asks for it: the next commit renews them.
     pub(crate) wanted: bool,
     /// The epoch in which they were last renewed. If that branch loses, they are renewed again.
     pub(crate) done_in: Option<EpochId>,
+    /// This device's leaf in each epoch that can take a commit.
+    pub(crate) leaves: Vec<OwnLeaf>,
+}
+
+impl Renewal {
+    /// This device's leaf in an epoch, if it was noted.
+    pub(crate) fn leaf(&self, epoch: EpochId) -> Option<&OwnLeaf> {
+        self.leaves.iter().find(|leaf| leaf.epoch == epoch)
+    }
+
+    /// Notes this device's leaf in an epoch, and forgets those of epochs that are not kept.
+    pub(crate) fn keep_leaf(&mut self, leaf: OwnLeaf, kept: &[EpochId]) {
+        self.leaves.retain(|known| known.epoch != leaf.epoch && kept.contains(&known.epoch));
+        self.leaves.push(leaf);
+    }
 }
 
 /// When this device may commit, and when it has to look again.

@@ -7,6 +7,7 @@ use ruma::{OwnedEventId, OwnedRoomId};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    own_leaf::OwnLeaf,
     record::{CommitPace, ExternalJoins, Renewal, Room, RoomState},
     rejoin::Rejoin,
     settings::Settings,
@@ -33,6 +34,8 @@ pub(super) struct StoredRoom {
     rotate: bool,
     #[serde(default)]
     rotated: Option<EpochId>,
+    #[serde(default)]
+    own_leaves: Vec<OwnLeaf>,
     #[serde(default)]
     healing: Option<Rejoin>,
     #[serde(default)]
@@ -71,7 +74,7 @@ impl From<StoredRoom> for Room {
             others_group: row.others_group,
             standing,
             kept: row.kept,
-            renewal: Renewal { wanted: row.rotate, done_in: row.rotated },
+            renewal: Renewal { wanted: row.rotate, done_in: row.rotated, leaves: row.own_leaves },
             pace: CommitPace {
                 refusals: row.refusals,
                 blocked_until_ms: row.blocked_until_ms,
@@ -102,6 +105,7 @@ impl From<Room> for StoredRoom {
             kept: room.kept,
             rotate: room.renewal.wanted,
             rotated: room.renewal.done_in,
+            own_leaves: room.renewal.leaves,
             refusals: room.pace.refusals,
             blocked_until_ms: room.pace.blocked_until_ms,
             recheck_ms: room.pace.recheck_ms,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use openmls_traits::random::OpenMlsRand;
 use ruma::{
-    OwnedEventId, OwnedRoomId, OwnedUserId,
+    OwnedEventId, OwnedRoomId, OwnedUserId, UserId,
     api::client::{media::create_content, to_device::send_event_to_device},
     events::ToDeviceEventType,
     serde::Raw,
@@ -20,6 +20,7 @@ use crate::{
     history::restored::Source,
     messages::SendError,
     protocol::{DeviceName, EpochId, MediaReference, encode_base64, identifiers, write_content},
+    rejection::Rejection,
     requests::{self, BACKUP_SCOPE, HistoryBundle, Purpose},
     room::Room,
     sessions::{SessionArray, SessionError, seal_bundle},
@@ -29,7 +30,12 @@ use crate::{
 /// The most epochs in a bundle.
 const MOST_EPOCHS: usize = 200;
 /// The most bytes of sessions in a bundle.
-pub(super) const MOST_BYTES: usize = 4_000_000;
+const MOST_BYTES: usize = 4_000_000;
+
+/// How long names in an offer may be, in bytes, as all identifiers of Matrix.
+const LONGEST_NAME: usize = 255;
+/// How long a media repository's URL may be, in bytes.
+const LONGEST_URL: usize = 600;
 
 /// The content of a to-device event that offers history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +47,30 @@ pub(crate) struct HistoryOffer {
     pub(super) commit_event: OwnedEventId,
     pub(super) bundle_id: String,
     pub(super) bundle: MediaReference,
+}
+
+impl HistoryOffer {
+    /// Checks what can be checked of an offer by itself: who says to have sent it, and that no field
+    /// is larger than it can be.
+    pub(crate) fn check_form(&self, sender: &UserId) -> Result<(), Rejection> {
+        if self.sender.user_id != sender {
+            let reason = "the event names another user as sender";
+            return Err(Rejection::SenderMismatch(reason));
+        }
+        let bad = |reason| Err(Rejection::BadBundle(reason));
+        if self.bundle_id.len() > LONGEST_NAME
+            || self.sender.device_id.as_str().len() > LONGEST_NAME
+            || self.bundle.url.len() > LONGEST_URL
+            || self.bundle.hash().is_none()
+        {
+            return bad("a field of the offer is longer than it may be, or is no hash");
+        }
+        // Base64 and a frame around what a bundle may hold.
+        if self.bundle.size > 2 * MOST_BYTES as u64 {
+            return bad("the bundle is larger than any may be");
+        }
+        Ok(())
+    }
 }
 
 /// Offers the devices that this device has added what they may read.

@@ -4,7 +4,7 @@ use ruma::{RoomId, UserId};
 
 use super::{
     bundle_key::bundle_key,
-    offer::{HistoryOffer, MOST_BYTES},
+    offer::HistoryOffer,
     waiting::{self, WaitingOffer},
 };
 use crate::{
@@ -38,7 +38,7 @@ pub(crate) fn receive(
 
 /// Tries the offers of a room that wait.
 pub(crate) fn retry(turn: &Turn<'_>, room: &RoomId) -> Result<(), EventError> {
-    for WaitingOffer { sender, offer } in waiting::list(turn, room)? {
+    for WaitingOffer { sender, offer, .. } in waiting::list(turn, room)? {
         match turn.atomically(|| take(turn, &sender, &offer)) {
             Err(error) if error.ends_turn() => return Err(error),
             Err(EventError::Awaits(_)) => continue,
@@ -76,15 +76,15 @@ fn check(
     offer: &HistoryOffer,
 ) -> Result<EpochRecord, EventError> {
     let room = &*offer.room_id;
-    if offer.sender.user_id != sender {
-        let reason = "the event names another user as sender";
-        return Err(Rejection::SenderMismatch(reason).into());
-    }
+    offer.check_form(sender)?;
     // Said before anything is fetched or waited for.
     if room::load(turn.tx, room)?.settings.history == Retention::ReadOnce {
         return Err(Rejection::ReadOnce.into());
     }
-    let epoch = graph::by_event(turn.tx, room, &offer.commit_event)?;
+    let epoch = match graph::by_event(turn.tx, room, &offer.commit_event)? {
+        None => graph::by_hint(turn.tx, room, &offer.commit_event, &offer.sender)?,
+        epoch => epoch,
+    };
     let Some(epoch) = epoch.filter(|epoch| epoch.status == Status::Accepted) else {
         let reason = "this device is not in that epoch yet".to_owned();
         return Err(EventError::Awaits(Awaited::Group(reason)));
@@ -99,10 +99,6 @@ fn check(
     }
     if !is_member || !epoch.full {
         return Err(Rejection::NotAMember("the sender is not in that epoch").into());
-    }
-    // Base64 and a frame around what a bundle may hold.
-    if offer.bundle.size > 2 * MOST_BYTES as u64 {
-        return Err(Rejection::BadBundle("the bundle is larger than any may be").into());
     }
     Ok(epoch)
 }

@@ -114,6 +114,20 @@ pub(crate) fn most_adds() -> Option<usize> {
     Some(MOST_ADDS.load(Ordering::SeqCst)).filter(|devices| *devices > 0)
 }
 
+/// Whether key packages are taken to fit into any group.
+static ALL_FIT: AtomicBool = AtomicBool::new(false);
+
+/// Has key packages taken to fit into any group, so that OpenMLS is the first to see that one does
+/// not.
+pub fn set_all_fit(all_fit: bool) {
+    ALL_FIT.store(all_fit, Ordering::SeqCst);
+}
+
+/// What [`set_all_fit`] set.
+pub(crate) fn all_fit() -> bool {
+    ALL_FIT.load(Ordering::SeqCst)
+}
+
 /// How long a turn takes before what is left is for the next one, in milliseconds; 0 for the library's
 /// own limit.
 static TURN_MS: AtomicUsize = AtomicUsize::new(0);

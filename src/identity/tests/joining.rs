@@ -43,7 +43,7 @@ impl Scene {
                 return Err(StoreError::Full);
             }
             let forgotten = forget_used_key_packages(tx, &self.crypto);
-            Ok(forgotten.map(|()| joined.map(drop).map_err(|error| error.to_string())))
+            Ok(forgotten.map(|_| joined.map(drop).map_err(|error| error.to_string())))
         });
         match joined {
             Ok(joined) => Ok(joined?),

@@ -44,10 +44,6 @@ pub(crate) fn receive(
     if shows_a_hint(turn, room, commit)? {
         return Ok(Processed::Known);
     }
-    if room.state.algorithm.is_none() {
-        room.state.algorithm = Some(content.algorithm.clone());
-        membership::track_devices(turn.tx, &room.id)?;
-    }
     if content.sender == turn.identity.name() {
         return own::receive(turn, room, commit);
     }

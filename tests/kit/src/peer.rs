@@ -85,6 +85,18 @@ fn message(bytes: &[u8]) -> Result<MlsMessageIn> {
     Ok(MlsMessageIn::tls_deserialize_exact(bytes)?)
 }
 
+/// What a signature takes in a key package: its length in two bytes, and 64 bytes.
+const SIGNATURE: usize = 66;
+
+/// Keys that are put into a key package; those that are none stay as they are.
+#[derive(Default)]
+pub struct ForgedKeys {
+    /// The key package's init key.
+    pub init_key: Option<Vec<u8>>,
+    /// The leaf's encryption key.
+    pub encryption_key: Option<Vec<u8>>,
+}
+
 /// A device of plain OpenMLS, in at most one group.
 pub struct Peer {
     /// Its user id.
@@ -140,6 +152,47 @@ impl Peer {
             let bytes = package.tls_serialize_detached()?;
             Ok((format!("{KEY_PACKAGE}:{}", base64(reference.as_slice())), base64(&bytes)))
         })
+    }
+
+    /// A fresh key package with other keys in it, signed as if all were well. It is published as
+    /// [`published_key_package`](Self::published_key_package) gives it.
+    pub fn forged_key_package(&self, keys: &ForgedKeys) -> (String, String) {
+        surely("forging a key package", || {
+            let mut bytes = self.key_package().tls_serialize_detached()?;
+            // Version and suite, the init key and the leaf's encryption key of 32 bytes each.
+            for (at, key) in [(5, &keys.init_key), (38, &keys.encryption_key)] {
+                if let Some(key) = key {
+                    bytes[at..at + 32].copy_from_slice(key);
+                }
+            }
+            // Last come the leaf's signature, no extensions, and the signature of it all.
+            let end = bytes.len() - SIGNATURE;
+            let leaf_end = end - 1 - SIGNATURE;
+            self.sign_in_place(&mut bytes, "LeafNodeTBS", 37, leaf_end)?;
+            self.sign_in_place(&mut bytes, "KeyPackageTBS", 0, end)?;
+            let package = KeyPackageIn::tls_deserialize_exact(&bytes)?;
+            let package = package.validate(self.provider.crypto(), ProtocolVersion::Mls10)?;
+            let reference = package.hash_ref(self.provider.crypto())?;
+            Ok((format!("{KEY_PACKAGE}:{}", base64(reference.as_slice())), base64(&bytes)))
+        })
+    }
+
+    /// Signs what stands between two places, and puts the signature behind it.
+    fn sign_in_place(&self, bytes: &mut [u8], label: &str, from: usize, to: usize) -> Result {
+        let mut signed = Vec::new();
+        for part in [format!("MLS 1.0 {label}").as_bytes(), &bytes[from..to]] {
+            VLBytes::new(part.to_vec()).tls_serialize(&mut signed)?;
+        }
+        let signature = self.signer.sign(&signed).map_err(|error| eyre!("{error:?}"))?;
+        bytes[to + 2..to + SIGNATURE].copy_from_slice(&signature);
+        Ok(())
+    }
+
+    /// The encryption key of a member's leaf.
+    pub fn encryption_key_of(&mut self, user: &str, device: &str) -> Vec<u8> {
+        let name = identity(user, device);
+        let is_it = |member: &Member| member.credential.serialized_content() == name;
+        sure(self.group().members().find(is_it).or_missing("member of that name")).encryption_key
     }
 
     /// Makes a group with itself in it.

@@ -297,8 +297,8 @@ final class RestoreTests: WatchedTestCase {
         guard case .waiting(let error) = try await carol.machine.receiveSync(changes: first).toDevice.last else {
             return XCTFail("it does not wait")
         }
-        // Who is in the room is said by the same sync, after it.
-        check(error, "UnknownEpoch", "stranger")
+        // Who is in the room is said by the same sync.
+        check(error, "UnknownEpoch", "value_in_media")
         XCTAssertTrue(error.retryable)
         try await drive(carol)
         let results = try await carol.machine.receiveSync(changes: with([offer])).toDevice

@@ -182,7 +182,11 @@ final class SlidingSyncTests: WatchedTestCase {
             try await alice.send("to all", to: roomId)
             let after = (try await users(alice, roomId), try await head(alice, roomId))
             XCTAssertEqual(after.0, before.0)
-            XCTAssertEqual(after.1, before.1, "there was nothing to commit")
+            // The keys that came with the Welcome are renewed with the first message.
+            let epochs = try await alice.machine.room(roomId: roomId).epochs()
+            let made = try XCTUnwrap(epochs.first { $0.id == after.1 })
+            XCTAssertEqual(made.parent, before.1, "there was nothing else to commit")
+            XCTAssertEqual(made.creatorUserId, alice.userId)
             for client in [bob, carol] {
                 let read = try await last(client, roomId)
                 XCTAssertEqual(read.text, "to all")

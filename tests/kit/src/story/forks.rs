@@ -92,8 +92,9 @@ pub(super) async fn cut_off(
     expect("the merging commit's epoch", &Some(longer.epoch + 1), &merge_number)?;
     let names = members(&cast.alice_phone, room).await?;
     expect("the group", &5, &names.len())?;
-    expect("its head", &merged.epoch, &(longer.epoch + 1))?;
+    expect("its head", &merged.epoch, &(longer.epoch + 2))?;
     listener.line(&format!("one commit merges them: the group is {}", names.join(", ")));
+    listener.line("Dave's first message renews the keys that he came with");
     for client in &left[..4] {
         reads(client, room, &["without my tablet", "with Dave"]).await?;
     }

@@ -270,8 +270,8 @@ class RestoreTest {
         val forged = JSONObject(offer.toString()).also { it.getJSONObject("content").put("bundle_id", "AAAA") }
         val welcome = changes.toDevice.filterNot { it.contains("history") }
         val first = carol.machine.receiveSync(changes.copy(toDevice = welcome + forged.toString())).toDevice.last()
-        // Who is in the room is said by the same sync, after it.
-        assertEquals("stranger" to true, (first as ToDeviceResult.Waiting).error.let { it.code to it.retryable })
+        // Who is in the room is said by the same sync.
+        assertEquals("value_in_media" to true, (first as ToDeviceResult.Waiting).error.let { it.code to it.retryable })
         carol.drive()
         val again = changes.copy(toDevice = listOf(offer.toString()))
         assertEquals(listOf(ToDeviceResult.HistoryShared(roomId)), carol.machine.receiveSync(again).toDevice)
