@@ -14,7 +14,7 @@
 //! the library is reported (`turn::Consequence`).
 
 use super::{
-    contested, fit, graph, order, outsiders,
+    contested, fit, graph, late, order, outsiders,
     record::{EpochRecord, Status},
 };
 use crate::{
@@ -270,6 +270,7 @@ pub(crate) fn prune(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     let most = room.settings.kept_epochs.max(1) as usize;
     let (mut stay, mut beside) = (0, 0);
     let mut pruned = false;
+    let is_more_expected = late::is_expected(turn.tx, &room.id)?;
     let epochs = ordered(turn, room)?;
     let head = room.standing.head();
     let current = epochs.iter().find(|epoch| Some(epoch.id) == head).and_then(|epoch| epoch.root);
@@ -277,7 +278,8 @@ pub(crate) fn prune(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
         let is_head = room.standing.head() == Some(epoch.id);
         let since = epoch.superseded_ms.unwrap_or(turn.now_ms);
         let old = turn.now_ms.saturating_sub(since) >= room.settings.kept_for_ms;
-        let left = epoch.superseded_ms.is_some()
+        let left = !is_more_expected
+            && epoch.superseded_ms.is_some()
             && epoch.left_ms.is_some_and(|at| turn.now_ms.saturating_sub(at) >= LATE_MS);
         // Other trees take the place of no epoch of this one, and lose their own to none.
         let is_beside = epoch.root != current;

@@ -8,9 +8,8 @@
 //! So trees are not compared by their numbers first, but by who is there: a tree has the *support* of
 //! each user who was last heard in it within a day. This device's own user is one of them, and is in
 //! the tree of the head if nothing was heard of them. A message or a commit is heard; an external join is not, as anybody can make one. What is merely claimed has no
-//! support, and takes the place of no tree that a device is in. Trees in which somebody is heard for more
-//! than a day, and nowhere else, are all alike: those people cannot be had otherwise, so the numbers
-//! decide. Devices that hear each other count the same. Where two users at most have devices there is nobody else to be heard, so there the numbers
+//! support, and takes the place of no tree that a device is in. Trees in which a device is heard for more
+//! than a day, and nowhere else, are all alike: it cannot be had otherwise, so the numbers decide. Devices that hear each other count the same. Where two users at most have devices there is nobody else to be heard, so there the numbers
 //! decide at once.
 
 use std::collections::BTreeMap;
@@ -21,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::{graph, record::EpochRecord};
 use crate::{
     devices,
-    protocol::{DeviceName, EpochId},
+    protocol::{DeviceName, EpochId, credential},
     room::{Room, member_list, membership},
     store::{Collection, StoreError, Tx},
     turn::{Consequence, Turn},
@@ -29,27 +28,27 @@ use crate::{
 
 /// Where so many users have devices, two trees are compared by their numbers.
 const FEW_USERS: usize = 2;
-/// For how long a user counts as being where they were last heard, in milliseconds.
+/// For how long a device counts as being where it was last heard, in milliseconds.
 const HEARD_FOR_MS: u64 = 24 * 60 * 60 * 1000;
-/// The support of a tree in which somebody stays.
+/// The support of a tree in which a device stays.
 const LASTING: usize = usize::MAX;
-/// How much later than the last time a user has to be heard for the time to be written again.
+/// How much later than the last time a device has to be heard for the time to be written again.
 const WRITE_AGAIN_MS: u64 = 10 * 60 * 1000;
 
-/// Where a user was last heard.
+/// Where a device was last heard.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Heard {
-    user: OwnedUserId,
+    device: DeviceName,
     root: Option<EpochId>,
-    /// Since when they are heard there and nowhere else, in milliseconds since 1970.
+    /// Since when it is heard there and nowhere else, in milliseconds since 1970.
     since_ms: u64,
-    /// When they were heard last, in milliseconds since 1970.
+    /// When it was heard last, in milliseconds since 1970.
     at_ms: u64,
 }
 
 const HEARD: Collection<Heard> = Collection::new("heard_in_tree");
 
-/// How many users are in each tree. A tree is named by its root; those of earlier versions have none.
+/// How many users are in each tree, or [`LASTING`]. A tree is named by its root; those of earlier versions have none.
 pub(super) type Support = BTreeMap<Option<EpochId>, usize>;
 
 /// Makes an epoch the root of a tree.
@@ -73,22 +72,22 @@ pub(crate) fn heard(
     epoch: &EpochRecord,
     device: &DeviceName,
 ) -> Result<(), StoreError> {
-    let key = device.user_id.as_bytes();
-    let before = HEARD.get(turn.tx, room.as_bytes(), key)?;
-    let is_same = before.as_ref().is_some_and(|before| before.root == epoch.root);
-    if let Some(before) = &before
-        && is_same
-        && turn.now_ms.abs_diff(before.at_ms) < WRITE_AGAIN_MS
+    let key = credential::encode(device);
+    let before = HEARD
+        .get(turn.tx, room.as_bytes(), &key)?
+        .filter(|before| turn.now_ms.abs_diff(before.at_ms) < HEARD_FOR_MS);
+    let same = before.filter(|before| before.root == epoch.root);
+    if let Some(same) = &same
+        && turn.now_ms.abs_diff(same.at_ms) < WRITE_AGAIN_MS
     {
         return Ok(());
     }
-    let user = device.user_id.clone();
-    let since =
-        before.filter(|before| is_same && turn.now_ms.abs_diff(before.at_ms) < HEARD_FOR_MS);
-    let since_ms = since.map_or(turn.now_ms, |before| before.since_ms.min(turn.now_ms));
-    let heard = Heard { user, root: epoch.root, since_ms, at_ms: turn.now_ms };
-    HEARD.put(turn.tx, room.as_bytes(), key, &heard)?;
-    if !is_same {
+    let is_new = same.is_none();
+    let since_ms = same.map_or(turn.now_ms, |same| same.since_ms.min(turn.now_ms));
+    let (device, root) = (device.clone(), epoch.root);
+    let heard = Heard { device, root, since_ms, at_ms: turn.now_ms };
+    HEARD.put(turn.tx, room.as_bytes(), &key, &heard)?;
+    if is_new {
         turn.report(Consequence::TreeHeard);
     }
     Ok(())
@@ -105,20 +104,31 @@ pub(super) fn support(
     if is_among_few(tx, room)? {
         return Ok(support);
     }
-    let mut own_was_heard = false;
+    // Where each user was heard last, on whichever device.
+    let mut last: BTreeMap<OwnedUserId, (u64, Option<EpochId>)> = BTreeMap::new();
     for heard in HEARD.list(tx, room.id.as_bytes())? {
         // Either way: a clock that was set back makes nobody be heard for longer.
-        let is_lately = now_ms.abs_diff(heard.at_ms) < HEARD_FOR_MS;
-        if is_lately && membership::is_joined(tx, &room.id, &heard.user)? {
-            let is_own = heard.user == own.user_id;
-            own_was_heard |= is_own;
-            let stays = !is_own && now_ms.saturating_sub(heard.since_ms) >= HEARD_FOR_MS;
-            let there: &mut usize = support.entry(heard.root).or_default();
-            *there = if stays { LASTING } else { there.saturating_add(1) };
+        if now_ms.abs_diff(heard.at_ms) >= HEARD_FOR_MS {
+            HEARD.delete(tx, room.id.as_bytes(), &credential::encode(&heard.device))?;
+            continue;
         }
+        let user = &heard.device.user_id;
+        if !membership::is_joined(tx, &room.id, user)? {
+            continue;
+        }
+        let stays = now_ms.saturating_sub(heard.since_ms) >= HEARD_FOR_MS;
+        if stays && heard.device != own {
+            support.insert(heard.root, LASTING);
+        }
+        let at = (heard.at_ms, heard.root);
+        let latest = last.entry(user.clone()).or_insert(at);
+        *latest = (*latest).max(at);
     }
-    if let Some(current) = current.filter(|_| !own_was_heard) {
-        let there = support.entry(current.root).or_default();
+    if let Some(current) = current {
+        last.entry(own.user_id).or_insert((now_ms, current.root));
+    }
+    for (_, root) in last.into_values() {
+        let there: &mut usize = support.entry(root).or_default();
         *there = there.saturating_add(1);
     }
     Ok(support)

@@ -9,6 +9,7 @@ use ruma::{EventId, RoomId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    epochs::late,
     requests::Backoff,
     room::wake,
     store::{Collection, Mark, StoreError, Tx},
@@ -38,7 +39,16 @@ fn get(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<Option<Missing>, S
 }
 
 fn put(turn: &Turn<'_>, room: &RoomId, event: &str, missing: &Missing) -> Result<(), StoreError> {
-    MISSING.put(turn.tx, room.as_bytes(), event.as_bytes(), missing)
+    MISSING.put(turn.tx, room.as_bytes(), event.as_bytes(), missing)?;
+    late::expect(turn.tx, room, true)
+}
+
+/// A commit is missing no more.
+fn remove(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<(), StoreError> {
+    if MISSING.delete(turn.tx, room.as_bytes(), event.as_bytes())? {
+        late::expect(turn.tx, room, MISSING.count(turn.tx, room.as_bytes())? > 0)?;
+    }
+    Ok(())
 }
 
 /// Whether a commit is known to lead nowhere.
@@ -60,7 +70,7 @@ pub(crate) fn mark_hopeless(turn: &Turn<'_>, room: &RoomId, event: &str) -> Resu
         HOPELESS.delete_scope(turn.tx, room.as_bytes())?;
     }
     HOPELESS.put(turn.tx, room.as_bytes(), event.as_bytes(), &Mark)?;
-    MISSING.delete(turn.tx, room.as_bytes(), event.as_bytes())?;
+    remove(turn, room, event)?;
     wake(turn.tx, room)
 }
 
@@ -116,13 +126,14 @@ pub(crate) fn put_off(turn: &Turn<'_>, room: &RoomId, event: &EventId) -> Result
 /// A commit that was missing or hopeless leads to an epoch now.
 pub(crate) fn mark_found(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<(), StoreError> {
     HOPELESS.delete(turn.tx, room.as_bytes(), event.as_bytes())?;
-    MISSING.delete(turn.tx, room.as_bytes(), event.as_bytes()).map(drop)
+    remove(turn, room, event)
 }
 
 /// Has all missing commits asked for again: this device has come in by a Welcome, maybe further back
 /// than it was.
 pub(super) fn ask_again(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {
-    MISSING.delete_scope(turn.tx, room.as_bytes()).map(drop)
+    MISSING.delete_scope(turn.tx, room.as_bytes())?;
+    late::expect(turn.tx, room, false)
 }
 
 fn bound(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {

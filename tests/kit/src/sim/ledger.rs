@@ -30,6 +30,8 @@ pub(super) struct Ledger {
 /// library keeps epochs for.
 const OWED_COMMITS: usize = 14;
 const OWED_MS: u64 = 6 * 86_400_000;
+/// For less than so long a commit is awaited on an epoch that all its members have left, in milliseconds.
+const LEFT_MS: u64 = 50 * 60 * 1000;
 
 /// The transaction id of a message.
 pub(super) fn transaction(message: usize) -> String {
@@ -70,7 +72,8 @@ impl Ledger {
     ///   its store was restored, nor one whose Welcome for it was lost;
     /// - its server hides the message or one of those commits;
     /// - one of them came so late that epochs are no longer kept for it, or was made on an epoch that others
-    ///   had gone on from so long before.
+    ///   had gone on from so long before; much less where somebody joined by themselves on an epoch that its
+    ///   members had left.
     pub(super) fn owes(&self, world: &World, app: &App, message: &Sealed, event: &Event) -> bool {
         let server = app.name.server();
         let is_here = app.alive && world.is_joined(app.name.user);
@@ -86,6 +89,7 @@ impl Ledger {
         }
         let commits_after =
             |tick| world.events().filter(|event| event.is_commit() && event.tick > tick).count();
+        let most_ms = |step: &Event| if step.is_external_commit() { LEFT_MS } else { OWED_MS };
         for step in world.lineage(&message.epoch) {
             if app.kept.entries.contains(&step.id) {
                 return true;
@@ -97,7 +101,7 @@ impl Ledger {
             if (own && app.forgotten.iter().any(is_forgotten))
                 || world.lost.contains(&(app.name.clone(), step.id.clone()))
                 || !in_time(&step)
-                || world.late_ms(server, &step, app.took_ms(world, &step)) >= OWED_MS
+                || world.late_ms(server, &step, app.took_ms(world, &step)) >= most_ms(&step)
                 || commits_after(step.tick) > OWED_COMMITS
             {
                 return false;

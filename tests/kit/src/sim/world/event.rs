@@ -107,6 +107,12 @@ impl Event {
         self.base.is_some()
     }
 
+    /// Whether it holds the commit of a device that joined by itself: in MLS that is a PublicMessage, whose
+    /// version and wire format stand first (RFC 9420 §6).
+    pub(in crate::sim) fn is_external_commit(&self) -> bool {
+        self.is_commit() && self.json.contains(r#""ciphertext":"AAEAAQ"#)
+    }
+
     /// The user whose membership it is about, where it is about one's.
     pub(super) fn member(&self) -> Option<&str> {
         self.membership.as_ref()?;
