@@ -1,5 +1,6 @@
-//! Checks the form of the documentation: relative links and named paths exist, lines have at most
-//! 100 columns, and each decision record has a number, a status, a date and a row in the index.
+//! Checks the form of the documentation: relative links, named paths and named tests exist, lines
+//! have at most 100 columns, each decision record has a number, a status, a date and a row in the
+//! index, and each row of the threat model names a test.
 //!
 //! The content is for the reviewer: a page that passes can still be wrong.
 
@@ -148,6 +149,34 @@ impl Page {
         faults
     }
 
+    /// The tests that it names (`tests/forks.rs::name`) and that do not exist.
+    fn dead_tests(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for line in self.lines() {
+            for (path, name) in tests(line.text) {
+                let source = fs::read_to_string(root().join(path)).unwrap_or_default();
+                if !has_test(&source, name) {
+                    faults.push(self.fault(line.number, &format!("no test {path}::{name}")));
+                }
+            }
+        }
+        faults
+    }
+
+    /// The rows of its tables, below their heads, that name no test.
+    fn untested_rows(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut is_body = false;
+        for line in self.lines() {
+            let is_row = line.text.starts_with('|');
+            if is_row && is_body && tests(line.text).is_empty() {
+                faults.push(self.fault(line.number, "the row names no test"));
+            }
+            is_body = is_row && (is_body || line.text.starts_with("|---"));
+        }
+        faults
+    }
+
     /// Whether a path exists from the page's folder, from the root or from `src`. The number of a
     /// decision is enough (`docs/decisions/001`).
     fn is_there(&self, name: &str) -> bool {
@@ -206,6 +235,26 @@ fn names(line: &str) -> Vec<&str> {
         is_file || root().join(first).is_dir()
     };
     words.filter(is_path).collect()
+}
+
+/// The tests that a line names: the file and the function of each.
+fn tests(line: &str) -> Vec<(&str, &str)> {
+    let words = line.split(|c: char| c.is_whitespace() || "`(),;".contains(c));
+    let parts = words.filter_map(|word| word.split_once("::"));
+    parts.filter(|(path, _)| path.starts_with("tests/") && path.ends_with(".rs")).collect()
+}
+
+/// Whether a source has a test function of this name.
+fn has_test(source: &str, name: &str) -> bool {
+    let lines: Vec<_> = source.lines().map(str::trim).collect();
+    lines.iter().enumerate().any(|(at, line)| {
+        let function = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
+        let is_it = function
+            .and_then(|function| function.strip_prefix(name))
+            .is_some_and(|rest| rest.starts_with('('));
+        let attributes = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
+        is_it && attributes.into_iter().any(|line| line.contains("test"))
+    })
 }
 
 /// All pages below a folder of the root, in the order of their paths.
@@ -307,6 +356,21 @@ fn paths_in_prose_exist() -> Result<(), String> {
 }
 
 #[test]
+fn named_tests_exist() -> Result<(), String> {
+    assert_none(&pages()?.iter().flat_map(Page::dead_tests).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[test]
+fn each_row_of_the_threat_model_names_a_test() -> Result<(), String> {
+    let page = Page::read(Path::new("docs/threat-model.md"))?;
+    let named: usize = page.lines().iter().map(|line| tests(line.text).len()).sum();
+    assert!(named > 50, "it names {named} tests");
+    assert_none(&page.untested_rows());
+    Ok(())
+}
+
+#[test]
 fn lines_fit() -> Result<(), String> {
     assert_none(&pages()?.iter().flat_map(Page::long_lines).collect::<Vec<_>>());
     Ok(())
@@ -337,6 +401,12 @@ fn faults_are_found() {
          target/none.rs, GET /rooms/{room}, and/or.\n\n    tests/none.rs",
     );
     assert_eq!(paths.dead_paths().len(), 3, "{:?}", paths.dead_paths());
+    let tests = page(
+        "`tests/docs.rs::lines_fit`, `tests/docs.rs::root`, tests/docs.rs::lines\n\n\
+         | a | b |\n|---|---|\n| x | `tests/none.rs::x` |\n| y | none |\n",
+    );
+    assert_eq!(tests.dead_tests().len(), 3, "{:?}", tests.dead_tests());
+    assert_eq!(tests.untested_rows().len(), 1, "{:?}", tests.untested_rows());
     let long =
         format!("{}\n| {} |\n\n    {}\n", "word ".repeat(21), "word ".repeat(21), "a ".repeat(60));
     assert_eq!(page(&long).long_lines().len(), 1);

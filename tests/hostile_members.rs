@@ -2,12 +2,12 @@
 //! states that lie, forged claims, chains without an end. Each costs the others a bounded amount of work,
 //! and the room goes on.
 
-use matrix_mls::{EventOutcome, MlsError, RoomSettings};
+use matrix_mls::{EventOutcome, MlsError, RoomSettings, Update};
 use matrix_mls_kit::{
-    Client, Homeserver, Result,
+    Client, Heard, Homeserver, Result,
     other::{Other, join_path, name_of},
     peer::base64,
-    together::{all_talk, head, log_in, quiet, two_phones},
+    together::{all_talk, head, log_in, phone_of, quiet, two_phones},
 };
 use serde_json::json;
 
@@ -95,6 +95,32 @@ async fn forged_claims_in_a_good_commit_change_nothing() -> Result {
     quiet(&[&alice, &bob]).await;
     let moved = alice.head(&room).await?;
     assert_eq!(moved.creator_user_id, mallory.peer.user);
+    all_talk(&[&alice, &bob], &room).await;
+    Ok(())
+}
+
+/// Mallory adds a device of somebody who is not in the room: the commit is followed, the app is
+/// told, and the next message is not sealed to that device.
+#[tokio::test]
+async fn a_stranger_whom_a_member_adds_is_told_and_removed() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, bob, mut mallory, room, base) = group(&homeserver).await?;
+    let eve = phone_of(&homeserver, "eve").await?;
+    let (heard, _watching) = Heard::of(&alice).await?;
+    let package = mallory.claim(&eve).await?;
+    let (commit, _) = mallory.peer.add(&[package]);
+    let mut content = mallory.commit(&commit, &name_of(&alice), &base);
+    content["public_group_state"] = json!(state(&mut mallory));
+    mallory.send(&room, content).await;
+    quiet(&[&alice, &bob]).await;
+    let is_told = |update: &Update| matches!(update, Update::UnfitCommit { .. });
+    heard.wait_for(is_told).await?;
+    for client in [&alice, &bob] {
+        client.send_text(&room, "for us alone").await?;
+        let members = client.members(&room).await?;
+        assert!(members.iter().all(|member| member.user_id != eve.user_id()), "{members:?}");
+        quiet(&[&alice, &bob]).await;
+    }
     all_talk(&[&alice, &bob], &room).await;
     Ok(())
 }

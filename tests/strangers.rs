@@ -10,14 +10,12 @@ use matrix_mls::{
     RoomSettings, SyncChanges, ToDeviceResult, sync_changes_from_response, test_hooks,
 };
 use matrix_mls_kit::{
-    Client, Homeserver, Http, OrMissing as _, Result, feed,
+    Client, Homeserver, OrMissing as _, Result, feed,
     other::{Other, join_path},
-    peer::{ALGORITHM, KEY_PACKAGE, WELCOME_ALGORITHM, base64, from_base64},
+    peer::{ALGORITHM, WELCOME_ALGORITHM, base64},
     together::{all_talk, head, phone_of, quiet, texts, two_phones},
 };
-use openmls::prelude::{KeyPackage, KeyPackageIn, OpenMlsProvider, ProtocolVersion};
 use serde_json::{Value, json};
-use tls_codec::DeserializeBytes as _;
 use tokio::sync::{Mutex, MutexGuard};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -108,28 +106,10 @@ fn take_to_device(changes: &mut SyncChanges) -> SyncChanges {
     SyncChanges { to_device: std::mem::take(&mut changes.to_device), ..feed() }
 }
 
-/// Takes a key package of a device from the homeserver.
-async fn claim(http: &Http, of: &Client) -> Result<KeyPackage> {
-    let request = json!({ "one_time_keys": { of.user_id(): { of.device_id(): KEY_PACKAGE } } });
-    let answer = http.post("/_matrix/client/v3/keys/claim", request).await?;
-    let keys = answer["one_time_keys"][of.user_id()][of.device_id()].as_object();
-    let key = keys.or_missing("key packages")?.values().next().or_missing("key package")?;
-    let provider = openmls_rust_crypto::OpenMlsRustCrypto::default();
-    let bytes = from_base64(key.as_str().or_missing("text")?);
-    let package = KeyPackageIn::tls_deserialize_exact_bytes(&bytes)?;
-    Ok(package.validate(provider.crypto(), ProtocolVersion::Mls10)?)
-}
-
 /// The content of a Welcome to a group that somebody made up under a room's id.
 async fn made_up_welcome(by: &mut Other, to: &Client, room: &str) -> Result<Value> {
-    by.peer.provider = Default::default();
-    by.peer.create(room, true);
-    let package = claim(&by.http, to).await?;
-    let (_, welcome) = by.peer.add(&[package]);
-    Ok(json!({
-        "algorithm": WELCOME_ALGORITHM, "ciphertext": base64(&welcome), "room_id": room,
-        "sender": by.name(), "resolves": [], "commit_event": "$made-up:evil.example",
-    }))
+    by.make_own_group(room, 0);
+    by.welcome_to(to, room, "$made-up:evil.example").await
 }
 
 /// Whether a device has no group in a room, and does not count it as an MLS room.

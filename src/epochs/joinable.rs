@@ -181,12 +181,19 @@ pub(crate) fn by_lineage(tx: &Tx<'_>, room: &Room) -> Result<Vec<JoinableEpoch>,
 }
 
 /// What speaks against the first of these claims. Nothing does if all go back to one place, and that
-/// is the group's announcement, or two users have made what leads there.
-pub(crate) fn dispute(tx: &Tx<'_>, room: &RoomId) -> Result<Dispute, StoreError> {
+/// is the group's announcement, or two users have made what leads there. Where all were made by
+/// devices that have no place in the room, they contradict the room.
+pub(crate) fn dispute(tx: &Tx<'_>, room: &Room) -> Result<Dispute, StoreError> {
     let mut beginnings = BTreeSet::new();
     let mut is_vouched_for = true;
-    for epoch in list(tx, room)?.into_iter().filter(|epoch| !epoch.unconfirmed) {
-        let lineage = lineage::of(tx, room, &epoch.commit_event)?;
+    let claims = by_lineage(tx, room)?;
+    if let Some(first) = claims.first()
+        && outsiders::is_one(tx, room, &first.creator)?
+    {
+        return Ok(Dispute::Contradiction);
+    }
+    for epoch in claims {
+        let lineage = lineage::of(tx, &room.id, &epoch.commit_event)?;
         is_vouched_for &= lineage.is_anchored || lineage.makers > 1;
         beginnings.insert(lineage.begins_after);
     }
@@ -272,6 +279,17 @@ pub(crate) fn note(
 /// Forgets one that could not be joined, or need not be.
 pub(crate) fn forget(tx: &Tx<'_>, room: &RoomId, id: EpochId) -> Result<(), StoreError> {
     JOINABLE.delete(tx, room.as_bytes(), id.as_bytes()).map(drop)
+}
+
+/// Forgets those of devices that have no place in the room: a device that has a group has nothing
+/// to look for there.
+pub(crate) fn forget_of_outsiders(tx: &Tx<'_>, room: &Room) -> Result<(), StoreError> {
+    for epoch in list(tx, &room.id)? {
+        if outsiders::is_one_for_sure(tx, room, &epoch.creator)? {
+            forget(tx, &room.id, epoch.id)?;
+        }
+    }
+    Ok(())
 }
 
 /// Forgets those that do not come before the head.

@@ -198,6 +198,9 @@ pub(super) fn end(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
 pub(crate) fn head_changed(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     let Some(reach) = head::reach(turn.tx, room)? else { return Ok(()) };
     joinable::forget_behind(turn.tx, &room.id, &reach)?;
+    if room.standing.head().is_some() {
+        joinable::forget_of_outsiders(turn.tx, room)?;
+    }
     if room.standing.head().is_some() && joinable::best(turn.tx, &room.id, Some(&reach))?.is_some()
     {
         return Ok(require(turn, room, RejoinReason::Outrun)?);

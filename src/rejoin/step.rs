@@ -215,7 +215,7 @@ fn has_to_look_further(
     if !matches!(reason, RejoinReason::NoGroup | RejoinReason::Doubtful) {
         return Ok(false);
     }
-    let dispute = joinable::dispute(turn.tx, &room.id)?;
+    let dispute = joinable::dispute(turn.tx, room)?;
     let search = room.standing.rejoin().map(|rejoin| &rejoin.search);
     Ok(match (dispute, search) {
         (Dispute::None, _) | (_, Some(Search::FoundNothing { .. }) | None) => false,

@@ -230,7 +230,9 @@ fn merge(
     let external = committer.is_none();
     let change = fit::Change { committer: &device, external, added: &added, removed: &removed };
     let doubts = fit::doubts(turn.tx, room, &change)?;
-    let by_outsider = external && outsiders::is_one_for_sure(turn.tx, room, &device)?;
+    // What such a device makes after its join is no more than the join is.
+    let by_outsider = (external && outsiders::is_one_for_sure(turn.tx, room, &device)?)
+        || (base.by_outsider && outsiders::is_one(turn.tx, room, &device)?);
     if !external {
         trees::heard(turn, &room.id, base, &device)?;
     }

@@ -1,12 +1,15 @@
 //! A device of plain OpenMLS with an account: what another implementation of the protocol does in a room,
 //! or what a member does that an honest one would not. Like [`Peer`] it works or ends the test.
 
+use openmls::prelude::{KeyPackage, KeyPackageIn, OpenMlsProvider as _, ProtocolVersion};
+use openmls_rust_crypto::OpenMlsRustCrypto;
 use serde_json::{Value, json};
+use tls_codec::DeserializeBytes as _;
 
 use crate::{
-    Client, Fields as _, Homeserver, Http, Result,
+    Client, Fields as _, Homeserver, Http, OrMissing as _, Result,
     http::segment,
-    peer::{ALGORITHM, Peer, base64, from_base64},
+    peer::{ALGORITHM, KEY_PACKAGE, Peer, WELCOME_ALGORITHM, base64, from_base64},
     result::sure,
 };
 
@@ -59,6 +62,63 @@ impl Other {
             rand::random::<u64>()
         );
         Ok(self.http.put(&path, content).await?.text("event_id")?.to_owned())
+    }
+
+    /// Takes a key package of a device from the homeserver.
+    pub async fn claim(&self, of: &Client) -> Result<KeyPackage> {
+        let request = json!({ "one_time_keys": { of.user_id(): { of.device_id(): KEY_PACKAGE } } });
+        let answer = self.http.post("/_matrix/client/v3/keys/claim", request).await?;
+        let keys = answer["one_time_keys"][of.user_id()][of.device_id()].as_object();
+        let key = keys.or_missing("key packages")?.values().next().or_missing("key package")?;
+        let bytes = from_base64(key.as_str().or_missing("text")?);
+        let package = KeyPackageIn::tls_deserialize_exact_bytes(&bytes)?;
+        Ok(package.validate(self.peer.provider.crypto(), ProtocolVersion::Mls10)?)
+    }
+
+    /// Makes a group of its own under a room's id, whose epochs go on from a number, and leaves the
+    /// group that it was in.
+    pub fn make_own_group(&mut self, room: &str, number: u64) {
+        self.peer.provider = OpenMlsRustCrypto::default();
+        self.peer.create_at(room, number);
+    }
+
+    /// The content of a Welcome that adds a device to the group, as if by this event's commit.
+    pub async fn welcome_to(
+        &mut self,
+        to: &Client,
+        room: &str,
+        commit_event: &str,
+    ) -> Result<Value> {
+        let package = self.claim(to).await?;
+        let (_, welcome) = self.peer.add(&[package]);
+        Ok(json!({
+            "algorithm": WELCOME_ALGORITHM, "ciphertext": base64(&welcome), "room_id": room,
+            "sender": self.name(), "resolves": [], "commit_event": commit_event,
+        }))
+    }
+
+    /// Sends a device a Welcome.
+    pub async fn send_welcome(&self, to: &Client, content: Value) -> Result {
+        let messages = json!({ "messages": { to.user_id(): { to.device_id(): content } } });
+        let number: u64 = rand::random();
+        let path = format!("/_matrix/client/v3/sendToDevice/m.room.encrypted/{number}");
+        self.http.put(&path, messages).await?;
+        Ok(())
+    }
+
+    /// The content of an announcement of the epoch that it is in, with this public group state.
+    pub fn announcement(&self, state: &[u8]) -> Value {
+        let mut content = self.commit(&[], &self.name(), "");
+        content["public_group_state"] = json!(base64(state));
+        content
+    }
+
+    /// The content of a commit that renews its keys, on an epoch that somebody made.
+    pub fn renewal(&mut self, creator: &Value, commit_event: &str) -> Value {
+        let commit = self.peer.update();
+        let mut content = self.commit(&commit, creator, commit_event);
+        content["public_group_state"] = json!(base64(&self.peer.group_info()));
+        content
     }
 
     /// `[user_id, device_id]`.

@@ -88,6 +88,11 @@ fn message(bytes: &[u8]) -> Result<MlsMessageIn> {
 /// What a signature takes in a key package: its length in two bytes, and 64 bytes.
 const SIGNATURE: usize = 66;
 
+/// The version at the end of a storage key, and what stands before it.
+fn split_version(key: &[u8]) -> Option<(&[u8], &[u8])> {
+    key.split_last_chunk::<2>().map(|(name, version)| (version.as_slice(), name))
+}
+
 /// Keys that are put into a key package; those that are none stay as they are.
 #[derive(Default)]
 pub struct ForgedKeys {
@@ -267,6 +272,52 @@ impl Peer {
         self.in_group("writing a GroupInfo", |group, provider, signer| {
             Ok(group.export_group_info(provider.crypto(), signer, true)?.to_bytes()?)
         })
+    }
+
+    /// What others join by, under an epoch number that its group does not have, signed as if it
+    /// did.
+    pub fn forged_group_info(&mut self, number: u64) -> Vec<u8> {
+        let mut bytes = self.group_info();
+        // An MLSMessage's four bytes; version, suite and the group's id, whose length is one byte;
+        // then comes the number, and last the signature of all but the four bytes.
+        let at = 9 + usize::from(bytes[8]);
+        bytes[at..at + 8].copy_from_slice(&number.to_be_bytes());
+        let end = bytes.len() - SIGNATURE;
+        surely("forging a GroupInfo", || self.sign_in_place(&mut bytes, "GroupInfoTBS", 4, end));
+        bytes
+    }
+
+    /// Makes a group with itself in it whose epochs go on from this number: all but the number is
+    /// as it should be.
+    pub fn create_at(&mut self, room_id: &str, number: u64) {
+        self.create(room_id, true);
+        let id = GroupId::from_slice(room_id.as_bytes());
+        let group = surely("making up an epoch number", || {
+            let mut values =
+                self.provider.storage().values.write().map_err(|error| eyre!("{error}"))?;
+            let (mut contexts, mut keys) = (0, Vec::new());
+            for (key, value) in values.iter_mut() {
+                if key.starts_with(b"GroupContext") {
+                    let mut context: Value = serde_json::from_slice(value)?;
+                    context["epoch"] = json!(number);
+                    *value = serde_json::to_vec(&context)?;
+                    contexts += 1;
+                }
+                // The name ends with the epoch and the leaf, both 0, and two bytes for a version.
+                if let (true, Some((version, name))) =
+                    (key.starts_with(b"EpochKeyPairs"), split_version(key))
+                {
+                    let made_up = format!("{number}0");
+                    let name = [&name[..name.len() - 2], made_up.as_bytes(), version];
+                    keys.push((name.concat(), value.clone()));
+                }
+            }
+            assert_eq!((contexts, keys.len()), (1, 1), "OpenMLS stores something else");
+            values.extend(keys);
+            drop(values);
+            Ok(MlsGroup::load(self.provider.storage(), &id)?)
+        });
+        self.group = group;
     }
 
     /// Removes a device; gives the commit.
