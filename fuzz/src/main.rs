@@ -2,6 +2,8 @@
 
 #![no_main]
 
+// What records the corpus is used by the tests alone.
+#[allow(dead_code, unused_imports)]
 #[path = "../targets/mod.rs"]
 mod targets;
 

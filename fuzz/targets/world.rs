@@ -7,6 +7,8 @@
 
 use std::{
     cell::RefCell,
+    fs,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,6 +23,8 @@ use matrix_mls_kit::{
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
+/// The variable that names the directory for what a world has taken.
+const TRAIL: &str = "MATRIX_MLS_FUZZ_TRAIL";
 /// How many inputs a world takes.
 const INPUTS: u32 = 300;
 /// How much larger a store may be than when the world began, whatever came: SQLite's own slack.
@@ -91,6 +95,7 @@ impl World {
                 world: None,
             });
             let Living { runtime, world } = living;
+            leave_a_trail(input, world.as_ref().map_or(INPUTS, |world| world.inputs));
             let old = world.take().filter(|world| world.inputs < INPUTS);
             let new = runtime.block_on(async {
                 let mut world = match old {
@@ -107,6 +112,11 @@ impl World {
             });
             *world = Some(new);
         });
+    }
+
+    /// Has the next input begin with a new world.
+    pub fn end() {
+        LIVING.with_borrow_mut(|living| *living = None);
     }
 
     /// What the world of this thread has recorded.
@@ -179,7 +189,7 @@ impl World {
     fn sizes(&self) -> Result<[u64; 3]> {
         let mut sizes = [0; 3];
         for (size, client) in sizes.iter_mut().zip([&self.alice, &self.bob, &self.laptop]) {
-            *size = std::fs::metadata(client.store_path().join("matrix-mls.db"))?.len();
+            *size = fs::metadata(client.store_path().join("matrix-mls.db"))?.len();
         }
         Ok(sizes)
     }
@@ -231,6 +241,19 @@ impl World {
         }
         panic!("Bob does not read what Alice says: {last:?}");
     }
+}
+
+/// Writes down what a world has taken, in the order of the names: what breaks a promise may need what
+/// came before. The fuzzer says where.
+fn leave_a_trail(input: &[u8], taken: u32) {
+    let Some(directory) = std::env::var_os(TRAIL).map(PathBuf::from) else { return };
+    let number = taken % INPUTS;
+    if number == 0 {
+        // It is not there before the first world.
+        let _ = fs::remove_dir_all(&directory);
+        sure(fs::create_dir_all(&directory));
+    }
+    sure(fs::write(directory.join(format!("{number:04}")), input));
 }
 
 /// One round of sending what is to be sent now, and a sync.

@@ -4,7 +4,11 @@
 //! learns stays in cargo's directory of that package; an input that breaks a promise is printed with
 //! its place.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::{failure::Failure, paths::workspace, plan::Plan, process};
 
@@ -31,8 +35,8 @@ pub struct Options {
     #[arg(long, value_name = "TARGET", value_parser = TARGETS)]
     only: Option<String>,
 
-    /// Run one input again, and print what happens.
-    #[arg(long, value_name = "FILE", requires = "only")]
+    /// Run this input again, or all of a directory in the order of their names.
+    #[arg(long, value_name = "PATH", requires = "only")]
     again: Option<PathBuf>,
 }
 
@@ -73,22 +77,24 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Message(format!(
-        "a promise is broken in: {}. The inputs are in {}; one runs again by `cargo xtask fuzz \
-         --only TARGET --again FILE`, and belongs into fuzz/corpus/TARGET once it is mended",
+        "a promise is broken in: {}. The inputs are in {}, and all that the room had taken before \
+         is in {}. `cargo xtask fuzz --only TARGET --again PATH` runs them again",
         broken.join(", "),
         directory().join("broken").display(),
+        directory().join("trail").display(),
     )))
 }
 
 /// libFuzzer's command line for a target.
-fn fuzzer(program: &PathBuf, name: &str, options: &Options) -> Result<Command, Failure> {
+fn fuzzer(program: &Path, name: &str, options: &Options) -> Result<Command, Failure> {
     let mut command = Command::new(program);
     command.env("MATRIX_MLS_FUZZ_TARGET", name);
-    if let Some(input) = &options.again {
-        command.arg(input);
+    if let Some(again) = &options.again {
+        command.args(inputs(again)?);
         return Ok(command);
     }
     let (learnt, broken) = (directory().join("learnt").join(name), directory().join("broken"));
+    command.env("MATRIX_MLS_FUZZ_TRAIL", trail(name));
     for made in [&learnt, &broken] {
         fs::create_dir_all(made).map_err(Failure::io(made))?;
     }
@@ -100,6 +106,22 @@ fn fuzzer(program: &PathBuf, name: &str, options: &Options) -> Result<Command, F
         .args(["-timeout=60", "-rss_limit_mb=4096", "-print_final_stats=1", "-verbosity=1"])
         .args([learnt, workspace().join("fuzz/corpus").join(name)]);
     Ok(command)
+}
+
+/// Where the inputs are that the room has taken.
+fn trail(name: &str) -> PathBuf {
+    directory().join("trail").join(name)
+}
+
+/// A file, or those of a directory in the order of their names.
+fn inputs(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let files = fs::read_dir(path).map_err(Failure::io(path))?;
+    let mut files: Vec<_> = files.filter_map(|file| Some(file.ok()?.path())).collect();
+    files.sort();
+    Ok(files)
 }
 
 /// Where the fuzzer is built, and keeps what it learns.
