@@ -13,6 +13,10 @@ use serde_json::{Value, json};
 /// How long one input may take: this is built without optimisation, and runs beside other tests.
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// How large an input and all of them may be.
+const LARGEST: usize = 4 << 10;
+const ALL: usize = 500 << 10;
+
 fn corpus(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name)
 }
@@ -27,6 +31,7 @@ fn inputs(name: &str) -> Result<Vec<PathBuf>> {
 
 #[test]
 fn every_input_is_taken() -> Result {
+    let mut size = 0;
     for target in targets::TARGETS {
         targets::World::end();
         let began = std::time::Instant::now();
@@ -34,10 +39,14 @@ fn every_input_is_taken() -> Result {
         assert!(!inputs.is_empty(), "{} has no inputs", target.name);
         for input in &inputs {
             println!("{}", input.display());
-            (target.run)(&fs::read(input)?);
+            let bytes = fs::read(input)?;
+            assert!(bytes.len() <= LARGEST, "{} is too large", input.display());
+            size += bytes.len();
+            (target.run)(&bytes);
         }
         println!("{}: {} inputs, {:?}", target.name, inputs.len(), began.elapsed());
     }
+    assert!(size <= ALL, "the corpus has {size} bytes");
     Ok(())
 }
 

@@ -1,6 +1,9 @@
 //! Inputs that are choices: real events, Welcomes and answers, changed, for devices in a room.
 
-use std::slice;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    slice,
+};
 
 use matrix_mls::{DeviceListChanges, RestoreScope, RoomChanges, SyncChanges};
 use matrix_mls_kit::{Client, Result, feed, news, peer::base64, peer::from_base64};
@@ -35,18 +38,24 @@ pub fn room(input: &[u8]) {
     });
 }
 
-/// An encrypted event of the room, changed.
+/// An encrypted event of the room, changed. One that is changed has another id, as ids are hashes of
+/// events: a server that gives two events one id keeps one of them from a device, which it can do
+/// anyway.
 fn encrypted(world: &mut World, choices: &mut Choices<'_>) -> Result<Value> {
     let all: Vec<Value> =
         world.events.iter().filter(|event| is_encrypted(event)).cloned().collect();
-    let mut event = choices.one_of(&all).cloned().unwrap_or_default();
-    if choices.below(4) > 0 {
-        event["event_id"] = json!(format!("$new-{}:example.org", choices.byte()));
-    }
+    let good = choices.one_of(&all).cloned().unwrap_or_default();
+    let again = choices.below(4) > 0;
+    let mut event = good.clone();
     match choices.below(6) {
         0 => sign_group_info(world, choices, &mut event),
         1 => event = sealed(world, choices)?,
         _ => change::some(&mut event, choices, &all),
+    }
+    if (again || event != good) && event["event_id"].is_string() {
+        let mut hash = DefaultHasher::new();
+        event.to_string().hash(&mut hash);
+        event["event_id"] = json!(format!("${:x}:example.org", hash.finish()));
     }
     Ok(event)
 }
@@ -102,7 +111,7 @@ fn sealed(world: &mut World, choices: &mut Choices<'_>) -> Result<Value> {
     }
     let (commit, creator) = world.base.clone();
     let content = world.mallory.message(&plaintext, &creator, &commit);
-    Ok(event_of(&world.mallory, &format!("$sealed-{}:example.org", choices.byte()), content))
+    Ok(event_of(&world.mallory, "$sealed:example.org", content))
 }
 
 /// Shows events to a device, in one of several ways.
@@ -240,7 +249,7 @@ async fn missing(world: &World, choices: &mut Choices<'_>) -> Result<Option<()>>
     let commits = world.events.iter().filter(|event| event["content"]["resolves"].is_array());
     let commits: Vec<&Value> = commits.collect();
     let mut event = choices.one_of(&commits).copied().cloned().unwrap_or_default();
-    event["event_id"] = json!(format!("$missing-{}:example.org", choices.byte()));
+    event["event_id"] = json!(format!("$missing-{}-{}:example.org", world.inputs, choices.byte()));
     event["content"]["epoch_creator"] = json!(["@nobody:example.org", "X"]);
     let named = choices.one_of(&commits).map(|commit| commit["event_id"].clone());
     event["content"]["commit_event"] = named.unwrap_or_default();

@@ -59,7 +59,7 @@ pub struct World {
     /// The commit of the last epoch before Trudy's commits, and `[user_id, device_id]` of who made it.
     pub base: (String, Value),
     /// How many inputs it has taken.
-    inputs: u32,
+    pub inputs: u32,
     /// The sizes of the stores that it may have.
     most: [u64; 3],
 }

@@ -63,7 +63,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     // With a target named, build scripts and macros are built without the passes, and can be linked.
     build.args(manifest).args(["--target", &target]).env("RUSTFLAGS", INSTRUMENTED);
     build.env("CARGO_TARGET_DIR", directory());
-    plan.command("building the fuzzer (the first time: ten minutes)", &mut build)?;
+    plan.command("building the fuzzer (the first time: about fifteen minutes)", &mut build)?;
     let program = directory().join(target).join("release/matrix-mls-fuzz");
     let mut broken = Vec::new();
     for name in targets {
@@ -103,7 +103,7 @@ fn fuzzer(program: &Path, name: &str, options: &Options) -> Result<Command, Fail
         .arg(format!("-max_total_time={}", options.share()))
         .arg(format!("-artifact_prefix={}/{name}-", broken.display()))
         .arg(format!("-max_len={longest}"))
-        .args(["-timeout=60", "-rss_limit_mb=4096", "-print_final_stats=1", "-verbosity=1"])
+        .args(["-timeout=60", "-rss_limit_mb=4096", "-print_final_stats=1", "-len_control=0"])
         .args([learnt, workspace().join("fuzz/corpus").join(name)]);
     Ok(command)
 }
