@@ -17,6 +17,8 @@ pub const TARGETS: [&str; 9] =
     ["sync", "sliding", "keys", "room", "state", "to_device", "answers", "files", "backup"];
 /// How long all targets take together, if nothing else is said.
 const SECONDS: u64 = 600;
+/// Where Linux keeps files in memory.
+const MEMORY: &str = "/dev/shm";
 /// The passes that tell libFuzzer which code an input reaches.
 const INSTRUMENTED: &str = "--cfg fuzzing -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -89,6 +91,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 fn fuzzer(program: &Path, name: &str, options: &Options) -> Result<Command, Failure> {
     let mut command = Command::new(program);
     command.env("MATRIX_MLS_FUZZ_TARGET", name);
+    // In memory nothing waits for a disk.
+    if Path::new(MEMORY).is_dir() {
+        command.env("TMPDIR", MEMORY);
+    }
     if let Some(again) = &options.again {
         command.args(inputs(again)?);
         return Ok(command);
