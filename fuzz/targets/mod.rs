@@ -13,7 +13,7 @@ mod texts;
 mod world;
 
 pub use texts::unnamed;
-pub use world::World;
+pub use world::{World, answered};
 
 /// A target.
 pub struct Target {
