@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, demo, simulate};
+use crate::{bench, demo, fuzz, simulate};
 
 /// The commands of matrix-mls. Each one sets up what it needs.
 #[derive(Debug, Parser)]
@@ -24,6 +24,8 @@ pub enum Command {
     Federation,
     /// Run invented histories of a room in which everything goes wrong (docs/simulator.md).
     Simulate(simulate::Options),
+    /// Give hostile inputs to every parser and to devices in a room (CONTRIBUTING.md, "Fuzzing").
+    Fuzz(fuzz::Options),
     /// Measure what everything costs by the size of the room, and write docs/bench.
     Bench(bench::options::Options),
     /// Generate the Kotlin, the Swift and the listing of the exported API.
@@ -66,6 +68,9 @@ mod tests {
             "simulate --schedules 5000 --seed 1 --jobs 2",
             "simulate --only Losses --again 7700213",
             "simulate --patience 5 --findings 1 --report report.txt",
+            "fuzz",
+            "fuzz --seconds 60 --only to_device",
+            "fuzz --only room --again fuzz/corpus/room/event-00",
             "bench",
             "bench --report",
             "bench --quick --part graph --part day --sizes 10,100",
@@ -88,6 +93,9 @@ mod tests {
             "demo --clients kotlin --graph graph.svg",
             "simulate --only Everything",
             "simulate --seed minus-one",
+            "fuzz --only everything",
+            "fuzz --seconds 0",
+            "fuzz --again fuzz/corpus/room/event-00",
             "bench --part graphs",
             "bench --sizes 10,0",
             "bench --report --quick",

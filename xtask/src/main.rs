@@ -15,6 +15,7 @@ mod demo;
 mod deny;
 mod failure;
 mod federation;
+mod fuzz;
 mod homeserver;
 mod ios;
 mod kotlin;
@@ -49,6 +50,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Test => test::run(),
         Command::Federation => federation::run(),
         Command::Simulate(options) => simulate::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench(options) => bench::run::run(&options),
         Command::Bindings => bindings::run(),
         Command::Android => android::run(),
