@@ -53,7 +53,8 @@ async fn time_for(commits: usize, newest_first: bool) -> Result<Duration> {
 /// more.
 #[tokio::test]
 async fn commits_delivered_backwards_cost_a_bounded_amount_of_work() -> Result {
-    let slack = Duration::from_secs(1);
+    // What is looked for is quadratic work, which took most of a minute here; a busy machine does not.
+    let slack = Duration::from_secs(10);
     let in_order = shortest_time_for(300, false).await?;
     let half = shortest_time_for(150, true).await?;
     let all = shortest_time_for(300, true).await?;
