@@ -74,6 +74,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             broken.push(name);
         }
     }
+    // libFuzzer ends without cleaning up.
+    fs::remove_dir_all(stores()).map_err(Failure::io(stores()))?;
     plan.finish("fuzz");
     if broken.is_empty() {
         return Ok(());
@@ -91,10 +93,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 fn fuzzer(program: &Path, name: &str, options: &Options) -> Result<Command, Failure> {
     let mut command = Command::new(program);
     command.env("MATRIX_MLS_FUZZ_TARGET", name);
-    // In memory nothing waits for a disk.
-    if Path::new(MEMORY).is_dir() {
-        command.env("TMPDIR", MEMORY);
-    }
+    let stores = stores();
+    fs::create_dir_all(&stores).map_err(Failure::io(&stores))?;
+    command.env("TMPDIR", stores);
     if let Some(again) = &options.again {
         command.args(inputs(again)?);
         return Ok(command);
@@ -112,6 +113,13 @@ fn fuzzer(program: &Path, name: &str, options: &Options) -> Result<Command, Fail
         .args(["-timeout=60", "-rss_limit_mb=4096", "-print_final_stats=1", "-len_control=0"])
         .args([learnt, workspace().join("fuzz/corpus").join(name)]);
     Ok(command)
+}
+
+/// Where the stores are: in memory where that can be, so that nothing waits for a disk.
+fn stores() -> PathBuf {
+    let memory = Path::new(MEMORY);
+    let place = if memory.is_dir() { memory.to_owned() } else { directory() };
+    place.join(format!("matrix-mls-fuzz-{}", std::process::id()))
 }
 
 /// Where the inputs are that the room has taken.
