@@ -3,7 +3,7 @@
 use matrix_mls::{MlsError, OutgoingRequest, RequestOutcome, RoomSettings, SendPlan, Update};
 use matrix_mls_kit::{
     Client, Heard, Homeserver, OrMissing as _, RateLimit, Refused as _, Result, Target, bail,
-    together::{pair_without_a_group, phone_of},
+    together::{pair, pair_without_a_group, phone_of, quiet, texts},
 };
 
 async fn outgoing(client: &Client) -> Result<Vec<OutgoingRequest>> {
@@ -238,5 +238,28 @@ async fn a_room_is_rotated_after_as_many_messages_as_its_settings_say() -> Resul
     assert!(epochs.is_sorted());
     epochs.dedup();
     assert!(epochs.len() >= 3, "{epochs:?}");
+    Ok(())
+}
+
+/// The homeserver tells Alice another event id for her commit than it tells everybody.
+#[tokio::test]
+async fn a_commit_that_is_answered_under_another_id_keeps_nothing_from_being_read() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, bob, room) = pair(&homeserver).await;
+    alice.rotate_keys(&room).await?;
+    let controls = homeserver.controls().or_missing("controls")?;
+    let target = Target::path("/send/m.room.encrypted").user(alice.user_id());
+    let lie =
+        controls.tamper(target, |answer| answer["event_id"] = "$another:embedded.test".into());
+    alice.prepare(&room).await?;
+    lie.stop();
+    alice.send_text(&room, "before the sync").await?;
+    quiet(&[&alice, &bob]).await;
+    alice.send_text(&room, "after it").await?;
+    quiet(&[&alice, &bob]).await;
+    let read = texts(&bob, &room).await;
+    for text in ["before the sync", "after it"] {
+        assert!(read.contains(&text.to_owned()), "{text}: {read:?}");
+    }
     Ok(())
 }

@@ -153,15 +153,22 @@ pub(crate) fn named(
         return Ok(if epoch.number == number { vec![epoch] } else { Vec::new() });
     }
     let is_shown = |epoch: &EpochRecord| epoch.commit_event.is_some() && !epoch.event_is_hint;
+    let mut epochs = alike(tx, room, number, creator)?;
+    epochs.retain(|epoch| !(event.is_some() && is_shown(epoch)));
+    Ok(epochs)
+}
+
+/// The accepted epochs of this number and creator, whatever the events of their commits.
+pub(crate) fn alike(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    number: u64,
+    creator: &DeviceName,
+) -> Result<Vec<EpochRecord>, StoreError> {
     let ids = BY_NAME.get(tx, room.as_bytes(), &name_key(number, creator))?.unwrap_or_default();
     let mut epochs = Vec::new();
     for id in ids {
-        if let Some(epoch) = find(tx, room, id)?
-            && epoch.status == Status::Accepted
-            && !(event.is_some() && is_shown(&epoch))
-        {
-            epochs.push(epoch);
-        }
+        epochs.extend(find(tx, room, id)?.filter(|epoch| epoch.status == Status::Accepted));
     }
     Ok(epochs)
 }

@@ -32,7 +32,12 @@ pub(super) fn receive(
     // This device has signed it, so this device made it. If the epoch is unknown, this device has
     // forgotten the commit, and what else it has sent since.
     let epoch = JoinableEpoch::read(turn, &room.id, commit.id, commit.content)?;
-    if graph::find(turn.tx, &room.id, epoch.id)?.is_some() {
+    if let Some(mut known) = graph::find(turn.tx, &room.id, epoch.id)? {
+        // What the homeserver shows to all counts, and not what it has answered to this device.
+        if known.commit_event.as_deref() != Some(commit.id) {
+            known.commit_event = Some(commit.id.to_owned());
+            graph::put(turn.tx, &room.id, &known)?;
+        }
         return Ok(Processed::Known);
     }
     missing::mark_hopeless(turn, &room.id, commit.id.as_str())?;
