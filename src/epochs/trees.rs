@@ -7,7 +7,7 @@
 //!
 //! So trees are not compared by their numbers first, but by who is there: a tree has the *support* of
 //! each user who was last heard in it within a day. This device's own user is one of them, and is in
-//! the tree of the head if nothing was heard of them. A message or a commit is heard; an external join is not, as anybody can make one. What is merely claimed has no
+//! the tree of the head if nothing was heard of them and the device has been there for an hour. A message or a commit is heard; an external join is not, as anybody can make one. What is merely claimed has no
 //! support, and takes the place of no tree that a device is in. Trees in which a device is heard for more
 //! than a day, and nowhere else, are all alike: it cannot be had otherwise, so the numbers decide. Devices that hear each other count the same. Where two users at most have devices there is nobody else to be heard, so there the numbers
 //! decide at once.
@@ -30,6 +30,8 @@ use crate::{
 const FEW_USERS: usize = 2;
 /// For how long a device counts as being where it was last heard, in milliseconds.
 const HEARD_FOR_MS: u64 = 24 * 60 * 60 * 1000;
+/// After how long in a tree a device that says nothing counts as being there, in milliseconds.
+const AT_HOME_AFTER_MS: u64 = 60 * 60 * 1000;
 /// The support of a tree in which a device stays.
 const LASTING: usize = usize::MAX;
 /// How much later than the last time a device has to be heard for the time to be written again.
@@ -124,14 +126,30 @@ pub(super) fn support(
         let latest = last.entry(user.clone()).or_insert(at);
         *latest = (*latest).max(at);
     }
-    if let Some(current) = current {
+    if let Some(current) = current
+        && is_at_home(turn, &room.id, current.root)?
+    {
         last.entry(own.user_id).or_insert((now_ms, current.root));
     }
     for (_, root) in last.into_values() {
         let there: &mut usize = support.entry(root).or_default();
         *there = there.saturating_add(1);
     }
+    if let Some(current) = current {
+        // What nobody is heard in does not take the place of what this device is in.
+        support.entry(current.root).or_insert(1);
+    }
     Ok(support)
+}
+
+/// Whether this device has been in a tree for a while. One that has just come in, and is let into
+/// another at the same time, has no reason to stay in the first.
+fn is_at_home(turn: &Turn<'_>, room: &RoomId, root: Option<EpochId>) -> Result<bool, StoreError> {
+    let root = match root {
+        Some(root) => graph::find(turn.tx, room, root)?,
+        None => None,
+    };
+    Ok(root.is_none_or(|root| turn.has_passed(root.since_ms, AT_HOME_AFTER_MS)))
 }
 
 /// Whether two users at most have devices in the room.
