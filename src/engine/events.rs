@@ -162,7 +162,14 @@ impl<'a> Intake<'a> {
             None => early::is_any(turn, &self.room)?,
         };
         self.earlier = Some(earlier);
-        if (!earlier && self.early.is_empty()) || !to_device::hears(turn, &self.room)? {
+        if !earlier && self.early.is_empty() {
+            return Ok(());
+        }
+        if self.is_of_sync {
+            // The sync shows the room, whatever it says of it.
+            room::edit(turn.tx, &self.room, |_| Ok::<_, EventError>(()))?;
+        }
+        if !to_device::hears(turn, &self.room)? {
             return Ok(());
         }
         to_device::take_early(turn, &self.room)?;

@@ -54,9 +54,9 @@ final class RestoreTests: WatchedTestCase {
         var progress: [UInt64] = []
         let restored = try await phone.restore(key) { progress = [$0, $1] }
         // The epochs, and the leaves of those with Alice alone and with both.
-        XCTAssertEqual(restored.epochs, 5)
+        XCTAssertEqual(restored.epochs, 6)
         XCTAssertEqual(restored.failures, [])
-        XCTAssertEqual(progress, [7, 7])
+        XCTAssertEqual(progress, [8, 8])
         let after = try await texts(phone, roomId)
         XCTAssertEqual(after, said)
         try await phone.send("on the new phone", to: roomId)

@@ -69,8 +69,8 @@ class RestoreTest {
         var progress = 0uL to 0uL
         val finished = phone.restore(text) { done, total -> progress = done to total }
         // The epochs, and the leaves of those with Alice alone and with both.
-        assertEquals(Restoring.Finished(5u, emptyList()), finished)
-        assertEquals(7uL to 7uL, progress)
+        assertEquals(Restoring.Finished(6u, emptyList()), finished)
+        assertEquals(8uL to 8uL, progress)
         assertEquals(said, phone.texts(roomId))
         phone.send(roomId, "on the new phone")
         bob.settle()
