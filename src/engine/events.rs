@@ -20,7 +20,7 @@ use crate::{
     incoming::{
         Awaited, EventError, Outcome, ReceivedEvent, catch_up,
         commit::{self, Processed, event_id},
-        fetch, message, missing, state,
+        fetch, message, missing, state, unshown,
         waiting::{self, CameBy},
     },
     messages::Readers,
@@ -140,6 +140,11 @@ impl<'a> Intake<'a> {
             }
             leave_with_the_room(turn, &self.room)?;
             self.hear_early(turn)?;
+            if self.is_of_sync
+                && (self.kept || self.earlier == Some(true) || !self.early.is_empty())
+            {
+                unshown::ask(turn, &self.room)?;
+            }
             for (at, event, json) in std::mem::take(&mut self.early) {
                 self.heard.push((at, to_device::keep_early(turn, &event, json)?));
             }
@@ -162,14 +167,7 @@ impl<'a> Intake<'a> {
             None => early::is_any(turn, &self.room)?,
         };
         self.earlier = Some(earlier);
-        if !earlier && self.early.is_empty() {
-            return Ok(());
-        }
-        if self.is_of_sync {
-            // The sync shows the room, whatever it says of it.
-            room::edit(turn.tx, &self.room, |_| Ok::<_, EventError>(()))?;
-        }
-        if !to_device::hears(turn, &self.room)? {
+        if (!earlier && self.early.is_empty()) || !to_device::hears(turn, &self.room)? {
             return Ok(());
         }
         to_device::take_early(turn, &self.room)?;

@@ -6,6 +6,7 @@
 //! | take in this device's own commit coming back | `commit::own` |
 //! | join by a Welcome | `welcome` |
 //! | follow the room's state | `state`; who is in the room, when a sync leaves that in doubt, `members` |
+//! | ask for the encryption of a room whose state no sync has shown | `unshown` |
 //! | notice what a message says beside its text | `message` |
 //! | keep events that came too early | `waiting` |
 //! | remember commits that cannot be had | `missing` |
@@ -29,6 +30,7 @@ pub(crate) mod message;
 pub(crate) mod missing;
 mod outcome;
 pub(crate) mod state;
+pub(crate) mod unshown;
 pub(crate) mod waiting;
 pub(crate) mod walk;
 pub(crate) mod welcome;

@@ -100,7 +100,11 @@ fn member(turn: &Turn<'_>, room: &mut Room, event: &RoomEvent) -> Result<(), Eve
 
 /// The room says that it uses this algorithm. A room that uses MLS does so for ever: a homeserver
 /// cannot talk it out of it.
-fn set_algorithm(turn: &Turn<'_>, room: &mut Room, algorithm: String) -> Result<(), EventError> {
+pub(super) fn set_algorithm(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    algorithm: String,
+) -> Result<(), EventError> {
     if room.uses_mls() {
         if room.state.algorithm.as_ref() != Some(&algorithm) {
             tracing::warn!(room = %room.id, %algorithm, "change of algorithm ignored");

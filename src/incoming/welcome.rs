@@ -27,7 +27,7 @@ use crate::{
     failure::Failure,
     identity::{self, IdentityError, Provider},
     mls::{join_config, keep_export, parse_message, parse_tree, refuse_conflicting},
-    protocol::{DeviceName, MediaReference, WelcomeContent, credential, identifiers},
+    protocol::{DeviceName, MediaReference, WelcomeContent, credential},
     rejection::{InputError, Rejection},
     room::{LeafOrigin, OwnLeaf, RejoinReason, Room, Standing, membership},
     store::{Collection, StoreError},
@@ -87,11 +87,6 @@ pub(crate) fn join(
             error => Failure::defect("identity", error),
         })?;
 
-    if room.state.create_event.is_none() && room.state.algorithm.is_none() {
-        // Syncs have shown nothing of the room's state (`room::hears`).
-        let suite = turn.identity.ciphersuite();
-        room.state.algorithm = Some(identifiers::room_algorithm(suite));
-    }
     for user in &users {
         // A stranger may have made up the rest.
         if !is_stranger || membership::is_known(turn.tx, &room.id, user)? {

@@ -16,7 +16,7 @@ mod waits;
 pub(crate) use self::{
     backoff::{Backoff, REQUEST as REQUEST_BACKOFF},
     pauses::{PausedWork, end_pause, is_paused, pause},
-    purpose::{BackupBatch, BackupEntry, CommitPart, HistoryBundle, Purpose},
+    purpose::{BackupBatch, BackupEntry, CommitPart, EncryptionPlace, HistoryBundle, Purpose},
     queue::{
         BACKUP_SCOPE, DEVICE_SCOPE, QueuedRequest, REQUESTS, Wait, due, enqueue, hand_out,
         ids_of_room, is_due, remove, transaction_id,

@@ -41,6 +41,8 @@ pub(crate) enum Purpose {
     Download { room_id: OwnedRoomId, reference: MediaReference },
     /// `GET /rooms/…/event/…`: a commit that others are based on.
     FetchEvent { room_id: OwnedRoomId, event_id: OwnedEventId },
+    /// `GET /rooms/…/state/…/`: whether the room uses MLS.
+    FetchEncryption { room_id: OwnedRoomId, place: EncryptionPlace },
     /// `GET /rooms/…/messages`, backwards: where the room's public group state is.
     #[serde(rename = "WalkBack")]
     FindGroup { room_id: OwnedRoomId },
@@ -87,6 +89,7 @@ impl Purpose {
             | Self::Upload { room_id, .. }
             | Self::Download { room_id, .. }
             | Self::FetchEvent { room_id, .. }
+            | Self::FetchEncryption { room_id, .. }
             | Self::FindGroup { room_id }
             | Self::FindCommits { room_id }
             | Self::FindPlace { room_id }
@@ -122,7 +125,7 @@ impl Purpose {
             Self::Welcome { .. } => RequestKind::Welcome,
             Self::Upload { .. } => RequestKind::UploadPart,
             Self::Download { .. } => RequestKind::DownloadPart,
-            Self::FetchEvent { .. } => RequestKind::FetchEvent,
+            Self::FetchEvent { .. } | Self::FetchEncryption { .. } => RequestKind::FetchEvent,
             Self::FindGroup { .. }
             | Self::FindCommits { .. }
             | Self::FindPlace { .. }
@@ -138,6 +141,15 @@ impl Purpose {
             Self::OfferHistory(_) | Self::TellHistory { .. } => RequestKind::ShareHistory,
         }
     }
+}
+
+/// Where a room can say that it is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum EncryptionPlace {
+    /// `m.room.encryption`.
+    Encryption,
+    /// `encryption` in `m.room.create`.
+    Creation,
 }
 
 /// A part of a commit that can stand in the media repository.

@@ -15,10 +15,7 @@ use crate::store::{StoreError, Tx};
 /// says otherwise.
 pub(crate) fn hears(tx: &Tx<'_>, room_id: &RoomId, own: &UserId) -> Result<bool, StoreError> {
     let Some(room) = find(tx, room_id)? else { return Ok(false) };
-    // Of a room that syncs show without its state (their position is of before the app had this
-    // library), the Welcome is the first word.
-    let is_unshown = room.state.algorithm.is_none() && room.state.create_event.is_none();
-    if !(room.uses_mls() || is_unshown) || room.state.own_user_left {
+    if !room.uses_mls() || room.state.own_user_left {
         return Ok(false);
     }
     Ok(membership::is_known(tx, room_id, own)? || !member_list::was_seen(tx, room_id)?)

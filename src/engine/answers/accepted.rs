@@ -8,7 +8,7 @@ use crate::{
     commits::{self, outcome},
     engine::{consequences::in_room, error::EngineError, own_keys, push_rules, upkeep},
     identity,
-    incoming::{catch_up, fetch, media, members, walk},
+    incoming::{catch_up, fetch, media, members, unshown, walk},
     rejection::Rejection,
     rejoin,
     requests::{self, PausedWork, Purpose},
@@ -54,6 +54,9 @@ pub(super) fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Resul
             catch_up::go_on(turn, room_id)?;
         }
         Purpose::FetchEvent { room_id, event_id } => fetch::fetched(turn, room_id, event_id, body)?,
+        Purpose::FetchEncryption { room_id, place } => {
+            in_room(turn, room_id, |room| unshown::answered(turn, room, *place, body))?;
+        }
         Purpose::FindGroup { room_id } => {
             in_room(turn, room_id, |room| rejoin::searched(turn, room, body))?;
         }

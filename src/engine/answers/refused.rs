@@ -11,7 +11,7 @@ use crate::{
     exported::{RequestOutcome, Update},
     failure::Failure,
     identity,
-    incoming::{catch_up, media, members, missing, walk},
+    incoming::{catch_up, media, members, missing, unshown, walk},
     protocol::EpochId,
     rejoin,
     requests::{self, PausedWork, Purpose, QueuedRequest, Wait},
@@ -111,6 +111,11 @@ fn undo(
         Purpose::FollowMembers { room_id } => {
             members::refused(turn, room_id, false)?;
             // The full list is asked for next.
+            return Ok(Refusal::Over { tell: false });
+        }
+        Purpose::FetchEncryption { room_id, place } => {
+            unshown::refused(turn, room_id, *place, status)?;
+            // A room that is not encrypted is none of this library's.
             return Ok(Refusal::Over { tell: false });
         }
         Purpose::SetPushRule => push_rules::refused(turn)?,
