@@ -5,7 +5,7 @@ use ruma::{RoomId, api::client::state::send_state_event, events::StateEventType,
 
 use super::publish::{BaseName, CommitDraft, publish};
 use crate::{
-    epochs::{EpochRecord, Origin, Status, graph, trees},
+    epochs::{EpochRecord, Origin, Status, graph},
     failure::Failure,
     messages::SendError,
     mls::{create_config, group_id, keep_export},
@@ -51,7 +51,7 @@ pub(crate) fn create_group(
         since_ms: turn.now_ms,
     };
     let mut epoch = EpochRecord::of(&group, origin)?;
-    trees::plant(&mut epoch);
+    epoch.begin_tree();
     keep_export(turn.tx, &room.id, epoch.id, &group, &provider, settings.history)?;
     graph::put(turn.tx, &room.id, &epoch)?;
     let created_by = room.state.create_event.as_ref();

@@ -17,7 +17,7 @@ use super::{
     publish::{BaseName, CommitDraft, TreePlace, publish},
 };
 use crate::{
-    epochs::{EpochRecord, Origin, Status, graph, head, trees},
+    epochs::{EpochRecord, Origin, Status, graph, head},
     failure::Failure,
     messages::SendError,
     mls::{keep_export, load_group},
@@ -95,7 +95,7 @@ pub(super) fn stage(
         since_ms: turn.now_ms,
     };
     let mut epoch = EpochRecord::of(&group, origin)?;
-    epoch.root = trees::root_for_child(turn.tx, &room.id, base.id)?;
+    epoch.root = base.root;
     epoch.resolves = resolves.iter().map(|tip| tip.id).collect();
     keep_export(turn.tx, &room.id, epoch.id, &group, &provider, room.settings.history)?;
     turn.tx.detach_namespace(namespace, base.namespace)?;

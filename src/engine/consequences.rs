@@ -25,9 +25,8 @@ use ruma::RoomId;
 use crate::{
     backup,
     commits::{self, outcome},
-    epochs::{head, retention},
+    epochs::{head, missing, retention},
     failure::Failure,
-    incoming::missing,
     rejoin,
     room::{self, RejoinReason, Room, wake},
     sharing,

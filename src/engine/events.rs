@@ -15,12 +15,12 @@ use super::{
     to_device::{self, EarlyEvent, Received, ToDeviceOutcome},
 };
 use crate::{
-    epochs::joinable,
+    epochs::{joinable, missing},
     failure::{EndsTurn, Failure},
     incoming::{
         Awaited, EventError, Outcome, ReceivedEvent, catch_up,
         commit::{self, Processed, event_id},
-        fetch, message, missing, state, unshown,
+        fetch, message, state, unshown,
         waiting::{self, CameBy},
     },
     messages::Readers,
@@ -316,6 +316,8 @@ pub(super) fn receive_one(
     json: &str,
     source: Source,
 ) -> Result<ReceivedEvent, EventError> {
+    #[cfg(feature = "test-hooks")]
+    crate::store::hooks::try_event();
     let event: RoomEvent = match parse(json, "the event") {
         Ok(event) => event,
         Err(error) => {
@@ -376,7 +378,7 @@ fn take_in(
     source: Source,
 ) -> Result<Outcome, EventError> {
     if event.event_type == "m.room.encrypted" && event.state_key.is_none() {
-        return take_in_encrypted(turn, readers, room, event);
+        return take_in_encrypted(turn, readers, room, event, source);
     }
     if state::is_followed(event) {
         return in_room(turn, room, |room| match source {
@@ -392,6 +394,7 @@ fn take_in_encrypted(
     readers: &Readers,
     room: &RoomId,
     event: &RoomEvent,
+    source: Source,
 ) -> Result<Outcome, EventError> {
     match parse::<AlgorithmOnly>(event.content.get(), "the content") {
         Ok(AlgorithmOnly { algorithm }) if identifiers::is_room_algorithm(&algorithm) => {}
@@ -406,7 +409,7 @@ fn take_in_encrypted(
         return in_room(turn, room, |room| take_in_commit(turn, room, event));
     }
     // A message changes no room, so none is loaded for it.
-    let message = message::receive(turn, readers, room, event)?;
+    let message = message::receive(turn, readers, room, event, source == Source::Sync)?;
     settle_reported(turn, room)?;
     Ok(Outcome::Message(message))
 }

@@ -6,9 +6,8 @@ use std::path::Path;
 use ruma::RoomId;
 
 use crate::{
-    epochs::UnknownEpoch,
+    epochs::{UnknownEpoch, missing},
     identity::Crypto,
-    incoming::missing,
     messages::{self, Message, MessageError, Readers, parse_event},
     store::{StoreError, StoreKeyMaterial, StoreReader, Tx},
 };

@@ -82,7 +82,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        epochs::{EpochRecord, Status},
+        epochs::{EpochRecord, Origin, Status},
         history::{ChunkId, EpochKeys, archive::Holding, restored::Source},
         identity::{Crypto, Publishing},
         protocol::{DeviceName, EpochId, credential},
@@ -169,33 +169,14 @@ mod tests {
         };
         EARLIER_RESTORED.put(tx, room().as_bytes(), id.as_bytes(), &about)?;
         if own {
-            let record = EpochRecord {
-                id,
-                number,
+            let origin = Origin {
                 namespace: tx.new_namespace()?,
                 creator: other(),
                 parent: None,
-                commit_event: None,
                 status: Status::Accepted,
-                full: true,
-                has_child: false,
                 since_ms: 0,
-                superseded_ms: None,
-                external: false,
-                resolves: Vec::new(),
-                resolved: false,
-                doubts: Vec::new(),
-                contested: Vec::new(),
-                root: None,
-                by_outsider: false,
-                left: false,
-                distrusted: false,
-                event_is_hint: false,
-                shared: false,
-                behind: 1,
-                left_ms: None,
-                members: 2,
             };
+            let record = EpochRecord::new(id, number, 2, origin);
             graph::put(tx, room(), &record)?;
         }
         Ok(id)

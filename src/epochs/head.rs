@@ -13,9 +13,12 @@
 //! Choosing changes the room and its epochs, and nothing else. What a new head means for the rest of
 //! the library is reported (`turn::Consequence`).
 
+use std::cmp::Reverse;
+
 use super::{
-    contested, fit, graph, late, order, outsiders,
+    contested, fit, graph, missing, order, outsiders,
     record::{EpochRecord, Status},
+    trees,
 };
 use crate::{
     exported::Update,
@@ -30,6 +33,8 @@ use crate::{
 /// How long what a device sent may be overtaken by what it sent later, in milliseconds.
 const LATE_MS: u64 = 60 * 60 * 1000;
 
+/// For how long after joining a tree it is waited for somebody to be heard there, in milliseconds.
+const UNHEARD_FOR_MS: u64 = 60 * 60 * 1000;
 /// No group that grows by honest commits gets here.
 const HIGHEST_NUMBER: u64 = 1 << 48;
 /// How far from where this device is an epoch can be that it is told of. A room of a thousand devices
@@ -85,9 +90,16 @@ pub(crate) fn rank(tx: &Tx<'_>, room: &Room) -> Result<Option<Rank>, StoreError>
     room.standing.head().map(|head| Ok(graph::get(tx, &room.id, head)?.rank())).transpose()
 }
 
-/// The best rank of the kept epochs, the head or not: as far as this device has come.
-pub(crate) fn reach(tx: &Tx<'_>, room: &Room) -> Result<Option<Rank>, StoreError> {
-    Ok(kept(tx, room)?.iter().map(EpochRecord::rank).min())
+/// The best rank of the kept epochs, the head or not: as far as this device has come. A tree in which
+/// nobody has been heard for a while is as far as nobody has come.
+pub(crate) fn reach(turn: &Turn<'_>, room: &Room) -> Result<Option<Rank>, StoreError> {
+    let mut kept = kept(turn.tx, room)?;
+    if let Some(support) = trees::support(turn, room, &kept)? {
+        kept.retain(|epoch| {
+            support.contains_key(&epoch.root) || !turn.has_passed(epoch.since_ms, UNHEARD_FOR_MS)
+        });
+    }
+    Ok(kept.iter().map(EpochRecord::rank).min())
 }
 
 /// Refuses an epoch that a Welcome or a public group state leads to, if its number is made up: no
@@ -268,30 +280,36 @@ fn names<'a>(devices: impl IntoIterator<Item = &'a DeviceName>) -> Vec<String> {
 /// Makes decrypt-only what need not, or must not, be kept longer.
 pub(crate) fn prune(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     let most = room.settings.kept_epochs.max(1) as usize;
-    let (mut stay, mut beside) = (0, 0);
-    let mut pruned = false;
-    let is_more_expected = late::is_expected(turn.tx, &room.id)?;
-    let epochs = ordered(turn, room)?;
-    let head = room.standing.head();
-    let current = epochs.iter().find(|epoch| Some(epoch.id) == head).and_then(|epoch| epoch.root);
-    for mut epoch in epochs {
-        let is_head = room.standing.head() == Some(epoch.id);
+    // What is missing may be based on an epoch that all its members have left.
+    let is_more_expected = missing::is_any(turn, &room.id)?;
+    let is_over = |epoch: &EpochRecord| {
         let since = epoch.superseded_ms.unwrap_or(turn.now_ms);
         let old = turn.now_ms.saturating_sub(since) >= room.settings.kept_for_ms;
         let left = !is_more_expected
             && epoch.superseded_ms.is_some()
             && epoch.left_ms.is_some_and(|at| turn.now_ms.saturating_sub(at) >= LATE_MS);
-        // Other trees take the place of no epoch of this one, and lose their own to none.
-        let is_beside = epoch.root != current;
-        let has_place = if is_beside { beside < most } else { stay < most };
-        if is_head || (has_place && !old && !left) {
-            stay += usize::from(!is_head && !is_beside);
-            beside += usize::from(is_beside);
-            continue;
+        old || left
+    };
+    let epochs = ordered(turn, room)?;
+    let head = room.standing.head();
+    let root = epochs.iter().find(|epoch| Some(epoch.id) == head).and_then(|epoch| epoch.root);
+    let others = epochs.into_iter().filter(|epoch| Some(epoch.id) != head);
+    let (own, mut beside): (Vec<_>, Vec<_>) = others.partition(|epoch| epoch.root == root);
+    // Other trees take the place of no epoch of this one, and lose their own to none. Of them the
+    // last joined stay: what somebody claims to be far ahead pushes out nothing that came later.
+    beside.sort_by_key(|epoch| Reverse(epoch.since_ms));
+    let mut pruned = false;
+    for epochs in [own, beside] {
+        let mut stay = 0;
+        for mut epoch in epochs {
+            if stay < most && !is_over(&epoch) {
+                stay += 1;
+                continue;
+            }
+            room.kept.retain(|id| *id != epoch.id);
+            graph::make_decrypt_only(turn.tx, &room.id, &mut epoch)?;
+            pruned = true;
         }
-        room.kept.retain(|id| *id != epoch.id);
-        graph::make_decrypt_only(turn.tx, &room.id, &mut epoch)?;
-        pruned = true;
     }
     // Where messages are read once, what an epoch left behind goes with it.
     if pruned && room.settings.history == Retention::ReadOnce {

@@ -11,7 +11,7 @@
 //! | notice that others remove who belongs | `contested` |
 //! | know epochs that this device could join | `joinable` |
 //! | know how much of such an epoch's past is accounted for | `lineage` |
-//! | know that commits are still to come | `late` |
+//! | remember commits that cannot be had | `missing` |
 //! | know how far the other devices have come | `sightings` |
 //! | part a store's imports from its own epochs | `apart` |
 //! | delete the keys of old epochs | `retention` |
@@ -26,8 +26,8 @@ pub(crate) mod fit;
 pub(crate) mod graph;
 pub(crate) mod head;
 pub(crate) mod joinable;
-pub(crate) mod late;
 mod lineage;
+pub(crate) mod missing;
 pub(crate) mod order;
 pub(crate) mod outsiders;
 mod record;

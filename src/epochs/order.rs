@@ -20,11 +20,7 @@ use std::{
 
 use ruma::RoomId;
 
-use super::{
-    graph, outsiders,
-    record::EpochRecord,
-    trees::{self, Support},
-};
+use super::{graph, outsiders, record::EpochRecord, trees};
 use crate::{
     protocol::{DeviceName, EpochId, Rank},
     room::Room,
@@ -65,13 +61,7 @@ pub(super) fn sort(
     kept: &mut [EpochRecord],
 ) -> Result<(), StoreError> {
     let outsiders = on_outsiders_commits(turn.tx, room, kept)?;
-    let head = room.standing.head();
-    let current = kept.iter().find(|epoch| Some(epoch.id) == head);
-    let roots: BTreeSet<_> = kept.iter().map(|epoch| epoch.root).collect();
-    let support = match roots.len() {
-        0 | 1 => Support::new(),
-        _ => trees::support(turn, room, current)?,
-    };
+    let support = trees::support(turn, room, kept)?.unwrap_or_default();
     let mut places = HashMap::with_capacity(kept.len());
     for epoch in kept.iter() {
         let place = Place {

@@ -102,9 +102,16 @@ pub(crate) struct Origin {
 impl EpochRecord {
     /// Describes the epoch that a group has just reached.
     pub(crate) fn of(group: &MlsGroup, origin: Origin) -> Result<Self, Failure> {
-        Ok(Self {
-            id: EpochId::of(group.public_group().group_context())?,
-            number: group.epoch().as_u64(),
+        let id = EpochId::of(group.public_group().group_context())?;
+        let members = u32::try_from(group.members().count()).unwrap_or(u32::MAX);
+        Ok(Self::new(id, group.epoch().as_u64(), members, origin))
+    }
+
+    /// An epoch of which no more is known than this.
+    pub(super) fn new(id: EpochId, number: u64, members: u32, origin: Origin) -> Self {
+        Self {
+            id,
+            number,
             namespace: origin.namespace,
             creator: origin.creator,
             parent: origin.parent,
@@ -127,8 +134,13 @@ impl EpochRecord {
             shared: false,
             behind: 0,
             left_ms: None,
-            members: u32::try_from(group.members().count()).unwrap_or(u32::MAX),
-        })
+            members,
+        }
+    }
+
+    /// It is the first of a tree: nothing that this device has followed leads to it.
+    pub(crate) fn begin_tree(&mut self) {
+        self.root = Some(self.id);
     }
 
     /// The epoch as far as reading goes.

@@ -5,7 +5,7 @@ use std::error::Error;
 use ruma::{RoomId, owned_event_id, owned_user_id, room_id};
 use tempfile::TempDir;
 
-use super::{CommitDoubt, EpochRecord, Status, UnknownEpoch, graph, head};
+use super::{CommitDoubt, EpochRecord, Origin, Status, UnknownEpoch, graph, head};
 use crate::{
     failure::Failure,
     identity::{Crypto, Identity, Publishing},
@@ -41,33 +41,14 @@ fn epoch(
     number: u64,
     parent: Option<u8>,
 ) -> Result<EpochRecord, StoreError> {
-    Ok(EpochRecord {
-        id: id(byte),
-        number,
+    let origin = Origin {
         namespace: tx.new_namespace()?,
         creator: creator(),
         parent: parent.map(id),
-        commit_event: None,
         status: Status::Accepted,
-        full: true,
-        has_child: false,
         since_ms: 0,
-        superseded_ms: None,
-        external: false,
-        resolves: Vec::new(),
-        resolved: false,
-        doubts: Vec::new(),
-        contested: Vec::new(),
-        root: None,
-        by_outsider: false,
-        left: false,
-        distrusted: false,
-        event_is_hint: false,
-        shared: false,
-        behind: 1,
-        left_ms: None,
-        members: 2,
-    })
+    };
+    Ok(EpochRecord { behind: 1, ..EpochRecord::new(id(byte), number, 2, origin) })
 }
 
 /// Chooses the head in a turn of one device, at a time; gives what was reported.

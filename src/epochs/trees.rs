@@ -12,7 +12,7 @@
 //! than a day, and nowhere else, are all alike: it cannot be had otherwise, so the numbers decide. Devices that hear each other count the same. Where two users at most have devices there is nobody else to be heard, so there the numbers
 //! decide at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{OwnedUserId, RoomId};
 use serde::{Deserialize, Serialize};
@@ -53,20 +53,6 @@ const HEARD: Collection<Heard> = Collection::new("heard_in_tree");
 /// How many users are in each tree, or [`LASTING`]. A tree is named by its root; those of earlier versions have none.
 pub(super) type Support = BTreeMap<Option<EpochId>, usize>;
 
-/// Makes an epoch the root of a tree.
-pub(crate) fn plant(epoch: &mut EpochRecord) {
-    epoch.root = Some(epoch.id);
-}
-
-/// The root of the tree that a child of this epoch is in.
-pub(crate) fn root_for_child(
-    tx: &Tx<'_>,
-    room: &RoomId,
-    parent: EpochId,
-) -> Result<Option<EpochId>, StoreError> {
-    Ok(graph::find(tx, room, parent)?.and_then(|parent| parent.root))
-}
-
 /// A device has said something in an epoch.
 pub(crate) fn heard(
     turn: &Turn<'_>,
@@ -95,17 +81,21 @@ pub(crate) fn heard(
     Ok(())
 }
 
-/// In which trees the others are, and this device.
+/// In which trees of these kept epochs the others are, and this device. Nothing where there is one
+/// tree, or nobody else to be heard.
 pub(super) fn support(
     turn: &Turn<'_>,
     room: &Room,
-    current: Option<&EpochRecord>,
-) -> Result<Support, StoreError> {
+    kept: &[EpochRecord],
+) -> Result<Option<Support>, StoreError> {
     let (tx, now_ms, own) = (turn.tx, turn.now_ms, turn.identity.name());
-    let mut support = Support::new();
-    if is_among_few(tx, room)? {
-        return Ok(support);
+    let is_one_tree = kept.iter().map(|epoch| epoch.root).collect::<BTreeSet<_>>().len() < 2;
+    if is_one_tree || is_among_few(tx, room)? {
+        return Ok(None);
     }
+    let head = room.standing.head();
+    let current = kept.iter().find(|epoch| Some(epoch.id) == head);
+    let mut support = Support::new();
     // Where each user was heard last, on whichever device.
     let mut last: BTreeMap<OwnedUserId, (u64, Option<EpochId>)> = BTreeMap::new();
     for heard in HEARD.list(tx, room.id.as_bytes())? {
@@ -139,7 +129,7 @@ pub(super) fn support(
         // What nobody is heard in does not take the place of what this device is in.
         support.entry(current.root).or_insert(1);
     }
-    Ok(support)
+    Ok(Some(support))
 }
 
 /// Whether this device has been in a tree for a while. One that has just come in, and is let into

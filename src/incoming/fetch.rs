@@ -8,11 +8,12 @@
 use ruma::{EventId, OwnedEventId, RoomId, api::client::room::get_room_event};
 
 use super::{
-    catch_up, missing,
+    catch_up,
     waiting::{self, CameBy, WaitingEvent},
     walk,
 };
 use crate::{
+    epochs::missing,
     failure::Failure,
     protocol::{AlgorithmOnly, RoomEvent, identifiers, parse},
     requests::{self, Purpose, REQUESTS},

@@ -13,12 +13,14 @@ use crate::{
     turn::{Consequence, Turn},
 };
 
-/// Opens a message of the timeline.
+/// Opens a message of the timeline. Where its sender is now, only news say: what a sync shows, and
+/// nothing that was fetched from the past or waited.
 pub(crate) fn receive(
     turn: &Turn<'_>,
     readers: &Readers,
     room: &RoomId,
     event: &RoomEvent,
+    is_news: bool,
 ) -> Result<Message, EventError> {
     let content: MessageContent = parse(event.content.get(), "the message")?;
     let id = event.event_id.as_deref();
@@ -27,19 +29,26 @@ pub(crate) fn receive(
         Err(MessageError::ReadOnce(_)) => read_once::open(turn, room, event, &content)?,
         message => message?,
     };
-    note_sender(turn, room, &message)?;
+    note_sender(turn, room, &message, is_news)?;
     Ok(message)
 }
 
 /// Takes in where a message's sender is. A message of this device of which the store knows nothing
 /// says that the store is an older copy of itself.
-fn note_sender(turn: &Turn<'_>, room_id: &RoomId, message: &Message) -> Result<(), EventError> {
+fn note_sender(
+    turn: &Turn<'_>,
+    room_id: &RoomId,
+    message: &Message,
+    is_news: bool,
+) -> Result<(), EventError> {
     // A message that was opened with what came from elsewhere says nothing of where anybody is.
     if message.source != Source::Own {
         return Ok(());
     }
     let Some(epoch) = graph::find(turn.tx, room_id, message.epoch_id)? else { return Ok(()) };
-    trees::heard(turn, room_id, &epoch, &message.sender)?;
+    if is_news {
+        trees::heard(turn, room_id, &epoch, &message.sender)?;
+    }
     if let Some(progress) = sightings::note(turn, room_id, &message.sender, epoch.rank())? {
         let room = room::load(turn.tx, room_id)?;
         sightings::count(turn, &room, &message.sender, message.leaf, &progress)?;

@@ -9,7 +9,6 @@
 //! | ask for the encryption of a room whose state no sync has shown | `unshown` |
 //! | notice what a message says beside its text | `message` |
 //! | keep events that came too early | `waiting` |
-//! | remember commits that cannot be had | `missing` |
 //! | ask for a commit by its event id | `fetch` |
 //! | find commits in the room's history | `walk`, over `history_pages` |
 //! | follow the commits of an absence, in their order | `catch_up`, over `history_pages` |
@@ -27,7 +26,6 @@ pub(crate) mod history_pages;
 pub(crate) mod media;
 pub(crate) mod members;
 pub(crate) mod message;
-pub(crate) mod missing;
 mod outcome;
 pub(crate) mod state;
 pub(crate) mod unshown;

@@ -16,11 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     history_pages::{self, MOST_PAGES},
-    missing,
     waiting::{self, CameBy},
 };
 use crate::{
-    epochs::graph,
+    epochs::{graph, missing},
     failure::Failure,
     protocol::{CommitEventOnly, RoomEvent, parse},
     rejection::InputError,

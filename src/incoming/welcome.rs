@@ -15,14 +15,14 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::{Awaited, EventError},
     fair_share::{Share, take_surplus},
-    media, members, missing,
+    media, members,
 };
 use crate::{
     devices,
     epochs::{
         CommitDoubt, EpochRecord, Origin, Status, graph,
         head::{self, NewEpoch},
-        trees,
+        missing,
     },
     failure::Failure,
     identity::{self, IdentityError, Provider},
@@ -79,7 +79,7 @@ pub(crate) fn join(
     head::check_number(turn.tx, room, epoch.number)?;
     epoch.commit_event = Some(content.commit_event.clone());
     epoch.event_is_hint = true;
-    trees::plant(&mut epoch);
+    epoch.begin_tree();
     keep_export(turn.tx, &room.id, epoch.id, &group, &provider, room.settings.history)?;
     let used_one_time =
         identity::forget_used_key_packages(turn.tx, turn.crypto).map_err(|error| match error {

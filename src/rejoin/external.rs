@@ -14,7 +14,7 @@ use openmls_traits::OpenMlsProvider;
 
 use crate::{
     commits::{BaseName, CommitDraft, publish},
-    epochs::{EpochRecord, JoinableEpoch, Origin, Status, graph, head, trees},
+    epochs::{EpochRecord, JoinableEpoch, Origin, Status, graph, head},
     failure::Failure,
     identity::Provider,
     incoming::EventError,
@@ -46,19 +46,19 @@ pub(super) fn stage(
     let (group, commit) = commit(turn, &provider, info, tree)?;
     check_members(turn, &group, &onto.creator)?;
 
-    let origin_parent = graph::find(turn.tx, &room.id, onto.id)?.map(|epoch| epoch.id);
+    let base = graph::find(turn.tx, &room.id, onto.id)?;
     let origin = Origin {
         namespace,
         creator: turn.identity.name(),
-        parent: origin_parent,
+        parent: base.as_ref().map(|base| base.id),
         status: Status::Staged,
         since_ms: turn.now_ms,
     };
     let mut epoch = EpochRecord::of(&group, origin)?;
     epoch.external = true;
-    match origin_parent {
-        Some(parent) => epoch.root = trees::root_for_child(turn.tx, &room.id, parent)?,
-        None => trees::plant(&mut epoch),
+    match base {
+        Some(base) => epoch.root = base.root,
+        None => epoch.begin_tree(),
     }
     let resolves = head::other_tips(turn.tx, room)?;
     epoch.resolves = resolves.iter().map(|tip| tip.id).collect();

@@ -196,7 +196,7 @@ pub(super) fn end(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
 
 /// There is another head: compares it with the epochs that this device could join.
 pub(crate) fn head_changed(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
-    let Some(reach) = head::reach(turn.tx, room)? else { return Ok(()) };
+    let Some(reach) = head::reach(turn, room)? else { return Ok(()) };
     joinable::forget_behind(turn.tx, &room.id, &reach)?;
     if room.standing.head().is_some() {
         joinable::forget_of_outsiders(turn.tx, room)?;

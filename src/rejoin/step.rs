@@ -18,7 +18,7 @@ use crate::{
     incoming::{Awaited, EventError, history_pages::MOST_PAGES, media, members},
     messages::SendError,
     requests,
-    room::{RejoinReason, Room, Search, Strangers, member_list, membership, undone},
+    room::{Rejoin, RejoinReason, Room, Search, Strangers, member_list, membership, undone},
     store::StoreError,
     turn::Turn,
 };
@@ -122,14 +122,15 @@ pub(crate) fn can_go_on_without(
     turn: &Turn<'_>,
     room: &Room,
     step: &Result<NextStep, SendError>,
-) -> Result<bool, SendError> {
-    let (Some(rejoin), Some(_)) = (room.standing.rejoin(), room.standing.head()) else {
-        return Ok(false);
-    };
-    if rejoin.reason != RejoinReason::Outrun || room.standing.staged().is_some() {
-        return Ok(false);
+) -> bool {
+    let is_outrun = |rejoin: &Rejoin| rejoin.reason == RejoinReason::Outrun;
+    if !room.standing.rejoin().is_some_and(is_outrun)
+        || room.standing.head().is_none()
+        || room.standing.staged().is_some()
+    {
+        return false;
     }
-    Ok(match step {
+    match step {
         // What is asked for is needed to send as well, or comes soon.
         Ok(NextStep::Waiting(requests)) => {
             requests.is_empty()
@@ -138,7 +139,7 @@ pub(crate) fn can_go_on_without(
         }
         Ok(NextStep::Ready) => true,
         Err(error) => !error.ends_turn(),
-    })
+    }
 }
 
 /// Tries the joinable epochs, best first; nothing when there is none left to try.
@@ -200,7 +201,7 @@ fn next_to_join(
         // A store that is not to be trusted has a head that is as foreign as any.
         RejoinReason::OldCopy => None,
         RejoinReason::Removed => head::rank(turn.tx, room)?,
-        RejoinReason::Outrun => head::reach(turn.tx, room)?,
+        RejoinReason::Outrun => head::reach(turn, room)?,
     };
     joinable::best(turn.tx, &room.id, ahead_of.as_ref())
 }

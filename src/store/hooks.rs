@@ -42,6 +42,8 @@ static CLOCK_MS: AtomicU64 = AtomicU64::new(0);
 static OPENED: Mutex<Vec<(String, u32, u32)>> = Mutex::new(Vec::new());
 /// The number of writes that this process has committed.
 static COMMITS: AtomicU64 = AtomicU64::new(0);
+/// How often this process has tried to take in an event of a room.
+static TRIED: AtomicU64 = AtomicU64::new(0);
 
 fn trap() -> &'static Mutex<Option<Trap>> {
     static TRAP: OnceLock<Mutex<Option<Trap>>> = OnceLock::new();
@@ -171,6 +173,16 @@ pub fn take_opened_messages() -> Vec<(String, u32, u32)> {
 /// A message was opened.
 pub(crate) fn opened_message(epoch: String, leaf: u32, generation: u32) {
     OPENED.lock().unwrap_or_else(PoisonError::into_inner).push((epoch, leaf, generation));
+}
+
+/// How often this process has tried to take in an event of a room.
+pub fn tried_events() -> u64 {
+    TRIED.load(Ordering::SeqCst)
+}
+
+/// An event of a room is tried.
+pub(crate) fn try_event() {
+    TRIED.fetch_add(1, Ordering::SeqCst);
 }
 
 /// How many writes this process has committed.

@@ -32,6 +32,11 @@ fn renewal_as(trio: &mut Trio, number: u64, with_header: bool, on: &str) -> Valu
     content
 }
 
+/// A commit that nobody can follow, and whose epoch has a number far ahead.
+pub fn claim_far_ahead(trio: &mut Trio, number: u64) -> Value {
+    renewal_as(trio, number, true, NOWHERE)
+}
+
 /// Mallory, a member, announces the group's state under the epoch number 2^48. No commit leads
 /// there and nobody else is in it: Alice and Bob stay where they are, and a laptop that comes later
 /// finds them.

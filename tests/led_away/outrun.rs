@@ -6,7 +6,9 @@ use matrix_mls_kit::{
     together::{all_talk, head, newcomer, pair, quiet},
 };
 
-use super::Clock;
+use super::{Clock, Trio, claims::claim_far_ahead};
+
+const SECOND_MS: u64 = 1_000;
 
 /// A device keeps nothing but its head.
 fn forgetful() -> RoomSettings {
@@ -17,7 +19,7 @@ fn forgetful() -> RoomSettings {
 /// more: she is where the others are once they speak.
 #[tokio::test]
 async fn whoever_was_really_outrun_comes_back_once_the_others_speak() -> Result {
-    let _clock = Clock::take().await;
+    let clock = Clock::take().await;
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, room) = pair(&homeserver).await;
     let carol = newcomer(&homeserver, "carol", &alice, &room).await?;
@@ -36,6 +38,8 @@ async fn whoever_was_really_outrun_comes_back_once_the_others_speak() -> Result 
     }
     quiet(&[&alice, &bob, &carol]).await;
     for round in 0..3 {
+        // Whoever joins by themselves waits a moment first.
+        clock.pass(SECOND_MS)?;
         for client in [&alice, &bob] {
             client.send_text(&room, &format!("where is carol? {round}")).await?;
             quiet(&[&alice, &bob, &carol]).await;
@@ -44,8 +48,48 @@ async fn whoever_was_really_outrun_comes_back_once_the_others_speak() -> Result 
     let there = head(&carol, &room).await;
     assert_ne!(there, own, "carol is where she was");
     assert_eq!(there, head(&alice, &room).await);
+    // She scrolls back. Where people were then says nothing of where they are.
+    let history = carol.history(&room).await?;
+    let backwards = history.iter().rev().map(ToString::to_string).collect();
+    carol.room(&room).await?.receive_events(backwards).await?;
+    assert_eq!(head(&carol, &room).await, there, "carol is where the others were");
     all_talk(&[&alice, &bob, &carol], &room).await;
     Ok(())
+}
+
+/// Mallory has claimed an epoch far ahead, in which nobody is. An hour later that keeps nobody from
+/// joining where the others really are.
+#[tokio::test]
+async fn a_claim_far_ahead_does_not_keep_who_is_outrun_away() -> Result {
+    let mut trio = Trio::new().await?;
+    trio.bob.set_settings(&trio.room, forgetful()).await?;
+    trio.quiet().await;
+    let number = trio.bob.head(&trio.room).await?.epoch + 100_000;
+    let claim = claim_far_ahead(&mut trio, number);
+    trio.mallory.send(&trio.room, claim).await;
+    trio.quiet().await;
+    // On the first day they join it, beside their heads.
+    for _ in 0..2 {
+        trio.later(1, &[]).await?;
+    }
+    // Bob is on a branch of his own, and does not keep the base of Alice's.
+    for _ in 0..2 {
+        trio.bob.rotate_keys(&trio.room).await?;
+        trio.bob.prepare(&trio.room).await?;
+    }
+    let own = head(&trio.bob, &trio.room).await;
+    for number in 0..4 {
+        trio.alice.rotate_keys(&trio.room).await?;
+        trio.alice.send_text(&trio.room, &format!("alice's branch {number}")).await?;
+    }
+    trio.later(1, &[]).await?;
+    for round in 0..3 {
+        trio.clock.pass(SECOND_MS)?;
+        trio.alice.send_text(&trio.room, &format!("where is bob? {round}")).await?;
+        trio.quiet().await;
+    }
+    assert_ne!(head(&trio.bob, &trio.room).await, own, "bob is where he was");
+    trio.talk(&[&trio.alice, &trio.bob], "when bob is back").await
 }
 
 /// Where two users have devices there is nobody else to be heard: the branch that is ahead counts

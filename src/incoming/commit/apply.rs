@@ -25,10 +25,10 @@ use crate::{
     epochs::{
         EpochRecord, Origin, Status, contested, fit, graph,
         head::{self, NewEpoch},
-        joinable, order, outsiders, sightings, trees,
+        joinable, missing, order, outsiders, sightings, trees,
     },
     identity::Provider,
-    incoming::{error::EventError, media, missing},
+    incoming::{error::EventError, media},
     mls::{
         check_commit, check_external_commit, devices_added, keep_export, load_group, parse_message,
         refusal,
@@ -254,7 +254,7 @@ fn merge(
     }
     epoch.commit_event = Some(commit.id.to_owned());
     epoch.external = external;
-    epoch.root = trees::root_for_child(turn.tx, &room.id, base.id)?;
+    epoch.root = base.root;
     // Once this device has joined anew, what the others make is new to it as well.
     let is_old_copy = |rejoin: &Rejoin| rejoin.reason == RejoinReason::OldCopy;
     epoch.distrusted = base.distrusted && room.standing.rejoin().is_some_and(is_old_copy);

@@ -1,8 +1,7 @@
 //! The epoch that a commit is based on.
 
 use crate::{
-    epochs::{EpochRecord, Status, UnknownEpoch, graph},
-    incoming::missing,
+    epochs::{EpochRecord, Status, UnknownEpoch, graph, missing},
     protocol::CommitContent,
     room::Room,
     store::StoreError,

@@ -5,8 +5,8 @@ use sha2::{Digest, Sha256};
 use super::event::{CommitEvent, Processed};
 use crate::{
     commits::{self, outcome},
-    epochs::{JoinableEpoch, graph, head, joinable},
-    incoming::{error::EventError, missing},
+    epochs::{JoinableEpoch, graph, head, joinable, missing},
+    incoming::error::EventError,
     protocol::{CommitContent, Payload},
     rejection::Rejection,
     requests,

@@ -9,12 +9,9 @@ use super::{
     unfollowed::{not_followed, note_joinable},
 };
 use crate::{
-    epochs::{JoinableEpoch, graph},
+    epochs::{JoinableEpoch, graph, missing},
     failure::EndsTurn,
-    incoming::{
-        error::{Awaited, EventError},
-        missing,
-    },
+    incoming::error::{Awaited, EventError},
     protocol::CommitContent,
     rejection::Rejection,
     room::{Room, Standing, membership},

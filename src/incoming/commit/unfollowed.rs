@@ -2,9 +2,9 @@
 
 use super::event::{CommitEvent, Confirmation, Processed};
 use crate::{
-    epochs::{JoinableEpoch, head, joinable, outsiders},
+    epochs::{JoinableEpoch, head, joinable, missing, outsiders},
     failure::EndsTurn,
-    incoming::{error::EventError, missing},
+    incoming::error::EventError,
     room::{RejoinReason, Room},
     turn::{Consequence, Turn},
 };
@@ -49,7 +49,7 @@ pub(super) fn note_joinable(
             return Ok(false);
         }
     };
-    let reach = head::reach(turn.tx, room)?;
+    let reach = head::reach(turn, room)?;
     let noted = head::check_number(turn.tx, room, epoch.number)
         .and_then(|()| joinable::note(turn.tx, &room.id, epoch, reach.as_ref()));
     let ahead = match noted {

@@ -9,7 +9,6 @@ use ruma::{EventId, RoomId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    epochs::late,
     requests::Backoff,
     room::wake,
     store::{Collection, Mark, StoreError, Tx},
@@ -39,16 +38,12 @@ fn get(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<Option<Missing>, S
 }
 
 fn put(turn: &Turn<'_>, room: &RoomId, event: &str, missing: &Missing) -> Result<(), StoreError> {
-    MISSING.put(turn.tx, room.as_bytes(), event.as_bytes(), missing)?;
-    late::expect(turn.tx, room, true)
+    MISSING.put(turn.tx, room.as_bytes(), event.as_bytes(), missing)
 }
 
-/// A commit is missing no more.
-fn remove(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<(), StoreError> {
-    if MISSING.delete(turn.tx, room.as_bytes(), event.as_bytes())? {
-        late::expect(turn.tx, room, MISSING.count(turn.tx, room.as_bytes())? > 0)?;
-    }
-    Ok(())
+/// Whether any commit is still to come.
+pub(super) fn is_any(turn: &Turn<'_>, room: &RoomId) -> Result<bool, StoreError> {
+    Ok(MISSING.count(turn.tx, room.as_bytes())? > 0)
 }
 
 /// Whether a commit is known to lead nowhere.
@@ -70,24 +65,24 @@ pub(crate) fn mark_hopeless(turn: &Turn<'_>, room: &RoomId, event: &str) -> Resu
         HOPELESS.delete_scope(turn.tx, room.as_bytes())?;
     }
     HOPELESS.put(turn.tx, room.as_bytes(), event.as_bytes(), &Mark)?;
-    remove(turn, room, event)?;
+    MISSING.delete(turn.tx, room.as_bytes(), event.as_bytes())?;
     wake(turn.tx, room)
 }
 
 /// Whether a commit cannot be had for now.
-pub(super) fn is_missing(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<bool, StoreError> {
+pub(crate) fn is_missing(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<bool, StoreError> {
     Ok(get(turn, room, event)?.is_some())
 }
 
 /// Whether a missing commit is not to be asked for yet.
-pub(super) fn is_put_off(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<bool, StoreError> {
+pub(crate) fn is_put_off(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<bool, StoreError> {
     Ok(get(turn, room, event)?.is_some_and(|missing| {
         missing.again_ms == NEVER_MS || turn.is_ahead(missing.again_ms, RETRY.most_ms)
     }))
 }
 
 /// A commit cannot be had, or what leads to it cannot, for now; tells whether that was unknown.
-pub(super) fn mark_missing(
+pub(crate) fn mark_missing(
     turn: &Turn<'_>,
     room: &RoomId,
     event: &EventId,
@@ -126,14 +121,13 @@ pub(crate) fn put_off(turn: &Turn<'_>, room: &RoomId, event: &EventId) -> Result
 /// A commit that was missing or hopeless leads to an epoch now.
 pub(crate) fn mark_found(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<(), StoreError> {
     HOPELESS.delete(turn.tx, room.as_bytes(), event.as_bytes())?;
-    remove(turn, room, event)
+    MISSING.delete(turn.tx, room.as_bytes(), event.as_bytes()).map(drop)
 }
 
 /// Has all missing commits asked for again: this device has come in by a Welcome, maybe further back
 /// than it was.
-pub(super) fn ask_again(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {
-    MISSING.delete_scope(turn.tx, room.as_bytes())?;
-    late::expect(turn.tx, room, false)
+pub(crate) fn ask_again(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {
+    MISSING.delete_scope(turn.tx, room.as_bytes()).map(drop)
 }
 
 fn bound(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {
