@@ -160,6 +160,7 @@ impl Client {
         let room = self.room(room_id).await?;
         let began = Instant::now();
         let what = format!("preparing to send to {room_id}");
+        let mut put_off = 0;
         loop {
             let plan = room.prepare_to_send().await.map_err(self.engine(&*what))?;
             let (requests, retry_after) = match plan {
@@ -171,8 +172,12 @@ impl Client {
             let mut driven = Driven::default();
             let mut pause = self.send_all(&requests, &mut driven).await?;
             if driven.accepted == 0 {
-                // Nothing moved: what the engine waits for may be on the homeserver already.
-                self.sync_aside().await?;
+                // Nothing moved: what the engine waits for may be on the homeserver already. Each
+                // other time only, as a sync uses up what a rate limit allows next.
+                put_off += usize::from(pause.is_some());
+                if put_off % 2 == 0 {
+                    self.sync_aside().await?;
+                }
                 pause = Some(pause.or(retry_after).unwrap_or_default().max(SHORTEST_PAUSE));
             }
             self.pause(began, pause, &what, &requests).await?;
