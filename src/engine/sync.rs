@@ -19,6 +19,7 @@ use super::{
     upkeep::{self, BETWEEN_TURNS},
 };
 use crate::{
+    epochs::pruning,
     exported::{RoomChanges, SyncChanges},
     identity,
     incoming::{ReceivedEvent, members},
@@ -151,6 +152,7 @@ fn begin<'a>(
     progress: &mut Progress<'a>,
     to_device: &mut Vec<ToDeviceOutcome>,
 ) -> Result<(), EngineError> {
+    pruning::note_sync(turn)?;
     for json in &changes.to_device {
         let early = match to_device::receive(turn, json)? {
             Received::Done(outcome) => {

@@ -1,22 +1,16 @@
-//! Which epoch to send on, and which epochs to keep able to process commits.
+//! Which epoch to send on.
 //!
 //! **The head rule** ([`best`]): the head is the first of the kept epochs, in their `order`, that
 //! the room does not refuse. Every kept epoch can take a commit, so a fork is followed on all its
 //! branches; the rule only decides which branch is sent on. The same order decides which epochs are
-//! kept where there are too many.
-//!
-//! Keeping an epoch costs space, and lets whoever takes the device process what is committed on it.
-//! So the room's settings bound the number and the age of kept epochs. An epoch that all its members
-//! have left goes earlier: nobody honest commits on it any more. It stays for [`LATE_MS`] all the
-//! same, as a commit that was made before may still be on its way.
+//! kept where there are too many (`pruning`).
 //!
 //! Choosing changes the room and its epochs, and nothing else. What a new head means for the rest of
 //! the library is reported (`turn::Consequence`).
 
-use std::cmp::Reverse;
-
 use super::{
-    contested, fit, graph, missing, order, outsiders,
+    contested, fit, graph, order, outsiders,
+    pruning::prune,
     record::{EpochRecord, Status},
     trees,
 };
@@ -25,13 +19,10 @@ use crate::{
     failure::Failure,
     protocol::{DeviceName, EpochId, Rank},
     rejection::{InputError, Rejection},
-    room::{Retention, Room},
+    room::Room,
     store::{StoreError, Tx},
     turn::{Consequence, Turn},
 };
-
-/// How long what a device sent may be overtaken by what it sent later, in milliseconds.
-const LATE_MS: u64 = 60 * 60 * 1000;
 
 /// For how long after joining a tree it is waited for somebody to be heard there, in milliseconds.
 const UNHEARD_FOR_MS: u64 = 60 * 60 * 1000;
@@ -62,7 +53,7 @@ pub(crate) fn best<E>(
 }
 
 /// The kept epochs of a room, in the order in which they come as the head.
-fn ordered(turn: &Turn<'_>, room: &Room) -> Result<Vec<EpochRecord>, StoreError> {
+pub(super) fn ordered(turn: &Turn<'_>, room: &Room) -> Result<Vec<EpochRecord>, StoreError> {
     let mut kept = kept(turn.tx, room)?;
     order::sort(turn, room, &mut kept)?;
     Ok(kept)
@@ -275,45 +266,4 @@ fn tell_change(
 
 fn names<'a>(devices: impl IntoIterator<Item = &'a DeviceName>) -> Vec<String> {
     devices.into_iter().map(ToString::to_string).collect()
-}
-
-/// Makes decrypt-only what need not, or must not, be kept longer.
-pub(crate) fn prune(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
-    let most = room.settings.kept_epochs.max(1) as usize;
-    // What is missing may be based on an epoch that all its members have left.
-    let is_more_expected = missing::is_any(turn, &room.id)?;
-    let is_over = |epoch: &EpochRecord| {
-        let since = epoch.superseded_ms.unwrap_or(turn.now_ms);
-        let old = turn.now_ms.saturating_sub(since) >= room.settings.kept_for_ms;
-        let left = !is_more_expected
-            && epoch.superseded_ms.is_some()
-            && epoch.left_ms.is_some_and(|at| turn.now_ms.saturating_sub(at) >= LATE_MS);
-        old || left
-    };
-    let epochs = ordered(turn, room)?;
-    let head = room.standing.head();
-    let root = epochs.iter().find(|epoch| Some(epoch.id) == head).and_then(|epoch| epoch.root);
-    let others = epochs.into_iter().filter(|epoch| Some(epoch.id) != head);
-    let (own, mut beside): (Vec<_>, Vec<_>) = others.partition(|epoch| epoch.root == root);
-    // Other trees take the place of no epoch of this one, and lose their own to none. Of them the
-    // last joined stay: what somebody claims to be far ahead pushes out nothing that came later.
-    beside.sort_by_key(|epoch| Reverse(epoch.since_ms));
-    let mut pruned = false;
-    for epochs in [own, beside] {
-        let mut stay = 0;
-        for mut epoch in epochs {
-            if stay < most && !is_over(&epoch) {
-                stay += 1;
-                continue;
-            }
-            room.kept.retain(|id| *id != epoch.id);
-            graph::make_decrypt_only(turn.tx, &room.id, &mut epoch)?;
-            pruned = true;
-        }
-    }
-    // Where messages are read once, what an epoch left behind goes with it.
-    if pruned && room.settings.history == Retention::ReadOnce {
-        turn.report(Consequence::EpochsPruned);
-    }
-    Ok(())
 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | look up an epoch | `graph`; what a row holds, `record` |
 //! | know the head rule | `head`; the order itself, `order` (of numbers and ids, `protocol::Rank`) |
+//! | keep epochs able to process commits | `pruning` |
 //! | know who vouches for an epoch | `trees` |
 //! | know who has no place in the room | `outsiders` |
 //! | judge a commit by the Matrix room | `fit`; what does not fit, `doubt` |
@@ -30,6 +31,7 @@ mod lineage;
 pub(crate) mod missing;
 pub(crate) mod order;
 pub(crate) mod outsiders;
+pub(crate) mod pruning;
 mod record;
 pub(crate) mod retention;
 pub(crate) mod sightings;

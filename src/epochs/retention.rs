@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{graph, head, record::Status};
+use super::{graph, pruning, record::Status};
 use crate::{
     failure::Failure,
     history::{archive, replay, restored},
@@ -50,7 +50,7 @@ pub(crate) fn delete_old(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure
         Retention::ReadOnce => 0,
     };
     // What need not take commits any more is past as well, whether or not anything has happened.
-    head::prune(turn, room)?;
+    pruning::prune(turn, room)?;
     let deleted = delete_too_old(turn, room, keep_ms)?;
     for epoch in &deleted {
         // Its own keys may still be there where what came from elsewhere was deleted.

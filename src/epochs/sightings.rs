@@ -1,7 +1,7 @@
 //! How far the other devices have come: the best epoch on which each was seen.
 //!
 //! A device that was seen on an epoch commits on none that ranks behind it. So once all members of
-//! an epoch have been seen on better ones, the epoch need not be kept for long (`head::prune`).
+//! an epoch have been seen on better ones, the epoch need not be kept for long (`pruning`).
 
 use ruma::RoomId;
 

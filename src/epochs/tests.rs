@@ -5,7 +5,7 @@ use std::error::Error;
 use ruma::{RoomId, owned_event_id, owned_user_id, room_id};
 use tempfile::TempDir;
 
-use super::{CommitDoubt, EpochRecord, Origin, Status, UnknownEpoch, graph, head};
+use super::{CommitDoubt, EpochRecord, Origin, Status, UnknownEpoch, graph, head, pruning};
 use crate::{
     failure::Failure,
     identity::{Crypto, Identity, Publishing},
@@ -51,15 +51,25 @@ fn epoch(
     Ok(EpochRecord { behind: 1, ..EpochRecord::new(id(byte), number, 2, origin) })
 }
 
-/// Chooses the head in a turn of one device, at a time; gives what was reported.
+/// Chooses the head at a time; gives what was reported.
 fn choose(tx: &Tx<'_>, now_ms: u64) -> Result<Vec<Consequence>, Failure> {
+    in_turn(tx, now_ms, |turn| {
+        room::edit(tx, room(), |room| head::choose(turn, room))?;
+        Ok(std::iter::from_fn(|| turn.next_consequence()).collect())
+    })
+}
+
+/// Does something in a turn of one device, at a time.
+fn in_turn<T>(
+    tx: &Tx<'_>,
+    now_ms: u64,
+    work: impl FnOnce(&Turn<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let crypto = Crypto::default();
     let user = owned_user_id!("@me:b");
     let identity = Identity::load_or_create(tx, &crypto, &user, &"ME".into(), Publishing::Alone)
         .map_err(|error| Failure::defect("identity", error))?;
-    let turn = Turn::new(tx, &identity, &crypto, now_ms);
-    room::edit(tx, room(), |room| head::choose(&turn, room))?;
-    Ok(std::iter::from_fn(|| turn.next_consequence()).collect())
+    work(&Turn::new(tx, &identity, &crypto, now_ms))
 }
 
 /// Puts an epoch into the graph as if its commit had just been taken in.
@@ -158,6 +168,35 @@ fn what_is_kept_is_bounded_by_number_by_age_and_by_who_is_still_there() -> Outco
 
         choose(tx, 86_400_020)?;
         assert_eq!(full(tx)?, [9], "the head stays however old it is");
+        Ok::<_, Failure>(())
+    })?;
+    Ok(())
+}
+
+#[test]
+fn who_has_been_away_lets_nothing_go_for_its_age_before_it_has_caught_up() -> Outcome {
+    const DAY_MS: u64 = 86_400_000;
+    const HOUR_MS: u64 = 3_600_000;
+    let (_directory, store) = store()?;
+    let sync = |tx: &Tx<'_>, now_ms| in_turn(tx, now_ms, |turn| Ok(pruning::note_sync(turn)?));
+    store.write(|tx| {
+        keep(tx, &epoch(tx, 1, 1, None)?)?;
+        sync(tx, 10)?;
+        choose(tx, 10)?;
+        for byte in [2, 3] {
+            keep(tx, &epoch(tx, byte, u64::from(byte), Some(byte - 1))?)?;
+            choose(tx, 20)?;
+        }
+        // Its app starts before it syncs.
+        choose(tx, 8 * DAY_MS)?;
+        assert_eq!(full(tx)?, [1, 2, 3], "what was missed may stand on any of them");
+        sync(tx, 8 * DAY_MS)?;
+        choose(tx, 8 * DAY_MS + 10)?;
+        assert_eq!(full(tx)?, [1, 2, 3]);
+        // More syncs make it no newer.
+        sync(tx, 8 * DAY_MS + HOUR_MS / 2)?;
+        choose(tx, 8 * DAY_MS + HOUR_MS)?;
+        assert_eq!(full(tx)?, [3], "it has caught up");
         Ok::<_, Failure>(())
     })?;
     Ok(())

@@ -73,7 +73,8 @@ impl Ledger {
     /// - its server hides the message or one of those commits;
     /// - one of them came so late that epochs are no longer kept for it, or was made on an epoch that others
     ///   had gone on from so long before; much less where somebody joined by themselves on an epoch that its
-    ///   members had left.
+    ///   members had left;
+    /// - it went on elsewhere from where it had come in, and others only so long after went on from there.
     pub(super) fn owes(&self, world: &World, app: &App, message: &Sealed, event: &Event) -> bool {
         let server = app.name.server();
         let is_here = app.alive && world.is_joined(app.name.user);
@@ -90,9 +91,12 @@ impl Ledger {
         let commits_after =
             |tick| world.events().filter(|event| event.is_commit() && event.tick > tick).count();
         let most_ms = |step: &Event| if step.is_external_commit() { LEFT_MS } else { OWED_MS };
+        let mut next: Option<Arc<Event>> = None;
         for step in world.lineage(&message.epoch) {
             if app.kept.entries.contains(&step.id) {
-                return true;
+                let age_ms = |next: Arc<Event>| next.at_ms.saturating_sub(step.at_ms);
+                return !world.went_on_elsewhere(&app.name, &step)
+                    || next.is_none_or(|next| age_ms(next) < OWED_MS);
             }
             let own = step.committer.as_ref().is_some_and(|(user, device)| {
                 Name::parse(user, device).as_ref() == Some(&app.name)
@@ -106,6 +110,7 @@ impl Ledger {
             {
                 return false;
             }
+            next = Some(step);
         }
         false
     }

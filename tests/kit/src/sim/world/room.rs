@@ -189,6 +189,20 @@ impl World {
         first.map_or(0, |first| (commit.at_ms + took_ms).saturating_sub(first))
     }
 
+    /// Whether a device made a later commit that does not stand on this one.
+    pub(in crate::sim) fn went_on_elsewhere(&self, device: &Name, commit: &Event) -> bool {
+        let by_device = |event: &Event| {
+            event
+                .committer
+                .as_ref()
+                .is_some_and(|(user, id)| Name::parse(user, id).as_ref() == Some(device))
+        };
+        let later = self.events().filter(|event| event.tick > commit.tick && by_device(event));
+        later
+            .map(|event| self.lineage(&event.id))
+            .any(|line| line.iter().all(|step| step.id != commit.id))
+    }
+
     /// Every event there is, on whichever server.
     pub(in crate::sim) fn events(&self) -> impl Iterator<Item = &Arc<Event>> {
         self.events.values()
