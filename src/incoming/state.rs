@@ -86,10 +86,11 @@ fn member(turn: &Turn<'_>, room: &mut Room, event: &RoomEvent) -> Result<(), Eve
     if user == turn.identity.name().user_id && membership == Some(Membership::Joined) {
         members::own_user_joined(turn, &room.id)?;
     }
-    let left = membership.is_none();
-    if user == turn.identity.name().user_id && room.state.own_user_left != left {
-        room.state.own_user_left = left;
-        if !left {
+    if user == turn.identity.name().user_id {
+        let had_left = std::mem::replace(&mut room.state.own_user_left, membership.is_none());
+        // An app that left the group before any sync showed its user's leave may see no leave.
+        let has_left_group = room.standing.is_gone() && membership == Some(Membership::Joined);
+        if membership.is_some() && (had_left || has_left_group) {
             room.standing.come_back();
             // What happened meanwhile was not told.
             members::doubt_list(turn, room, Doubt::List)?;
