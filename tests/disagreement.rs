@@ -2,18 +2,14 @@
 //! device lists: removal wins, nobody waits for it, and there is an end to it. The clock is the
 //! whole process's, so one test at a time.
 
-use std::{
-    sync::atomic::{AtomicU32, Ordering},
-    time::UNIX_EPOCH,
-};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use matrix_mls::{SendPlan, Update, test_hooks::set_clock_ms};
+use matrix_mls::{SendPlan, Update};
 use matrix_mls_kit::{
-    Client, Fault, Heard, Homeserver, OrMissing as _, Result, Target, is_commit,
+    Client, Clock, Fault, Heard, Homeserver, OrMissing as _, Result, Target, is_commit,
     together::{all_talk, log_in, newcomer, pair, quiet, renew_keys, texts},
 };
 use serde_json::json;
-use tokio::sync::{Mutex, MutexGuard};
 
 const MINUTE_MS: u64 = 60 * 1000;
 const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
@@ -21,36 +17,11 @@ const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
 /// Of one device, so many adds are undone within a day (docs/protocol.md, "When devices disagree").
 const MOST_UNDONE: usize = 6;
 
-/// The clock of all machines, from a month ago on: key packages must be valid by the real one too.
-struct Clock {
-    now_ms: u64,
-    _alone: MutexGuard<'static, ()>,
-}
-
-impl Clock {
-    async fn new() -> Result<Self> {
-        static ALONE: Mutex<()> = Mutex::const_new(());
-        let _alone = ALONE.lock().await;
-        let now_ms = u64::try_from(UNIX_EPOCH.elapsed()?.as_millis())? - 30 * DAY_MS;
-        set_clock_ms(now_ms);
-        Ok(Self { now_ms, _alone })
-    }
-
-    fn pass(&mut self, ms: u64) {
-        self.now_ms += ms;
-        set_clock_ms(self.now_ms);
-    }
-
-    fn set_back(&mut self, ms: u64) {
-        self.now_ms -= ms;
-        set_clock_ms(self.now_ms);
-    }
-}
-
-impl Drop for Clock {
-    fn drop(&mut self) {
-        set_clock_ms(0);
-    }
+/// The clock, from a month ago on: key packages must be valid by the real one too.
+async fn month_ago() -> Clock {
+    let clock = Clock::take().await;
+    clock.set_back(30 * DAY_MS);
+    clock
 }
 
 /// From now on, this client's homeserver tells it that somebody has no devices.
@@ -134,7 +105,7 @@ async fn undone(homeserver: &Homeserver) -> Result<(Client, Client, Client, Stri
 
 #[tokio::test]
 async fn whoever_sees_an_add_undone_sends_without_the_device() -> Result {
-    let mut clock = Clock::new().await?;
+    let clock = month_ago().await;
     let homeserver = Homeserver::embedded()?;
     let (mut alice, bob, carol, room, _lie) = undone(&homeserver).await?;
     let controls = homeserver.controls().or_missing("controls")?;
@@ -185,7 +156,7 @@ async fn whoever_sees_an_add_undone_sends_without_the_device() -> Result {
 
 #[tokio::test]
 async fn a_third_device_does_not_take_it_up() -> Result {
-    let mut clock = Clock::new().await?;
+    let clock = month_ago().await;
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, room) = pair(&homeserver).await;
     let dave = newcomer(&homeserver, "dave", &alice, &room).await?;
@@ -209,7 +180,7 @@ async fn a_third_device_does_not_take_it_up() -> Result {
 
 #[tokio::test]
 async fn in_a_day_the_two_make_a_stated_number_of_commits() -> Result {
-    let mut clock = Clock::new().await?;
+    let clock = month_ago().await;
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, carol, room, lie) = undone(&homeserver).await?;
     let dave = newcomer(&homeserver, "dave", &alice, &room).await?;
@@ -257,7 +228,7 @@ async fn in_a_day_the_two_make_a_stated_number_of_commits() -> Result {
 
 #[tokio::test]
 async fn a_change_of_the_list_or_the_membership_ends_the_delay() -> Result {
-    let _clock = Clock::new().await?;
+    let _clock = month_ago().await;
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, carol, room, _lie) = undone(&homeserver).await?;
     says(&alice, &room, "without her").await?;
@@ -282,7 +253,7 @@ async fn a_change_of_the_list_or_the_membership_ends_the_delay() -> Result {
 
 #[tokio::test]
 async fn a_list_that_changes_all_the_time_is_no_reason_for_more() -> Result {
-    let _clock = Clock::new().await?;
+    let _clock = month_ago().await;
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, carol, room, _lie) = undone(&homeserver).await?;
     let before = commits(&alice, &room).await? - 2;
@@ -309,7 +280,7 @@ async fn a_list_that_changes_all_the_time_is_no_reason_for_more() -> Result {
 
 #[tokio::test]
 async fn whose_devices_cannot_be_had_stays() -> Result {
-    let mut clock = Clock::new().await?;
+    let clock = month_ago().await;
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, room) = pair(&homeserver).await;
     renew_keys(&[&alice, &bob], &room).await;

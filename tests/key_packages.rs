@@ -1,59 +1,28 @@
-//! Key packages over the years: whoever belongs in a room is added at the first try, bad key packages
-//! hold up nobody, and a clock that is off is told and blocks nothing.
+//! Key packages over the years: whoever belongs in a room is added at the first try, and bad key
+//! packages hold up nobody.
 //!
 //! The library's clock is the process's, so the tests take turns. OpenMLS looks at the system's.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
-use matrix_mls::{EventOutcome, RoomSettings, SendPlan, Update, test_hooks};
+use matrix_mls::{EventOutcome, RoomSettings, Update};
 use matrix_mls_kit::{
-    Client, Controls, Fields as _, Heard, Homeserver, Http, OrMissing as _, Result, Target, eyre,
+    Client, Clock, Controls, Fields as _, Heard, Homeserver, Http, OrMissing as _, Result, Target,
     other::{Other, join_path, name_of},
     peer::{KEY_PACKAGE, Peer, SUITE, base64, identity},
-    together::{all_talk, head, pair, phone_of, quiet, texts},
+    together::{phone_of, quiet, texts},
 };
 use openmls::prelude::{BasicCredential, CredentialWithKey, KeyPackage, Lifetime};
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, MutexGuard};
 
 const MINUTE_MS: u64 = 60 * 1000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
 const DAY_MS: u64 = 24 * HOUR_MS;
 /// The most claims that one search for a usable key package makes.
 const MOST_CLAIMS: usize = 12;
-
-/// The clock, in one test's hand. It is right again when dropped.
-struct Clock {
-    _turn: MutexGuard<'static, ()>,
-}
-
-impl Clock {
-    async fn take() -> Self {
-        static TURN: Mutex<()> = Mutex::const_new(());
-        Self { _turn: TURN.lock().await }
-    }
-
-    fn set(&self, now_ms: u64) {
-        test_hooks::set_clock_ms(now_ms);
-    }
-
-    fn is_right(&self) {
-        test_hooks::set_clock_ms(0);
-    }
-}
-
-impl Drop for Clock {
-    fn drop(&mut self) {
-        test_hooks::set_clock_ms(0);
-    }
-}
-
-fn now_ms() -> Result<u64> {
-    Ok(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?)
-}
 
 fn controls(homeserver: &Homeserver) -> Result<&Controls> {
     homeserver.controls().or_missing("controls")
@@ -71,7 +40,7 @@ fn claims(homeserver: &Homeserver, client: &Client) -> Result<usize> {
 async fn away_for(clock: &Clock, homeserver: &Homeserver, name: &str, days: u64) -> Result<Client> {
     let client = phone_of(homeserver, name).await?;
     if days > 0 {
-        clock.set(now_ms()? + days * DAY_MS);
+        clock.set(Clock::today_ms() + days * DAY_MS);
     }
     Ok(client)
 }
@@ -107,7 +76,7 @@ fn replaced(answer: &mut Value, by: impl Fn() -> String) {
 async fn whoever_comes_back_after_months_is_added_with_the_first_message() -> Result {
     let clock = Clock::take().await;
     let homeserver = Homeserver::embedded()?;
-    clock.set(now_ms()? - 81 * DAY_MS);
+    clock.set(Clock::today_ms() - 81 * DAY_MS);
     let bob = phone_of(&homeserver, "bob").await?;
     clock.is_right();
     bob.settle().await?;
@@ -191,7 +160,7 @@ async fn key_packages_that_expire_soon_are_passed_over_and_hold_up_nobody() -> R
     alice.send_text(&room, "at once again").await?;
     assert_eq!(claims(&homeserver, &alice)?, MOST_CLAIMS, "not within ten minutes");
     bob.settle().await?;
-    clock.set(now_ms()? + 700 * DAY_MS + 11 * MINUTE_MS);
+    clock.set(Clock::today_ms() + 700 * DAY_MS + 11 * MINUTE_MS);
     alice.send_text(&room, "with bob").await?;
     assert_eq!(
         (alice.members(&room).await?.len(), claims(&homeserver, &alice)?),
@@ -234,7 +203,7 @@ async fn bad_key_packages_without_end_cost_a_bounded_number_of_claims() -> Resul
     controls(&homeserver)?.tamper(Target::path("/keys/claim"), move |answer| {
         replaced(answer, || base64(&number.fetch_add(1, Ordering::SeqCst).to_be_bytes()));
     });
-    let began_ms = now_ms()?;
+    let began_ms = Clock::today_ms();
     // It is asked now, and 10, 10 + 20, 10 + 20 + 40 … minutes later, and then twice a day.
     for (minutes, rounds) in [(0, 1), (9, 1), (11, 2), (25, 2), (32, 3), (60, 3), (75, 4)] {
         clock.set(began_ms + minutes * MINUTE_MS);
@@ -270,7 +239,7 @@ async fn claims_that_fail_hold_up_no_message_for_long() -> Result {
     carol.settle().await?;
     assert!(texts(&carol, &room).await.contains(&"without bob".to_owned()));
     controls(&homeserver)?.heal();
-    clock.set(now_ms()? + 11 * MINUTE_MS);
+    clock.set(Clock::today_ms() + 11 * MINUTE_MS);
     alice.settle().await?;
     alice.send_text(&room, "with bob").await?;
     assert_eq!(alice.members(&room).await?.len(), 3);
@@ -292,7 +261,7 @@ async fn a_server_that_cannot_be_asked_is_asked_once_a_round() -> Result {
     alice.send_text(&room, "without bob").await?;
     assert_eq!((alice.members(&room).await?.len(), claims(&homeserver, &alice)?), (2, 1));
     down.stop();
-    clock.set(now_ms()? + 11 * MINUTE_MS);
+    clock.set(Clock::today_ms() + 11 * MINUTE_MS);
     alice.send_text(&room, "with bob").await?;
     assert_eq!((alice.members(&room).await?.len(), claims(&homeserver, &alice)?), (3, 2));
     Ok(())
@@ -371,7 +340,7 @@ async fn a_commit_that_comes_after_its_key_package_has_expired_says_so() -> Resu
     alice.prepare(&room).await?;
     let commit_event = other.join_by_welcome().await;
     let third = Peer::new("@third:embedded.test", "THIRD");
-    let now_s = now_ms()? / 1000;
+    let now_s = Clock::today_ms() / 1000;
     let credential = CredentialWithKey {
         credential: BasicCredential::new(identity(&third.user, &third.device)).into(),
         signature_key: third.signer.to_public_vec().into(),
@@ -394,137 +363,5 @@ async fn a_commit_that_comes_after_its_key_package_has_expired_says_so() -> Resu
         matches!(&outcome, EventOutcome::Failed { error } if error.code() == "out_of_time"),
         "{outcome:?}"
     );
-    Ok(())
-}
-
-/// What the app heard of the clock, in hours.
-async fn clock_off(heard: &Heard) -> Result<i64> {
-    heard
-        .hear(|update| match update {
-            Update::ClockOff { ahead_ms } => Some(ahead_ms / 3_600_000),
-            _ => None,
-        })
-        .await
-}
-
-#[tokio::test]
-async fn a_clock_that_is_off_is_told_once_and_when_it_is_right_again() -> Result {
-    let clock = Clock::take().await;
-    let homeserver = Homeserver::embedded()?;
-    let (alice, bob, room) = pair(&homeserver).await;
-    let (heard, _subscription) = Heard::of(&alice).await?;
-    for (now_ms, hours) in [(now_ms()? + 2 * HOUR_MS + MINUTE_MS, 2), (now_ms()? - 5 * HOUR_MS, -5)]
-    {
-        clock.set(now_ms);
-        for text in ["is it late?", "or early?"] {
-            alice.send_text(&room, text).await?;
-            alice.settle().await?;
-        }
-        assert_eq!(clock_off(&heard).await?, hours);
-    }
-    clock.is_right();
-    all_talk(&[&alice, &bob], &room).await;
-    assert_eq!(clock_off(&heard).await?, 0);
-    let again = heard.all().into_iter().filter(|update| matches!(update, Update::ClockOff { .. }));
-    assert_eq!(again.count(), 0, "each was told once");
-    Ok(())
-}
-
-/// Two phones that believe it is 1970, or 2040, talk as ever, and when it is today again too.
-#[tokio::test]
-async fn people_whose_clocks_are_years_off_talk_and_add_each_other() -> Result {
-    let clock = Clock::take().await;
-    let homeserver = Homeserver::embedded()?;
-    let (alice, bob, room) = pair(&homeserver).await;
-    clock.set(1_000);
-    let carol = phone_of(&homeserver, "carol").await?;
-    alice.invite(&room, carol.user_id()).await?;
-    carol.join(&room).await?;
-    quiet(&[&alice, &bob, &carol]).await;
-    all_talk(&[&alice, &bob, &carol], &room).await;
-    clock.set(now_ms()? + 14 * 365 * DAY_MS);
-    all_talk(&[&alice, &bob, &carol], &room).await;
-    // Published when it seemed to be 2040, and good today.
-    let dave = phone_of(&homeserver, "dave").await?;
-    clock.is_right();
-    alice.invite(&room, dave.user_id()).await?;
-    dave.join(&room).await?;
-    quiet(&[&alice, &bob, &carol, &dave]).await;
-    all_talk(&[&alice, &bob, &carol, &dave], &room).await;
-    Ok(())
-}
-
-/// Whether a device has a commit to send now.
-async fn sends_a_commit(client: &Client) -> Result<bool> {
-    let requests = client.machine()?.outgoing_requests().await?;
-    Ok(requests.iter().any(|request| request.path.contains("/send/m.room.encrypted")))
-}
-
-/// What was put off while the clock was years ahead is not put off for years.
-#[tokio::test]
-async fn what_waits_for_a_time_of_a_clock_that_was_ahead_waits_no_longer() -> Result {
-    let clock = Clock::take().await;
-    let homeserver = Homeserver::embedded()?;
-    let bob = away_for(&clock, &homeserver, "bob", 0).await?;
-    let (alice, _, room) = room_with(&homeserver, &bob).await?;
-    let ahead_ms = now_ms()? + 14 * 365 * DAY_MS;
-    clock.set(ahead_ms);
-    // By that clock Bob's key packages have expired.
-    alice.send_text(&room, "in 2040").await?;
-    assert_eq!(alice.members(&room).await?.len(), 2);
-    clock.is_right();
-    alice.send_text(&room, "today").await?;
-    assert_eq!(alice.members(&room).await?.len(), 3);
-
-    // A request that failed, by the queue.
-    clock.set(ahead_ms);
-    // By that clock it is long since that the homeserver said who is in the room.
-    alice.prepare(&room).await?;
-    controls(&homeserver)?.fail(Target::path("/send/m.room.encrypted"), 1, 500);
-    let handle = alice.room(&room).await?;
-    handle.rotate_keys().await?;
-    let plan = handle.prepare_to_send().await?;
-    let SendPlan::Waiting { requests, .. } = plan else {
-        return Err(eyre!("nothing to send: {plan:?}"));
-    };
-    for request in requests {
-        alice.send_request(&request).await?;
-    }
-    assert!(!sends_a_commit(&alice).await?, "it is put off");
-    clock.is_right();
-    assert!(sends_a_commit(&alice).await?, "it is due");
-    quiet(&[&alice, &bob]).await;
-    all_talk(&[&alice, &bob], &room).await;
-    Ok(())
-}
-
-/// A device joins by itself ten times an hour at the most. Joins of an hour that is still to come do
-/// not count today.
-#[tokio::test]
-async fn joins_by_a_clock_that_was_ahead_are_long_past() -> Result {
-    let clock = Clock::take().await;
-    let homeserver = Homeserver::embedded()?;
-    let mut ahead_ms = now_ms()? + 14 * 365 * DAY_MS;
-    clock.set(ahead_ms);
-    let (alice, bob, room) = pair(&homeserver).await;
-    let mut heads = vec![head(&bob, &room).await];
-    for joins in 0..11 {
-        bob.join_externally(&room).await?;
-        // It waits for longer each time, up to eight minutes.
-        ahead_ms += 500 << joins;
-        clock.set(ahead_ms);
-        // The last is refused.
-        let prepared = bob.prepare(&room).await;
-        assert_eq!(prepared.is_ok(), joins < 10, "{prepared:?}");
-        quiet(&[&bob, &alice]).await;
-        heads.push(head(&bob, &room).await);
-    }
-    let last = heads.split_off(10);
-    assert!(heads.windows(2).all(|two| two[0] != two[1]), "ten times it joins");
-    assert_eq!(last[0], last[1], "and no more within the hour");
-    clock.is_right();
-    quiet(&[&bob, &alice]).await;
-    assert_ne!(head(&bob, &room).await, last[1]);
-    all_talk(&[&alice, &bob], &room).await;
     Ok(())
 }

@@ -3,44 +3,14 @@
 //!
 //! The clock belongs to the process, so these tests run one after the other.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use matrix_mls::{RoomSettings, test_hooks};
+use matrix_mls::RoomSettings;
 use matrix_mls_kit::{
-    Client, Homeserver, OrMissing as _, Result, is_commit,
+    Client, Clock, Homeserver, OrMissing as _, Result, is_commit,
     together::{all_talk, log_in, pair, quiet, texts, two_phones},
 };
-use tokio::sync::Mutex;
-
-static CLOCK: Mutex<()> = Mutex::const_new(());
 
 const SECOND_MS: u64 = 1_000;
 const DAY_MS: u64 = 24 * 60 * 60 * SECOND_MS;
-
-/// The clock of all machines of this process: it stands still until it is told to go on.
-struct Clock {
-    now_ms: u64,
-}
-
-impl Clock {
-    fn start() -> Result<Self> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-        let clock = Self { now_ms: u64::try_from(now.as_millis())? };
-        test_hooks::set_clock_ms(clock.now_ms);
-        Ok(clock)
-    }
-
-    fn pass(&mut self, ms: u64) {
-        self.now_ms += ms;
-        test_hooks::set_clock_ms(self.now_ms);
-    }
-}
-
-impl Drop for Clock {
-    fn drop(&mut self) {
-        test_hooks::set_clock_ms(0);
-    }
-}
 
 /// The commits that a device has sent to a room.
 async fn commits_of(client: &Client, room: &str) -> Result<usize> {
@@ -51,8 +21,8 @@ async fn commits_of(client: &Client, room: &str) -> Result<usize> {
 
 #[tokio::test]
 async fn a_reader_whose_welcome_was_lost_gets_in_by_itself() -> Result {
-    let _alone = CLOCK.lock().await;
-    let mut clock = Clock::start()?;
+    let clock = Clock::take().await;
+    clock.stop();
     let homeserver = Homeserver::embedded()?;
     let controls = homeserver.controls().or_missing("controls")?;
     let (alice, bob) = two_phones(&homeserver).await?;
@@ -83,8 +53,8 @@ async fn a_reader_whose_welcome_was_lost_gets_in_by_itself() -> Result {
 
 #[tokio::test]
 async fn a_welcome_in_time_needs_no_commit() -> Result {
-    let _alone = CLOCK.lock().await;
-    let mut clock = Clock::start()?;
+    let clock = Clock::take().await;
+    clock.stop();
     let homeserver = Homeserver::embedded()?;
     let controls = homeserver.controls().or_missing("controls")?;
     let (alice, bob) = two_phones(&homeserver).await?;
@@ -108,8 +78,8 @@ async fn a_welcome_in_time_needs_no_commit() -> Result {
 #[tokio::test]
 async fn a_new_device_in_many_rooms_makes_no_storm() -> Result {
     const ROOMS: usize = 16;
-    let _alone = CLOCK.lock().await;
-    let mut clock = Clock::start()?;
+    let clock = Clock::take().await;
+    clock.stop();
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, first) = pair(&homeserver).await;
     let mut rooms = vec![first];
@@ -121,7 +91,7 @@ async fn a_new_device_in_many_rooms_makes_no_storm() -> Result {
     quiet(&[&alice, &bob]).await;
     let tablet = log_in(&homeserver, "bob", "TABLET").await?;
     let mut made: Vec<(u64, usize)> = Vec::new();
-    let began = clock.now_ms;
+    let began = clock.now_ms();
     for step in 0..60 {
         clock.pass(5 * SECOND_MS);
         tablet.settle().await?;
@@ -135,7 +105,7 @@ async fn a_new_device_in_many_rooms_makes_no_storm() -> Result {
         for room in &rooms {
             all += commits_of(&tablet, room).await?;
         }
-        made.push((clock.now_ms - began, all));
+        made.push((clock.now_ms() - began, all));
         if all == ROOMS {
             break;
         }
@@ -157,8 +127,8 @@ async fn a_new_device_in_many_rooms_makes_no_storm() -> Result {
 /// A room that nobody has made a group for is left alone.
 #[tokio::test]
 async fn a_room_without_a_group_is_no_reason_to_look_for_one() -> Result {
-    let _alone = CLOCK.lock().await;
-    let mut clock = Clock::start()?;
+    let clock = Clock::take().await;
+    clock.stop();
     let homeserver = Homeserver::embedded()?;
     let (alice, bob) = two_phones(&homeserver).await?;
     let room = alice.create_room(&[&bob]).await?;

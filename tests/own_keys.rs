@@ -3,44 +3,16 @@
 //!
 //! The library's clock is the process's, so the tests take turns.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use matrix_mls::{RoomSettings, test_hooks};
+use matrix_mls::RoomSettings;
 use matrix_mls_kit::{
-    Client, Fields as _, Homeserver, OrMissing as _, Result, is_commit,
+    Client, Clock, Fields as _, Homeserver, OrMissing as _, Result, is_commit,
     other::{Other, join_path, name_of},
     peer::{KEY_PACKAGE, base64, from_base64},
     together::{all_talk, phone_of, quiet, texts},
 };
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, MutexGuard};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-
-/// The clock, in one test's hand. It is right again when dropped.
-struct Clock {
-    _turn: MutexGuard<'static, ()>,
-}
-
-impl Clock {
-    async fn take() -> Self {
-        static TURN: Mutex<()> = Mutex::const_new(());
-        Self { _turn: TURN.lock().await }
-    }
-
-    /// So much time has passed since now.
-    fn ahead(&self, ms: u64) -> Result {
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
-        test_hooks::set_clock_ms(u64::try_from(now_ms)? + ms);
-        Ok(())
-    }
-}
-
-impl Drop for Clock {
-    fn drop(&mut self) {
-        test_hooks::set_clock_ms(0);
-    }
-}
 
 /// Alice and Bob, and Mallory, whose device is made of plain OpenMLS and sees everybody's keys.
 struct Trio {
@@ -141,7 +113,7 @@ async fn own_keys_are_renewed_though_others_commit() -> Result {
     let before =
         [commits_of(&trio.alice, &trio.room).await?, commits_of(&trio.bob, &trio.room).await?];
     for day in 1..=60 {
-        clock.ahead(day * DAY_MS)?;
+        clock.set(Clock::today_ms() + day * DAY_MS);
         trio.talk(&format!("day {day}")).await?;
         trio.follow().await?;
         let now = trio.leaf_keys();
@@ -202,10 +174,10 @@ async fn what_is_due_survives_a_restart_and_is_done_once() -> Result {
     trio.talk("again").await?;
     assert_eq!(commits_of(&trio.bob, &trio.room).await?, 1);
     trio.follow().await?;
-    clock.ahead(4 * DAY_MS)?;
+    clock.set(Clock::today_ms() + 4 * DAY_MS);
     trio.commit().await?;
     trio.bob.restart().await?;
-    clock.ahead(8 * DAY_MS)?;
+    clock.set(Clock::today_ms() + 8 * DAY_MS);
     trio.talk("a week later").await?;
     assert_eq!(commits_of(&trio.bob, &trio.room).await?, 2, "after a week");
     trio.talk("and again").await?;
@@ -271,7 +243,7 @@ async fn in_a_large_group_a_renewal_is_put_off_unless_its_keys_are_a_last_resort
     }
     assert!(made <= 1, "{made} of nine have committed at once");
     // The longest wait is a second for each device.
-    clock.ahead(60 * 1000)?;
+    clock.set(Clock::today_ms() + 60 * 1000);
     for client in &others {
         client.send_text(&room, "a minute later").await?;
         quiet(&all).await;

@@ -4,48 +4,18 @@
 //!
 //! The library's clock is the process's, so the tests take turns.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use matrix_mls::{
-    RoomSettings, SyncChanges, ToDeviceResult, sync_changes_from_response, test_hooks,
-};
+use matrix_mls::{RoomSettings, SyncChanges, ToDeviceResult, sync_changes_from_response};
 use matrix_mls_kit::{
-    Client, Homeserver, OrMissing as _, Result, feed,
+    Client, Clock, Homeserver, OrMissing as _, Result, feed,
     other::{Other, join_path},
     peer::{ALGORITHM, WELCOME_ALGORITHM, base64},
     together::{all_talk, head, phone_of, quiet, texts, two_phones},
 };
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, MutexGuard};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// A hash that no upload has.
 const SHA256: &str = "RBNvo1WzZ4oRRq0W9+hknpT7T8If536DEMBg9hyq/4o";
-
-/// The clock, in one test's hand. It is right again when dropped.
-struct Clock {
-    _turn: MutexGuard<'static, ()>,
-}
-
-impl Clock {
-    async fn take() -> Self {
-        static TURN: Mutex<()> = Mutex::const_new(());
-        Self { _turn: TURN.lock().await }
-    }
-
-    /// So many days have passed since now.
-    fn days_ahead(&self, days: u64) -> Result {
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
-        test_hooks::set_clock_ms(u64::try_from(now_ms)? + days * DAY_MS);
-        Ok(())
-    }
-}
-
-impl Drop for Clock {
-    fn drop(&mut self) {
-        test_hooks::set_clock_ms(0);
-    }
-}
 
 /// A to-device event, with what it says.
 fn event(sender: &str, content: &Value) -> String {
@@ -375,12 +345,12 @@ async fn a_welcome_waits_for_thirty_days() -> Result {
         let mut sync = next_sync(&bob).await?;
         let early = take_to_device(&mut sync);
         bob.machine()?.receive_sync(early).await?;
-        clock.days_ahead(days)?;
+        clock.pass(days * DAY_MS);
         bob.machine()?.outgoing_requests().await?;
         bob.machine()?.receive_sync(sync).await?;
         let epochs = bob.epochs(&room).await?;
         assert_eq!(epochs.iter().any(|epoch| epoch.id == there), is_in, "after {days} days");
-        test_hooks::set_clock_ms(0);
+        clock.is_right();
         bob.join_externally(&room).await?;
         quiet(&[&alice, &bob]).await;
         all_talk(&[&alice, &bob], &room).await;

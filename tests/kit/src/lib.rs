@@ -9,6 +9,7 @@
 #![deny(missing_docs, unsafe_code)]
 
 mod client;
+mod clock;
 mod config;
 pub mod crowd;
 mod embedded;
@@ -36,6 +37,7 @@ pub mod together;
 pub mod written_tree;
 
 pub use client::{Client, ClientOptions, Driven, ReadEvent, Snapshot, SyncBy, Synced, is_commit};
+pub use clock::Clock;
 pub use config::{config, store_key};
 pub use embedded::{Controls, EmbeddedServer, Fault, RateLimit, RequestRecord, Target};
 pub use error::KitError;
