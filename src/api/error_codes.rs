@@ -177,6 +177,7 @@ impl From<MessageError> for MlsError {
             MessageError::ReadOnce(_) => "read_once",
             MessageError::HistoryDeleted => "history_deleted",
             MessageError::Replayed => "replayed",
+            MessageError::SealedAgain => "sealed_again",
             MessageError::BadPlaintext => "bad_plaintext",
             MessageError::OtherRoom => "other_room",
             MessageError::ForgedHistory => "forged_history",

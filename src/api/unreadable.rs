@@ -61,6 +61,7 @@ impl UnreadableCause {
                 Self::Damaged
             }
             "replayed"
+            | "sealed_again"
             | "other_room"
             | "forged_history"
             | "sender_mismatch"

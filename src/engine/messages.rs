@@ -76,7 +76,13 @@ impl Engine {
             Err(MessageError::ReadOnce(_)) => {
                 return self.turn(|turn| {
                     let (event, content) = parse_event(event)?;
-                    Ok(read_once::open(turn, room, &event, &content)?)
+                    Ok(read_once::open(
+                        turn,
+                        &self.opener.readers.bindings,
+                        room,
+                        &event,
+                        &content,
+                    )?)
                 });
             }
             message => message?,

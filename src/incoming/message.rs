@@ -26,7 +26,9 @@ pub(crate) fn receive(
     let id = event.event_id.as_deref();
     let opened = messages::open(turn.tx, turn.crypto, readers, room, id, &event.sender, &content);
     let message = match opened {
-        Err(MessageError::ReadOnce(_)) => read_once::open(turn, room, event, &content)?,
+        Err(MessageError::ReadOnce(_)) => {
+            read_once::open(turn, &readers.bindings, room, event, &content)?
+        }
         message => message?,
     };
     note_sender(turn, room, &message, is_news)?;

@@ -51,6 +51,9 @@ pub(crate) enum MessageError {
     /// Another event has shown it before.
     #[error("another event has shown this message before")]
     Replayed,
+    /// A member sealed it again, under a number that its sender has not given it.
+    #[error("somebody else has sealed this message again")]
+    SealedAgain,
     /// The plaintext is no event.
     #[error("the plaintext is not an event")]
     BadPlaintext,

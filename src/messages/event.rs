@@ -34,16 +34,19 @@ pub(crate) fn parse_event(event: &str) -> Result<(RoomEvent, MessageContent), Me
     Ok((event, content))
 }
 
-/// What a message's ciphertext holds.
+/// What a message's ciphertext holds. Its sender signs all of it, the generation too: a member, who
+/// has the keys of everybody's ratchets, can seal it again under no other.
 pub(super) fn plaintext(
     room: &RoomId,
     event_type: &str,
     content: &RawValue,
+    generation: u32,
 ) -> Result<Zeroizing<Vec<u8>>, SendError> {
     let plaintext = Plaintext {
         event_type: event_type.to_owned(),
         content: content.to_owned(),
         room_id: room.to_owned(),
+        generation: Some(generation),
     };
     let json = serde_json::to_vec(&plaintext);
     Ok(Zeroizing::new(json.map_err(|error| Failure::defect("plaintext", error))?))

@@ -15,7 +15,7 @@ use crate::{
     history::{
         self, Header,
         archive::{self, EpochReader},
-        replay::MessageName,
+        replay::{Bindings, MessageName},
         restored::{self, ReadableEpoch, Source},
     },
     identity::Crypto,
@@ -68,7 +68,7 @@ pub(crate) fn open(
     let mut failure = None;
     for epoch in &own {
         match opening.open_in(epoch)? {
-            Ok(message) => return bind(tx, readers, room, event, message),
+            Ok(message) => return bind(tx, &readers.bindings, room, event, message),
             Err(error) => failure = Some(error),
         }
     }
@@ -78,7 +78,7 @@ pub(crate) fn open(
             continue;
         }
         match opening.open_in(&epoch)? {
-            Ok(message) => return bind(tx, readers, room, event, message),
+            Ok(message) => return bind(tx, &readers.bindings, room, event, message),
             Err(error) => failure = Some(error),
         }
     }
@@ -87,7 +87,7 @@ pub(crate) fn open(
     if own.is_empty() {
         for epoch in graph::alike(tx, room, number, creator)? {
             if let Ok(message) = opening.open_in(&epoch.readable())? {
-                return bind(tx, readers, room, event, message);
+                return bind(tx, &readers.bindings, room, event, message);
             }
         }
     }
@@ -98,16 +98,16 @@ pub(crate) fn open(
 }
 
 /// Binds a message to the event that shows it, unless another has shown it before.
-fn bind(
+pub(super) fn bind(
     tx: &Tx<'_>,
-    readers: &Readers,
+    bindings: &Bindings,
     room: &RoomId,
     event: Option<&EventId>,
     mut message: Message,
 ) -> Result<Message, MessageError> {
     let (epoch, leaf, generation) = (message.epoch_id, message.leaf, message.generation);
     if let Some(event) = event
-        && !readers.bindings.bind(
+        && !bindings.bind(
             tx,
             MessageName { room: room.to_owned(), epoch, leaf, generation },
             event,
@@ -167,6 +167,9 @@ impl Opening<'_> {
         if matches!(epoch.source, Source::Member(_)) && checked.trust == Trust::Conflicting {
             return Err(MessageError::ForgedHistory);
         }
+        if checked.generation().is_some_and(|claimed| claimed != opened.generation) {
+            return Err(MessageError::SealedAgain);
+        }
         Ok(checked.message(epoch, opened.leaf, opened.generation, reader.own_leaf()))
     }
 }
@@ -207,6 +210,11 @@ pub(super) fn check(
 }
 
 impl Checked {
+    /// The generation under which its sender sealed it, if the sender says.
+    pub(super) fn generation(&self) -> Option<u32> {
+        self.plaintext.generation
+    }
+
     /// The message, once it is known which of its epoch it is.
     pub(super) fn message(
         self,

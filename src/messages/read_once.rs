@@ -17,13 +17,13 @@ use serde_json::value::RawValue;
 use super::{
     error::{MessageError, SendError},
     event::{EpochName, event_content, plaintext},
-    open::{Message, Signer, check},
+    open::{Message, Signer, bind, check},
     seal::ready_head,
 };
 use crate::{
     epochs::{EpochRecord, Status, graph},
     failure::{EndsTurn, Failure},
-    history::archive,
+    history::{archive, replay::Bindings},
     mls::{load_group, parse_message},
     protocol::{MessageContent, RoomEvent},
     rejection::Rejection,
@@ -41,7 +41,9 @@ pub(crate) fn seal(
     if archive::has(turn.tx, room, head.id)? {
         return Err(SendError::NotReady("the room has moved to another epoch"));
     }
-    let plaintext = plaintext(room, event_type, content)?;
+    // Each of this device's messages in the epoch was counted, so this is OpenMLS's next generation.
+    let generation = turn.tx.generation(head.namespace)?;
+    let plaintext = plaintext(room, event_type, content, generation)?;
     let provider = turn.provider(head.namespace);
     let mut group = load_group(&provider, room)?;
     let own_key = group.own_leaf_node().map(|leaf| leaf.signature_key().as_slice());
@@ -53,9 +55,7 @@ pub(crate) fn seal(
         .map_err(|error| Failure::defect("create_message", error))?
         .to_bytes()
         .map_err(Failure::from)?;
-    // Counted, so that the epoch is renewed in time.
-    let sent = turn.tx.generation(head.namespace)?;
-    turn.tx.take_generations(head.namespace, sent, sent.saturating_add(1))?;
+    turn.tx.take_generations(head.namespace, generation, generation.saturating_add(1))?;
     let epoch = EpochName { creator: &head.creator, commit_event: head.commit_event.as_ref() };
     event_content(turn.identity, &epoch, &sealed, content)
 }
@@ -63,6 +63,7 @@ pub(crate) fn seal(
 /// Opens a message, for the only time.
 pub(crate) fn open(
     turn: &Turn<'_>,
+    bindings: &Bindings,
     room: &RoomId,
     event: &RoomEvent,
     content: &MessageContent,
@@ -85,7 +86,7 @@ pub(crate) fn open(
         {
             continue;
         }
-        match turn.atomically(|| open_in(turn, room, event, &epoch, message.clone())) {
+        match turn.atomically(|| open_in(turn, bindings, room, event, &epoch, message.clone())) {
             Err(error) if error.ends_turn() => return Err(error),
             Err(error) => failure = error,
             Ok(message) => return Ok(message),
@@ -96,6 +97,7 @@ pub(crate) fn open(
 
 fn open_in(
     turn: &Turn<'_>,
+    bindings: &Bindings,
     room: &RoomId,
     event: &RoomEvent,
     epoch: &EpochRecord,
@@ -123,7 +125,11 @@ fn open_in(
     let signer = Signer { credential, key: &member.signature_key };
     let checked = check(turn.tx, room, &event.sender, &signer, &plaintext)?;
     let own = Some(group.own_leaf_index().u32());
-    let mut message = checked.message(&epoch.clone().readable(), leaf.u32(), 0, own);
-    message.event_id = event.event_id.clone();
-    Ok(message)
+    // OpenMLS opens each generation once, and does not say which it was.
+    let claimed = checked.generation();
+    let message = checked.message(&epoch.clone().readable(), leaf.u32(), claimed.unwrap_or(0), own);
+    match claimed {
+        Some(_) => bind(turn.tx, bindings, room, event.event_id.as_deref(), message),
+        None => Ok(Message { event_id: event.event_id.clone(), ..message }),
+    }
 }

@@ -116,8 +116,8 @@ impl Sealer {
         event_type: &str,
         content: &RawValue,
     ) -> Result<String, SendError> {
-        let plaintext = plaintext(room_id, event_type, content)?;
         let generation = self.take_generation(with)?;
+        let plaintext = plaintext(room_id, event_type, content, generation)?;
         let draft =
             MessageDraft { generation, authenticated_data: &[], plaintext: &plaintext, padding: 0 };
         let signer = with.identity.signer();

@@ -92,6 +92,10 @@ pub(crate) struct Plaintext {
     pub(crate) content: Box<RawValue>,
     /// The room it was written in.
     pub(crate) room_id: OwnedRoomId,
+    /// The generation it was sealed under, in the sender's ratchet of its epoch. Clients that know
+    /// nothing of it leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) generation: Option<u32>,
 }
 
 /// Any event of a room, as far as this library reads it.
