@@ -20,6 +20,7 @@ use crate::{
         restored::{self, ReadableEpoch},
     },
     protocol::{DeviceName, EpochId, credential},
+    room::Room,
     store::{Collection, StoreError, Tx},
 };
 
@@ -71,6 +72,11 @@ pub(crate) fn get(tx: &Tx<'_>, room: &RoomId, id: EpochId) -> Result<EpochRecord
     EPOCHS
         .get(tx, room.as_bytes(), id.as_bytes())?
         .ok_or_else(|| StoreError::Damaged("an epoch that another row names is missing".into()))
+}
+
+/// The epochs of a room that can take a commit.
+pub(crate) fn kept(tx: &Tx<'_>, room: &Room) -> Result<Vec<EpochRecord>, StoreError> {
+    room.kept.iter().map(|id| get(tx, &room.id, *id)).collect()
 }
 
 /// The epoch with this id, if it is known.

@@ -52,25 +52,9 @@ pub(crate) fn best<E>(
     Ok(None)
 }
 
-/// The kept epochs of a room, in the order in which they come as the head.
-pub(super) fn ordered(turn: &Turn<'_>, room: &Room) -> Result<Vec<EpochRecord>, StoreError> {
-    let mut kept = kept(turn.tx, room)?;
-    order::sort(turn, room, &mut kept)?;
-    Ok(kept)
-}
-
-/// The kept epochs of a room.
-pub(crate) fn kept(tx: &Tx<'_>, room: &Room) -> Result<Vec<EpochRecord>, StoreError> {
-    let mut kept = Vec::with_capacity(room.kept.len());
-    for id in &room.kept {
-        kept.push(graph::get(tx, &room.id, *id)?);
-    }
-    Ok(kept)
-}
-
 /// The tips beside the head that no commit has superseded yet.
 pub(crate) fn other_tips(tx: &Tx<'_>, room: &Room) -> Result<Vec<EpochRecord>, StoreError> {
-    let mut tips = kept(tx, room)?;
+    let mut tips = graph::kept(tx, room)?;
     let head = room.standing.head();
     tips.retain(|epoch| !epoch.has_child && !epoch.resolved && Some(epoch.id) != head);
     Ok(tips)
@@ -84,7 +68,7 @@ pub(crate) fn rank(tx: &Tx<'_>, room: &Room) -> Result<Option<Rank>, StoreError>
 /// The best rank of the kept epochs, the head or not: as far as this device has come. A tree in which
 /// nobody has been heard for a while is as far as nobody has come.
 pub(crate) fn reach(turn: &Turn<'_>, room: &Room) -> Result<Option<Rank>, StoreError> {
-    let mut kept = kept(turn.tx, room)?;
+    let mut kept = graph::kept(turn.tx, room)?;
     if let Some(support) = trees::support(turn, room, &kept)? {
         kept.retain(|epoch| {
             support.contains_key(&epoch.root) || !turn.has_passed(epoch.since_ms, UNHEARD_FOR_MS)
@@ -96,7 +80,7 @@ pub(crate) fn reach(turn: &Turn<'_>, room: &Room) -> Result<Option<Rank>, StoreE
 /// Refuses an epoch that a Welcome or a public group state leads to, if its number is made up: no
 /// group gets there by commits.
 pub(crate) fn check_number(tx: &Tx<'_>, room: &Room, number: u64) -> Result<(), InputError> {
-    let most = match kept(tx, room)?.iter().map(|epoch| epoch.number).max() {
+    let most = match graph::kept(tx, room)?.iter().map(|epoch| epoch.number).max() {
         Some(reached) => reached.saturating_add(MOST_AHEAD),
         None => HIGHEST_NUMBER,
     };
@@ -146,7 +130,7 @@ pub(crate) fn choose(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
 /// Chooses the head anew where that may bring another one: somebody has come into the Matrix room,
 /// and explains a doubtful commit for good, even if they are gone by the end of the same sync.
 pub(crate) fn choose_if_doubtful(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
-    if kept(turn.tx, room)?.iter().any(|epoch| !epoch.doubts.is_empty()) {
+    if graph::kept(turn.tx, room)?.iter().any(|epoch| !epoch.doubts.is_empty()) {
         choose(turn, room)?;
     }
     Ok(())
@@ -157,7 +141,7 @@ fn choose_with(
     room: &mut Room,
     new: Option<&NewEpoch<'_>>,
 ) -> Result<(), Failure> {
-    let mut epochs = ordered(turn, room)?;
+    let mut epochs = order::kept(turn, room)?;
     if epochs.iter().any(|epoch| !epoch.doubts.is_empty()) {
         let all = epochs.clone();
         for epoch in &mut epochs {
@@ -189,7 +173,7 @@ fn choose_with(
 /// A commit that leads to an epoch of this rank, and counts, has removed this device: the room goes
 /// on there, so the device goes on in nothing that comes behind. What it was let into since does not.
 pub(crate) fn leave(turn: &Turn<'_>, room: &mut Room, removed: &Rank) -> Result<(), Failure> {
-    for mut epoch in kept(turn.tx, room)? {
+    for mut epoch in graph::kept(turn.tx, room)? {
         if *removed <= epoch.rank() {
             epoch.left = true;
             graph::put(turn.tx, &room.id, &epoch)?;
@@ -201,7 +185,7 @@ pub(crate) fn leave(turn: &Turn<'_>, room: &mut Room, removed: &Rank) -> Result<
 /// The store may be an older copy of itself: in what it holds this device has maybe sent more than it
 /// remembers, so it sends in nothing of it any more.
 pub(crate) fn distrust(turn: &Turn<'_>, room: &Room) -> Result<(), StoreError> {
-    for mut epoch in kept(turn.tx, room)? {
+    for mut epoch in graph::kept(turn.tx, room)? {
         epoch.distrusted = true;
         graph::put(turn.tx, &room.id, &epoch)?;
     }

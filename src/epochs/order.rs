@@ -54,6 +54,13 @@ pub(super) struct Removal {
     pub(super) device: DeviceName,
 }
 
+/// The kept epochs of a room, in the order in which they come as the head.
+pub(super) fn kept(turn: &Turn<'_>, room: &Room) -> Result<Vec<EpochRecord>, StoreError> {
+    let mut kept = graph::kept(turn.tx, room)?;
+    sort(turn, room, &mut kept)?;
+    Ok(kept)
+}
+
 /// Sorts kept epochs, first the one that comes first.
 pub(super) fn sort(
     turn: &Turn<'_>,

@@ -6,13 +6,14 @@
 //! same, as a commit that was made before may still be on its way.
 //!
 //! A device that comes back after a day or more lets nothing go for its age at first ([`is_back`]):
-//! what it has missed may be based on any epoch that it kept.
+//! what it has missed may be based on any epoch that it kept. Where the room's settings limit for how
+//! long messages can be read, keys go in time all the same.
 
 use std::cmp::Reverse;
 
 use serde::{Deserialize, Serialize};
 
-use super::{graph, head::ordered, missing, record::EpochRecord};
+use super::{graph, missing, order, record::EpochRecord};
 use crate::{
     failure::Failure,
     room::{Retention, Room},
@@ -68,7 +69,7 @@ fn is_back(turn: &Turn<'_>) -> Result<bool, StoreError> {
 /// Makes decrypt-only what need not, or must not, be kept longer.
 pub(crate) fn prune(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     let most = room.settings.kept_epochs.max(1) as usize;
-    let is_back = is_back(turn)?;
+    let is_back = room.settings.history != Retention::Keep || is_back(turn)?;
     // What is missing may be based on an epoch that all its members have left.
     let is_more_expected = !is_back || missing::is_any(turn, &room.id)?;
     let is_over = |epoch: &EpochRecord| {
@@ -79,7 +80,7 @@ pub(crate) fn prune(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
             && epoch.left_ms.is_some_and(|at| turn.now_ms.saturating_sub(at) >= LATE_MS);
         old || left
     };
-    let epochs = ordered(turn, room)?;
+    let epochs = order::kept(turn, room)?;
     let head = room.standing.head();
     let root = epochs.iter().find(|epoch| Some(epoch.id) == head).and_then(|epoch| epoch.root);
     let others = epochs.into_iter().filter(|epoch| Some(epoch.id) != head);

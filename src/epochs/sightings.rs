@@ -5,7 +5,7 @@
 
 use ruma::RoomId;
 
-use super::{graph, head};
+use super::graph;
 use crate::{
     failure::Failure,
     history::archive,
@@ -51,7 +51,7 @@ pub(crate) fn count(
     progress: &Progress,
 ) -> Result<(), Failure> {
     let key = credential::encode(device);
-    for mut epoch in head::kept(turn.tx, room)? {
+    for mut epoch in graph::kept(turn.tx, room)? {
         let rank = epoch.rank();
         let counted = progress.before.as_ref().is_some_and(|before| *before < rank);
         if progress.now >= rank || counted {

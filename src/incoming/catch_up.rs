@@ -22,7 +22,7 @@ use super::{
     walk,
 };
 use crate::{
-    epochs::{graph, head},
+    epochs::graph,
     exported::Update,
     failure::Failure,
     history::{self, Header},
@@ -172,7 +172,7 @@ pub(super) fn begin(
 
 /// The commits after which to look: the head's, then that of the oldest epoch that can take one.
 fn starts(turn: &Turn<'_>, room: &Room) -> Result<Vec<OwnedEventId>, StoreError> {
-    let kept = head::kept(turn.tx, room)?;
+    let kept = graph::kept(turn.tx, room)?;
     let head = kept.iter().find(|epoch| Some(epoch.id) == room.standing.head());
     let oldest = kept.iter().min_by_key(|epoch| epoch.number);
     let mut starts: Vec<OwnedEventId> =

@@ -135,7 +135,7 @@ fn set_visibility(turn: &Turn<'_>, room: &mut Room, visibility: String) -> Resul
     if room.history_is_open() == was_open {
         return Ok(());
     }
-    for mut epoch in head::kept(turn.tx, room)? {
+    for mut epoch in graph::kept(turn.tx, room)? {
         if epoch.shared {
             epoch.shared = false;
             graph::put(turn.tx, &room.id, &epoch)?;

@@ -3,7 +3,7 @@
 use super::need::require;
 use crate::{
     commits::{forget_candidates, outcome},
-    epochs::{graph, head},
+    epochs::graph,
     exported::Update,
     failure::Failure,
     incoming::{catch_up, walk},
@@ -44,7 +44,7 @@ pub(crate) fn leave(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     if let Some(id) = room.standing.staged() {
         outcome::dropped(turn, room, id)?;
     }
-    for mut epoch in head::kept(turn.tx, room)? {
+    for mut epoch in graph::kept(turn.tx, room)? {
         graph::make_decrypt_only(turn.tx, &room.id, &mut epoch)?;
     }
     room.kept.clear();

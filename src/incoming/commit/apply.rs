@@ -189,7 +189,7 @@ fn removes_this_device(
     head::leave(turn, room, &rank)?;
     // Whoever was let in again already goes on there.
     let head = room.standing.head();
-    if head::kept(turn.tx, room)?.iter().all(|epoch| Some(epoch.id) != head || epoch.left) {
+    if graph::kept(turn.tx, room)?.iter().all(|epoch| Some(epoch.id) != head || epoch.left) {
         turn.report(Consequence::Removed);
     }
     Ok(Processed::Entered { number, added: effect.added, removed: effect.removed })
@@ -208,7 +208,7 @@ fn counts(
     if head == base.id {
         return Ok(true);
     }
-    let led = order::on_outsiders_commits(turn.tx, room, &head::kept(turn.tx, room)?)?;
+    let led = order::on_outsiders_commits(turn.tx, room, &graph::kept(turn.tx, room)?)?;
     if led.contains(&base.id) || outsiders::is_one_for_sure(turn.tx, room, device)? {
         return Ok(false);
     }
@@ -311,7 +311,7 @@ fn resolved(
     room: &Room,
     commit: CommitEvent<'_>,
 ) -> Result<Vec<EpochId>, EventError> {
-    Ok(head::kept(turn.tx, room)?
+    Ok(graph::kept(turn.tx, room)?
         .into_iter()
         .filter(|epoch| {
             commit.content.resolves.iter().any(|(number, creator)| {
