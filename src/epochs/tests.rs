@@ -5,7 +5,7 @@ use std::error::Error;
 use ruma::{RoomId, owned_event_id, owned_user_id, room_id};
 use tempfile::TempDir;
 
-use super::{CommitDoubt, EpochRecord, Origin, Status, UnknownEpoch, graph, head, pruning};
+use super::{CommitDoubt, EpochRecord, Origin, Status, UnknownEpoch, graph, head, pruning, trees};
 use crate::{
     failure::Failure,
     identity::{Crypto, Identity, Publishing},
@@ -197,6 +197,37 @@ fn who_has_been_away_lets_nothing_go_for_its_age_before_it_has_caught_up() -> Ou
         sync(tx, 8 * DAY_MS + HOUR_MS / 2)?;
         choose(tx, 8 * DAY_MS + HOUR_MS)?;
         assert_eq!(full(tx)?, [3], "it has caught up");
+        Ok::<_, Failure>(())
+    })?;
+    Ok(())
+}
+
+/// An app shows its machine pages of history beside what its syncs bring, in whatever order.
+#[test]
+fn what_was_said_last_says_where_somebody_is() -> Outcome {
+    const HOUR_MS: u64 = 3_600_000;
+    const NOW_MS: u64 = 1_000 * HOUR_MS;
+    let (_directory, store) = store()?;
+    store.write(|tx| {
+        let in_tree = |byte: u8| {
+            let mut record = epoch(tx, byte, 1, None)?;
+            record.root = Some(id(byte));
+            Ok::<_, StoreError>(record)
+        };
+        let (one, other) = (in_tree(1)?, in_tree(2)?);
+        let changes = |epoch: &EpochRecord, said_ms| {
+            in_turn(tx, NOW_MS, |turn| {
+                trees::heard(turn, room(), epoch, &creator(), said_ms)?;
+                Ok(turn.next_consequence().is_some())
+            })
+        };
+        assert!(!changes(&one, NOW_MS - 24 * HOUR_MS)?, "a day ago is too long ago");
+        assert!(!changes(&one, NOW_MS + 24 * HOUR_MS)?, "nobody can know that");
+        assert!(changes(&one, NOW_MS - 2 * HOUR_MS)?);
+        assert!(!changes(&other, NOW_MS - 3 * HOUR_MS)?, "that was before");
+        assert!(!changes(&one, NOW_MS - 2 * HOUR_MS)?, "that is known");
+        assert!(changes(&other, NOW_MS - HOUR_MS)?);
+        assert!(changes(&one, NOW_MS)?);
         Ok::<_, Failure>(())
     })?;
     Ok(())

@@ -5,12 +5,14 @@
 //! group state. All that such a *root* leads to is a tree. That it is the room's group is somebody's
 //! word; members can make as many groups under the room's id as they like, with any epoch number.
 //!
-//! So trees are not compared by their numbers first, but by who is there: a tree has the *support* of
-//! each user who was last heard in it within a day. This device's own user is one of them, and is in
-//! the tree of the head if nothing was heard of them and the device has been there for an hour. A message or a commit is heard; an external join is not, as anybody can make one. What is merely claimed has no
-//! support, and takes the place of no tree that a device is in. Trees in which a device is heard for more
-//! than a day, and nowhere else, are all alike: it cannot be had otherwise, so the numbers decide. Devices that hear each other count the same. Where two users at most have devices there is nobody else to be heard, so there the numbers
-//! decide at once.
+//! So trees are not compared by their numbers first, but by who is there: a tree has the *support*
+//! of each user who was last heard in it within a day. This device's own user is one of them, and
+//! is in the tree of the head if nothing was heard of them and the device has been there for an
+//! hour. A message or a commit is heard; an external join is not, as anybody can make one. What is
+//! merely claimed has no support, and takes the place of no tree that a device is in. Trees in
+//! which a device is heard for more than a day, and nowhere else, are all alike: it cannot be had
+//! otherwise, so the numbers decide. Devices that hear each other count the same. Where two users
+//! at most have devices there is nobody else to be heard, so there the numbers decide at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,30 +52,37 @@ struct Heard {
 
 const HEARD: Collection<Heard> = Collection::new("heard_in_tree");
 
-/// How many users are in each tree, or [`LASTING`]. A tree is named by its root; those of earlier versions have none.
+/// How many users are in each tree, or [`LASTING`]. A tree is named by its root; those of earlier
+/// versions have none.
 pub(super) type Support = BTreeMap<Option<EpochId>, usize>;
 
-/// A device has said something in an epoch.
+/// A device has said something in an epoch, at a time. What it said more than a day ago, or before
+/// what was heard of it last, says nothing of where it is.
 pub(crate) fn heard(
     turn: &Turn<'_>,
     room: &RoomId,
     epoch: &EpochRecord,
     device: &DeviceName,
+    said_ms: u64,
 ) -> Result<(), StoreError> {
-    let key = credential::encode(device);
-    let before = HEARD
-        .get(turn.tx, room.as_bytes(), &key)?
-        .filter(|before| turn.now_ms.abs_diff(before.at_ms) < HEARD_FOR_MS);
-    let same = before.filter(|before| before.root == epoch.root);
-    if let Some(same) = &same
-        && turn.now_ms.abs_diff(same.at_ms) < WRITE_AGAIN_MS
-    {
+    let counts = |at_ms: u64| turn.now_ms.abs_diff(at_ms) < HEARD_FOR_MS;
+    if !counts(said_ms) {
         return Ok(());
     }
+    let at_ms = said_ms.min(turn.now_ms);
+    let key = credential::encode(device);
+    let before = HEARD.get(turn.tx, room.as_bytes(), &key)?.filter(|before| counts(before.at_ms));
+    let is_known = before.as_ref().is_some_and(|before| match before.root == epoch.root {
+        true => at_ms < before.at_ms.saturating_add(WRITE_AGAIN_MS),
+        false => at_ms < before.at_ms,
+    });
+    if is_known {
+        return Ok(());
+    }
+    let same = before.filter(|before| before.root == epoch.root);
     let is_new = same.is_none();
-    let since_ms = same.map_or(turn.now_ms, |same| same.since_ms.min(turn.now_ms));
-    let (device, root) = (device.clone(), epoch.root);
-    let heard = Heard { device, root, since_ms, at_ms: turn.now_ms };
+    let since_ms = same.map_or(at_ms, |same| same.since_ms.min(at_ms));
+    let heard = Heard { device: device.clone(), root: epoch.root, since_ms, at_ms };
     HEARD.put(turn.tx, room.as_bytes(), &key, &heard)?;
     if is_new {
         turn.report(Consequence::TreeHeard);

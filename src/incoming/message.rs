@@ -13,8 +13,8 @@ use crate::{
     turn::{Consequence, Turn},
 };
 
-/// Opens a message of the timeline. Where its sender is now, only news say: what a sync shows, and
-/// nothing that was fetched from the past or waited.
+/// Opens a message of the timeline. What a sync shows was said now; of anything else the homeserver
+/// says when.
 pub(crate) fn receive(
     turn: &Turn<'_>,
     readers: &Readers,
@@ -31,7 +31,8 @@ pub(crate) fn receive(
         }
         message => message?,
     };
-    note_sender(turn, room, &message, is_news)?;
+    let said_ms = if is_news { Some(turn.now_ms) } else { event.origin_server_ts };
+    note_sender(turn, room, &message, said_ms)?;
     Ok(message)
 }
 
@@ -41,15 +42,15 @@ fn note_sender(
     turn: &Turn<'_>,
     room_id: &RoomId,
     message: &Message,
-    is_news: bool,
+    said_ms: Option<u64>,
 ) -> Result<(), EventError> {
     // A message that was opened with what came from elsewhere says nothing of where anybody is.
     if message.source != Source::Own {
         return Ok(());
     }
     let Some(epoch) = graph::find(turn.tx, room_id, message.epoch_id)? else { return Ok(()) };
-    if is_news {
-        trees::heard(turn, room_id, &epoch, &message.sender)?;
+    if let Some(said_ms) = said_ms {
+        trees::heard(turn, room_id, &epoch, &message.sender, said_ms)?;
     }
     if let Some(progress) = sightings::note(turn, room_id, &message.sender, epoch.rank())? {
         let room = room::load(turn.tx, room_id)?;

@@ -4,8 +4,8 @@
 //! are read leniently (unknown fields are ignored) and written in one form.
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, value::RawValue};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Number, Value, value::RawValue};
 
 use super::{
     device_name::DeviceName,
@@ -112,6 +112,14 @@ pub(crate) struct RoomEvent {
     pub(crate) state_key: Option<String>,
     /// Not parsed until the type is known.
     pub(crate) content: Box<RawValue>,
+    /// When its homeserver took it, by the homeserver's word, in milliseconds since 1970.
+    #[serde(default, deserialize_with = "timestamp")]
+    pub(crate) origin_server_ts: Option<u64>,
+}
+
+/// A time; none where the number is no time.
+fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Ok(Option::<Number>::deserialize(deserializer)?.and_then(|number| number.as_u64()))
 }
 
 impl RoomEvent {

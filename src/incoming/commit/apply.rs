@@ -234,7 +234,7 @@ fn merge(
     let by_outsider = (external && outsiders::is_one_for_sure(turn.tx, room, &device)?)
         || (base.by_outsider && outsiders::is_one(turn.tx, room, &device)?);
     if !external {
-        trees::heard(turn, &room.id, base, &device)?;
+        trees::heard(turn, &room.id, base, &device, turn.now_ms)?;
     }
     let number = staged.epoch().as_u64();
     group.merge_staged_commit(provider, *staged).map_err(crate::failure::Failure::from)?;
