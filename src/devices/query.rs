@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
+    pins,
     record::{self, DEVICES, DeviceRecord, DevicesError, update_eligible},
     tracking::{self, TrackedUser},
     verify::{DeviceFault, credential_key},
@@ -172,6 +173,7 @@ pub(crate) fn query_refused(tx: &Tx<'_>, query: &KeyQuery, now_ms: u64) -> Resul
 }
 
 /// Replaces what is known of one user's devices; tells whether that is something else than before.
+/// The pins of those that are gone stay.
 fn replace_devices(
     tx: &Tx<'_>,
     user: &UserId,
@@ -181,27 +183,31 @@ fn replace_devices(
     let mut changed = false;
     for gone in DEVICES.list(tx, user.as_bytes())? {
         if !devices.contains_key(gone.name.device_id.as_str()) {
+            pins::get_or_adopt(tx, &gone.name, gone.credential_key.as_deref())?;
             changed |= DEVICES.delete(tx, user.as_bytes(), gone.name.device_id.as_bytes())?;
         }
     }
+    let mut free = pins::Free::of(tx, user)?;
     for (device, keys) in devices {
         if device.is_empty() || device.len() > LONGEST_DEVICE_ID {
             continue;
         }
         let device = OwnedDeviceId::from(device.as_str());
+        let name = DeviceName::new(user.to_owned(), device.clone());
         let before = record::find(tx, user, &device)?;
-        let known = before.as_ref().and_then(|before| before.credential_key.clone());
+        let in_row = before.as_ref().and_then(|before| before.credential_key.as_deref());
+        let pinned = pins::get_or_adopt(tx, &name, in_row)?;
         let verdict = match serde_json::from_str::<CanonicalJsonValue>(keys.get()) {
             Ok(CanonicalJsonValue::Object(keys)) => credential_key(user, &device, &keys),
             _ => Err(DeviceFault::Malformed),
         };
-        let (credential_key, rejection) = match (known, verdict) {
-            (None, Ok(key)) => (Some(key), None),
-            (Some(known), Ok(key)) if known == key => (Some(known), None),
-            (Some(known), Ok(_)) => (Some(known), Some(DeviceFault::Changed)),
-            (known, Err(rejection)) => (known, Some(rejection)),
+        let (credential_key, rejection) = match (pinned, verdict) {
+            (None, Ok(key)) if free.pin(tx, &name, &key)? => (Some(key), None),
+            (None, Ok(_)) => (None, Some(DeviceFault::TooMany)),
+            (Some(pinned), Ok(key)) if pinned == key => (Some(pinned), None),
+            (Some(pinned), Ok(_)) => (Some(pinned), Some(DeviceFault::Changed)),
+            (pinned, Err(rejection)) => (pinned, Some(rejection)),
         };
-        let name = DeviceName::new(user.to_owned(), device.clone());
         let record = DeviceRecord { name: name.clone(), credential_key, rejection };
         if let Some(reason) = rejection
             && before.as_ref().and_then(|before| before.rejection) != rejection

@@ -4,7 +4,7 @@ use ruma::{DeviceId, OwnedDeviceId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::{tracking, verify::DeviceFault};
+use super::{pins, tracking, verify::DeviceFault};
 use crate::{
     protocol::DeviceName,
     store::{Collection, StoreError, Tx},
@@ -34,7 +34,7 @@ pub(crate) enum Trust {
 pub(super) struct DeviceRecord {
     #[serde(rename = "id", deserialize_with = "crate::protocol::device_in_row")]
     pub(super) name: DeviceName,
-    /// The first consistent credential key. It stays when the device is rejected later.
+    /// The device's pinned credential key (`pins`). It stays when the device is rejected later.
     pub(super) credential_key: Option<Vec<u8>>,
     /// Why the device may not take part now.
     pub(super) rejection: Option<DeviceFault>,
@@ -111,14 +111,30 @@ pub(crate) fn may_have_devices(tx: &Tx<'_>, user: &UserId) -> Result<bool, Store
     Ok(!tracking::is_list_known(tx, user)? || !eligible_devices(tx, user)?.is_empty())
 }
 
-/// How far this key is trusted to be that of the device's credential.
+/// How far this key is trusted to be that of the device's credential. The first key that was seen
+/// counts, also where the homeserver lists the device no longer.
 pub(crate) fn trust(tx: &Tx<'_>, name: &DeviceName, key: &[u8]) -> Result<Trust, StoreError> {
-    let Some(record) = find(tx, &name.user_id, &name.device_id)? else {
-        return Ok(Trust::Unknown);
+    let (known, is_listed) = match find(tx, &name.user_id, &name.device_id)? {
+        Some(DeviceRecord { credential_key: Some(known), rejection, .. }) => {
+            (Some(known), rejection.is_none())
+        }
+        _ => (pins::get(tx, name)?, false),
     };
-    Ok(match (record.credential_key, record.rejection) {
-        (Some(known), _) if known != key => Trust::Conflicting,
-        (Some(_), None) => Trust::Signed,
+    Ok(match known {
+        Some(known) if known != key => Trust::Conflicting,
+        Some(_) if is_listed => Trust::Signed,
         _ => Trust::Unknown,
     })
+}
+
+/// Pins the key of this very device, whatever the homeserver has said of it.
+pub(crate) fn pin_own(tx: &Tx<'_>, name: &DeviceName, key: &[u8]) -> Result<(), StoreError> {
+    if pins::get(tx, name)?.as_deref() == Some(key) {
+        return Ok(());
+    }
+    pins::put(tx, name, key)?;
+    if DEVICES.delete(tx, name.user_id.as_bytes(), name.device_id.as_bytes())? {
+        update_eligible(tx, &name.user_id)?;
+    }
+    Ok(())
 }

@@ -28,6 +28,8 @@ pub(crate) enum DeviceFault {
     BadSignature,
     /// The credential key is another than before.
     Changed,
+    /// Its user has had more devices than this device remembers.
+    TooMany,
 }
 
 impl DeviceFault {
@@ -39,6 +41,7 @@ impl DeviceFault {
             Self::NoCredential => "no_credential",
             Self::BadSignature => "bad_signature",
             Self::Changed => "changed_keys",
+            Self::TooMany => "too_many_devices",
         }
     }
 }
@@ -51,6 +54,7 @@ impl fmt::Display for DeviceFault {
             Self::NoCredential => "it publishes no MLS credential",
             Self::BadSignature => "its device keys are not signed by its own keys",
             Self::Changed => "its MLS credential is not the one it had before",
+            Self::TooMany => "its user has had more devices than are remembered",
         })
     }
 }

@@ -6,6 +6,7 @@
 
 use super::error::EngineError;
 use crate::{
+    devices,
     epochs::set_imports_apart,
     identity, rejoin,
     rollback::Rollback,
@@ -21,6 +22,7 @@ pub(super) fn check_store(
     rollback: &Rollback,
 ) -> Result<(), EngineError> {
     identity::forget_other_keys(turn.tx)?;
+    devices::pin_own(turn.tx, &turn.identity.name(), turn.identity.public_key())?;
     for room in set_imports_apart(turn.tx, turn.identity)? {
         tracing::warn!(%room, "an import had taken the place of an own epoch's keys");
         room::edit(turn.tx, &room, |room| rejoin::distrust_store(turn, room))?;

@@ -98,9 +98,12 @@ pub enum Update {
         device_id: String,
         /// Why: the same in every release.
         ///
-        /// It is `"malformed_keys"`, `"wrong_identity"`, `"no_credential"`, `"bad_signature"`, or
-        /// `"changed_keys"`. With the last, the device has other keys than before: most likely its
-        /// store was lost, and its user has to log in as a new device.
+        /// It is `"malformed_keys"`, `"wrong_identity"`, `"no_credential"`, `"bad_signature"`,
+        /// `"changed_keys"` or `"too_many_devices"`.
+        ///
+        /// With `"changed_keys"` the device has other keys than it had at first, however long ago.
+        /// Its store was lost, and its user has to log in as a new device; or the homeserver lies.
+        /// With `"too_many_devices"` its user has had more than 10,000 devices.
         code: String,
         /// Why, as a sentence for a log.
         reason: String,
