@@ -10,6 +10,7 @@
 
 mod client;
 mod config;
+pub mod cross_signing;
 pub mod crowd;
 mod embedded;
 mod error;
