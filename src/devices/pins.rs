@@ -21,6 +21,8 @@ use crate::{
 /// How many devices of one user are remembered. A user who logs in anew every day gets there in 27
 /// years, and the pins then take 2 MB.
 const MOST_PINS: u64 = 10_000;
+/// How many are remembered if the owner has signed those beyond: no homeserver can invent these.
+const MOST_SIGNED_PINS: u64 = 20_000;
 
 /// The first key of a device.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -56,15 +58,13 @@ pub(super) fn get_or_adopt(
     Ok(pinned)
 }
 
-/// How many pins one user may still get.
+/// How many pins one user has.
 #[derive(Debug)]
-pub(super) struct Free {
-    left: u64,
-}
+pub(super) struct Count(u64);
 
-impl Free {
+impl Count {
     pub(super) fn of(tx: &Tx<'_>, user: &UserId) -> Result<Self, StoreError> {
-        Ok(Self { left: MOST_PINS.saturating_sub(PINS.count(tx, user.as_bytes())?) })
+        Ok(Self(PINS.count(tx, user.as_bytes())?))
     }
 
     /// Pins the key of a device that has none; tells whether there was room for it.
@@ -73,12 +73,28 @@ impl Free {
         tx: &Tx<'_>,
         device: &DeviceName,
         key: &[u8],
+        owner_signed: bool,
     ) -> Result<bool, StoreError> {
-        if self.left == 0 {
+        if self.0 >= if owner_signed { MOST_SIGNED_PINS } else { MOST_PINS } {
             return Ok(false);
         }
-        self.left -= 1;
+        self.0 += 1;
         put(tx, device, key)?;
         Ok(true)
     }
+}
+
+/// What a store of an earlier version has: no pin.
+#[cfg(test)]
+pub(super) fn forget_all(tx: &Tx<'_>, user: &UserId) -> Result<u64, StoreError> {
+    PINS.delete_scope(tx, user.as_bytes())
+}
+
+/// Pins of so many devices that never were.
+#[cfg(test)]
+pub(super) fn invent(tx: &Tx<'_>, user: &UserId, number: u64) -> Result<(), StoreError> {
+    for number in 0..number {
+        put(tx, &DeviceName::new(user.to_owned(), format!("OLD{number}").into()), &[0; 32])?;
+    }
+    Ok(())
 }

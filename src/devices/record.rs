@@ -38,6 +38,9 @@ pub(super) struct DeviceRecord {
     pub(super) credential_key: Option<Vec<u8>>,
     /// Why the device may not take part now.
     pub(super) rejection: Option<DeviceFault>,
+    /// Whether its owner has signed what it publishes (`cross_signing`).
+    #[serde(default)]
+    pub(super) owner_signed: bool,
 }
 
 pub(super) const DEVICES: Collection<DeviceRecord> = Collection::new("device");
@@ -116,7 +119,8 @@ pub(crate) fn may_have_devices(tx: &Tx<'_>, user: &UserId) -> Result<bool, Store
 pub(crate) fn trust(tx: &Tx<'_>, name: &DeviceName, key: &[u8]) -> Result<Trust, StoreError> {
     let (known, is_listed) = match find(tx, &name.user_id, &name.device_id)? {
         Some(DeviceRecord { credential_key: Some(known), rejection, .. }) => {
-            (Some(known), rejection.is_none())
+            // The keys of a device that its owner has not signed are good in themselves.
+            (Some(known), matches!(rejection, None | Some(DeviceFault::NotCrossSigned)))
         }
         _ => (pins::get(tx, name)?, false),
     };
@@ -127,8 +131,25 @@ pub(crate) fn trust(tx: &Tx<'_>, name: &DeviceName, key: &[u8]) -> Result<Trust,
     })
 }
 
+/// Whether a device with this key is listed, and its owner has signed it.
+pub(crate) fn is_owner_signed(
+    tx: &Tx<'_>,
+    name: &DeviceName,
+    key: &[u8],
+) -> Result<bool, StoreError> {
+    let record = find(tx, &name.user_id, &name.device_id)?;
+    Ok(record
+        .is_some_and(|record| record.owner_signed && record.credential_key.as_deref() == Some(key)))
+}
+
+/// The key that a device publishes, whether or not it may take part in groups.
+pub(crate) fn known_key(tx: &Tx<'_>, name: &DeviceName) -> Result<Option<Vec<u8>>, StoreError> {
+    let record = find(tx, &name.user_id, &name.device_id)?;
+    Ok(record.and_then(|record| record.credential_key))
+}
+
 /// Pins the key of this very device, whatever the homeserver has said of it.
-pub(crate) fn pin_own(tx: &Tx<'_>, name: &DeviceName, key: &[u8]) -> Result<(), StoreError> {
+pub(super) fn pin_own(tx: &Tx<'_>, name: &DeviceName, key: &[u8]) -> Result<(), StoreError> {
     if pins::get(tx, name)?.as_deref() == Some(key) {
         return Ok(());
     }

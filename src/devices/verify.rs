@@ -30,6 +30,8 @@ pub(crate) enum DeviceFault {
     Changed,
     /// Its user has had more devices than this device remembers.
     TooMany,
+    /// Its owner has not signed it, and the policy asks for that.
+    NotCrossSigned,
 }
 
 impl DeviceFault {
@@ -42,6 +44,7 @@ impl DeviceFault {
             Self::BadSignature => "bad_signature",
             Self::Changed => "changed_keys",
             Self::TooMany => "too_many_devices",
+            Self::NotCrossSigned => "not_cross_signed",
         }
     }
 }
@@ -55,6 +58,7 @@ impl fmt::Display for DeviceFault {
             Self::BadSignature => "its device keys are not signed by its own keys",
             Self::Changed => "its MLS credential is not the one it had before",
             Self::TooMany => "its user has had more devices than are remembered",
+            Self::NotCrossSigned => "its owner has not signed it",
         })
     }
 }
