@@ -1,7 +1,7 @@
 //! Cross-signing identities, and a homeserver that lies about them: it adds devices, replaces the
 //! master key, hides an identity, mixes up users, and replays what was true once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use matrix_mls::{MemberPolicy, MlsError, RoomSettings, Subscription, Update, UserIdentity};
 use matrix_mls_kit::{
@@ -219,6 +219,42 @@ async fn a_device_comes_in_once_its_owner_has_signed_it() -> Result {
     quiet(&[&alice, &bob, &laptop]).await;
     all_talk(&[&alice, &bob, &laptop], &room).await;
     assert!(!texts(&laptop, &room).await.contains(&"before".to_owned()));
+    Ok(())
+}
+
+/// Bob's laptop, which he has not signed, lets itself in and speaks, again and again. Nobody seals
+/// to it, the others go on, and it costs them a bounded number of commits.
+#[tokio::test]
+async fn a_device_that_its_owner_has_not_signed_cannot_let_itself_in() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, bob, room, keys) = with_identity(&homeserver).await?;
+    let laptop = log_in(&homeserver, "bob", "LAPTOP").await?;
+    quiet(&[&alice, &bob, &laptop]).await;
+    let commits = async || -> Result<usize> {
+        Ok(alice.history(&room).await?.iter().filter(|event| is_commit(event)).count())
+    };
+    let before = commits().await?;
+    for round in 0..4 {
+        let speaks = laptop.send_text(&room, "let me in");
+        // It may be refused: what matters is what the others do.
+        let _ = tokio::time::timeout(Duration::from_secs(5), speaks).await;
+        quiet(&[&alice, &bob, &laptop]).await;
+        for client in [&alice, &bob] {
+            let text = format!("{} in round {round}", client.name());
+            client.send_text(&room, &text).await?;
+            assert!(!is_member(client, &room, "LAPTOP").await?);
+            quiet(&[&alice, &bob, &laptop]).await;
+            assert!(!texts(&laptop, &room).await.contains(&text), "the laptop reads {text}");
+        }
+    }
+    let made = commits().await? - before;
+    assert!(made <= 8, "{made} commits");
+    all_talk(&[&alice, &bob], &room).await;
+    keys.sign(&laptop).await?;
+    quiet(&[&alice, &bob, &laptop]).await;
+    alice.send_text(&room, "welcome").await?;
+    quiet(&[&alice, &bob, &laptop]).await;
+    assert!(texts(&laptop, &room).await.contains(&"welcome".to_owned()));
     Ok(())
 }
 
