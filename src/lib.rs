@@ -15,6 +15,7 @@
 //!     store_path: "/data/mls".into(),
 //!     store_key: StoreKey::Raw { key: vec![7; 32] },
 //!     publishing: Publishing::Alone,
+//!     member_policy: None,
 //! })
 //! .await?;
 //! machine.receive_sync(sync_changes_from_response(sync_response, since)?).await?;
@@ -63,11 +64,11 @@ pub use api::{
     EventOutcome, EventResult, ImportSummary, LogLevel, LogSink, MachineConfig, MlsBackup,
     MlsError, MlsMachine, MlsReader, MlsRoom, Publishing, RecoveryKey, RestoreScope, RestoreStatus,
     RoomMember, RoomSettings, RoomSummary, SendPlan, SignedDeviceKeys, StoreKey, SyncSummary,
-    ToDeviceResult, UnreadableCause, is_commit_event, key_of_secret, set_log_sink,
+    ToDeviceResult, UnreadableCause, UserIdentity, is_commit_event, key_of_secret, set_log_sink,
     sync_changes_from_response, sync_changes_from_sliding_sync, unreadable_cause_name,
 };
 pub use exported::{
-    BackupState, DeviceListChanges, FollowedRooms, HistoryFailure, OutgoingRequest,
+    BackupState, DeviceListChanges, FollowedRooms, HistoryFailure, MemberPolicy, OutgoingRequest,
     PassphraseParameters, PendingRequests, RequestKind, RequestOutcome, RollbackGuard, RoomChanges,
     Subscription, SyncChanges, SyncStart, Update, UpdateObserver,
 };

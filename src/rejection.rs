@@ -47,8 +47,8 @@ pub(crate) enum Rejection {
     /// The maker of the public group state is not in the group.
     #[error("the public group state comes from a device that is not in the group")]
     StrangerState,
-    /// A leaf has a key that its device does not publish.
-    #[error("{0} is added with a key that it does not publish")]
+    /// A leaf has another key than its device published first.
+    #[error("the key is not the one that {0} published first")]
     ConflictingCredential(DeviceName),
     /// This device is in that epoch already.
     #[error("this device already is in that epoch")]

@@ -12,11 +12,13 @@ use crate::{
 /// How far a device is trusted to be the one that it says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Enum)]
 pub enum DeviceTrust {
-    /// No `/keys/query` answer has named this device's MLS credential yet.
+    /// The homeserver does not list the device with this MLS credential now, or never has.
     Unknown,
     /// The device's published keys are signed and name this credential.
     Signed,
-    /// The device's published keys name another credential, so somebody is lying.
+    /// The device had another credential first, so somebody is lying.
+    ///
+    /// Its messages are refused (`"conflicting_credential"`).
     Conflicting,
 }
 

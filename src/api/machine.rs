@@ -7,7 +7,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use ruma::{DeviceId, RoomId, UserId};
+use ruma::{DeviceId, OwnedUserId, RoomId, UserId};
 
 use super::{
     backup::MlsBackup,
@@ -16,15 +16,16 @@ use super::{
     slot::{EngineSlot, blocking},
     store_key::StoreKey,
     sync::SyncSummary,
+    user_identity::UserIdentity,
 };
 use crate::{
     engine::Engine,
     exported::{
-        OutgoingRequest, PendingRequests, RequestOutcome, RollbackGuard, Subscription, SyncChanges,
-        UpdateObserver,
+        MemberPolicy, OutgoingRequest, PendingRequests, RequestOutcome, RollbackGuard,
+        Subscription, SyncChanges, UpdateObserver,
     },
     identity,
-    protocol::DeviceName,
+    protocol::{DeviceName, decode_base64},
 };
 
 /// What opening a machine needs.
@@ -40,6 +41,12 @@ pub struct MachineConfig {
     pub store_key: StoreKey,
     /// Who uploads this device's `device_keys`.
     pub publishing: Publishing,
+    /// Which devices of the people in a room become members of its group. Absent means
+    /// `CrossSignedOrUserHasNoIdentity`.
+    ///
+    /// It may be another each time: all rooms are then compared with it before the next message.
+    #[uniffi(default = None)]
+    pub member_policy: Option<MemberPolicy>,
 }
 
 /// Who uploads this device's `device_keys`.
@@ -184,6 +191,38 @@ impl MlsMachine {
         Ok(outcome.into())
     }
 
+    /// The cross-signing identity of a user, if the homeserver has ever handed one out to this
+    /// device. It does so for the users of rooms that use MLS.
+    ///
+    /// Fails with `InvalidInput` (`"bad_user_id"`).
+    pub async fn user_identity(&self, user_id: String) -> Result<Option<UserIdentity>, MlsError> {
+        let user = user_of(&user_id)?;
+        let identity = self.engine.run(move |engine| engine.user_identity(&user)).await?;
+        Ok(identity.map(UserIdentity::from))
+    }
+
+    /// Accepts a user's changed master key: it is the pinned one from then on.
+    ///
+    /// `master_key` is the key that your user has seen (`UserIdentity::master_key`). Fails with
+    /// `InvalidInput` if it is not the one that the homeserver hands out by now
+    /// (`"other_identity"`), or the user id cannot be read (`"bad_user_id"`).
+    pub async fn accept_identity(
+        &self,
+        user_id: String,
+        master_key: String,
+    ) -> Result<(), MlsError> {
+        let user = user_of(&user_id)?;
+        let accepted = match decode_base64(&master_key) {
+            Some(key) => self.engine.run(move |engine| engine.accept_identity(&user, &key)).await?,
+            None => false,
+        };
+        if accepted {
+            return Ok(());
+        }
+        let reason = "master_key: it is not the one that the homeserver hands out for this user";
+        Err(MlsError::invalid("other_identity", reason))
+    }
+
     /// Has the device lists of all users asked for again.
     ///
     /// Call it when the app has reason to believe that it was not told of changes. A sync that
@@ -314,8 +353,7 @@ impl MlsMachine {
         config: MachineConfig,
         guard: Option<Arc<dyn RollbackGuard>>,
     ) -> Result<Arc<Self>, MlsError> {
-        let user_id = UserId::parse(&config.user_id)
-            .map_err(|error| MlsError::invalid("bad_user_id", format!("user_id: {error}")))?;
+        let user_id = user_of(&config.user_id)?;
         if config.device_id.is_empty() {
             return Err(MlsError::invalid("bad_device_id", "device_id: it is empty"));
         }
@@ -328,10 +366,17 @@ impl MlsMachine {
             };
             let key = config.store_key.checked()?;
             let key = key.material();
-            Ok(Engine::open(user_id, device_id, publishing, &directory, key, guard)?)
+            let policy =
+                config.member_policy.unwrap_or(MemberPolicy::CrossSignedOrUserHasNoIdentity);
+            Ok(Engine::open(user_id, device_id, publishing, policy, &directory, key, guard)?)
         })
         .await?;
         let own = engine.identity().name();
         Ok(Arc::new(Self { own, engine: EngineSlot::new(engine) }))
     }
+}
+
+fn user_of(user_id: &str) -> Result<OwnedUserId, MlsError> {
+    UserId::parse(user_id)
+        .map_err(|error| MlsError::invalid("bad_user_id", format!("user_id: {error}")))
 }

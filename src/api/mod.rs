@@ -18,6 +18,7 @@ mod slot;
 mod store_key;
 mod sync;
 mod unreadable;
+mod user_identity;
 
 pub use self::{
     backup::{
@@ -35,4 +36,5 @@ pub use self::{
     store_key::StoreKey,
     sync::{RoomSummary, SyncSummary, ToDeviceResult},
     unreadable::{UnreadableCause, unreadable_cause_name},
+    user_identity::UserIdentity,
 };

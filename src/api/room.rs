@@ -43,6 +43,9 @@ pub struct RoomMember {
     pub trust: DeviceTrust,
     /// Whether it is this device.
     pub is_own_device: bool,
+    /// Whether the device's owner has signed it with the cross-signing identity that the homeserver
+    /// hands out (see `MlsMachine::user_identity`).
+    pub is_signed_by_owner: bool,
 }
 
 /// One epoch of a room's group, for a debug screen.
@@ -261,11 +264,12 @@ impl MlsRoom {
         let members = self.engine.run(move |engine| engine.members(&room)).await?;
         Ok(members
             .into_iter()
-            .map(|(device, trust)| {
-                let is_own_device = device == self.own;
-                let DeviceName { user_id, device_id } = device;
-                let (user_id, device_id) = (user_id.to_string(), device_id.to_string());
-                RoomMember { user_id, device_id, trust: trust.into(), is_own_device }
+            .map(|member| RoomMember {
+                is_own_device: member.device == self.own,
+                user_id: member.device.user_id.to_string(),
+                device_id: member.device.device_id.to_string(),
+                trust: member.trust.into(),
+                is_signed_by_owner: member.is_signed_by_owner,
             })
             .collect())
     }

@@ -3,29 +3,37 @@
 //!
 //! A device may take part in groups if its published keys are consistent (see `verify`). A device
 //! whose keys are not is kept with the reason, is reported, and is never offered to a group. The
-//! first credential key that was seen for a device counts: a later answer with another key is a
-//! conflict.
+//! first credential key that was seen for a device counts for good (`pins`): a later answer with
+//! another key is a conflict, whatever the homeserver said in between.
+//!
+//! A user may have a cross-signing identity (`user_identity`). Whether its owner's keys have signed
+//! a device is part of what is known of it, and the machine's policy says what that means.
 //!
 //! This folder makes ruma's request values and reads the bodies of answers. It knows nothing of
 //! queues and rooms.
 
 mod claim;
+mod cross_signing;
+mod pins;
+mod policy;
 mod query;
 mod record;
 #[cfg(test)]
 mod tests;
 mod tracking;
+mod user_identity;
 mod verify;
 
 pub(crate) use self::{
     claim::{ClaimedPackage, claim_request, parse_claim_response},
+    policy::{set_policy, track},
     query::{KeyQuery, handle_query_response, query_refused, query_request},
     record::{
-        Device, DevicesError, Trust, device, eligible_devices, is_unheard_of, may_have_devices,
-        trust,
+        Device, DevicesError, Trust, device, eligible_devices, is_owner_signed, is_unheard_of,
+        known_key, may_have_devices, trust,
     },
     tracking::{
-        is_list_current, mark_all_outdated, mark_outdated, note_device_lists, outdated, track,
-        untrack,
+        is_list_current, mark_all_outdated, mark_outdated, note_device_lists, outdated, untrack,
     },
+    user_identity::{UserIdentity, accept_identity, user_identity},
 };

@@ -7,11 +7,15 @@ use ruma::{
     api::client::keys::get_keys,
 };
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 use serde_json::value::RawValue;
 
 use super::{
+    cross_signing, pins,
+    policy::{Rule, rule},
     record::{self, DEVICES, DeviceRecord, DevicesError, update_eligible},
     tracking::{self, TrackedUser},
+    user_identity::{self, Published},
     verify::{DeviceFault, credential_key},
 };
 use crate::{
@@ -79,6 +83,8 @@ pub(crate) struct QueryReport {
     pub(crate) altered_users: Vec<OwnedUserId>,
     /// The devices that are newly rejected, or rejected for another reason than before.
     pub(crate) rejected: Vec<RejectedDevice>,
+    /// The users whose master key is another than the pinned one, each key once.
+    pub(crate) identities_changed: Vec<OwnedUserId>,
     /// The users whose homeserver was unreachable, or about whom the answer says nothing readable.
     pub(crate) postponed: Vec<PostponedUser>,
 }
@@ -91,6 +97,8 @@ type Members = BTreeMap<String, Box<RawValue>>;
 struct Answer {
     /// What it says of each user's devices; `None` if it has no such member.
     device_keys: Option<Members>,
+    /// Each user's master, self-signing and user-signing key.
+    cross_signing: [Members; 3],
     unreachable: BTreeSet<OwnedServerName>,
 }
 
@@ -105,7 +113,17 @@ impl Answer {
             .into_keys()
             .filter_map(|server| OwnedServerName::try_from(server).ok())
             .collect();
-        Ok(Self { device_keys: members("device_keys")?, unreachable })
+        // Where these cannot be read, what is said of devices counts all the same.
+        let cross_signing = ["master_keys", "self_signing_keys", "user_signing_keys"]
+            .map(|name| members(name).ok().flatten().unwrap_or_default());
+        Ok(Self { device_keys: members("device_keys")?, cross_signing, unreachable })
+    }
+
+    /// What it says of a user's cross-signing keys.
+    fn identity_of(&self, user: &UserId) -> Published<'_> {
+        let [master, self_signing, user_signing] =
+            self.cross_signing.each_ref().map(|keys| keys.get(user.as_str()).map(|key| &**key));
+        Published { master, self_signing, user_signing }
     }
 
     /// What it says of a user's devices; `None` if it says nothing usable.
@@ -131,6 +149,7 @@ pub(crate) fn handle_query_response(
     now_ms: u64,
 ) -> Result<QueryReport, DevicesError> {
     let answer = Answer::parse(body).map_err(|_| DevicesError::MalformedAnswer)?;
+    let rule = rule(tx)?;
     let mut report = QueryReport::default();
     for (user, asked) in &query.asked {
         let Some(mut tracked) = tracking::get(tx, user)? else { continue };
@@ -139,7 +158,17 @@ pub(crate) fn handle_query_response(
             continue;
         }
         if let Some(devices) = answer.devices_of(user) {
-            if replace_devices(tx, user, &devices, &mut report)? {
+            let published = answer.identity_of(user);
+            let (identity, is_news) = user_identity::take_in(tx, user, &published, now_ms)?;
+            if is_news {
+                report.identities_changed.push(user.clone());
+            }
+            let judge = Judge {
+                rule: rule.as_ref(),
+                has_identity: identity.is_some(),
+                self_signing: identity.and_then(|identity| identity.self_signing),
+            };
+            if replace_devices(tx, user, &devices, &judge, &mut report)? {
                 report.altered_users.push(user.clone());
             }
             tracked.known = Some(*asked);
@@ -171,38 +200,65 @@ pub(crate) fn query_refused(tx: &Tx<'_>, query: &KeyQuery, now_ms: u64) -> Resul
     Ok(())
 }
 
+/// What decides about one user's devices, beside what they publish.
+struct Judge<'a> {
+    rule: Option<&'a Rule>,
+    has_identity: bool,
+    /// The key with which their owner signs devices.
+    self_signing: Option<ByteBuf>,
+}
+
+impl Judge<'_> {
+    /// The credential key of a device whose published keys are good, and whether its owner has
+    /// signed them.
+    fn read(&self, name: &DeviceName, keys: &RawValue) -> Result<(Vec<u8>, bool), DeviceFault> {
+        let Ok(CanonicalJsonValue::Object(keys)) = serde_json::from_str(keys.get()) else {
+            return Err(DeviceFault::Malformed);
+        };
+        let key = credential_key(&name.user_id, &name.device_id, &keys)?;
+        let by_owner = |key: &ByteBuf| cross_signing::is_signed_by(&keys, &name.user_id, key);
+        Ok((key, self.self_signing.as_ref().is_some_and(by_owner)))
+    }
+}
+
 /// Replaces what is known of one user's devices; tells whether that is something else than before.
+/// The pins of those that are gone stay.
 fn replace_devices(
     tx: &Tx<'_>,
     user: &UserId,
     devices: &Members,
+    judge: &Judge<'_>,
     report: &mut QueryReport,
 ) -> Result<bool, StoreError> {
     let mut changed = false;
     for gone in DEVICES.list(tx, user.as_bytes())? {
         if !devices.contains_key(gone.name.device_id.as_str()) {
+            pins::get_or_adopt(tx, &gone.name, gone.credential_key.as_deref())?;
             changed |= DEVICES.delete(tx, user.as_bytes(), gone.name.device_id.as_bytes())?;
         }
     }
+    let mut count = pins::Count::of(tx, user)?;
     for (device, keys) in devices {
         if device.is_empty() || device.len() > LONGEST_DEVICE_ID {
             continue;
         }
         let device = OwnedDeviceId::from(device.as_str());
-        let before = record::find(tx, user, &device)?;
-        let known = before.as_ref().and_then(|before| before.credential_key.clone());
-        let verdict = match serde_json::from_str::<CanonicalJsonValue>(keys.get()) {
-            Ok(CanonicalJsonValue::Object(keys)) => credential_key(user, &device, &keys),
-            _ => Err(DeviceFault::Malformed),
-        };
-        let (credential_key, rejection) = match (known, verdict) {
-            (None, Ok(key)) => (Some(key), None),
-            (Some(known), Ok(key)) if known == key => (Some(known), None),
-            (Some(known), Ok(_)) => (Some(known), Some(DeviceFault::Changed)),
-            (known, Err(rejection)) => (known, Some(rejection)),
-        };
         let name = DeviceName::new(user.to_owned(), device.clone());
-        let record = DeviceRecord { name: name.clone(), credential_key, rejection };
+        let before = record::find(tx, user, &device)?;
+        let in_row = before.as_ref().and_then(|before| before.credential_key.as_deref());
+        let pinned = pins::get_or_adopt(tx, &name, in_row)?;
+        let (owner_signed, credential_key, rejection) = match (pinned, judge.read(&name, keys)) {
+            (None, Ok((key, signed))) if count.pin(tx, &name, &key, signed)? => {
+                (signed, Some(key), None)
+            }
+            (None, Ok(_)) => (false, None, Some(DeviceFault::TooMany)),
+            (Some(pinned), Ok((key, signed))) if pinned == key => (signed, Some(pinned), None),
+            (Some(pinned), Ok(_)) => (false, Some(pinned), Some(DeviceFault::Changed)),
+            (pinned, Err(rejection)) => (false, pinned, Some(rejection)),
+        };
+        let by_policy = || Rule::fault(judge.rule, &name, judge.has_identity, owner_signed);
+        let rejection = rejection.or_else(by_policy);
+        let record = DeviceRecord { name: name.clone(), credential_key, rejection, owner_signed };
         if let Some(reason) = rejection
             && before.as_ref().and_then(|before| before.rejection) != rejection
         {

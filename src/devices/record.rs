@@ -4,7 +4,7 @@ use ruma::{DeviceId, OwnedDeviceId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::{tracking, verify::DeviceFault};
+use super::{pins, tracking, verify::DeviceFault};
 use crate::{
     protocol::DeviceName,
     store::{Collection, StoreError, Tx},
@@ -34,10 +34,13 @@ pub(crate) enum Trust {
 pub(super) struct DeviceRecord {
     #[serde(rename = "id", deserialize_with = "crate::protocol::device_in_row")]
     pub(super) name: DeviceName,
-    /// The first consistent credential key. It stays when the device is rejected later.
+    /// The device's pinned credential key (`pins`). It stays when the device is rejected later.
     pub(super) credential_key: Option<Vec<u8>>,
     /// Why the device may not take part now.
     pub(super) rejection: Option<DeviceFault>,
+    /// Whether its owner has signed what it publishes (`cross_signing`).
+    #[serde(default)]
+    pub(super) owner_signed: bool,
 }
 
 pub(super) const DEVICES: Collection<DeviceRecord> = Collection::new("device");
@@ -111,14 +114,48 @@ pub(crate) fn may_have_devices(tx: &Tx<'_>, user: &UserId) -> Result<bool, Store
     Ok(!tracking::is_list_known(tx, user)? || !eligible_devices(tx, user)?.is_empty())
 }
 
-/// How far this key is trusted to be that of the device's credential.
+/// How far this key is trusted to be that of the device's credential. The first key that was seen
+/// counts, also where the homeserver lists the device no longer.
 pub(crate) fn trust(tx: &Tx<'_>, name: &DeviceName, key: &[u8]) -> Result<Trust, StoreError> {
-    let Some(record) = find(tx, &name.user_id, &name.device_id)? else {
-        return Ok(Trust::Unknown);
+    let (known, is_listed) = match find(tx, &name.user_id, &name.device_id)? {
+        Some(DeviceRecord { credential_key: Some(known), rejection, .. }) => {
+            // The keys of a device that its owner has not signed are good in themselves.
+            (Some(known), matches!(rejection, None | Some(DeviceFault::NotCrossSigned)))
+        }
+        _ => (pins::get(tx, name)?, false),
     };
-    Ok(match (record.credential_key, record.rejection) {
-        (Some(known), _) if known != key => Trust::Conflicting,
-        (Some(_), None) => Trust::Signed,
+    Ok(match known {
+        Some(known) if known != key => Trust::Conflicting,
+        Some(_) if is_listed => Trust::Signed,
         _ => Trust::Unknown,
     })
+}
+
+/// Whether a device with this key is listed, and its owner has signed it.
+pub(crate) fn is_owner_signed(
+    tx: &Tx<'_>,
+    name: &DeviceName,
+    key: &[u8],
+) -> Result<bool, StoreError> {
+    let record = find(tx, &name.user_id, &name.device_id)?;
+    Ok(record
+        .is_some_and(|record| record.owner_signed && record.credential_key.as_deref() == Some(key)))
+}
+
+/// The key that a device publishes, whether or not it may take part in groups.
+pub(crate) fn known_key(tx: &Tx<'_>, name: &DeviceName) -> Result<Option<Vec<u8>>, StoreError> {
+    let record = find(tx, &name.user_id, &name.device_id)?;
+    Ok(record.and_then(|record| record.credential_key))
+}
+
+/// Pins the key of this very device, whatever the homeserver has said of it.
+pub(super) fn pin_own(tx: &Tx<'_>, name: &DeviceName, key: &[u8]) -> Result<(), StoreError> {
+    if pins::get(tx, name)?.as_deref() == Some(key) {
+        return Ok(());
+    }
+    pins::put(tx, name, key)?;
+    if DEVICES.delete(tx, name.user_id.as_bytes(), name.device_id.as_bytes())? {
+        update_eligible(tx, &name.user_id)?;
+    }
+    Ok(())
 }

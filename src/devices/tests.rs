@@ -115,6 +115,26 @@ fn sign(
     Ok(keys)
 }
 
+/// What a device of this name publishes that has one key for everything.
+fn own_keys(id: &str) -> Outcome<Value> {
+    let pair = key_pair()?;
+    let mut keys = json!({
+        "user_id": "@alice:example.org", "device_id": id, "algorithms": [],
+        "keys": {
+            format!("ed25519:{id}"): encode_base64(pair.public()),
+            identifiers::credential_key_id(id): encode_base64(pair.public()),
+        },
+    });
+    let canonical: CanonicalJsonObject = serde_json::from_value(keys.clone())?;
+    let text = serde_json::to_string(&canonical)?;
+    let signature = pair.sign(text.as_bytes()).map_err(|error| format!("{error:?}"))?;
+    let signature = encode_base64(&signature);
+    keys["signatures"] = json!({ "@alice:example.org": {
+        format!("ed25519:{id}"): signature, identifiers::credential_key_id(id): signature,
+    } });
+    Ok(keys)
+}
+
 fn answer(keys: &Value) -> Value {
     json!({ "device_keys": { "@alice:example.org": { "PHONE": keys } } })
 }
@@ -337,5 +357,82 @@ fn a_claim_names_every_device_and_its_answer_is_read_entry_by_entry() -> Outcome
     assert_eq!(unreachable, ["down.example.org"]);
     assert!(parse_claim_response(b"3", SUITE).is_err());
     assert!(parse_claim_response(b"", SUITE).is_err());
+    Ok(())
+}
+
+#[test]
+fn the_first_key_counts_when_the_device_was_gone() -> Outcome {
+    let scene = Scene::new()?;
+    scene.track()?;
+    let (device, first, second) = (key_pair()?, key_pair()?, key_pair()?);
+    scene.query(answer(&signed(&device, &first)?))?;
+    let again = |answer: Value| {
+        scene.write(|tx| note_device_lists(tx, &[alice()], &[]))?;
+        scene.query(answer)
+    };
+    again(json!({ "device_keys": {} }))?;
+    let of = |key: &SignatureKeyPair| {
+        let name = DeviceName::new(alice(), owned_device_id!("PHONE"));
+        scene.write(|tx| trust(tx, &name, key.public()))
+    };
+    assert_eq!(of(&first)?, Trust::Unknown, "it is not listed");
+    assert_eq!(of(&second)?, Trust::Conflicting);
+    scene.write(|tx| untrack(tx, [&*alice()]))?;
+    scene.track()?;
+    let report = again(answer(&signed(&device, &second)?))?;
+    assert_eq!(report.rejected[0].reason, DeviceFault::Changed);
+    assert_eq!(scene.eligible()?, []);
+    again(answer(&signed(&device, &first)?))?;
+    assert_eq!(scene.eligible()?.len(), 1);
+    Ok(())
+}
+
+/// Keys that have not signed themselves are nobody's, so nobody can have a device refused by naming
+/// a key of theirs first.
+#[test]
+fn only_keys_that_hold_together_are_pinned() -> Outcome {
+    let scene = Scene::new()?;
+    scene.track()?;
+    let (device, credential) = (key_pair()?, key_pair()?);
+    let forged = sign(signed(&device, &key_pair()?)?, &device, &credential)?;
+    assert_eq!(scene.query(answer(&forged))?.rejected[0].reason, DeviceFault::BadSignature);
+    scene.write(|tx| note_device_lists(tx, &[alice()], &[]))?;
+    scene.query(answer(&signed(&device, &credential)?))?;
+    assert_eq!(scene.eligible()?.len(), 1);
+    Ok(())
+}
+
+/// A row of an earlier version is all that remembers its device's key. It is gone with the first
+/// answer that leaves the device out.
+#[test]
+fn the_key_in_an_older_row_is_pinned_when_the_row_goes() -> Outcome {
+    let scene = Scene::new()?;
+    scene.track()?;
+    let (device, first, second) = (key_pair()?, key_pair()?, key_pair()?);
+    scene.query(answer(&signed(&device, &first)?))?;
+    scene.write(|tx| pins::forget_all(tx, &alice()))?;
+    scene.write(|tx| note_device_lists(tx, &[alice()], &[]))?;
+    scene.query(json!({ "device_keys": {} }))?;
+    scene.write(|tx| note_device_lists(tx, &[alice()], &[]))?;
+    let report = scene.query(answer(&signed(&device, &second)?))?;
+    assert_eq!(report.rejected[0].reason, DeviceFault::Changed);
+    Ok(())
+}
+
+#[test]
+fn past_the_bound_new_devices_are_refused_and_known_ones_are_not() -> Outcome {
+    let scene = Scene::new()?;
+    scene.track()?;
+    let good = answer(&signed(&key_pair()?, &key_pair()?)?);
+    scene.query(good.clone())?;
+    scene.write(|tx| pins::invent(tx, &alice(), 10_000))?;
+    scene.write(|tx| note_device_lists(tx, &[alice()], &[]))?;
+    assert_eq!(scene.query(good)?.rejected, [], "it has its pin");
+    assert_eq!(scene.eligible()?.len(), 1);
+    let keys = own_keys("NEW")?;
+    scene.write(|tx| note_device_lists(tx, &[alice()], &[]))?;
+    let body = json!({ "device_keys": { "@alice:example.org": { "NEW": keys } } });
+    assert_eq!(scene.query(body)?.rejected[0].reason, DeviceFault::TooMany);
+    assert_eq!(scene.eligible()?, []);
     Ok(())
 }

@@ -76,19 +76,26 @@ pub(super) fn put(tx: &Tx<'_>, user: &TrackedUser) -> Result<(), StoreError> {
     USERS.put(tx, b"", key, user)
 }
 
-/// Tracks the device lists of these users.
-pub(crate) fn track<'a>(
+/// Tracks the device lists of these users; gives those that were not tracked before.
+pub(super) fn track<'a>(
     tx: &Tx<'_>,
     users: impl IntoIterator<Item = &'a UserId>,
-) -> Result<(), StoreError> {
+) -> Result<Vec<OwnedUserId>, StoreError> {
+    let mut new = Vec::new();
     for user in users {
         if get(tx, user)?.is_none() {
             let user_id = user.to_owned();
             let change = next_number(tx)?;
+            new.push(user_id.clone());
             put(tx, &TrackedUser { user_id, change, known: None, retry_at_ms: 0, failures: 0 })?;
         }
     }
-    Ok(())
+    Ok(new)
+}
+
+/// The users whose device lists are tracked.
+pub(super) fn users(tx: &Tx<'_>) -> Result<Vec<OwnedUserId>, StoreError> {
+    Ok(USERS.list(tx, b"")?.into_iter().map(|user| user.user_id).collect())
 }
 
 /// Stops tracking these users. The records of their devices and earlier keys stay.

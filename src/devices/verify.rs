@@ -28,6 +28,10 @@ pub(crate) enum DeviceFault {
     BadSignature,
     /// The credential key is another than before.
     Changed,
+    /// Its user has had more devices than this device remembers.
+    TooMany,
+    /// Its owner has not signed it, and the policy asks for that.
+    NotCrossSigned,
 }
 
 impl DeviceFault {
@@ -39,6 +43,8 @@ impl DeviceFault {
             Self::NoCredential => "no_credential",
             Self::BadSignature => "bad_signature",
             Self::Changed => "changed_keys",
+            Self::TooMany => "too_many_devices",
+            Self::NotCrossSigned => "not_cross_signed",
         }
     }
 }
@@ -51,6 +57,8 @@ impl fmt::Display for DeviceFault {
             Self::NoCredential => "it publishes no MLS credential",
             Self::BadSignature => "its device keys are not signed by its own keys",
             Self::Changed => "its MLS credential is not the one it had before",
+            Self::TooMany => "its user has had more devices than are remembered",
+            Self::NotCrossSigned => "its owner has not signed it",
         })
     }
 }

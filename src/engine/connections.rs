@@ -10,11 +10,10 @@ use std::collections::BTreeSet;
 use ruma::{OwnedRoomId, RoomId};
 use serde::{Deserialize, Serialize};
 
-use super::upkeep;
 use crate::{
     exported::{FollowedRooms, SyncChanges, SyncStart},
     incoming::members,
-    room::{self, Followed},
+    room::{self, Followed, membership},
     store::{Collection, StoreError},
     turn::Turn,
 };
@@ -51,7 +50,7 @@ pub(super) fn begin(turn: &Turn<'_>, changes: &SyncChanges) -> Result<(), StoreE
     let has_rooms = before.has_rooms || !changes.rooms.is_empty();
     if !goes_on && !is_repeated {
         if before.has_device_lists || changes.device_lists.is_some() {
-            upkeep::doubt_device_lists(turn)?;
+            membership::doubt_device_lists(turn.tx)?;
         }
         if has_rooms {
             members::doubt_all(turn)?;

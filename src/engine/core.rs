@@ -15,7 +15,7 @@ use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, RoomId};
 
 use super::{error::EngineError, opener::Opener, opening, outcomes::RoomOutcomes};
 use crate::{
-    exported::{Observers, RollbackGuard, Subscription, Update, UpdateObserver},
+    exported::{MemberPolicy, Observers, RollbackGuard, Subscription, Update, UpdateObserver},
     failure::Failure,
     history::replay::MessageName,
     identity::{Identity, Publishing},
@@ -70,6 +70,7 @@ impl Engine {
         user_id: OwnedUserId,
         device_id: OwnedDeviceId,
         publishing: Publishing,
+        policy: MemberPolicy,
         directory: &Path,
         key: StoreKeyMaterial<'_>,
         guard: Option<Arc<dyn RollbackGuard>>,
@@ -92,8 +93,9 @@ impl Engine {
             prepared_ms: AtomicU64::new(0),
             suspended: AtomicBool::new(false),
         };
-        engine
-            .turn(|turn| opening::check_store(turn, engine.store.file_mark(), &engine.rollback))?;
+        engine.turn(|turn| {
+            opening::check_store(turn, engine.store.file_mark(), &engine.rollback, policy)
+        })?;
         Ok(engine)
     }
 

@@ -6,10 +6,12 @@
 
 use super::error::EngineError;
 use crate::{
+    devices,
     epochs::set_imports_apart,
+    exported::MemberPolicy,
     identity, rejoin,
     rollback::Rollback,
-    room,
+    room::{self, membership},
     store::{FileMark, StoreError},
     turn::Turn,
 };
@@ -19,8 +21,14 @@ pub(super) fn check_store(
     turn: &Turn<'_>,
     mark: Option<&FileMark>,
     rollback: &Rollback,
+    policy: MemberPolicy,
 ) -> Result<(), EngineError> {
     identity::forget_other_keys(turn.tx)?;
+    let (own, key) = (turn.identity.name(), turn.identity.public_key());
+    if devices::set_policy(turn.tx, policy, &own, key)? {
+        // A store of an earlier version knows of no identities.
+        membership::doubt_device_lists(turn.tx)?;
+    }
     for room in set_imports_apart(turn.tx, turn.identity)? {
         tracing::warn!(%room, "an import had taken the place of an own epoch's keys");
         room::edit(turn.tx, &room, |room| rejoin::distrust_store(turn, room))?;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use ruma::{OwnedRoomId, OwnedUserId, RoomId};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 
 use super::{consequences::in_room, core::Engine, error::EngineError, own_keys};
 use crate::{
     commits,
-    devices::{self, Trust},
+    devices::{self, Trust, UserIdentity},
     epochs::{EpochRecord, Status, graph, retention},
     failure::Failure,
     history::archive,
@@ -19,7 +19,24 @@ use crate::{
     store::StoreError,
 };
 
+/// A device in a room's group.
+pub(crate) struct GroupMember {
+    pub(crate) device: DeviceName,
+    pub(crate) trust: Trust,
+    pub(crate) is_signed_by_owner: bool,
+}
+
 impl Engine {
+    /// The cross-signing identity of a user, if one was ever seen.
+    pub(crate) fn user_identity(&self, user: &UserId) -> Result<Option<UserIdentity>, EngineError> {
+        self.read(|tx| Ok(devices::user_identity(tx, user)?))
+    }
+
+    /// Pins the master key that the homeserver hands out for a user, if it is this one.
+    pub(crate) fn accept_identity(&self, user: &UserId, key: &[u8]) -> Result<bool, EngineError> {
+        self.turn(|turn| Ok(devices::accept_identity(turn.tx, user, key, turn.now_ms)?))
+    }
+
     /// Makes a room's group.
     pub(crate) fn enable(&self, room: &RoomId, settings: Settings) -> Result<(), EngineError> {
         self.turn(|turn| {
@@ -105,7 +122,7 @@ impl Engine {
     }
 
     /// The devices in a room's group.
-    pub(crate) fn members(&self, room: &RoomId) -> Result<Vec<(DeviceName, Trust)>, EngineError> {
+    pub(crate) fn members(&self, room: &RoomId) -> Result<Vec<GroupMember>, EngineError> {
         self.read(|tx| {
             let Some(head) = room::load(tx, room)?.standing.head() else {
                 return Err(SendError::NotInGroup(room.to_owned()).into());
@@ -115,8 +132,10 @@ impl Engine {
                 let credential = leaf.credential().map_err(Failure::from)?;
                 let device =
                     credential::parse(credential.serialized_content()).map_err(Failure::from)?;
-                let trust = devices::trust(tx, &device, leaf.signature_key())?;
-                members.push((device, trust));
+                let key = leaf.signature_key();
+                let trust = devices::trust(tx, &device, key)?;
+                let is_signed_by_owner = devices::is_owner_signed(tx, &device, key)?;
+                members.push(GroupMember { device, trust, is_signed_by_owner });
             }
             Ok(members)
         })

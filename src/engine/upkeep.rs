@@ -38,7 +38,7 @@ pub(super) const BETWEEN_TURNS: Duration = Duration::from_millis(1);
 impl Engine {
     /// Has all device lists asked for again.
     pub(crate) fn doubt_device_lists(&self) -> Result<(), EngineError> {
-        self.turn(|turn| Ok(doubt_device_lists(turn)?))
+        self.turn(|turn| Ok(membership::doubt_device_lists(turn.tx)?))
     }
 
     /// The requests to send now.
@@ -148,18 +148,6 @@ fn delete_old_keys(turn: &Turn<'_>) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Has all device lists asked for again, and all rooms compared with them.
-pub(super) fn doubt_device_lists(turn: &Turn<'_>) -> Result<(), StoreError> {
-    devices::mark_all_outdated(turn.tx)?;
-    for room in room::all(turn.tx)?.iter().filter(|room| room.standing.is_settled()) {
-        room::edit(turn.tx, &room.id, |room| {
-            room.standing.unsettle();
-            Ok::<_, StoreError>(())
-        })?;
-    }
-    Ok(())
-}
-
 /// Takes in `device_lists`.
 pub(super) fn note_device_lists(
     turn: &Turn<'_>,
@@ -193,6 +181,9 @@ pub(super) fn queried(
     let report = devices::handle_query_response(turn.tx, query, body, turn.now_ms)?;
     membership::unsettle_rooms_of(turn.tx, report.changed_users.iter().map(|user| &**user))?;
     membership::devices_changed(turn.tx, report.altered_users.iter().map(|user| &**user))?;
+    for user in report.identities_changed {
+        turn.tell(Update::IdentityChanged { user_id: user.to_string() });
+    }
     for rejected in report.rejected {
         turn.tell(Update::DeviceRejected {
             user_id: rejected.name.user_id.to_string(),

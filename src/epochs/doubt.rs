@@ -11,6 +11,8 @@ use crate::protocol::DeviceName;
 pub(crate) enum CommitDoubt {
     /// A device was added whose user is neither in the room nor invited.
     StrangerAdded(DeviceName),
+    /// A device was added with another key than was first seen for it.
+    ImpostorAdded(DeviceName),
     /// Another user removed a device that may be in the group.
     MemberRemoved(DeviceName),
     /// A device joined externally, which the room's settings forbid.
@@ -31,6 +33,9 @@ impl fmt::Display for CommitDoubt {
         match self {
             Self::StrangerAdded(device) => {
                 write!(formatter, "it adds {device}, whose user is not in the room")
+            }
+            Self::ImpostorAdded(device) => {
+                write!(formatter, "it adds {device} with a key that is not the device's first")
             }
             Self::MemberRemoved(device) => {
                 write!(formatter, "it removes {device}, which belongs in the group")

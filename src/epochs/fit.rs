@@ -28,6 +28,8 @@ pub(crate) struct Change<'a> {
     /// The committer joined by itself.
     pub(crate) external: bool,
     pub(crate) added: &'a [DeviceName],
+    /// Those of the added whose keys are not their devices' (`mls::Added`).
+    pub(crate) impostors: &'a [DeviceName],
     pub(crate) removed: &'a [DeviceName],
 }
 
@@ -43,6 +45,7 @@ pub(crate) fn doubts(
     let removed = change.removed.iter().filter(is_others).cloned();
     let possible = added
         .map(CommitDoubt::StrangerAdded)
+        .chain(change.impostors.iter().cloned().map(CommitDoubt::ImpostorAdded))
         .chain(removed.map(CommitDoubt::MemberRemoved))
         .chain(joined.cloned().map(CommitDoubt::JoinedExternally));
     let mut doubts = Vec::new();
@@ -86,6 +89,8 @@ fn stands(tx: &Tx<'_>, room: &Room, doubt: &CommitDoubt) -> Result<bool, StoreEr
                 && devices::device(tx, device)?.is_some()
         }
         CommitDoubt::JoinedExternally(_) => !room.settings.allow_external_joins,
+        // The first key of a device counts for good.
+        CommitDoubt::ImpostorAdded(_) => true,
     })
 }
 
@@ -106,7 +111,7 @@ pub(super) fn reconsider(
     for doubt in &epoch.doubts {
         let stands = match doubt {
             // A setting is no reason that comes and goes.
-            CommitDoubt::JoinedExternally(_) => true,
+            CommitDoubt::JoinedExternally(_) | CommitDoubt::ImpostorAdded(_) => true,
             CommitDoubt::StrangerAdded(device) => {
                 !membership::is_known(tx, &room.id, &device.user_id)?
             }

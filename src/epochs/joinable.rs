@@ -84,7 +84,7 @@ impl JoinableEpoch {
         let key = if content.sender == turn.identity.name() {
             Some(turn.identity.public_key().to_vec())
         } else {
-            devices::device(turn.tx, &content.sender)?.map(|device| device.credential_key)
+            devices::known_key(turn.tx, &content.sender)?
         };
         if let Some(key) = key {
             let scheme = turn.identity.ciphersuite().signature_algorithm();

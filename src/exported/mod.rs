@@ -5,6 +5,7 @@
 
 mod backup;
 mod observers;
+mod policy;
 mod request;
 mod rollback_guard;
 mod sync;
@@ -13,6 +14,7 @@ mod update;
 pub use self::{
     backup::{BackupState, HistoryFailure, PassphraseParameters},
     observers::{Subscription, UpdateObserver},
+    policy::MemberPolicy,
     request::{OutgoingRequest, PendingRequests, RequestKind, RequestOutcome},
     rollback_guard::RollbackGuard,
     sync::{DeviceListChanges, FollowedRooms, RoomChanges, SyncChanges, SyncStart},

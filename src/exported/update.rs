@@ -98,12 +98,26 @@ pub enum Update {
         device_id: String,
         /// Why: the same in every release.
         ///
-        /// It is `"malformed_keys"`, `"wrong_identity"`, `"no_credential"`, `"bad_signature"`, or
-        /// `"changed_keys"`. With the last, the device has other keys than before: most likely its
-        /// store was lost, and its user has to log in as a new device.
+        /// It is `"malformed_keys"`, `"wrong_identity"`, `"no_credential"`, `"bad_signature"`,
+        /// `"changed_keys"`, `"too_many_devices"` or `"not_cross_signed"`.
+        ///
+        /// With `"changed_keys"` the device has other keys than it had at first, however long ago.
+        /// Its store was lost, and its user has to log in as a new device; or the homeserver lies.
+        /// With `"too_many_devices"` its user has had more than 10,000 devices. With
+        /// `"not_cross_signed"` its owner has not signed it, and `MachineConfig::member_policy`
+        /// asks for that: the owner has to verify it, or the homeserver has invented it.
         code: String,
         /// Why, as a sentence for a log.
         reason: String,
+    },
+    /// The homeserver hands out another master key for a user than the pinned one.
+    ///
+    /// The user has reset their cross-signing identity, or the homeserver lies. It is told once for
+    /// each new key. Show it, and call `MlsMachine::accept_identity` when your user has seen it or
+    /// has checked the new key. `MlsMachine::user_identity` has both keys.
+    IdentityChanged {
+        /// The user's id.
+        user_id: String,
     },
     /// A device has no usable key package, so it was not added for now.
     ///

@@ -27,7 +27,7 @@ use crate::{
     failure::Failure,
     identity::{self, IdentityError, Provider},
     mls::{join_config, keep_export, parse_message, parse_tree, refuse_conflicting},
-    protocol::{DeviceName, MediaReference, WelcomeContent, credential},
+    protocol::{MediaReference, WelcomeContent, credential},
     rejection::{InputError, Rejection},
     room::{LeafOrigin, OwnLeaf, RejoinReason, Room, Standing, membership},
     store::{Collection, StoreError},
@@ -157,17 +157,18 @@ fn open(
     Ok(staged)
 }
 
-/// Checks the members of the group against what their devices publish; gives their users.
+/// Checks that the inviter is no impostor; gives the users of the group's members. An impostor among
+/// those is removed before anything is sealed.
 fn check_members(
     turn: &Turn<'_>,
     staged: &StagedWelcome,
 ) -> Result<BTreeSet<OwnedUserId>, EventError> {
+    let inviter = staged.welcome_sender().map_err(InputError::from)?;
+    let device = credential::parse(inviter.credential().serialized_content())?;
+    refuse_conflicting(turn.tx, &device, inviter.signature_key().as_slice())?;
     let mut users = BTreeSet::new();
     for member in staged.members() {
-        let device = credential::parse(member.credential.serialized_content())?;
-        refuse_conflicting(turn.tx, &device, &member.signature_key)?;
-        let DeviceName { user_id, .. } = device;
-        users.insert(user_id);
+        users.insert(credential::parse(member.credential.serialized_content())?.user_id);
     }
     Ok(users)
 }

@@ -163,10 +163,16 @@ impl Opening<'_> {
             credential: credential.serialized_content(),
             key: opened.leaf_data.signature_key(),
         };
-        let checked = check(self.tx, self.room, self.sender, &signer, &opened.plaintext)?;
-        if matches!(epoch.source, Source::Member(_)) && checked.trust == Trust::Conflicting {
-            return Err(MessageError::ForgedHistory);
-        }
+        let checked = check(self.tx, self.room, self.sender, &signer, &opened.plaintext);
+        let checked = match (checked, &epoch.source) {
+            (
+                Err(MessageError::Rejected(Rejection::ConflictingCredential(_))),
+                Source::Member(_),
+            ) => {
+                return Err(MessageError::ForgedHistory);
+            }
+            (checked, _) => checked?,
+        };
         if checked.generation().is_some_and(|claimed| claimed != opened.generation) {
             return Err(MessageError::SealedAgain);
         }
@@ -187,7 +193,8 @@ pub(super) struct Checked {
     plaintext: Plaintext,
 }
 
-/// Checks who sent a message and where.
+/// Checks who sent a message and where. What an impostor's key has signed is nobody's word: it is
+/// refused, and not shown with a warning that a reader may overlook.
 pub(super) fn check(
     tx: &Tx<'_>,
     room: &RoomId,
@@ -206,6 +213,9 @@ pub(super) fn check(
         return Err(MessageError::OtherRoom);
     }
     let trust = devices::trust(tx, &device, signer.key)?;
+    if trust == Trust::Conflicting {
+        return Err(Rejection::ConflictingCredential(device).into());
+    }
     Ok(Checked { sender: device, trust, plaintext })
 }
 

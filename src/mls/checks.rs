@@ -71,22 +71,33 @@ pub(crate) fn check_commit(
     Ok(removed)
 }
 
-/// The devices that a commit adds, none of which may be an impostor.
-pub(crate) fn devices_added(
-    tx: &Tx<'_>,
-    staged: &StagedCommit,
-) -> Result<Vec<DeviceName>, InputError> {
-    let mut added = Vec::new();
+/// The devices that a commit adds.
+#[derive(Default)]
+pub(crate) struct Added {
+    pub(crate) devices: Vec<DeviceName>,
+    /// Those of them whose leaf has another key than this device has seen first.
+    pub(crate) impostors: Vec<DeviceName>,
+}
+
+/// The devices that a commit adds. A commit that adds an impostor is followed all the same: which key
+/// was first differs between members whose homeservers lie to one of them, and who follows no commit
+/// of the others is alone. Nothing is sealed to the impostor, as it is removed before that, and
+/// nothing of its is read.
+pub(crate) fn devices_added(tx: &Tx<'_>, staged: &StagedCommit) -> Result<Added, InputError> {
+    let mut added = Added::default();
     for add in staged.add_proposals() {
         let leaf = add.add_proposal().key_package().leaf_node();
         let device = credential::parse(leaf.credential().serialized_content())?;
-        refuse_conflicting(tx, &device, leaf.signature_key().as_slice())?;
-        added.push(device);
+        let key = leaf.signature_key().as_slice();
+        if devices::trust(tx, &device, key)? == Trust::Conflicting {
+            added.impostors.push(device.clone());
+        }
+        added.devices.push(device);
     }
     Ok(added)
 }
 
-/// A leaf whose key is not the one its device publishes is an impostor's.
+/// Refuses what is done by a leaf whose key is not the one that was first seen for its device.
 pub(crate) fn refuse_conflicting(
     tx: &Tx<'_>,
     device: &DeviceName,

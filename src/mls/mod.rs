@@ -8,7 +8,7 @@ mod group;
 mod welcome_parts;
 
 pub(crate) use self::{
-    checks::{check_commit, check_external_commit, devices_added, refuse_conflicting},
+    checks::{Added, check_commit, check_external_commit, devices_added, refuse_conflicting},
     errors::refusal,
     export::keep_export,
     group::{create_config, group_id, join_config, load_group, parse_message, parse_tree},

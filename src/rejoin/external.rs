@@ -97,8 +97,9 @@ fn commit(
     Ok((group, bundle.commit().to_bytes()?))
 }
 
-/// Checks the members against what their devices publish, and that the maker of the public group
-/// state is one of them. This device's own older self may have made it.
+/// Checks that the maker of the public group state is one of the members, and no impostor. This
+/// device's own older self may have made it. An impostor among the others is removed before anything
+/// is sealed.
 fn check_members(
     turn: &Turn<'_>,
     group: &MlsGroup,
@@ -108,11 +109,10 @@ fn check_members(
     let mut creator_is_member = *creator == own;
     for member in group.members() {
         let device = credential::parse(member.credential.serialized_content())?;
-        if device == own {
-            continue;
+        if device != own && device == *creator {
+            refuse_conflicting(turn.tx, &device, &member.signature_key)?;
+            creator_is_member = true;
         }
-        refuse_conflicting(turn.tx, &device, &member.signature_key)?;
-        creator_is_member |= device == *creator;
     }
     if creator_is_member { Ok(()) } else { Err(Rejection::StrangerState.into()) }
 }

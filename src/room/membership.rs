@@ -9,7 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde::{Deserialize, Serialize};
 
-use super::{record::Room, rows::edit, undone};
+use super::{
+    record::Room,
+    rows::{self, edit},
+    undone,
+};
 use crate::{
     devices,
     protocol::MemberContent,
@@ -186,6 +190,18 @@ pub(crate) fn unsettle_rooms_of<'a>(
                 Ok::<_, StoreError>(())
             })?;
         }
+    }
+    Ok(())
+}
+
+/// Has all device lists asked for again, and all rooms compared with them.
+pub(crate) fn doubt_device_lists(tx: &Tx<'_>) -> Result<(), StoreError> {
+    devices::mark_all_outdated(tx)?;
+    for room in rows::all(tx)?.iter().filter(|room| room.standing.is_settled()) {
+        edit(tx, &room.id, |room| {
+            room.standing.unsettle();
+            Ok::<_, StoreError>(())
+        })?;
     }
     Ok(())
 }

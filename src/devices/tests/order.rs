@@ -75,23 +75,7 @@ fn lists() -> Outcome<Vec<(String, String)>> {
     (0..LIST_COUNT)
         .map(|number| {
             let id = format!("D{number}");
-            let pair = key_pair()?;
-            let keys = json!({
-                "user_id": "@alice:example.org", "device_id": id, "algorithms": [],
-                "keys": {
-                    format!("ed25519:{id}"): encode_base64(pair.public()),
-                    identifiers::credential_key_id(&id): encode_base64(pair.public()),
-                },
-            });
-            let canonical: CanonicalJsonObject = serde_json::from_value(keys.clone())?;
-            let text = serde_json::to_string(&canonical)?;
-            let signature = pair.sign(text.as_bytes()).map_err(|error| format!("{error:?}"))?;
-            let signature = encode_base64(&signature);
-            let mut keys = keys;
-            keys["signatures"] = json!({ "@alice:example.org": {
-                format!("ed25519:{id}"): signature,
-                identifiers::credential_key_id(&id): signature,
-            } });
+            let keys = own_keys(&id)?;
             let devices = json!({ id.as_str(): keys });
             let body = json!({ "device_keys": { "@alice:example.org": devices } });
             Ok((id, body.to_string()))

@@ -30,8 +30,8 @@ use crate::{
     identity::Provider,
     incoming::{error::EventError, media},
     mls::{
-        check_commit, check_external_commit, devices_added, keep_export, load_group, parse_message,
-        refusal,
+        Added, check_commit, check_external_commit, devices_added, keep_export, load_group,
+        parse_message, refusal,
     },
     protocol::{DeviceName, EpochId, Rank, credential},
     rejection::Rejection,
@@ -53,7 +53,7 @@ struct Authentic {
 
 /// What a commit does to the group.
 struct Effect {
-    added: Vec<DeviceName>,
+    added: Added,
     removed: Vec<DeviceName>,
 }
 
@@ -192,7 +192,7 @@ fn removes_this_device(
     if graph::kept(turn.tx, room)?.iter().all(|epoch| Some(epoch.id) != head || epoch.left) {
         turn.report(Consequence::Removed);
     }
-    Ok(Processed::Entered { number, added: effect.added, removed: effect.removed })
+    Ok(Processed::Entered { number, added: effect.added.devices, removed: effect.removed })
 }
 
 /// Whether an epoch of this rank, which a commit of a device on this base leads to, comes before the
@@ -226,9 +226,15 @@ fn merge(
     effect: Effect,
 ) -> Result<Processed, EventError> {
     let Authentic { mut group, namespace, device, committer, staged } = authentic;
-    let Effect { mut added, mut removed } = effect;
+    let Effect { added: Added { devices: mut added, impostors }, mut removed } = effect;
     let external = committer.is_none();
-    let change = fit::Change { committer: &device, external, added: &added, removed: &removed };
+    let change = fit::Change {
+        committer: &device,
+        external,
+        added: &added,
+        impostors: &impostors,
+        removed: &removed,
+    };
     let doubts = fit::doubts(turn.tx, room, &change)?;
     // What such a device makes after its join is no more than the join is.
     let by_outsider = (external && outsiders::is_one_for_sure(turn.tx, room, &device)?)

@@ -22,6 +22,7 @@ async fn both_stores_are_open_in_one_process() -> Outcome {
         store_path: directory.path().join("mls").to_string_lossy().into_owned(),
         store_key: StoreKey::Raw { key: vec![7; 32] },
         publishing: Publishing::BesideOlm,
+        member_policy: None,
     })
     .await?;
     assert!(!machine.outgoing_requests().await?.is_empty());

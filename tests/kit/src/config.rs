@@ -17,5 +17,6 @@ pub fn config(user_id: &str, device_id: &str, store: &Path) -> MachineConfig {
         store_path: store.display().to_string(),
         store_key: store_key(),
         publishing: Publishing::Alone,
+        member_policy: None,
     }
 }

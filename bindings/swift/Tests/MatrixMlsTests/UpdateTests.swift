@@ -18,6 +18,26 @@ private struct WithDevices: Transport {
     }
 }
 
+/// A homeserver with these members, that hands out this master key for Bob.
+private final class WithIdentity: Transport, @unchecked Sendable {
+    let members: Data
+    var master: String
+
+    init(members: Data, master: String) {
+        self.members = members
+        self.master = master
+    }
+
+    func send(_ request: OutgoingRequest) async throws -> Answer {
+        if request.path.contains("/members") { return Answer(status: 200, body: members) }
+        guard request.path.contains("/keys/query") else { return try await Accepting().send(request) }
+        let bob = "@bob:example.org"
+        let key: Json = ["user_id": bob, "usage": ["master"], "keys": ["ed25519:\(master)": master]]
+        let nothing: Json = [:]
+        return Answer(status: 200, body: try writeJson(["device_keys": nothing, "master_keys": [bob: key]]))
+    }
+}
+
 final class UpdateTests: DirectoryTestCase {
     func testWhoComesAndGoesIsToldAlsoToWhomItConcerns() async throws {
         let (alice, bob) = (try await account("alice"), try await account("bob"))
@@ -73,6 +93,36 @@ final class UpdateTests: DirectoryTestCase {
         XCTAssertEqual(rejected, [carolId, "OLM", "no_credential"])
         let inGroup = try await room.members()
         XCTAssertEqual(inGroup.count, 1)
+        try await machine.shutdown()
+    }
+
+    func testAnIdentityIsReadToldWhenItChangesAndAccepted() async throws {
+        let bob = "@bob:example.org"
+        let (first, second) = (String(repeating: "A", count: 43), String(repeating: "B", count: 42) + "A")
+        let homeserver = WithIdentity(members: try members(ownUserId, bob), master: first)
+        var strict = config(directory.appendingPathComponent("alice"))
+        strict.memberPolicy = .crossSigned
+        let machine = try await MlsMachine.open(config: strict)
+        let heard = try await Heard(machine)
+        let room = try await machine.enableAlone()
+        try await room.doubtMembers()
+        try await machine.prepare(room, homeserver)
+        let inGroup = try await room.members()
+        XCTAssertEqual(inGroup.map(\.isSignedByOwner), [false])
+        let known = try await machine.userIdentity(userId: bob)
+        XCTAssertEqual(known?.masterKey, first)
+        XCTAssertEqual(known?.pinnedMasterKey, first)
+        XCTAssertEqual(known?.hasChanged, false)
+        homeserver.master = second
+        try await machine.doubtDeviceLists()
+        try await machine.prepare(room, homeserver)
+        let changed = try await heard.first { if case .identityChanged(let user) = $0 { user } else { nil } }
+        XCTAssertEqual(changed, bob)
+        let told = try await machine.userIdentity(userId: bob)
+        XCTAssertEqual(told?.hasChanged, true)
+        try await machine.acceptIdentity(userId: bob, masterKey: second)
+        let accepted = try await machine.userIdentity(userId: bob)
+        XCTAssertEqual(accepted?.pinnedMasterKey, second)
         try await machine.shutdown()
     }
 

@@ -22,8 +22,8 @@ use std::{
 };
 
 use matrix_mls::{
-    DecryptedMessage, MachineConfig, MlsError, MlsMachine, MlsRoom, Publishing, RollbackGuard,
-    StoreKey, SyncSummary,
+    DecryptedMessage, MachineConfig, MemberPolicy, MlsError, MlsMachine, MlsRoom, Publishing,
+    RollbackGuard, StoreKey, SyncSummary,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -45,6 +45,8 @@ pub struct ClientOptions {
     pub store_key: StoreKey,
     /// Whether the engine publishes the device's keys itself.
     pub publishing: Publishing,
+    /// Which devices it lets into groups; the engine's default when not said.
+    pub member_policy: Option<MemberPolicy>,
     /// The number that the app keeps outside the store, if it keeps one.
     pub guard: Option<Arc<dyn RollbackGuard>>,
     /// How it syncs.
@@ -59,6 +61,7 @@ impl Default for ClientOptions {
             directory: None,
             store_key: store_key(),
             publishing: Publishing::Alone,
+            member_policy: None,
             guard: None,
             sync_by: SyncBy::Tokens,
             // On a loaded machine a commit that adds hundreds of devices takes its time.
@@ -144,6 +147,11 @@ impl Client {
         room.map_err(self.engine(format!("opening room {room_id}")))
     }
 
+    /// Sets which devices it lets into groups, from its next start on.
+    pub fn set_member_policy(&mut self, policy: Option<MemberPolicy>) {
+        self.options.member_policy = policy;
+    }
+
     async fn open_machine(&mut self) -> Result<(), KitError> {
         let config = MachineConfig {
             user_id: self.user_id.clone(),
@@ -151,6 +159,7 @@ impl Client {
             store_path: self.store_path().to_string_lossy().into_owned(),
             store_key: self.options.store_key.clone(),
             publishing: self.options.publishing,
+            member_policy: self.options.member_policy,
         };
         let machine = match self.options.guard.clone() {
             Some(guard) => MlsMachine::open_guarded(config, guard).await,

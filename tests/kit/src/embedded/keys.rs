@@ -9,18 +9,13 @@ use serde_json::{Map, Value, json};
 use super::{
     Shared,
     answer::{Answer, Body, Sender},
+    cross_signing,
     error::Refusal,
     state::{Device, FallbackKey, OneTimeKey, World},
 };
 
 /// Synapse's limit for a device, by algorithm.
 const MAX_ONE_TIME_KEYS: usize = 500;
-/// The name of each cross-signing key when uploaded, and of all users' when queried.
-const CROSS_SIGNING: [(&str, &str); 3] = [
-    ("master_key", "master_keys"),
-    ("self_signing_key", "self_signing_keys"),
-    ("user_signing_key", "user_signing_keys"),
-];
 
 pub(super) async fn upload(
     State(shared): State<Arc<Shared>>,
@@ -173,8 +168,7 @@ pub(super) async fn query(
     let world = shared.world();
     let mut device_keys = Map::new();
     let mut failures = Map::new();
-    let mut cross_signing: BTreeMap<&str, Map<String, Value>> =
-        CROSS_SIGNING.iter().map(|(_, plural)| (*plural, Map::new())).collect();
+    let mut cross_signing = cross_signing::no_keys();
     for (user_id, only) in wanted {
         let server = user_id.split_once(':').map(|(_, server)| server).unwrap_or_default();
         if server != world.server_name {
@@ -182,19 +176,7 @@ pub(super) async fn query(
             continue;
         }
         device_keys.insert(user_id.clone(), query_user(&world, user_id, only));
-        let Some(user) = world.users.get(user_id) else {
-            continue;
-        };
-        for (singular, plural) in CROSS_SIGNING {
-            if singular == "user_signing_key" && *user_id != sender.user_id {
-                continue;
-            }
-            if let Some(key) = user.cross_signing.get(singular)
-                && let Some(keys) = cross_signing.get_mut(plural)
-            {
-                keys.insert(user_id.clone(), key.clone());
-            }
-        }
+        cross_signing::add_keys(&world, &sender.user_id, user_id, &mut cross_signing);
     }
     let mut answer = json!({ "device_keys": device_keys, "failures": failures });
     for (plural, keys) in cross_signing {
@@ -213,6 +195,7 @@ fn query_user(world: &World, user_id: &str, only: &Value) -> Value {
             None => json!({}),
         };
         keys.as_object_mut()?.insert("unsigned".to_owned(), unsigned);
+        cross_signing::add_signatures(&mut keys, user_id, &device.cross_signatures);
         (only.is_empty() || only.contains(&device_id.as_str())).then(|| (device_id.clone(), keys))
     });
     Value::from(listed.collect::<Map<_, _>>())
@@ -263,22 +246,4 @@ fn take_key(device: &mut Device, algorithm: &str) -> Option<(String, Value)> {
     let fallback = device.fallback_keys.get_mut(algorithm)?;
     fallback.used = true;
     Some((fallback.id.clone(), fallback.key.clone()))
-}
-
-/// Stores cross-signing keys as they come, without asking for the password.
-pub(super) async fn upload_cross_signing(
-    State(shared): State<Arc<Shared>>,
-    sender: Sender,
-    Body(body): Body,
-) -> Answer {
-    shared.change(|world| {
-        let user = world.users.get_mut(&sender.user_id).ok_or_else(Refusal::unknown_token)?;
-        for (singular, _) in CROSS_SIGNING {
-            if let Some(key) = body.get(singular) {
-                user.cross_signing.insert(singular.to_owned(), key.clone());
-            }
-        }
-        world.device_list_changed(&sender.user_id);
-        Ok(Json(json!({})))
-    })
 }

@@ -10,6 +10,7 @@ mod accounts;
 mod answer;
 mod context;
 mod controls;
+mod cross_signing;
 mod device_lists;
 mod error;
 mod events;
@@ -184,7 +185,8 @@ fn routes() -> Router<Arc<Shared>> {
         .route("/keys/upload", post(keys::upload))
         .route("/keys/query", post(keys::query))
         .route("/keys/claim", post(keys::claim))
-        .route("/keys/device_signing/upload", post(keys::upload_cross_signing))
+        .route("/keys/device_signing/upload", post(cross_signing::upload_keys))
+        .route("/keys/signatures/upload", post(cross_signing::upload_signatures))
         .route("/room_keys/version", get(room_keys::current).post(room_keys::create))
         .route(
             "/room_keys/version/{version}",

@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::body::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     account_data::AccountData, limits::Limits, media::DEFAULT_LIMIT, push::PushRules,
@@ -59,6 +59,8 @@ pub(super) struct User {
     pub devices: BTreeMap<String, Device>,
     /// `master_key`, `self_signing_key` and `user_signing_key` as uploaded.
     pub cross_signing: BTreeMap<String, Value>,
+    /// The signatures of other users' master keys, by user and key id: for this user's eyes only.
+    pub signed_others: BTreeMap<String, Map<String, Value>>,
     /// The versions of the key backup that were not deleted, the current one last.
     pub backups: Vec<Backup>,
     /// How many versions there ever were.
@@ -73,6 +75,8 @@ pub(super) struct Device {
     pub display_name: Option<String>,
     /// `device_keys` as uploaded.
     pub keys: Option<Value>,
+    /// The owner's signatures of these keys, by key id. They stay where the keys are replaced.
+    pub cross_signatures: Map<String, Value>,
     pub one_time_keys: Vec<OneTimeKey>,
     /// By algorithm.
     pub fallback_keys: BTreeMap<String, FallbackKey>,
@@ -219,6 +223,7 @@ impl User {
             password,
             devices: BTreeMap::new(),
             cross_signing: BTreeMap::new(),
+            signed_others: BTreeMap::new(),
             backups: Vec::new(),
             backup_versions: 0,
             account_data: AccountData::default(),

@@ -104,6 +104,7 @@ impl App {
             store_path: self.directory.display().to_string(),
             store_key: StoreKey::Unprotected,
             publishing: Publishing::Alone,
+            member_policy: None,
         })
         .await;
         trust_copies(false);

@@ -1,8 +1,9 @@
 //! Device keys, and key packages as one-time and fallback keys.
 
 use matrix_mls_kit::{
-    Homeserver, Result,
-    peer::{ALGORITHM, KEY_PACKAGE},
+    Homeserver, OrMissing as _, Result,
+    cross_signing::CrossSigning,
+    peer::{ALGORITHM, KEY_PACKAGE, Peer},
 };
 use serde_json::{Value, json};
 
@@ -170,6 +171,51 @@ pub async fn a_device_without_device_keys_is_not_listed(server: &Homeserver) -> 
     let answer = bob.post("/keys/query", elsewhere).await?;
     assert!(answer["failures"].get("elsewhere.test").is_some(), "{answer}");
     assert_eq!(answer["device_keys"], json!({}));
+    Ok(())
+}
+
+/// Whoever is asked sees the master and the self-signing key, and the owner's signatures among the
+/// devices'. What was signed is signed for good, and nothing else than what is published is.
+pub async fn cross_signing_keys_and_signatures_are_handed_out(server: &Homeserver) -> Result {
+    let alice = Device::register(server, "signing-alice").await?;
+    let bob = Device::register(server, "signing-bob").await?;
+    let keys = Peer::new(&alice.user_id, "FIRST").device_keys();
+    alice.post("/keys/upload", json!({ "device_keys": keys })).await?;
+    let identity = CrossSigning::new(&alice.user_id);
+    identity.upload(&alice.http).await?;
+    let published = identity.published()?;
+    let query = json!({ "device_keys": { &alice.user_id: [] } });
+    for (asker, sees_all) in [(&alice, true), (&bob, false)] {
+        let answer = asker.post("/keys/query", query.clone()).await?;
+        let of = |kind: &str| answer[kind].get(&alice.user_id);
+        assert_eq!(of("master_keys"), Some(&published["master_key"]));
+        assert_eq!(of("self_signing_keys"), Some(&published["self_signing_key"]));
+        assert_eq!(of("user_signing_keys"), sees_all.then_some(&published["user_signing_key"]));
+    }
+
+    let sign = async |keys: Value| -> Result<Value> {
+        let signed = json!({ &alice.user_id: { "FIRST": identity.sign_device(keys)? } });
+        Ok(alice.post("/keys/signatures/upload", signed).await?["failures"].clone())
+    };
+    let mut other = keys.clone();
+    other["algorithms"] = json!([]);
+    let failures = sign(other).await?;
+    assert!(failures[&alice.user_id]["FIRST"].is_object(), "not what is published: {failures}");
+    assert_eq!(sign(keys.clone()).await?, json!({}));
+    let answer = bob.post("/keys/query", query.clone()).await?;
+    let mut told = answer["device_keys"][&alice.user_id]["FIRST"].clone();
+    told.as_object_mut().or_missing("device")?.remove("unsigned");
+    assert_eq!(told, identity.sign_device(keys)?);
+
+    // Other keys of the device: the signature of the first stays, and no new one is taken.
+    let new = Peer::new(&alice.user_id, "FIRST").device_keys();
+    alice.post("/keys/upload", json!({ "device_keys": new })).await?;
+    assert_eq!(sign(new.clone()).await?, json!({}));
+    let answer = bob.post("/keys/query", query).await?;
+    let signatures = &answer["device_keys"][&alice.user_id]["FIRST"]["signatures"][&alice.user_id];
+    let id = format!("ed25519:{}", identity.self_signing_key());
+    assert_eq!(signatures[&id], told["signatures"][&alice.user_id][&id], "a stale one");
+    assert_ne!(signatures[&id], identity.sign_device(new)?["signatures"][&alice.user_id][&id]);
     Ok(())
 }
 

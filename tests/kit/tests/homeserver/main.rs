@@ -67,6 +67,7 @@ on_both!(
     keys::malformed_keys_are_refused,
     keys::device_keys_come_back_verbatim,
     keys::a_device_without_device_keys_is_not_listed,
+    keys::cross_signing_keys_and_signatures_are_handed_out,
     keys::too_many_one_time_keys_are_refused,
     room_keys::versions_come_and_go,
     room_keys::sessions_come_back_and_go,

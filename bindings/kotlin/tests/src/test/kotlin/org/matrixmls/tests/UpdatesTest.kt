@@ -5,11 +5,15 @@ import java.nio.file.Path
 import org.json.JSONArray
 import org.json.JSONObject
 import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertFalse
+import org.junit.jupiter.api.Assertions.assertNull
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.io.TempDir
 import org.matrixmls.Answer
 import org.matrixmls.EventOutcome
+import org.matrixmls.MemberPolicy
+import org.matrixmls.MlsException
 import org.matrixmls.MlsMachine
 import org.matrixmls.OutgoingRequest
 import org.matrixmls.RoomSettings
@@ -91,6 +95,46 @@ class UpdatesTest {
             assertEquals("@carol:example.org" to "OLM", rejected.userId to rejected.deviceId)
             assertEquals("no_credential", rejected.code)
             assertEquals(1, room.members().size)
+            heard.close()
+        }
+    }
+
+    @Test
+    fun `an identity is read, told when it changes, and accepted`() = test {
+        val bob = "@bob:example.org"
+        val (first, second) = "A".repeat(43) to "B".repeat(42) + "A"
+        var master = first
+        val homeserver = Transport { request ->
+            when {
+                request.path.contains("/keys/query") -> {
+                    val key = JSONObject().put("user_id", bob).put("usage", JSONArray().put("master"))
+                        .put("keys", JSONObject().put("ed25519:$master", master))
+                    val answer = JSONObject().put("device_keys", JSONObject()).put("master_keys", JSONObject().put(bob, key))
+                    Answer(200, answer.toString().toByteArray())
+                }
+                request.path.contains("/members") -> Answer(200, members("@alice:example.org", bob).toByteArray())
+                else -> accepting.send(request)
+            }
+        }
+        val strict = config(directory.resolve("alice")).copy(memberPolicy = MemberPolicy.CROSS_SIGNED)
+        MlsMachine.open(strict).use { machine ->
+            val heard = Heard(machine)
+            val room = machine.enableAlone("!room:example.org")
+            room.doubtMembers()
+            machine.prepare(room, homeserver)
+            assertFalse(room.members().single().isSignedByOwner)
+            val identity = checkNotNull(machine.userIdentity(bob))
+            assertEquals(first to first, identity.masterKey to identity.pinnedMasterKey)
+            assertFalse(identity.hasChanged)
+            assertNull(machine.userIdentity("@alice:example.org"))
+            master = second
+            machine.doubtDeviceLists()
+            machine.prepare(room, homeserver)
+            assertEquals(Update.IdentityChanged(bob), heard.one<Update.IdentityChanged>())
+            assertTrue(machine.userIdentity(bob)!!.hasChanged)
+            fails(MlsException.InvalidInput::class, "other_identity") { machine.acceptIdentity(bob, first) }
+            machine.acceptIdentity(bob, second)
+            assertEquals(second, machine.userIdentity(bob)!!.pinnedMasterKey)
             heard.close()
         }
     }

@@ -1,0 +1,87 @@
+//! Whether published cross-signing keys hold together.
+//!
+//! A user's master key signs the self-signing key, which signs the user's devices, and the
+//! user-signing key, which signs other users. The homeserver hands all of them out, so each object
+//! must name exactly the user that was asked about and hold one key for the one purpose, and each
+//! signature is verified. Nothing here is remembered (`user_identity`).
+
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, SigningKeyAlgorithm, UserId,
+    signatures::{to_canonical_json_string_for_signing, verify_canonical_json_bytes},
+};
+use serde_json::value::RawValue;
+
+use crate::protocol::{decode_base64, encode_base64};
+
+/// How long an Ed25519 key is, in bytes.
+const KEY_LENGTH: usize = 32;
+
+/// What a cross-signing key is for, as its object says.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Usage {
+    Master,
+    SelfSigning,
+    UserSigning,
+}
+
+impl Usage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Master => "master",
+            Self::SelfSigning => "self_signing",
+            Self::UserSigning => "user_signing",
+        }
+    }
+}
+
+/// A cross-signing key as a homeserver hands it out.
+pub(super) struct PublishedKey {
+    /// The Ed25519 public key.
+    pub(super) key: Vec<u8>,
+    object: CanonicalJsonObject,
+}
+
+impl PublishedKey {
+    /// Reads a key of exactly this user, for exactly this purpose; nothing where it is anything
+    /// else.
+    pub(super) fn read(user: &UserId, usage: Usage, text: &RawValue) -> Option<Self> {
+        let CanonicalJsonValue::Object(object) = serde_json::from_str(text.get()).ok()? else {
+            return None;
+        };
+        // The ids of two users may look alike, or differ in case only.
+        if object.get("user_id")?.as_str()? != user.as_str() {
+            return None;
+        }
+        // A key for two purposes would let a signature for one pass for the other.
+        let CanonicalJsonValue::Array(usages) = object.get("usage")? else { return None };
+        if usages.len() != 1 || usages[0].as_str() != Some(usage.name()) {
+            return None;
+        }
+        let keys = object.get("keys")?.as_object()?;
+        let (id, value) = keys.first_key_value().filter(|_| keys.len() == 1)?;
+        let key = decode_base64(value.as_str()?).filter(|key| key.len() == KEY_LENGTH)?;
+        (*id == key_id(&key)).then_some(Self { key, object })
+    }
+
+    /// Whether another key of the user has signed this one.
+    pub(super) fn is_signed_by(&self, user: &UserId, key: &[u8]) -> bool {
+        is_signed_by(&self.object, user, key)
+    }
+}
+
+/// Whether a cross-signing key of this user has signed an object, such as device keys.
+pub(super) fn is_signed_by(object: &CanonicalJsonObject, user: &UserId, key: &[u8]) -> bool {
+    let signature = || {
+        let signatures = object.get("signatures")?.as_object()?.get(user.as_str())?.as_object()?;
+        decode_base64(signatures.get(&key_id(key))?.as_str()?)
+    };
+    let Some(signature) = signature() else { return false };
+    to_canonical_json_string_for_signing(object).is_ok_and(|text| {
+        let algorithm = SigningKeyAlgorithm::Ed25519;
+        verify_canonical_json_bytes(&algorithm, key, &signature, text.as_bytes()).is_ok()
+    })
+}
+
+fn key_id(key: &[u8]) -> String {
+    format!("ed25519:{}", encode_base64(key))
+}
