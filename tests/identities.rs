@@ -203,6 +203,46 @@ async fn only_the_owners_own_chain_counts() -> Result {
     Ok(())
 }
 
+/// Bob's laptop spoke Olm when he verified it. Its MLS credential has been put beside its Olm keys
+/// since, and the homeserver keeps the signature from before.
+#[tokio::test]
+async fn a_device_that_its_owner_signed_before_it_spoke_mls_is_in() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, bob, room, keys) = with_identity(&homeserver).await?;
+    let laptop = log_in(&homeserver, "bob", "LAPTOP").await?;
+    let credential = "org.matrix.msc2883.v1.dmls.credential.ed25519:LAPTOP";
+    let mut before =
+        answer_about(&alice, bob.user_id()).await?["device_keys"][bob.user_id()]["LAPTOP"].take();
+    let of_device = before["keys"].as_object_mut().or_missing("keys")?;
+    of_device.remove(credential).or_missing("credential")?;
+    before["algorithms"] = json!([]);
+    let mut another = before.clone();
+    another["keys"]["ed25519:LAPTOP"] = json!(keys.master_key());
+    for (what, signed, is_in) in [("another key", another, false), ("its keys", before, true)] {
+        let signatures = keys.sign_device(signed)?["signatures"][bob.user_id()].take();
+        let id = format!("ed25519:{}", keys.self_signing_key());
+        let (user, signature) = (bob.user_id().to_owned(), signatures[&id].clone());
+        let mut lies = Vec::new();
+        for client in [&alice, &bob] {
+            let (user, id, signature) = (user.clone(), id.clone(), signature.clone());
+            lies.push(lie(&homeserver, client, move |answer| {
+                let keys = &mut answer["device_keys"][&user]["LAPTOP"];
+                if keys.is_object() {
+                    keys["signatures"][&user][&id] = signature.clone();
+                }
+            })?);
+        }
+        look_again(&alice).await?;
+        look_again(&bob).await?;
+        alice.send_text(&room, what).await?;
+        assert_eq!(is_member(&alice, &room, "LAPTOP").await?, is_in, "{what}");
+        lies.iter().for_each(Fault::stop);
+    }
+    laptop.settle().await?;
+    assert!(texts(&laptop, &room).await.contains(&"its keys".to_owned()));
+    Ok(())
+}
+
 /// Bob logs in on a laptop that he has yet to verify: it comes in once he has signed it.
 #[tokio::test]
 async fn a_device_comes_in_once_its_owner_has_signed_it() -> Result {

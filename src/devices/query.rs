@@ -11,12 +11,12 @@ use serde_bytes::ByteBuf;
 use serde_json::value::RawValue;
 
 use super::{
-    cross_signing, pins,
+    pins,
     policy::{Rule, rule},
     record::{self, DEVICES, DeviceRecord, DevicesError, update_eligible},
     tracking::{self, TrackedUser},
     user_identity::{self, Published},
-    verify::{DeviceFault, credential_key},
+    verify::{DeviceFault, credential_key, is_signed_by_owner},
 };
 use crate::{
     protocol::DeviceName,
@@ -216,7 +216,8 @@ impl Judge<'_> {
             return Err(DeviceFault::Malformed);
         };
         let key = credential_key(&name.user_id, &name.device_id, &keys)?;
-        let by_owner = |key: &ByteBuf| cross_signing::is_signed_by(&keys, &name.user_id, key);
+        let by_owner =
+            |key: &ByteBuf| is_signed_by_owner(&name.user_id, &name.device_id, &keys, key);
         Ok((key, self.self_signing.as_ref().is_some_and(by_owner)))
     }
 }

@@ -3,7 +3,8 @@
 //! `device_keys` must name the user and the device that they were asked for, hold the device's
 //! Ed25519 key and an MLS credential key, and be signed by both. The Ed25519 key is the one that
 //! people verify in Matrix. The credential key's signature proves that the device holds the
-//! credential's private key.
+//! credential's private key. The owner's signature, which the policy may ask for, is looked for here
+//! too.
 
 use std::fmt;
 
@@ -13,6 +14,7 @@ use ruma::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::cross_signing;
 use crate::protocol::{decode_base64, identifiers};
 
 /// Why a device may not take part.
@@ -107,6 +109,37 @@ pub(super) fn credential_key(
         .map_err(|_| DeviceFault::BadSignature)?;
     }
     Ok(credential)
+}
+
+/// Whether the owner of a device has signed what it publishes, or what it published before it got
+/// its MLS credential.
+///
+/// An app beside Olm adds the credential to device keys that the owner may have signed long ago. That
+/// signature stays on the homeserver. It covers the device's Ed25519 key, and this key has signed the
+/// credential ([`credential_key`]).
+pub(super) fn is_signed_by_owner(
+    user: &UserId,
+    device: &DeviceId,
+    device_keys: &CanonicalJsonObject,
+    self_signing: &[u8],
+) -> bool {
+    let is_signed =
+        |keys: &CanonicalJsonObject| cross_signing::is_signed_by(keys, user, self_signing);
+    is_signed(device_keys) || is_signed(&without_credential(device, device_keys))
+}
+
+/// Device keys as they were before the MLS credential was put in.
+fn without_credential(device: &DeviceId, device_keys: &CanonicalJsonObject) -> CanonicalJsonObject {
+    let mut before = device_keys.clone();
+    if let Some(CanonicalJsonValue::Object(keys)) = before.get_mut("keys") {
+        for id in identifiers::credential_key_ids(device.as_str()) {
+            keys.remove(&id);
+        }
+    }
+    if let Some(CanonicalJsonValue::Array(algorithms)) = before.get_mut("algorithms") {
+        algorithms.retain(|name| !name.as_str().is_some_and(identifiers::is_room_algorithm));
+    }
+    before
 }
 
 fn object<'a>(parent: &'a CanonicalJsonObject, field: &str) -> Option<&'a CanonicalJsonObject> {
