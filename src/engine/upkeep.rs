@@ -18,10 +18,10 @@ use super::{
 use crate::{
     backup, commits,
     devices::{self, DevicesError},
-    epochs::retention,
+    epochs::{restarts, retention},
     exported::{OutgoingRequest, PendingRequests, Update},
     identity::{self, OwnKeys},
-    incoming::members,
+    incoming::{members, restart},
     protocol::identifiers::KeyPackageName,
     rejoin::Occasion,
     requests::{self, DEVICE_SCOPE, PausedWork, Purpose, REQUESTS, Release},
@@ -193,6 +193,10 @@ pub(super) fn queried(
     let report = devices::handle_query_response(turn.tx, query, body, turn.now_ms)?;
     membership::unsettle_rooms_of(turn.tx, report.changed_users.iter().map(|user| &**user))?;
     membership::devices_changed(turn.tx, report.altered_users.iter().map(|user| &**user))?;
+    // A device may have become known that has started a room anew.
+    for room in restarts::rooms(turn.tx)? {
+        in_room(turn, &room, |room| restart::look(turn, room))?;
+    }
     for rejected in report.rejected {
         turn.tell(Update::DeviceRejected {
             user_id: rejected.name.user_id.to_string(),
