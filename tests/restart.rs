@@ -337,6 +337,31 @@ async fn the_others_come_in_though_the_one_who_started_is_gone() -> Result {
     Ok(())
 }
 
+/// Alice's phone starts the room anew and is logged out. Bob, who was away, knows it from before. His new
+/// laptop does not, and believes the room's state, as it is in no group.
+#[tokio::test]
+async fn a_new_device_believes_the_state_though_its_maker_is_gone() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, bob, room) = pair(&homeserver).await;
+    let tablet = log_in(&homeserver, "alice", "TABLET").await?;
+    quiet(&[&alice, &bob, &tablet]).await;
+    all_talk(&[&alice, &bob, &tablet], &room).await;
+    alice.restart_group(&room).await?;
+    quiet(&[&alice, &tablet]).await;
+    all_talk(&[&alice, &tablet], &room).await;
+    alice.log_out().await?;
+    tablet.settle().await?;
+    tablet.send_text(&room, "without the phone").await?;
+    let laptop = log_in(&homeserver, "bob", "LAPTOP").await?;
+    laptop.join_externally(&room).await?;
+    laptop.settle().await?;
+    assert!(laptop.head(&room).await?.is_external);
+    quiet(&[&tablet, &bob, &laptop]).await;
+    all_talk(&[&tablet, &bob, &laptop], &room).await;
+    all_read(&[&bob], &room, &["first"]).await;
+    Ok(())
+}
+
 /// The app is killed before and after each request, and each first answer is lost.
 #[tokio::test]
 async fn an_app_that_is_killed_at_each_step_starts_the_room_anew_once() -> Result {

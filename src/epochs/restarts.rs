@@ -24,7 +24,7 @@ use crate::{
     failure::{EndsTurn, Failure},
     protocol::{DeviceName, GroupName, GroupRank, RestartContent},
     rejection::InputError,
-    room::{Restart, Room, wake},
+    room::{Restart, Room, undone, wake},
     store::{Collection, StoreError, Tx},
     turn::{Consequence, Turn},
 };
@@ -76,7 +76,8 @@ pub(crate) fn claim(
         return Ok(());
     }
     let is_ahead = number > last && number - last <= MOST_AHEAD;
-    if !is_ahead && !(is_news && number == last && number > 0) {
+    let is_rival = is_news && number == last && number > 0;
+    if !is_ahead && !is_rival {
         return Ok(());
     }
     let newest = claims.last().map_or(0, |claim| claim.order);
@@ -265,6 +266,8 @@ pub(crate) fn start(
         }
     }
     joinable::forget_all(turn.tx, &room.id)?;
+    // Who removed whom in the old group is of no matter.
+    undone::forget_all(turn.tx, &room.id)?;
     missing::mark_found(turn, &room.id, announcement.as_str())?;
     if let Some(shown) = shown {
         let noted = joinable::note(turn.tx, room, shown, None);
