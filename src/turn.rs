@@ -43,6 +43,8 @@ pub(crate) enum Consequence {
     CommitAccepted { epoch: EpochId, added: Vec<DeviceName>, is_external: bool },
     /// A commit of this device came to nothing.
     CommitDropped { epoch: EpochId, is_external: bool },
+    /// The room goes on in another group from now on.
+    Restarted,
     /// This device has entered the group by a Welcome.
     Welcomed,
     /// A commit on a branch that counts has removed this device.

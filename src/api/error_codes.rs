@@ -149,7 +149,7 @@ impl From<EventError> for MlsError {
             EventError::Awaits(awaited) => {
                 let code = match awaited {
                     Awaited::Media => "value_in_media",
-                    Awaited::Group(_) => "no_group_yet",
+                    Awaited::Group(_) | Awaited::Restart(_) => "no_group_yet",
                     Awaited::Room => "no_room_yet",
                     Awaited::Sender => "stranger",
                 };

@@ -119,6 +119,27 @@ impl MlsRoom {
         self.engine.run(move |engine| engine.enable(&room, settings)).await
     }
 
+    /// Starts the room anew: makes another group, in which the room goes on from then on.
+    ///
+    /// This is the way out where a hostile member has made the room's group unusable. Remove that
+    /// member from the Matrix room first: whoever is in the room comes into the new group. It takes
+    /// the power to set the room's state (usually 50 or 100), which the homeserver enforces.
+    ///
+    /// The plan is stored when this returns. Its requests come from `outgoing_requests` and from
+    /// [`prepare_to_send`](Self::prepare_to_send), which adds the others as it does after
+    /// [`enable`](Self::enable): call it right away, as before a message. `Update::Restarted` tells
+    /// each device when the new group counts. Old messages stay readable.
+    ///
+    /// Where the homeserver refuses (`Update::RequestRefused` with `RequestKind::Restart` or
+    /// `Commit`), the room goes on in its old group, and nothing is lost. A second call while the
+    /// first is under way changes nothing. Fails with `NotInGroup` if this device does not know that
+    /// the room uses MLS, or its user has left the room, and with `NotReady` while the room's first
+    /// group is being made.
+    pub async fn restart(&self) -> Result<(), MlsError> {
+        let room = self.room_id.clone();
+        self.engine.run(move |engine| engine.restart(&room)).await
+    }
+
     /// The room's settings on this device.
     ///
     /// They are those that the room was enabled with, or the defaults if another device enabled it,

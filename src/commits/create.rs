@@ -9,7 +9,7 @@ use crate::{
     failure::Failure,
     messages::SendError,
     mls::{create_config, group_id, keep_export},
-    protocol::{identifiers, write_content},
+    protocol::{EpochId, GroupName, identifiers, write_content},
     requests::{self, Purpose},
     room::{Room, Settings, Standing, membership},
     turn::Turn,
@@ -32,13 +32,27 @@ pub(crate) fn create_group(
         None => queue_room_encryption(turn, &room.id, &algorithm)?,
     }
 
+    room.settings = settings;
+    let epoch = found(turn, room, GroupName::First)?;
+    room.state.algorithm.get_or_insert(algorithm);
+    room.standing.stage(epoch);
+    Ok(membership::track_devices(turn.tx, &room.id)?)
+}
+
+/// Makes a group with this device alone in it, and queues its announcement; gives its first epoch,
+/// which is staged.
+pub(super) fn found(
+    turn: &Turn<'_>,
+    room: &Room,
+    group_name: GroupName,
+) -> Result<EpochId, SendError> {
     let namespace = turn.tx.new_namespace()?;
     let provider = turn.provider(namespace);
     let group = MlsGroup::new_with_group_id(
         &provider,
         turn.identity.signer(),
         &create_config(turn.identity),
-        group_id(&room.id),
+        group_id(&room.id, group_name),
         turn.identity.credential_with_key(),
     )
     .map_err(Failure::from)?;
@@ -47,12 +61,13 @@ pub(crate) fn create_group(
         namespace,
         creator: own.clone(),
         parent: None,
+        group: (group_name, room.rank_of(group_name)),
         status: Status::Staged,
         since_ms: turn.now_ms,
     };
     let mut epoch = EpochRecord::of(&group, origin)?;
     epoch.begin_tree();
-    keep_export(turn.tx, &room.id, epoch.id, &group, &provider, settings.history)?;
+    keep_export(turn.tx, &room.id, epoch.id, &group, &provider, room.settings.history)?;
     graph::put(turn.tx, &room.id, &epoch)?;
     let created_by = room.state.create_event.as_ref();
     let base = BaseName {
@@ -60,11 +75,7 @@ pub(crate) fn create_group(
         commit_event: created_by.map(ToString::to_string).unwrap_or_default(),
     };
     publish(turn, &room.id, &epoch, &group, base, CommitDraft::default())?;
-
-    room.settings = settings;
-    room.state.algorithm.get_or_insert(algorithm);
-    room.standing.stage(epoch.id);
-    Ok(membership::track_devices(turn.tx, &room.id)?)
+    Ok(epoch.id)
 }
 
 /// A room has one group: this device's, or another's that it waits to be added to.

@@ -7,6 +7,7 @@
 //! | ask for device lists | `key_queries` |
 //! | claim key packages | `key_packages` |
 //! | make a group | `create` |
+//! | start a room anew with another group | `restart` |
 //! | make a commit | `stage`; what a key package may lack in this very group, `in_tree` |
 //! | bring it to the homeserver, and the Welcomes after it | `publish`, `welcomes`; `staged` keeps what belongs to it |
 //! | take the homeserver's answer | `outcome` |
@@ -23,6 +24,7 @@ pub(crate) mod outcome;
 mod plan;
 mod publish;
 mod renewal;
+pub(crate) mod restart;
 mod stage;
 mod staged;
 mod welcomes;

@@ -4,6 +4,7 @@
 use ruma::OwnedEventId;
 
 use super::{
+    restart,
     staged::{self, staged_requests},
     welcomes::queue_welcomes,
 };
@@ -36,6 +37,9 @@ pub(crate) fn accepted(
     }
     let staged = staged::get(turn.tx, &room.id, id)?;
     staged::delete(turn.tx, &room.id, id)?;
+    if restart::is_own(room, id) {
+        return restart::announced(turn, room, epoch, event, &staged);
+    }
     epoch.commit_event = Some(event.clone());
     queue_welcomes(turn, &room.id, &event, &staged)?;
     room.standing.unstage();
@@ -56,6 +60,9 @@ pub(crate) fn accepted(
 /// The homeserver has refused the event of a staged epoch, or the commit lost a race before it was
 /// sent. The plan is made again from what is true then.
 pub(crate) fn dropped(turn: &Turn<'_>, room: &mut Room, id: EpochId) -> Result<(), Failure> {
+    if restart::is_own(room, id) {
+        return Ok(restart::forget(turn, room)?);
+    }
     staged::delete(turn.tx, &room.id, id)?;
     if let Some(epoch) = graph::find(turn.tx, &room.id, id)?
         && epoch.status == Status::Staged

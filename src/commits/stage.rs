@@ -56,7 +56,7 @@ pub(super) fn stage(
 ) -> Result<Staged, SendError> {
     let namespace = turn.tx.new_namespace()?;
     let provider = turn.child_provider(base.namespace, namespace);
-    let mut group = load_group(&provider, &room.id)?;
+    let mut group = load_group(&provider, &room.id, base.group)?;
     let unfit = in_tree::unfit(&group, &change.add, &change.remove);
     if !unfit.is_empty() {
         return Ok(Staged::Unfit(unfit));
@@ -86,11 +86,12 @@ pub(super) fn stage(
     provider.storage().hand_up_message_secrets(group.group_id())?;
     group.merge_pending_commit(&provider).map_err(Failure::from)?;
 
-    let resolves = head::other_tips(turn.tx, room)?;
+    let resolves = head::other_tips(turn.tx, room, base.group)?;
     let origin = Origin {
         namespace,
         creator: turn.identity.name(),
         parent: Some(base.id),
+        group: (base.group, base.group_rank),
         status: Status::Staged,
         since_ms: turn.now_ms,
     };

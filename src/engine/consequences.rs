@@ -16,6 +16,7 @@
 //! | keys were dropped | the epoch goes from the backup |
 //! | the homeserver accepted a commit | those added are offered history; an external join ends the rejoin |
 //! | a commit was dropped | an external join waits longer |
+//! | the room was started anew | a restart of this device's own is over; the device rejoins, if it is not in the new group |
 //! | a Welcome let the device in | a rejoin ends |
 //! | a commit removed the device | it waits to be added again, or leaves with its user |
 //! | the rest | what `rejoin` says |
@@ -96,6 +97,10 @@ fn settle_one(turn: &Turn<'_>, room: &mut Room, consequence: Consequence) -> Res
             if is_external {
                 rejoin::put_off(turn, room, epoch);
             }
+        }
+        Consequence::Restarted => {
+            commits::restart::overtaken(turn, room)?;
+            rejoin::started_anew(turn, room)?;
         }
         Consequence::Welcomed => rejoin::joined(turn, room)?,
         Consequence::Removed => rejoin::removed(turn, room)?,

@@ -15,12 +15,12 @@ use super::{
     to_device::{self, EarlyEvent, Received, ToDeviceOutcome},
 };
 use crate::{
-    epochs::{joinable, missing},
+    epochs::{joinable, missing, restarts},
     failure::{EndsTurn, Failure},
     incoming::{
         Awaited, EventError, Outcome, ReceivedEvent, catch_up,
         commit::{self, Processed, event_id},
-        fetch, message, state, unshown,
+        fetch, message, restart, state, unshown,
         waiting::{self, CameBy},
     },
     messages::Readers,
@@ -148,6 +148,7 @@ impl<'a> Intake<'a> {
             for (at, event, json) in std::mem::take(&mut self.early) {
                 self.heard.push((at, to_device::keep_early(turn, &event, json)?));
             }
+            look_for_restart(turn, &self.room)?;
             to_device::retry(turn, &self.room)?;
             if self.is_of_sync {
                 join_where_left_out(turn, &self.room)?;
@@ -155,6 +156,9 @@ impl<'a> Intake<'a> {
         }
         if !self.retry_waiting(turn, readers)? {
             return Ok(false);
+        }
+        if let Some(room) = room::find(turn.tx, &self.room)? {
+            restart::ask(turn, &room)?;
         }
         ask_for_missing(turn, &self.room)?;
         Ok(true)
@@ -277,6 +281,15 @@ fn ask_for_missing(turn: &Turn<'_>, room: &RoomId) -> Result<(), Failure> {
         return Ok(());
     }
     room::edit(turn.tx, room, |room| fetch::ask_for_missing(turn, room, &waiting))
+}
+
+/// Looks at what the room's state says of another group, and asks for the state where something waits
+/// for it.
+fn look_for_restart(turn: &Turn<'_>, room: &RoomId) -> Result<(), Failure> {
+    if restarts::is_any(turn.tx, room)? {
+        in_room(turn, room, |room| restart::look(turn, room))?;
+    }
+    Ok(())
 }
 
 /// Whoever is out of the Matrix room is out of its group. This is looked at when all events are in:

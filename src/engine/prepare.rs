@@ -2,10 +2,10 @@
 //!
 //! In this order: it is made sure that the homeserver has no other keys for this device; what is
 //! staged is waited for; a device that was away catches up; the homeserver is asked who is in the
-//! room, where
-//! that is in doubt; a device that cannot go on rejoins, and one that is told of a better branch goes on
-//! with its own where it cannot get there; the head is chosen anew; the head's members
-//! are made those of the room.
+//! room, where that is in doubt; it is found out whether the room was started anew, where its state
+//! says so; a device that cannot go on rejoins, and one that is told of a better branch goes on with
+//! its own where it cannot get there; the head is chosen anew; the head's members are made those of
+//! the room.
 
 use std::sync::atomic::Ordering;
 
@@ -23,7 +23,7 @@ use crate::{
     epochs::head,
     exported::OutgoingRequest,
     failure::EndsTurn,
-    incoming::{catch_up, members},
+    incoming::{catch_up, members, restart},
     messages::SendError,
     rejoin::{self, Occasion},
     requests::{self, REQUESTS},
@@ -84,7 +84,7 @@ fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendError> {
     if let Some(first) = own_keys::before_sending(turn)? {
         return Ok(first);
     }
-    if room.standing.staged().is_some() {
+    if room.standing.staged().is_some() || room.restarts.own.is_some() {
         return Ok(NextStep::Waiting(requests::ids_of_room(turn.tx, &room.id)?));
     }
     if room.standing.is_gone() || !room.uses_mls() {
@@ -97,6 +97,11 @@ fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendError> {
     if !doubtful.is_empty() {
         return Ok(NextStep::Waiting(doubtful));
     }
+    let undecided = restart::look(turn, room)?;
+    if !undecided.is_empty() {
+        return Ok(NextStep::Waiting(undecided));
+    }
+    rejoin::started_anew(turn, room)?;
     if room.standing.head().is_none() && room.standing.rejoin().is_none() {
         rejoin::require(turn, room, RejoinReason::NoGroup)?;
     }

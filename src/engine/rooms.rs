@@ -45,6 +45,14 @@ impl Engine {
         })
     }
 
+    /// Starts a room anew with another group.
+    pub(crate) fn restart(&self, room: &RoomId) -> Result<(), EngineError> {
+        self.turn(|turn| {
+            own_keys::refuse_others(turn.tx)?;
+            Ok(in_room(turn, room, |room| commits::restart::restart(turn, room))?)
+        })
+    }
+
     /// Says who the joined users of a room are.
     pub(crate) fn set_members(
         &self,

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     failure::EndsTurn,
     incoming::{
-        Awaited, EventError, members,
+        Awaited, EventError, members, restart,
         welcome::{self, WaitingWelcome},
     },
     protocol::{AlgorithmOnly, ToDeviceEvent, WelcomeContent, identifiers, parse},
@@ -155,8 +155,14 @@ fn welcome(
         Ok(None) => Ok(ToDeviceOutcome::Ignored),
         Err(error) if error.ends_turn() => Err(error),
         Err(error) if welcome::has_to_wait(&error) => {
-            if error == EventError::Awaits(Awaited::Sender) {
-                members::want(turn, &waiting.content.room_id)?;
+            match error {
+                EventError::Awaits(Awaited::Sender) => {
+                    members::want(turn, &waiting.content.room_id)?;
+                }
+                EventError::Awaits(Awaited::Restart(group)) => {
+                    restart::want(turn, &waiting.content.room_id, group)?;
+                }
+                _ => {}
             }
             welcome::keep(turn, waiting)?;
             Ok(ToDeviceOutcome::Waiting(error))

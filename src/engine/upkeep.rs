@@ -18,10 +18,10 @@ use super::{
 use crate::{
     backup, commits,
     devices::{self, DevicesError},
-    epochs::retention,
+    epochs::{restarts, retention},
     exported::{OutgoingRequest, PendingRequests, Update},
     identity::{self, OwnKeys},
-    incoming::members,
+    incoming::{members, restart},
     protocol::identifiers::KeyPackageName,
     rejoin::Occasion,
     requests::{self, DEVICE_SCOPE, PausedWork, Purpose, REQUESTS, Release},
@@ -183,6 +183,10 @@ pub(super) fn queried(
     membership::devices_changed(turn.tx, report.altered_users.iter().map(|user| &**user))?;
     for user in report.identities_changed {
         turn.tell(Update::IdentityChanged { user_id: user.to_string() });
+    }
+    // A device may have become known that has started a room anew.
+    for room in restarts::rooms(turn.tx)? {
+        in_room(turn, &room, |room| restart::look(turn, room))?;
     }
     for rejected in report.rejected {
         turn.tell(Update::DeviceRejected {

@@ -173,6 +173,7 @@ mod tests {
                 namespace: tx.new_namespace()?,
                 creator: other(),
                 parent: None,
+                group: Default::default(),
                 status: Status::Accepted,
                 since_ms: 0,
             };

@@ -19,16 +19,18 @@ use crate::{
         archive::{self, StoredExport},
         restored::{self, ReadableEpoch},
     },
-    protocol::{DeviceName, EpochId, credential},
+    protocol::{DeviceName, EpochId, GroupName, credential},
     room::Room,
     store::{Collection, StoreError, Tx},
 };
 
 const EPOCHS: Collection<EpochRecord> = Collection::new("epoch");
 const BY_EVENT: Collection<EpochId> = Collection::new("epoch_by_event");
-/// The number of the first epoch that a device was in, by room. Rooms of earlier versions get it with
-/// their next epoch.
+/// The number of the first epoch that a device was in, by MLS group id. Rooms of earlier versions get
+/// it with their next epoch.
 const FIRST: Collection<u64> = Collection::new("first_epoch");
+/// The number of the last of a room's groups that a device was in, where that was not the first.
+const LAST_GROUP: Collection<u64> = Collection::new("last_group");
 const BY_NAME: Collection<Vec<EpochId>> = Collection::new("epoch_by_name");
 
 /// The epochs that a Welcome led to, by the event that it names and by its maker. Whoever makes a
@@ -49,7 +51,7 @@ fn name_key(number: u64, creator: &DeviceName) -> Vec<u8> {
 pub(crate) fn put(tx: &Tx<'_>, room: &RoomId, epoch: &EpochRecord) -> Result<(), StoreError> {
     EPOCHS.put(tx, room.as_bytes(), epoch.id.as_bytes(), epoch)?;
     if epoch.status == Status::Accepted {
-        note_first(tx, room, epoch.number)?;
+        note_first(tx, room, epoch)?;
     }
     if let Some(event) = &epoch.commit_event {
         if epoch.event_is_hint {
@@ -193,52 +195,71 @@ pub(crate) enum UnknownEpoch {
     BeforeJoining(u64),
 }
 
-/// Why no epoch of this number that an event names is known.
+/// Why no epoch of this group and number that an event names is known.
 pub(crate) fn why_unknown(
     tx: &Tx<'_>,
     room: &RoomId,
+    group: GroupName,
     number: u64,
 ) -> Result<UnknownEpoch, StoreError> {
-    Ok(match first_number(tx, room)? {
-        Some(first) if number < first => UnknownEpoch::BeforeJoining(number),
-        _ => UnknownEpoch::NotYet(number),
+    let is_before = match first_number(tx, room, group)? {
+        Some(first) => number < first,
+        // Whoever came into a later group is not in this one any more.
+        None => LAST_GROUP.get(tx, b"", room.as_bytes())?.is_some_and(|last| last > group.number()),
+    };
+    Ok(match is_before {
+        true => UnknownEpoch::BeforeJoining(number),
+        false => UnknownEpoch::NotYet(number),
     })
 }
 
-/// The number of the first epoch that this device was in.
-pub(super) fn first_number(tx: &Tx<'_>, room: &RoomId) -> Result<Option<u64>, StoreError> {
-    match FIRST.get(tx, b"", room.as_bytes())? {
+/// The number of the first epoch of a group that this device was in.
+fn first_number(tx: &Tx<'_>, room: &RoomId, group: GroupName) -> Result<Option<u64>, StoreError> {
+    match FIRST.get(tx, b"", &group.group_id(room))? {
         Some(first) => Ok(Some(first)),
-        None => Ok(numbers(tx, room)?.min()),
+        None => Ok(numbers(tx, room, group)?.min()),
     }
 }
 
-/// An epoch of this number is in the graph.
-fn note_first(tx: &Tx<'_>, room: &RoomId, number: u64) -> Result<(), StoreError> {
-    let known = FIRST.get(tx, b"", room.as_bytes())?;
+/// An epoch is in the graph.
+fn note_first(tx: &Tx<'_>, room: &RoomId, epoch: &EpochRecord) -> Result<(), StoreError> {
+    let EpochRecord { number, group, .. } = *epoch;
+    let group_id = group.group_id(room);
+    let known = FIRST.get(tx, b"", &group_id)?;
     if known.is_some_and(|first| first <= number) {
         return Ok(());
     }
+    if group != GroupName::First
+        && LAST_GROUP.get(tx, b"", room.as_bytes())?.is_none_or(|last| last < group.number())
+    {
+        LAST_GROUP.put(tx, b"", room.as_bytes(), &group.number())?;
+    }
     let first = match known {
         Some(_) => number,
-        None => numbers(tx, room)?.fold(number, u64::min),
+        None => numbers(tx, room, group)?.fold(number, u64::min),
     };
-    FIRST.put(tx, b"", room.as_bytes(), &first)
+    FIRST.put(tx, b"", &group_id, &first)
 }
 
-/// The numbers of the epochs that this device is or was in.
-fn numbers(tx: &Tx<'_>, room: &RoomId) -> Result<impl Iterator<Item = u64>, StoreError> {
-    let accepted = all(tx, room)?.into_iter().filter(|epoch| epoch.status == Status::Accepted);
-    Ok(accepted.map(|epoch| epoch.number))
+/// The numbers of the epochs of a group that this device is or was in.
+fn numbers(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    group: GroupName,
+) -> Result<impl Iterator<Item = u64>, StoreError> {
+    let is_of_it =
+        move |epoch: &EpochRecord| epoch.status == Status::Accepted && epoch.group == group;
+    Ok(all(tx, room)?.into_iter().filter(is_of_it).map(|epoch| epoch.number))
 }
 
-/// The number of the last epoch before this number that this device is or was in.
+/// The number of the last epoch of a group before this number that this device is or was in.
 pub(crate) fn last_number_before(
     tx: &Tx<'_>,
     room: &RoomId,
+    group: GroupName,
     number: u64,
 ) -> Result<Option<u64>, StoreError> {
-    Ok(numbers(tx, room)?.filter(|other| *other < number).max())
+    Ok(numbers(tx, room, group)?.filter(|other| *other < number).max())
 }
 
 /// Whether an epoch is on the way to a later one, or is that one. Where this device rejoined
@@ -250,6 +271,9 @@ pub(super) fn leads_to(
     later: EpochId,
 ) -> Result<bool, StoreError> {
     let mut on = get(tx, room, later)?;
+    if on.group != earlier.group {
+        return Ok(false);
+    }
     while on.number > earlier.number {
         let Some(parent) = on.parent else { return Ok(true) };
         let Some(parent) = find(tx, room, parent)? else { return Ok(true) };

@@ -1,7 +1,8 @@
 //! Which epoch to send on.
 //!
 //! **The head rule** ([`best`]): the head is the first of the kept epochs, in their `order`, that
-//! the room does not refuse. Every kept epoch can take a commit, so a fork is followed on all its
+//! the room does not refuse. Where the room was started anew, only the last of its groups that this
+//! device is in has any; a group that the room's state does not name has none. Every kept epoch can take a commit, so a fork is followed on all its
 //! branches; the rule only decides which branch is sent on. The same order decides which epochs are
 //! kept where there are too many (`pruning`).
 //!
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     exported::Update,
     failure::Failure,
-    protocol::{DeviceName, EpochId, Rank},
+    protocol::{DeviceName, EpochId, GroupName, GroupRank, Rank},
     rejection::{InputError, Rejection},
     room::Room,
     store::{StoreError, Tx},
@@ -52,11 +53,17 @@ pub(crate) fn best<E>(
     Ok(None)
 }
 
-/// The tips beside the head that no commit has superseded yet.
-pub(crate) fn other_tips(tx: &Tx<'_>, room: &Room) -> Result<Vec<EpochRecord>, StoreError> {
+/// The tips of a group beside the head that no commit has superseded yet.
+pub(crate) fn other_tips(
+    tx: &Tx<'_>,
+    room: &Room,
+    group: GroupName,
+) -> Result<Vec<EpochRecord>, StoreError> {
     let mut tips = graph::kept(tx, room)?;
     let head = room.standing.head();
-    tips.retain(|epoch| !epoch.has_child && !epoch.resolved && Some(epoch.id) != head);
+    tips.retain(|epoch| {
+        epoch.group == group && !epoch.has_child && !epoch.resolved && Some(epoch.id) != head
+    });
     Ok(tips)
 }
 
@@ -69,6 +76,7 @@ pub(crate) fn rank(tx: &Tx<'_>, room: &Room) -> Result<Option<Rank>, StoreError>
 /// nobody has been heard for a while is as far as nobody has come.
 pub(crate) fn reach(turn: &Turn<'_>, room: &Room) -> Result<Option<Rank>, StoreError> {
     let mut kept = graph::kept(turn.tx, room)?;
+    kept.retain(|epoch| epoch.group_rank != GroupRank::Unnamed);
     if let Some(support) = trees::support(turn, room, &kept)? {
         kept.retain(|epoch| {
             support.contains_key(&epoch.root) || !turn.has_passed(epoch.since_ms, UNHEARD_FOR_MS)
@@ -148,7 +156,17 @@ fn choose_with(
             fit::reconsider(turn.tx, room, epoch, &all)?;
         }
     }
-    let Some(head) = best(&epochs, |epoch| fit::is_refused(turn, room, epoch, &epochs))? else {
+    // What was before the room was started anew is not gone back to.
+    let last_group = epochs.first().map(|epoch| epoch.group_rank).unwrap_or_default();
+    if last_group == GroupRank::Unnamed {
+        return Ok(());
+    }
+    let is_refused = |epoch: &EpochRecord| {
+        Ok::<_, StoreError>(
+            epoch.group_rank != last_group || fit::is_refused(turn, room, epoch, &epochs)?,
+        )
+    };
+    let Some(head) = best(&epochs, is_refused)? else {
         // What would be committed on an unfit epoch would be passed over as well.
         if room.standing.head().is_some() {
             turn.report(Consequence::NoFitEpoch);
@@ -208,6 +226,8 @@ fn renew_again_if_lost(
 ) -> Result<(), StoreError> {
     if let Some(renewed) = room.renewal.done_in
         && let Some(renewed) = epochs.iter().find(|epoch| epoch.id == renewed)
+        // In another group this device has other keys.
+        && renewed.group == head.group
         && !graph::leads_to(turn.tx, &room.id, renewed, head.id)?
     {
         room.renewal.done_in = None;

@@ -30,7 +30,9 @@ use crate::{
     devices,
     failure::Failure,
     mls::parse_message,
-    protocol::{CommitContent, DeviceName, EpochId, MediaReference, Payload, Rank},
+    protocol::{
+        CommitContent, DeviceName, EpochId, GroupName, GroupRank, MediaReference, Payload, Rank,
+    },
     rejection::{InputError, Rejection},
     room::Room,
     store::{Collection, StoreError, Tx},
@@ -54,6 +56,11 @@ pub(crate) struct JoinableEpoch {
     /// Nobody but its maker has been seen to go on with it.
     #[serde(default)]
     unconfirmed: bool,
+    /// The group that it is of.
+    #[serde(default)]
+    pub(crate) group: GroupName,
+    #[serde(default)]
+    group_rank: GroupRank,
     pub(crate) tree: Option<MediaReference>,
 }
 
@@ -86,15 +93,13 @@ impl JoinableEpoch {
         } else {
             devices::known_key(turn.tx, &content.sender)?
         };
-        if let Some(key) = key {
-            let scheme = turn.identity.ciphersuite().signature_algorithm();
-            let key = OpenMlsSignaturePublicKey::new(key.into(), scheme)
-                .map_err(|error| Failure::defect("signature_key", error))?;
-            info.verify_no_out(turn.crypto, &key).map_err(|_| Rejection::BadSignature)?;
+        if let Some(key) = key
+            && !is_signed(turn, &info, key)?
+        {
+            return Err(Rejection::BadSignature.into());
         }
-        if info.group_id().as_slice() != room.as_bytes() {
-            return Err(Rejection::OtherGroup("the state is another group's").into());
-        }
+        let group = GroupName::of(room, info.group_id().as_slice())
+            .ok_or(Rejection::OtherGroup("the state is another group's"))?;
         let number = info.epoch().as_u64();
         if !continues_commit(content, number)? {
             return Err(Rejection::EpochNumber.into());
@@ -107,8 +112,15 @@ impl JoinableEpoch {
             creator: content.sender.clone(),
             info: content.public_group_state.clone(),
             unconfirmed: false,
+            group,
+            group_rank: GroupRank::default(),
             tree: content.ratchet_tree.clone(),
         })
+    }
+
+    /// Whether this key has signed the public group state.
+    pub(super) fn is_signed_with(&self, turn: &Turn<'_>, key: Vec<u8>) -> Result<bool, InputError> {
+        is_signed(turn, &self.info()?, key)
     }
 
     /// The same epoch, which does not count until somebody confirms it.
@@ -123,8 +135,19 @@ impl JoinableEpoch {
 
     /// Where it stands among all epochs.
     pub(crate) fn rank(&self) -> Rank {
-        Rank::of(self.number, self.id, Some(&self.commit_event))
+        Rank::of(self.group_rank, self.number, self.id, Some(&self.commit_event))
     }
+}
+
+fn is_signed(
+    turn: &Turn<'_>,
+    info: &VerifiableGroupInfo,
+    key: Vec<u8>,
+) -> Result<bool, InputError> {
+    let scheme = turn.identity.ciphersuite().signature_algorithm();
+    let key = OpenMlsSignaturePublicKey::new(key.into(), scheme)
+        .map_err(|error| Failure::defect("signature_key", error))?;
+    Ok(info.verify_no_out(turn.crypto, &key).is_ok())
 }
 
 /// Whether a number is the one after the epoch in which the commit beside it was sealed, which stands in
@@ -239,21 +262,24 @@ pub(crate) fn confirm(
     Ok(false)
 }
 
-/// Keeps one, if it comes before the head and is among the best; tells whether it comes before the
-/// head.
+/// Keeps one, if it is of the group in which the room goes on, comes before the head, and is among the
+/// best; tells whether it comes before the head.
 pub(crate) fn note(
     tx: &Tx<'_>,
-    room: &RoomId,
-    epoch: JoinableEpoch,
+    room: &Room,
+    mut epoch: JoinableEpoch,
     head: Option<&Rank>,
 ) -> Result<bool, InputError> {
+    let is_of_group = epoch.group == room.group();
+    epoch.group_rank = room.rank_of(epoch.group);
+    let room = &room.id;
     let link = Link {
         base: epoch.base.clone(),
         number: epoch.number,
         maker: epoch.creator.user_id.clone(),
     };
     lineage::note(tx, room, &epoch.commit_event, &link)?;
-    if head.is_some_and(|head| *head <= epoch.rank()) {
+    if !is_of_group || head.is_some_and(|head| *head <= epoch.rank()) {
         return Ok(false);
     }
     // One of each maker: nobody can fill the list.
@@ -279,6 +305,12 @@ pub(crate) fn note(
 /// Forgets one that could not be joined, or need not be.
 pub(crate) fn forget(tx: &Tx<'_>, room: &RoomId, id: EpochId) -> Result<(), StoreError> {
     JOINABLE.delete(tx, room.as_bytes(), id.as_bytes()).map(drop)
+}
+
+/// Forgets all: the room has been started anew.
+pub(super) fn forget_all(tx: &Tx<'_>, room: &RoomId) -> Result<(), StoreError> {
+    JOINABLE.delete_scope(tx, room.as_bytes())?;
+    lineage::forget(tx, room)
 }
 
 /// Forgets those of devices that have no place in the room: a device that has a group has nothing

@@ -81,6 +81,16 @@ pub(crate) fn is_put_off(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<
     }))
 }
 
+/// Whether the homeserver has not given an event when it was asked, and is not to be asked yet.
+pub(crate) fn is_refused(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    event: &EventId,
+) -> Result<bool, StoreError> {
+    let missing = get(turn, room, event.as_str())?.filter(|missing| missing.again_ms != NEVER_MS);
+    Ok(missing.is_some_and(|missing| turn.is_ahead(missing.again_ms, RETRY.most_ms)))
+}
+
 /// A commit cannot be had, or what leads to it cannot, for now; tells whether that was unknown.
 pub(crate) fn mark_missing(
     turn: &Turn<'_>,

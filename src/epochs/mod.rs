@@ -6,6 +6,7 @@
 //! | look up an epoch | `graph`; what a row holds, `record` |
 //! | know the head rule | `head`; the order itself, `order` (of numbers and ids, `protocol::Rank`) |
 //! | keep epochs able to process commits | `pruning` |
+//! | know with which group a room was started anew | `restarts` |
 //! | know who vouches for an epoch | `trees` |
 //! | know who has no place in the room | `outsiders` |
 //! | judge a commit by the Matrix room | `fit`; what does not fit, `doubt` |
@@ -33,6 +34,7 @@ pub(crate) mod order;
 pub(crate) mod outsiders;
 pub(crate) mod pruning;
 mod record;
+pub(crate) mod restarts;
 pub(crate) mod retention;
 pub(crate) mod sightings;
 #[cfg(test)]

@@ -1,14 +1,16 @@
 //! The order among the epochs that a device keeps: the head is the first of it that the room does
 //! not refuse.
 //!
-//! Four things decide, in this order:
+//! Five things decide, in this order:
 //!
-//! 1. **Whether this device was removed from it, or cannot trust what it knows of it.** Then anything
-//!    else comes before it.
-//! 2. **In which tree the others are** (`trees`). What somebody merely claims takes no place.
-//! 3. **Whether a removed device made it beside its removal** ([`made_beside`]). Such an epoch comes
+//! 1. **With which of the room's groups it is** (`restarts`). The last one with which the room was
+//!    started anew comes first.
+//! 2. **Whether this device was removed from it, or cannot trust what it knows of it.** Then anything
+//!    else of its group comes before it.
+//! 3. **In which tree the others are** (`trees`). What somebody merely claims takes no place.
+//! 4. **Whether a removed device made it beside its removal** ([`made_beside`]). Such an epoch comes
 //!    after every other of its tree, however long its branch is.
-//! 4. **Its [`Rank`]**: the highest number, then the smallest id.
+//! 5. **Its [`Rank`]**: the highest number, then the smallest id.
 //!
 //! It is a function of the epochs, of where each user was last heard, and of who has no place in the
 //! room. Devices for which these are the same send on the same epoch.
@@ -22,7 +24,7 @@ use ruma::RoomId;
 
 use super::{graph, outsiders, record::EpochRecord, trees};
 use crate::{
-    protocol::{DeviceName, EpochId, Rank},
+    protocol::{DeviceName, EpochId, GroupRank, Rank},
     room::Room,
     store::{StoreError, Tx},
     turn::Turn,
@@ -34,6 +36,7 @@ const MOST_STEPS: usize = 256;
 /// The place of an epoch among others; the smallest comes first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
+    group: Reverse<GroupRank>,
     left: bool,
     support: Reverse<usize>,
     by_outsider: bool,
@@ -72,6 +75,7 @@ pub(super) fn sort(
     let mut places = HashMap::with_capacity(kept.len());
     for epoch in kept.iter() {
         let place = Place {
+            group: Reverse(epoch.group_rank),
             left: epoch.left || epoch.distrusted,
             support: Reverse(support.get(&epoch.root).copied().unwrap_or_default()),
             by_outsider: outsiders.contains(&epoch.id),
@@ -245,6 +249,30 @@ mod tests {
 
     use super::*;
 
+    /// A room that was started anew goes on there, whatever is the matter with the last group and
+    /// however good an older one is; a group that the state does not name comes last.
+    #[test]
+    fn the_last_group_comes_first_whatever_else_there_is() {
+        let place = |group, left, support, by_outsider, number| Place {
+            group: Reverse(group),
+            left,
+            support: Reverse(support),
+            by_outsider,
+            rank: Rank::of(group, number, id(1), None),
+        };
+        let in_order = [
+            place(GroupRank::Restart(2), false, 0, false, 1),
+            place(GroupRank::Restart(2), false, 0, false, 0),
+            place(GroupRank::Restart(2), false, 0, true, 7),
+            place(GroupRank::Restart(2), true, 9, false, 9),
+            place(GroupRank::Restart(1), false, usize::MAX, false, 1 << 40),
+            place(GroupRank::First, false, usize::MAX, false, 1 << 40),
+            place(GroupRank::First, true, 0, false, 1 << 40),
+            place(GroupRank::Unnamed, false, usize::MAX, false, 1 << 40),
+        ];
+        assert!(in_order.is_sorted());
+    }
+
     /// An epoch of a made-up history. The first is the group's first.
     #[derive(Debug, Clone, Copy)]
     struct Made {
@@ -306,8 +334,12 @@ mod tests {
             .map(|at| Removal { epoch: id(at), device: device(MALLORY) })
             .collect();
         let led = made_beside(&nodes, &removals, &outside);
-        let place =
-            |at: &usize| (led.contains(&id(*at)), Rank::of(number(history, *at), id(*at), None));
+        let place = |at: &usize| {
+            (
+                led.contains(&id(*at)),
+                Rank::of(GroupRank::First, number(history, *at), id(*at), None),
+            )
+        };
         arrival.iter().copied().min_by_key(place).unwrap_or_default()
     }
 

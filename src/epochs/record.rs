@@ -8,7 +8,7 @@ use super::doubt::CommitDoubt;
 use crate::{
     failure::Failure,
     history::restored::{ReadableEpoch, Source},
-    protocol::{DeviceName, EpochId, Rank},
+    protocol::{DeviceName, EpochId, GroupName, GroupRank, Rank},
     store::Namespace,
 };
 
@@ -58,6 +58,12 @@ pub(crate) struct EpochRecord {
     /// knew; until that has counted.
     #[serde(default)]
     pub(crate) contested: Vec<DeviceName>,
+    /// The group that it is of.
+    #[serde(default)]
+    pub(crate) group: GroupName,
+    /// How that group stands among the room's groups, by what this device has seen (`restarts`).
+    #[serde(default)]
+    pub(crate) group_rank: GroupRank,
     /// The root of the tree that it is in (`trees`).
     #[serde(default)]
     pub(crate) root: Option<EpochId>,
@@ -94,6 +100,8 @@ pub(crate) struct Origin {
     pub(crate) namespace: Namespace,
     pub(crate) creator: DeviceName,
     pub(crate) parent: Option<EpochId>,
+    /// The group that it is of, and how that stands among the room's groups.
+    pub(crate) group: (GroupName, GroupRank),
     pub(crate) status: Status,
     /// The time, in milliseconds since 1970.
     pub(crate) since_ms: u64,
@@ -126,6 +134,8 @@ impl EpochRecord {
             resolved: false,
             doubts: Vec::new(),
             contested: Vec::new(),
+            group: origin.group.0,
+            group_rank: origin.group.1,
             root: None,
             by_outsider: false,
             left: false,
@@ -158,6 +168,6 @@ impl EpochRecord {
 
     /// Where this epoch stands among others as the one to send on.
     pub(crate) fn rank(&self) -> Rank {
-        Rank::of(self.number, self.id, self.commit_event.as_deref())
+        Rank::of(self.group_rank, self.number, self.id, self.commit_event.as_deref())
     }
 }

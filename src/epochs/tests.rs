@@ -9,7 +9,7 @@ use super::{CommitDoubt, EpochRecord, Origin, Status, UnknownEpoch, graph, head,
 use crate::{
     failure::Failure,
     identity::{Crypto, Identity, Publishing},
-    protocol::{DeviceName, EpochId},
+    protocol::{DeviceName, EpochId, GroupName},
     room::{self, Membership, Room, membership, undone},
     store::{Store, StoreError, StoreKeyMaterial, Tx},
     turn::{Consequence, Turn},
@@ -45,6 +45,7 @@ fn epoch(
         namespace: tx.new_namespace()?,
         creator: creator(),
         parent: parent.map(id),
+        group: Default::default(),
         status: Status::Accepted,
         since_ms: 0,
     };
@@ -154,7 +155,7 @@ fn what_is_kept_is_bounded_by_number_by_age_and_by_who_is_still_there() -> Outco
         }
         assert_eq!(full(tx)?, [6, 7, 8, 9], "the head and the best three beside it");
         assert_eq!(graph::all(tx, room())?.len(), 10, "all of them still decrypt");
-        assert_eq!(graph::why_unknown(tx, room(), 10)?, UnknownEpoch::NotYet(10));
+        assert_eq!(graph::why_unknown(tx, room(), GroupName::First, 10)?, UnknownEpoch::NotYet(10));
 
         // Everybody has been seen beyond one of them.
         let mut left = graph::get(tx, room(), id(7))?;
@@ -237,10 +238,13 @@ fn what_was_said_last_says_where_somebody_is() -> Outcome {
 fn what_came_before_the_first_epoch_is_from_before_joining() -> Outcome {
     let (_directory, store) = store()?;
     store.write(|tx| {
-        assert_eq!(graph::why_unknown(tx, room(), 3)?, UnknownEpoch::NotYet(3));
+        assert_eq!(graph::why_unknown(tx, room(), GroupName::First, 3)?, UnknownEpoch::NotYet(3));
         keep(tx, &epoch(tx, 1, 4, None)?)?;
-        assert_eq!(graph::why_unknown(tx, room(), 3)?, UnknownEpoch::BeforeJoining(3));
-        assert_eq!(graph::why_unknown(tx, room(), 4)?, UnknownEpoch::NotYet(4));
+        assert_eq!(
+            graph::why_unknown(tx, room(), GroupName::First, 3)?,
+            UnknownEpoch::BeforeJoining(3)
+        );
+        assert_eq!(graph::why_unknown(tx, room(), GroupName::First, 4)?, UnknownEpoch::NotYet(4));
         Ok::<_, StoreError>(())
     })?;
     Ok(())

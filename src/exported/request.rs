@@ -44,6 +44,8 @@ pub enum RequestKind {
     EnableEncryption,
     /// It sends a commit, or announces a group.
     Commit,
+    /// It has the room's state say that the room's group was started anew.
+    Restart,
     /// It uploads a part of a commit to the media repository.
     UploadPart,
     /// It downloads a part of another device's commit from the media repository.

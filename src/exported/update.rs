@@ -42,6 +42,17 @@ pub enum Update {
         /// The number that both new epochs have.
         epoch: u64,
     },
+    /// Somebody who may set the room's state has started the room's group anew
+    /// (`MlsRoom::restart`), and the room goes on in the new group.
+    ///
+    /// Messages of the old group stay readable. This device is let into the new group, or joins it by
+    /// itself; before it is in there, it sends nothing. The app need not do anything.
+    Restarted {
+        /// The room's id.
+        room_id: String,
+        /// The id of the user who started it anew.
+        by_user_id: String,
+    },
     /// A commit adds or removes devices without a reason that this device knows of.
     UnfitCommit {
         /// The room's id.

@@ -7,7 +7,7 @@ use crate::{
     failure::{EndsTurn, Failure, through_variants},
     history::{LeavesError, Malformed},
     messages::{MessageError, SendError},
-    protocol::{CredentialError, JsonError, PayloadError},
+    protocol::{CredentialError, GroupName, JsonError, PayloadError},
     rejection::{InputError, Rejection},
     store::StoreError,
 };
@@ -56,6 +56,9 @@ pub(crate) enum Awaited {
     /// This device is not in the group, or not in that part of it, yet.
     #[error("{0}")]
     Group(String),
+    /// The room's state does not name that group, and may name it yet.
+    #[error("the room's state does not say yet that the room goes on in that group")]
+    Restart(GroupName),
     /// No sync has shown yet that the room uses MLS and that this user is in it.
     #[error("no sync has shown yet that the room uses MLS and that this user is in it")]
     Room,

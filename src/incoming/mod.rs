@@ -6,6 +6,7 @@
 //! | take in this device's own commit coming back | `commit::own` |
 //! | join by a Welcome | `welcome` |
 //! | follow the room's state | `state`; who is in the room, when a sync leaves that in doubt, `members` |
+//! | take in that the room was started anew | `restart` |
 //! | ask for the encryption of a room whose state no sync has shown | `unshown` |
 //! | notice what a message says beside its text | `message` |
 //! | keep events that came too early | `waiting` |
@@ -27,6 +28,7 @@ pub(crate) mod media;
 pub(crate) mod members;
 pub(crate) mod message;
 mod outcome;
+pub(crate) mod restart;
 pub(crate) mod state;
 pub(crate) mod unshown;
 pub(crate) mod waiting;

@@ -1,9 +1,9 @@
 //! The state of a Matrix room that this library follows: its creation, its encryption, its history
-//! visibility, its members.
+//! visibility, its members, and with which group it was started anew.
 
 use ruma::{OwnedUserId, UserId};
 
-use super::{error::EventError, members, outcome::Outcome};
+use super::{error::EventError, members, outcome::Outcome, restart};
 use crate::{
     epochs::{graph, head},
     protocol::{
@@ -21,7 +21,7 @@ pub(crate) fn is_followed(event: &RoomEvent) -> bool {
         (&*event.event_type, event.state_key.as_deref()),
         ("m.room.member", Some(_))
             | ("m.room.create" | "m.room.encryption" | "m.room.history_visibility", Some(""))
-    )
+    ) || restart::is_one(event)
 }
 
 /// Takes in a state event of a kind that is followed.
@@ -50,6 +50,7 @@ pub(crate) fn receive(
         "m.room.member" => {
             member(turn, room, event)?;
         }
+        _ if restart::is_one(event) => restart::receive(turn, room, event, true)?,
         _ => return Ok(Outcome::Ignored),
     }
     Ok(Outcome::State)
@@ -65,6 +66,10 @@ pub(crate) fn receive_past(
     match &*event.event_type {
         "m.room.member" => read_member(event).map(|_| Outcome::State),
         "m.room.history_visibility" => Ok(Outcome::State),
+        _ if restart::is_one(event) => {
+            restart::receive(turn, room, event, false)?;
+            Ok(Outcome::State)
+        }
         _ => receive(turn, room, event),
     }
 }

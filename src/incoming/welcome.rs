@@ -22,12 +22,12 @@ use crate::{
     epochs::{
         CommitDoubt, EpochRecord, Origin, Status, graph,
         head::{self, NewEpoch},
-        missing,
+        missing, restarts,
     },
     failure::Failure,
     identity::{self, IdentityError, Provider},
     mls::{join_config, keep_export, parse_message, parse_tree, refuse_conflicting},
-    protocol::{MediaReference, WelcomeContent, credential},
+    protocol::{GroupName, MediaReference, WelcomeContent, credential},
     rejection::{InputError, Rejection},
     room::{LeafOrigin, OwnLeaf, RejoinReason, Room, Standing, membership},
     store::{Collection, StoreError},
@@ -59,6 +59,12 @@ pub(crate) fn join(
     let namespace = turn.tx.new_namespace()?;
     let provider = turn.provider(namespace);
     let staged = open(turn, room, &provider, content, welcome)?;
+    let group_id = staged.group_context().group_id().as_slice();
+    let name = GroupName::of(&room.id, group_id)
+        .ok_or(Rejection::OtherGroup("the Welcome leads to another room's group"))?;
+    if name.number() > room.group().number() && restarts::is_unnamed(turn.tx, room, name)? {
+        return Err(EventError::Awaits(Awaited::Restart(name)));
+    }
     let users = check_members(turn, &staged)?;
     let group = staged.into_group(&provider).map_err(InputError::from)?;
 
@@ -66,6 +72,7 @@ pub(crate) fn join(
         namespace,
         creator: content.sender.clone(),
         parent: None,
+        group: (name, room.rank_of(name)),
         status: Status::Accepted,
         since_ms: turn.now_ms,
     };
@@ -146,9 +153,6 @@ fn open(
         builder = builder.with_ratchet_tree(parse_tree(&media::blob(turn, &room.id, reference)?)?);
     }
     let staged = builder.build().map_err(InputError::from)?;
-    if staged.group_context().group_id().as_slice() != room.id.as_bytes() {
-        return Err(Rejection::OtherGroup("the Welcome leads to another room's group").into());
-    }
     let inviter = staged.welcome_sender().map_err(InputError::from)?;
     if credential::parse(inviter.credential().serialized_content())? != content.sender {
         let reason = "the Welcome was made by another device than the event says";
@@ -233,7 +237,7 @@ pub(crate) fn remove(turn: &Turn<'_>, content: &WelcomeContent) -> Result<(), St
 
 /// Whether a Welcome has to be kept until its ratchet tree is there, or its sender is in the room.
 pub(crate) fn has_to_wait(error: &EventError) -> bool {
-    matches!(error, EventError::Awaits(Awaited::Media | Awaited::Sender))
+    matches!(error, EventError::Awaits(Awaited::Media | Awaited::Sender | Awaited::Restart(_)))
 }
 
 /// A Welcome could not be used. A device that has no group without it joins by itself: the key

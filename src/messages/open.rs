@@ -19,7 +19,7 @@ use crate::{
         restored::{self, ReadableEpoch, Source},
     },
     identity::Crypto,
-    protocol::{DeviceName, EpochId, MessageContent, Plaintext, credential},
+    protocol::{DeviceName, EpochId, GroupName, MessageContent, Plaintext, credential},
     rejection::Rejection,
     store::{StoreError, Tx},
 };
@@ -57,9 +57,9 @@ pub(crate) fn open(
     let Header::Private { group_id, epoch: number, .. } = history::peek(&ciphertext)? else {
         return Err(MessageError::OtherKind("it is no PrivateMessage"));
     };
-    if group_id != room.as_bytes() {
+    let Some(group) = GroupName::of(room, &group_id) else {
         return Err(Rejection::OtherGroup("the message belongs to another group").into());
-    }
+    };
     let (commit, creator) = (&content.commit_event, &content.epoch_creator);
     let mut own = graph::named(tx, room, commit, number, creator)?;
     own.retain(|epoch| epoch.status == Status::Accepted);
@@ -93,7 +93,7 @@ pub(crate) fn open(
     }
     match failure {
         Some(error) => Err(error),
-        None => Err(graph::why_unknown(tx, room, number)?.into()),
+        None => Err(graph::why_unknown(tx, room, group, number)?.into()),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     failure::{EndsTurn, Failure},
     history::{archive, replay::Bindings},
     mls::{load_group, parse_message},
-    protocol::{MessageContent, RoomEvent},
+    protocol::{GroupName, MessageContent, RoomEvent},
     rejection::Rejection,
     turn::Turn,
 };
@@ -45,7 +45,7 @@ pub(crate) fn seal(
     let generation = turn.tx.generation(head.namespace)?;
     let plaintext = plaintext(room, event_type, content, generation)?;
     let provider = turn.provider(head.namespace);
-    let mut group = load_group(&provider, room)?;
+    let mut group = load_group(&provider, room, head.group)?;
     let own_key = group.own_leaf_node().map(|leaf| leaf.signature_key().as_slice());
     if own_key != Some(turn.identity.public_key()) {
         return Err(SendError::NotOwnLeaf);
@@ -72,15 +72,15 @@ pub(crate) fn open(
         MlsMessageBodyIn::PrivateMessage(message) => ProtocolMessage::from(message),
         _ => return Err(MessageError::OtherKind("it is no PrivateMessage")),
     };
-    if message.group_id().as_slice() != room.as_bytes() {
+    let Some(group) = GroupName::of(room, message.group_id().as_slice()) else {
         return Err(Rejection::OtherGroup("the message belongs to another group").into());
-    }
+    };
     if message.content_type() != ContentType::Application {
         return Err(MessageError::OtherKind("it is no application message"));
     }
     let number = message.epoch().as_u64();
     let (commit, creator) = (&content.commit_event, &content.epoch_creator);
-    let mut failure = MessageError::from(graph::why_unknown(turn.tx, room, number)?);
+    let mut failure = MessageError::from(graph::why_unknown(turn.tx, room, group, number)?);
     for epoch in graph::named(turn.tx, room, commit, number, creator)? {
         if epoch.status != Status::Accepted || !epoch.full || archive::has(turn.tx, room, epoch.id)?
         {
@@ -104,7 +104,7 @@ fn open_in(
     message: ProtocolMessage,
 ) -> Result<Message, MessageError> {
     let provider = turn.provider(epoch.namespace);
-    let mut group = load_group(&provider, room)?;
+    let mut group = load_group(&provider, room, epoch.group)?;
     // Read before, this device's own, or damaged: OpenMLS's words for it are for a log.
     let processed = group
         .process_message(&provider, message)

@@ -13,6 +13,7 @@ use ruma::RoomId;
 use crate::{
     failure::Failure,
     identity::{Identity, Provider},
+    protocol::GroupName,
     rejection::Rejection,
 };
 
@@ -21,9 +22,9 @@ const OUT_OF_ORDER: u32 = 128;
 /// How many messages of one sender can be missing.
 const FAR_AHEAD: u32 = 1_000;
 
-/// The MLS group of a room has the room's id for its own.
-pub(crate) fn group_id(room: &RoomId) -> GroupId {
-    GroupId::from_slice(room.as_bytes())
+/// The MLS group id of one of a room's groups.
+pub(crate) fn group_id(room: &RoomId, group: GroupName) -> GroupId {
+    GroupId::from_slice(&group.group_id(room))
 }
 
 /// How groups of this device's own making are configured. Old epochs are kept as exports, so
@@ -56,8 +57,12 @@ fn ratchet_config() -> SenderRatchetConfiguration {
 }
 
 /// Loads the group that lives in a provider's namespace.
-pub(crate) fn load_group(provider: &Provider<'_>, room: &RoomId) -> Result<MlsGroup, Failure> {
-    MlsGroup::load(provider.storage(), &group_id(room))?
+pub(crate) fn load_group(
+    provider: &Provider<'_>,
+    room: &RoomId,
+    group: GroupName,
+) -> Result<MlsGroup, Failure> {
+    MlsGroup::load(provider.storage(), &group_id(room, group))?
         .ok_or_else(|| Failure::damaged("the state of an epoch is missing"))
 }
 

@@ -44,6 +44,18 @@ impl CommitContent {
     }
 }
 
+/// The content of the state event that starts a room's group anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RestartContent {
+    /// One more than that of the restart before it; 1 for the first.
+    pub(crate) number: u64,
+    /// The event that announces the new group.
+    pub(crate) announcement: OwnedEventId,
+    /// The event of the commit that the sender's device was at, if it was in a group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) replaces: Option<String>,
+}
+
 /// The content of an encrypted message's event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct MessageContent {

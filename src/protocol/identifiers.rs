@@ -81,6 +81,16 @@ pub(crate) fn is_history_algorithm(algorithm: &str) -> bool {
     suite_after(algorithm, &[UNSTABLE, STABLE], "history.", SUPPORTED).is_some()
 }
 
+/// The types of the state event that starts a room's group anew: the one that is written, and the
+/// other that is read.
+pub(crate) const RESTART_TYPES: [&str; 2] =
+    ["org.matrix.msc2883.v1.dmls.restart", "m.dmls.v1.restart"];
+
+/// Whether a state event of this type starts a room's group anew.
+pub(crate) fn is_restart(event_type: &str) -> bool {
+    RESTART_TYPES.contains(&event_type)
+}
+
 /// The two names that key packages may have on a homeserver. A claim asks for one of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum KeyPackageName {

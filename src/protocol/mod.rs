@@ -8,6 +8,7 @@ pub(crate) mod credential;
 mod device_name;
 mod epoch_id;
 mod events;
+mod group_name;
 pub(crate) mod identifiers;
 mod json;
 mod payload;
@@ -19,9 +20,10 @@ pub(crate) use self::{
     device_name::{DeviceName, device_in_row, devices_in_row},
     epoch_id::{EpochId, UnwritableContext},
     events::*,
+    group_name::GroupName,
     json::{CONTENT_LIMIT, ContentError, JsonError, parse, write_content},
     payload::{MediaReference, Payload, PayloadError, decode_base64, encode_base64},
-    rank::Rank,
+    rank::{GroupRank, Rank},
     sync::{
         DeviceLists, Ranges, RequestedList, SlidingSyncRequest, SlidingSyncResponse, SyncResponse,
     },

@@ -51,6 +51,7 @@ pub(super) fn stage(
         namespace,
         creator: turn.identity.name(),
         parent: base.as_ref().map(|base| base.id),
+        group: (onto.group, room.rank_of(onto.group)),
         status: Status::Staged,
         since_ms: turn.now_ms,
     };
@@ -60,7 +61,7 @@ pub(super) fn stage(
         Some(base) => epoch.root = base.root,
         None => epoch.begin_tree(),
     }
-    let resolves = head::other_tips(turn.tx, room)?;
+    let resolves = head::other_tips(turn.tx, room, onto.group)?;
     epoch.resolves = resolves.iter().map(|tip| tip.id).collect();
     keep_export(turn.tx, &room.id, epoch.id, &group, &provider, room.settings.history)?;
     graph::put(turn.tx, &room.id, &epoch)?;

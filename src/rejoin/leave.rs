@@ -2,7 +2,7 @@
 
 use super::need::require;
 use crate::{
-    commits::{forget_candidates, outcome},
+    commits::{forget_candidates, outcome, restart},
     epochs::graph,
     exported::Update,
     failure::Failure,
@@ -44,6 +44,7 @@ pub(crate) fn leave(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     if let Some(id) = room.standing.staged() {
         outcome::dropped(turn, room, id)?;
     }
+    restart::forget(turn, room)?;
     for mut epoch in graph::kept(turn.tx, room)? {
         graph::make_decrypt_only(turn.tx, &room.id, &mut epoch)?;
     }

@@ -26,7 +26,7 @@ pub(crate) use self::{
     leave::{leave, removed},
     need::{
         ask, better_epoch_known, distrust_store, forgotten_message, head_changed, joined, left_out,
-        mark_synced, require, rooms_to_see_to, stop, tell_missed,
+        mark_synced, require, rooms_to_see_to, started_anew, stop, tell_missed,
     },
     pace::{Occasion, put_off, waits_until},
     search::{search_refused, searched},

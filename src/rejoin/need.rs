@@ -4,7 +4,7 @@ use ruma::OwnedRoomId;
 
 use super::pace::{crowd_wait, jitter, recent, welcome_wait};
 use crate::{
-    epochs::{graph, head, joinable},
+    epochs::{graph, head, joinable, restarts},
     exported::Update,
     failure::Failure,
     protocol::{EpochId, Rank},
@@ -49,13 +49,15 @@ pub(crate) fn require(
         && (rejoin.reason == reason
             || rejoin.reason == RejoinReason::OldCopy
             // Whoever removed it goes on, of course. That is no reason to come back sooner.
-            || (rejoin.reason == RejoinReason::Removed && reason == RejoinReason::Outrun))
+            || (rejoin.reason == RejoinReason::Removed && reason == RejoinReason::Outrun)
+            // What becomes of it in an older group is of no matter.
+            || (rejoin.reason == RejoinReason::Restarted && reason != RejoinReason::OldCopy))
     {
         return Ok(());
     }
     let wait = match reason {
         RejoinReason::NoGroup if recent(turn, room) == 0 => 0,
-        RejoinReason::Removed => REMOVED_WAIT_MS + jitter(turn, room),
+        RejoinReason::Removed | RejoinReason::Restarted => REMOVED_WAIT_MS + jitter(turn, room),
         _ => jitter(turn, room),
     };
     tracing::info!(room = %room.id, reason = reason.describe(), wait, "has to join anew");
@@ -64,7 +66,7 @@ pub(crate) fn require(
     if reason == RejoinReason::OldCopy {
         head::distrust(turn, room)?;
     }
-    if matches!(reason, RejoinReason::OldCopy | RejoinReason::Doubtful | RejoinReason::Removed) {
+    if !matches!(reason, RejoinReason::NoGroup | RejoinReason::Outrun) {
         room.standing.unsettle();
     }
     ROOMS.put(turn.tx, b"", room.id.as_bytes(), &room.id)?;
@@ -88,6 +90,21 @@ pub(crate) fn left_out(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreErro
     let wait = welcome_wait(turn, room)?;
     require(turn, room, RejoinReason::NoGroup)?;
     if let Some(rejoin) = room.standing.rejoin_mut() {
+        rejoin.unasked_from_ms = turn.now_ms.saturating_add(wait);
+    }
+    Ok(())
+}
+
+/// A device that the room has left behind in an older group joins the new one where no Welcome comes.
+pub(crate) fn started_anew(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
+    let is_restarted = |rejoin: &Rejoin| rejoin.reason == RejoinReason::Restarted;
+    if room.standing.rejoin().is_some_and(is_restarted) || !restarts::is_left_behind(turn.tx, room)?
+    {
+        return Ok(());
+    }
+    let wait = welcome_wait(turn, room)?;
+    require(turn, room, RejoinReason::Restarted)?;
+    if let Some(rejoin) = room.standing.rejoin_mut().filter(|rejoin| is_restarted(rejoin)) {
         rejoin.unasked_from_ms = turn.now_ms.saturating_add(wait);
     }
     Ok(())
@@ -158,6 +175,9 @@ pub(crate) fn joined(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     if room.standing.rejoin().is_some_and(|rejoin| rejoin.reason == RejoinReason::OldCopy) {
         room.joins.trusted_from = head::rank(turn.tx, room)?;
     }
+    if restarts::is_left_behind(turn.tx, room)? {
+        return Ok(started_anew(turn, room)?);
+    }
     end(turn, room)?;
     head_changed(turn, room)
 }
@@ -172,7 +192,7 @@ pub(crate) fn tell_missed(turn: &Turn<'_>, room: &Room, epoch: EpochId) -> Resul
     if !was_outrun || !is_own_join || epoch.parent.is_some() {
         return Ok(());
     }
-    let before = graph::last_number_before(turn.tx, &room.id, epoch.number)?;
+    let before = graph::last_number_before(turn.tx, &room.id, epoch.group, epoch.number)?;
     if let Some(first) = before.map(|before| before + 1)
         && first < epoch.number
     {
@@ -187,7 +207,7 @@ pub(super) fn end(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
     let Some(rejoin) = room.standing.end_rejoin() else { return Ok(()) };
     ROOMS.delete(turn.tx, b"", room.id.as_bytes())?;
     joinable::forget_lineage(turn.tx, &room.id)?;
-    if rejoin.reason != RejoinReason::NoGroup {
+    if !matches!(rejoin.reason, RejoinReason::NoGroup | RejoinReason::Restarted) {
         let reason = rejoin.reason.describe().to_owned();
         turn.tell(Update::Healed { room_id: room.id.to_string(), reason });
     }
@@ -196,6 +216,10 @@ pub(super) fn end(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
 
 /// There is another head: compares it with the epochs that this device could join.
 pub(crate) fn head_changed(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
+    if restarts::is_left_behind(turn.tx, room)? {
+        return Ok(started_anew(turn, room)?);
+    }
+    stop(turn, room, RejoinReason::Restarted)?;
     let Some(reach) = head::reach(turn, room)? else { return Ok(()) };
     joinable::forget_behind(turn.tx, &room.id, &reach)?;
     if room.standing.head().is_some() {

@@ -6,8 +6,6 @@
 //! otherwise: whoever joins by one removes all who do not belong there before the first message, as
 //! always.
 
-use ruma::RoomId;
-
 use crate::{
     commits::NextStep,
     epochs::{JoinableEpoch, joinable},
@@ -68,7 +66,7 @@ pub(super) fn search(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendE
 pub(crate) fn searched(turn: &Turn<'_>, room: &mut Room, body: &[u8]) -> Result<(), InputError> {
     let page = history_pages::read(body)?;
     for (event, _) in &page.events {
-        match note(turn, &room.id, event) {
+        match note(turn, room, event) {
             Err(error) if error.ends_turn() => return Err(error),
             // What cannot be joined by is passed over.
             Ok(()) | Err(_) => {}
@@ -95,7 +93,7 @@ pub(crate) fn search_refused(turn: &Turn<'_>, room: &mut Room) {
 }
 
 /// Notes the public group state of an event of the past, if it is a commit's.
-fn note(turn: &Turn<'_>, room: &RoomId, event: &RoomEvent) -> Result<(), InputError> {
+fn note(turn: &Turn<'_>, room: &Room, event: &RoomEvent) -> Result<(), InputError> {
     if !event.is_commit() {
         return Ok(());
     }
@@ -105,7 +103,7 @@ fn note(turn: &Turn<'_>, room: &RoomId, event: &RoomEvent) -> Result<(), InputEr
         return Ok(());
     }
     let id = event_id(event.event_id.as_ref())?;
-    let epoch = JoinableEpoch::read(turn, room, id, &content)?;
+    let epoch = JoinableEpoch::read(turn, &room.id, id, &content)?;
     joinable::note(turn.tx, room, epoch, None)?;
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::{
     },
     exported::Update,
     failure::{EndsTurn, Failure},
-    incoming::{Awaited, EventError, history_pages::MOST_PAGES, media, members},
+    incoming::{Awaited, EventError, history_pages::MOST_PAGES, media, members, restart},
     messages::SendError,
     requests,
     room::{Rejoin, RejoinReason, Room, Search, Strangers, member_list, membership, undone},
@@ -96,6 +96,10 @@ pub(crate) fn step(
     let queries = ask_for_outdated(turn, &users)?;
     if !queries.is_empty() {
         return Ok(NextStep::Waiting(queries));
+    }
+    let undecided = restart::look(turn, room)?;
+    if !undecided.is_empty() {
+        return Ok(NextStep::Waiting(undecided));
     }
     if is_spent(turn, room, occasion) {
         return Err(SendError::CannotRejoin(
@@ -195,7 +199,7 @@ fn next_to_join(
 ) -> Result<Option<JoinableEpoch>, StoreError> {
     let ahead_of = match reason {
         // Nothing that this device has tells whom to believe.
-        RejoinReason::NoGroup | RejoinReason::Doubtful => {
+        RejoinReason::NoGroup | RejoinReason::Doubtful | RejoinReason::Restarted => {
             return Ok(joinable::by_lineage(turn.tx, room)?.into_iter().next());
         }
         // A store that is not to be trusted has a head that is as foreign as any.

@@ -33,6 +33,8 @@ pub(crate) enum Purpose {
     EnableEncryption { room_id: OwnedRoomId },
     /// `PUT /rooms/…/send/m.room.encrypted`: a commit, or the announcement of a new group.
     Commit { room_id: OwnedRoomId, epoch: EpochId },
+    /// `PUT /rooms/…/state/…restart`: the room goes on in the group that begins with this epoch.
+    Restart { room_id: OwnedRoomId, epoch: EpochId },
     /// `PUT /sendToDevice/m.room.encrypted`: Welcomes.
     Welcome { room_id: OwnedRoomId },
     /// `POST /media/upload`: a part of a commit that no event could hold.
@@ -43,6 +45,8 @@ pub(crate) enum Purpose {
     FetchEvent { room_id: OwnedRoomId, event_id: OwnedEventId },
     /// `GET /rooms/…/state/…/`: whether the room uses MLS.
     FetchEncryption { room_id: OwnedRoomId, place: EncryptionPlace },
+    /// `GET /rooms/…/state/…restart`: with which group the room was started anew.
+    FetchRestart { room_id: OwnedRoomId },
     /// `GET /rooms/…/messages`, backwards: where the room's public group state is.
     #[serde(rename = "WalkBack")]
     FindGroup { room_id: OwnedRoomId },
@@ -85,6 +89,8 @@ impl Purpose {
             Self::ClaimKeys { room_id, .. }
             | Self::EnableEncryption { room_id }
             | Self::Commit { room_id, .. }
+            | Self::Restart { room_id, .. }
+            | Self::FetchRestart { room_id }
             | Self::Welcome { room_id }
             | Self::Upload { room_id, .. }
             | Self::Download { room_id, .. }
@@ -122,10 +128,13 @@ impl Purpose {
             Self::ClaimKeys { .. } => RequestKind::ClaimKeys,
             Self::EnableEncryption { .. } => RequestKind::EnableEncryption,
             Self::Commit { .. } => RequestKind::Commit,
+            Self::Restart { .. } => RequestKind::Restart,
             Self::Welcome { .. } => RequestKind::Welcome,
             Self::Upload { .. } => RequestKind::UploadPart,
             Self::Download { .. } => RequestKind::DownloadPart,
-            Self::FetchEvent { .. } | Self::FetchEncryption { .. } => RequestKind::FetchEvent,
+            Self::FetchEvent { .. } | Self::FetchEncryption { .. } | Self::FetchRestart { .. } => {
+                RequestKind::FetchEvent
+            }
             Self::FindGroup { .. }
             | Self::FindCommits { .. }
             | Self::FindPlace { .. }

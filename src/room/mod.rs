@@ -4,7 +4,8 @@
 //! A [`Room`] is loaded once for an event, changed in memory, and saved once ([`edit`]). How this
 //! device stands to the group is one enum with named transitions ([`Standing`]). Members have rows
 //! of their own (`membership`), and so have how well they are known (`member_list`), the rooms whose
-//! waiting events deserve another try (`woken`), and adds that others have undone (`undone`).
+//! waiting events deserve another try (`woken`), and adds that others have undone (`undone`). Which
+//! of its groups a room goes on in stands in `restarts`.
 
 mod followed;
 mod hears;
@@ -13,6 +14,7 @@ pub(crate) mod membership;
 mod own_leaf;
 mod record;
 mod rejoin;
+mod restarts;
 mod rows;
 mod settings;
 mod standing;
@@ -28,6 +30,7 @@ pub(crate) use self::{
     own_leaf::{LeafOrigin, OwnLeaf},
     record::Room,
     rejoin::{Rejoin, RejoinReason, Search, Strangers},
+    restarts::{OwnRestart, Restart},
     rows::{all, edit, find, load},
     settings::{Retention, Settings},
     standing::Standing,

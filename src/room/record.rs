@@ -2,8 +2,8 @@
 
 use ruma::{OwnedEventId, OwnedRoomId};
 
-use super::{own_leaf::OwnLeaf, settings::Settings, standing::Standing};
-use crate::protocol::{EpochId, Rank, identifiers};
+use super::{own_leaf::OwnLeaf, restarts::Restarts, settings::Settings, standing::Standing};
+use crate::protocol::{EpochId, GroupName, GroupRank, Rank, identifiers};
 
 /// A room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,7 @@ pub(crate) struct Room {
     /// Somebody else has announced a group for the room, while this device had none.
     pub(crate) others_group: bool,
     pub(crate) standing: Standing,
+    pub(crate) restarts: Restarts,
     /// The accepted epochs whose full state is kept, the head among them.
     pub(crate) kept: Vec<EpochId>,
     pub(crate) renewal: Renewal,
@@ -89,6 +90,7 @@ impl Room {
             state: RoomState::default(),
             others_group: false,
             standing: Standing::NoGroup,
+            restarts: Restarts::default(),
             kept: Vec::new(),
             renewal: Renewal::default(),
             pace: CommitPace::default(),
@@ -100,6 +102,22 @@ impl Room {
     /// Whether the room says that it uses MLS.
     pub(crate) fn uses_mls(&self) -> bool {
         self.state.algorithm.as_deref().is_some_and(identifiers::is_room_algorithm)
+    }
+
+    /// The group in which the room goes on.
+    pub(crate) fn group(&self) -> GroupName {
+        self.restarts.last.as_ref().map(|last| last.group).unwrap_or_default()
+    }
+
+    /// How a group stands among the room's groups.
+    pub(crate) fn rank_of(&self, group: GroupName) -> GroupRank {
+        match group {
+            GroupName::First => GroupRank::First,
+            GroupName::Restarted { number, .. } if group == self.group() => {
+                GroupRank::Restart(number)
+            }
+            GroupName::Restarted { .. } => GroupRank::Unnamed,
+        }
     }
 
     /// Whether those who come later may read what is said now (Matrix spec,

@@ -12,6 +12,8 @@ pub(crate) enum RejoinReason {
     Removed,
     /// All it knows of the group came from a user who has no place in the room.
     Doubtful,
+    /// The room was started anew, and it is not in the new group.
+    Restarted,
     /// The others went on with a branch that it cannot follow.
     Outrun,
     /// The store is older than what this device has sent: keys could be used twice.
@@ -25,6 +27,7 @@ impl RejoinReason {
             Self::NoGroup => "this device had no group",
             Self::Doubtful => "this device was invited into the group by a stranger",
             Self::Removed => "this device had been removed from the group",
+            Self::Restarted => "the room was started anew with another group",
             Self::Outrun => "the others went on with a branch that this device could not follow",
             Self::OldCopy => "the store was an older copy of itself",
         }

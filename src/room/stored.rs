@@ -10,6 +10,7 @@ use super::{
     own_leaf::OwnLeaf,
     record::{CommitPace, ExternalJoins, Renewal, Room, RoomState},
     rejoin::Rejoin,
+    restarts::Restarts,
     settings::Settings,
     standing::{Member, Standing},
 };
@@ -48,6 +49,8 @@ pub(super) struct StoredRoom {
     visibility: Option<String>,
     own_user_left: bool,
     gone: bool,
+    #[serde(default)]
+    restarts: Restarts,
 }
 
 impl From<StoredRoom> for Room {
@@ -73,6 +76,7 @@ impl From<StoredRoom> for Room {
             },
             others_group: row.others_group,
             standing,
+            restarts: row.restarts,
             kept: row.kept,
             renewal: Renewal { wanted: row.rotate, done_in: row.rotated, leaves: row.own_leaves },
             pace: CommitPace {
@@ -102,6 +106,7 @@ impl From<Room> for StoredRoom {
             visibility: room.state.history_visibility,
             own_user_left: room.state.own_user_left,
             others_group: room.others_group,
+            restarts: room.restarts,
             kept: room.kept,
             rotate: room.renewal.wanted,
             rotated: room.renewal.done_in,

@@ -136,6 +136,11 @@ pub(crate) fn hold_back(
     Ok(first)
 }
 
+/// Forgets all that happened in a room: its group was started anew.
+pub(crate) fn forget_all(tx: &Tx<'_>, room: &RoomId) -> Result<(), StoreError> {
+    UNDONE.delete_scope(tx, room.as_bytes()).map(drop)
+}
+
 /// Something has changed for this user's devices in a room: they may be added again at once, unless
 /// that has happened often already.
 pub(crate) fn lift(tx: &Tx<'_>, room: &RoomId, user: &UserId) -> Result<(), StoreError> {

@@ -24,8 +24,8 @@ use crate::{
         transfer::{self, TransferError},
     },
     protocol::{
-        DeviceName, EpochId, JsonError, MessageContent, PayloadError, RoomEvent, decode_base64,
-        encode_base64, identifiers, parse,
+        DeviceName, EpochId, GroupName, JsonError, MessageContent, PayloadError, RoomEvent,
+        decode_base64, encode_base64, identifiers, parse,
     },
     store::{StoreError, Tx},
 };
@@ -261,7 +261,7 @@ impl Session {
             return Err(SessionError::Unsupported);
         };
         let (keys, chunks) = transfer::read(&Zeroizing::new(decode(export)?))?;
-        if keys.group_id() != contents.room_id.as_bytes() {
+        if GroupName::of(&contents.room_id, keys.group_id()).is_none() {
             return Err(SessionError::OtherRoom);
         }
         if keys.ciphersuite() != suite {

@@ -17,7 +17,7 @@ pub(super) fn bundle_key(
     epoch: &EpochRecord,
     bundle_id: &str,
 ) -> Result<BackupKey, Failure> {
-    let group = load_group(&turn.provider(epoch.namespace), room)?;
+    let group = load_group(&turn.provider(epoch.namespace), room, epoch.group)?;
     let secret = group
         .export_secret(turn.crypto, LABEL, bundle_id.as_bytes(), 32)
         .map_err(|error| Failure::defect("exporter", error))?;

@@ -8,7 +8,7 @@ use crate::{
     commits::{self, outcome},
     engine::{consequences::in_room, error::EngineError, own_keys, push_rules, upkeep},
     identity,
-    incoming::{catch_up, fetch, media, members, unshown, walk},
+    incoming::{catch_up, fetch, media, members, restart, unshown, walk},
     rejection::Rejection,
     rejoin,
     requests::{self, PausedWork, Purpose},
@@ -45,6 +45,12 @@ pub(super) fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Resul
         Purpose::Commit { room_id, epoch } => {
             let SentEvent { event_id } = read(body, "the answer names no event")?;
             in_room(turn, room_id, |room| outcome::accepted(turn, room, *epoch, event_id))?;
+        }
+        Purpose::Restart { room_id, epoch } => {
+            in_room(turn, room_id, |room| commits::restart::stated(turn, room, *epoch))?;
+        }
+        Purpose::FetchRestart { room_id } => {
+            in_room(turn, room_id, |room| restart::answered(turn, room, body))?;
         }
         Purpose::Upload { room_id, epoch, part } => {
             commits::part_uploaded(turn, room_id, *epoch, *part, &media_url(body)?)?;

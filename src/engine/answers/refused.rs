@@ -96,6 +96,12 @@ fn undo(
             }
             commit_refused(turn, room_id, *epoch)?;
         }
+        Purpose::Restart { room_id, epoch } => room::edit(turn.tx, room_id, |room| {
+            commits::restart::refused(room, *epoch);
+            Ok::<_, Failure>(())
+        })?,
+        // The room has no such state.
+        Purpose::FetchRestart { .. } => return Ok(Refusal::Over { tell: false }),
         Purpose::FetchEvent { room_id, event_id } => match status {
             404 => walk::look_for(turn, room_id, event_id)?,
             _ => missing::put_off(turn, room_id, event_id)?,
@@ -148,8 +154,9 @@ fn pause(turn: &Turn<'_>, work: PausedWork) -> Result<(), StoreError> {
 /// A commit of this device's own, or a part of it, was refused: the next has to wait.
 fn commit_refused(turn: &Turn<'_>, room: &RoomId, epoch: EpochId) -> Result<(), Failure> {
     in_room(turn, room, |room| {
-        outcome::dropped(turn, room, epoch)?;
-        commits::block_commits(turn, room);
-        Ok(())
+        if !commits::restart::is_own(room, epoch) {
+            commits::block_commits(turn, room);
+        }
+        outcome::dropped(turn, room, epoch)
     })
 }

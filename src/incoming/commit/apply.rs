@@ -33,7 +33,7 @@ use crate::{
         Added, check_commit, check_external_commit, devices_added, keep_export, load_group,
         parse_message, refusal,
     },
-    protocol::{DeviceName, EpochId, Rank, credential},
+    protocol::{DeviceName, EpochId, GroupName, Rank, credential},
     rejection::Rejection,
     room::{Rejoin, RejoinReason, Room},
     store::Namespace,
@@ -65,7 +65,8 @@ pub(super) fn apply(
 ) -> Result<Processed, EventError> {
     let message = read(turn, room, commit)?;
     let number = message.epoch().as_u64();
-    let base = match base::find(turn, room, commit.content, number)? {
+    let group = GroupName::of(&room.id, message.group_id().as_slice()).unwrap_or_default();
+    let base = match base::find(turn, room, commit.content, group, number)? {
         Base::Kept(base) => *base,
         Base::Unknown(unknown) => return Err(unknown.into()),
         Base::Unreachable(reason) => {
@@ -83,7 +84,7 @@ pub(super) fn apply(
     };
     let namespace = turn.tx.new_namespace()?;
     let provider = turn.child_provider(base.namespace, namespace);
-    let authentic = authenticate(&provider, namespace, room, commit, message)?;
+    let authentic = authenticate(&provider, namespace, room, &base, commit, message)?;
     let effect = check(turn, &authentic)?;
     if authentic.staged.self_removed() {
         turn.tx.delete_namespace(namespace)?;
@@ -104,7 +105,7 @@ fn read(
         MlsMessageBodyIn::PublicMessage(message) => ProtocolMessage::from(message),
         _ => return Err(Rejection::NotACommit.into()),
     };
-    if message.group_id().as_slice() != room.id.as_bytes() {
+    if GroupName::of(&room.id, message.group_id().as_slice()).is_none() {
         return Err(Rejection::OtherGroup("the commit belongs to another group").into());
     }
     Ok(message)
@@ -129,10 +130,11 @@ fn authenticate(
     provider: &Provider<'_>,
     namespace: Namespace,
     room: &Room,
+    base: &EpochRecord,
     commit: CommitEvent<'_>,
     message: ProtocolMessage,
 ) -> Result<Authentic, EventError> {
-    let mut group = load_group(provider, &room.id)?;
+    let mut group = load_group(provider, &room.id, base.group)?;
     let processed: ProcessedMessage = group.process_message(provider, message).map_err(refusal)?;
     let device = credential::parse(processed.credential().serialized_content())?;
     if device.user_id != commit.sender || device != commit.content.sender {
@@ -174,7 +176,7 @@ fn removes_this_device(
     missing::mark_hopeless(turn, &room.id, commit.id.as_str())?;
     let number = authentic.staged.epoch().as_u64();
     let rank = EpochId::of(authentic.staged.group_context())
-        .map(|id| Rank::of(number, id, Some(commit.id)));
+        .map(|id| Rank::of(base.group_rank, number, id, Some(commit.id)));
     let rank = rank.map_err(crate::failure::Failure::from)?;
     if !counts(turn, room, base, &authentic.device, &rank)? {
         let reason = "it removes this device, on a branch that the room goes on without";
@@ -248,6 +250,7 @@ fn merge(
         namespace,
         creator: device.clone(),
         parent: Some(base.id),
+        group: (base.group, base.group_rank),
         status: Status::Accepted,
         since_ms: turn.now_ms,
     };
@@ -265,7 +268,7 @@ fn merge(
     let is_old_copy = |rejoin: &Rejoin| rejoin.reason == RejoinReason::OldCopy;
     epoch.distrusted = base.distrusted && room.standing.rejoin().is_some_and(is_old_copy);
     epoch.by_outsider = by_outsider;
-    epoch.resolves = resolved(turn, room, commit)?;
+    epoch.resolves = resolved(turn, room, base, commit)?;
     epoch.doubts = doubts;
     keep_export(turn.tx, &room.id, epoch.id, &group, provider, room.settings.history)?;
     turn.tx.detach_namespace(namespace, base.namespace)?;
@@ -315,10 +318,12 @@ fn follow_devices(
 fn resolved(
     turn: &Turn<'_>,
     room: &Room,
+    base: &EpochRecord,
     commit: CommitEvent<'_>,
 ) -> Result<Vec<EpochId>, EventError> {
     Ok(graph::kept(turn.tx, room)?
         .into_iter()
+        .filter(|epoch| epoch.group == base.group)
         .filter(|epoch| {
             commit.content.resolves.iter().any(|(number, creator)| {
                 *creator == epoch.creator && *number == epoch.number.to_string()

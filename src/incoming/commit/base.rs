@@ -2,7 +2,7 @@
 
 use crate::{
     epochs::{EpochRecord, Status, UnknownEpoch, graph, missing},
-    protocol::CommitContent,
+    protocol::{CommitContent, GroupName},
     room::Room,
     store::StoreError,
     turn::Turn,
@@ -25,6 +25,7 @@ pub(super) fn find(
     turn: &Turn<'_>,
     room: &Room,
     content: &CommitContent,
+    group: GroupName,
     number: u64,
 ) -> Result<Base, StoreError> {
     let named =
@@ -37,7 +38,7 @@ pub(super) fn find(
     if is_known {
         return Ok(Base::Unreachable("the epoch it is based on is no longer kept in full"));
     }
-    let unknown = graph::why_unknown(turn.tx, &room.id, number)?;
+    let unknown = graph::why_unknown(turn.tx, &room.id, group, number)?;
     if let UnknownEpoch::NotYet(_) = unknown {
         if missing::is_hopeless(turn, &room.id, &content.commit_event)? {
             return Ok(Base::Unreachable("the epoch it is based on cannot be reached"));

@@ -42,11 +42,29 @@ pub(super) fn receive(
     }
     missing::mark_hopeless(turn, &room.id, commit.id.as_str())?;
     let head = head::rank(turn.tx, room)?;
-    let ahead = joinable::note(turn.tx, &room.id, epoch, head.as_ref())?;
+    let ahead = joinable::note(turn.tx, room, epoch, head.as_ref())?;
     if ahead && room.standing.head().is_some() {
         turn.report(Consequence::MustRejoin(RejoinReason::OldCopy));
     }
     Ok(Processed::NotFollowed(Rejection::UnknownOwnCommit.into()))
+}
+
+/// Takes in the announcement of a group with which this device starts the room anew; tells whether it
+/// is one.
+pub(super) fn restart_announced(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    shown: &JoinableEpoch,
+) -> Result<bool, EventError> {
+    let Some(own) = room.restarts.own.as_ref().filter(|own| own.epoch == shown.id) else {
+        return Ok(false);
+    };
+    let epoch = own.epoch;
+    for request in commits::staged_requests(turn.tx, &room.id, epoch)?.ids {
+        requests::remove(turn.tx, request)?;
+    }
+    outcome::accepted(turn, room, epoch, shown.commit_event.clone())?;
+    Ok(true)
 }
 
 /// SHA-256 of the commit in an event; nothing for an announcement.

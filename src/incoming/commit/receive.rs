@@ -9,10 +9,14 @@ use super::{
     unfollowed::{not_followed, note_joinable},
 };
 use crate::{
-    epochs::{JoinableEpoch, graph, missing},
+    epochs::{JoinableEpoch, graph, missing, restarts},
     failure::EndsTurn,
-    incoming::error::{Awaited, EventError},
-    protocol::CommitContent,
+    history::{self, Header},
+    incoming::{
+        error::{Awaited, EventError},
+        restart,
+    },
+    protocol::{CommitContent, GroupName},
     rejection::Rejection,
     room::{Room, Standing, membership},
     turn::Turn,
@@ -41,6 +45,14 @@ pub(crate) fn receive(
     if shows_a_hint(turn, room, commit)? {
         return Ok(Processed::Known);
     }
+    let group = group_of(room, content);
+    if content.is_announcement() && group != GroupName::First {
+        return started_anew(turn, room, commit);
+    }
+    if restarts::is_unnamed(turn.tx, room, group)? {
+        restart::want(turn, &room.id, group)?;
+        return Ok(Processed::TooEarly(EventError::Awaits(Awaited::Restart(group))));
+    }
     if content.sender == turn.identity.name() {
         return own::receive(turn, room, commit);
     }
@@ -56,6 +68,31 @@ pub(crate) fn receive(
             Ok(Processed::TooEarly(EventError::Awaits(Awaited::Group(reason))))
         }
     }
+}
+
+/// The group that a commit's event leads on in, as far as it says.
+fn group_of(room: &Room, content: &CommitContent) -> GroupName {
+    let state = content.public_group_state.bytes().unwrap_or_default();
+    match history::peek(&state) {
+        Ok(Header::GroupInfo { group_id, .. }) => {
+            GroupName::of(&room.id, &group_id).unwrap_or_default()
+        }
+        _ => GroupName::First,
+    }
+}
+
+/// The announcement of a group with which the room is started anew, if its state says so.
+fn started_anew(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    commit: CommitEvent<'_>,
+) -> Result<Processed, EventError> {
+    let shown = JoinableEpoch::read(turn, &room.id, commit.id, commit.content)?;
+    if own::restart_announced(turn, room, &shown)? {
+        return Ok(Processed::Known);
+    }
+    restart::announced(turn, room, &shown)?;
+    Ok(Processed::Announced)
 }
 
 /// Whether a commit is the one that a Welcome let this device in by. The Welcome's word for it is not

@@ -51,7 +51,7 @@ pub(super) fn note_joinable(
     };
     let reach = head::reach(turn, room)?;
     let noted = head::check_number(turn.tx, room, epoch.number)
-        .and_then(|()| joinable::note(turn.tx, &room.id, epoch, reach.as_ref()));
+        .and_then(|()| joinable::note(turn.tx, room, epoch, reach.as_ref()));
     let ahead = match noted {
         Ok(ahead) => ahead,
         Err(error) if error.ends_turn() => return Err(error.into()),

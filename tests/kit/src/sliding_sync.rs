@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 
 use crate::{Http, KitError, http::segment};
 
-/// The state that Element X wants of each room.
-const REQUIRED_STATE: [(&str, &str); 17] = [
+/// The state that Element X wants of each room, and the restarts that README.md tells apps to want.
+const REQUIRED_STATE: [(&str, &str); 18] = [
+    ("org.matrix.msc2883.v1.dmls.restart", ""),
     ("m.room.name", ""),
     ("m.room.encryption", ""),
     ("m.room.member", "$LAZY"),

@@ -206,6 +206,39 @@ final class ForkTests: WatchedTestCase {
         try await finish(alice, bob, stranger)
     }
 
+    func testWhoeverMaySetTheRoomsStateStartsItAnewAndNobodyElse() async throws {
+        let (alice, bob) = (try await account("alice"), try await account("bob"))
+        let roomId = try await roomOf(alice, bob)
+        try await alice.send("in the old group", to: roomId)
+        try await settle(alice, bob)
+        let (atAlices, atBobs) = (try await Heard(alice.machine), try await Heard(bob.machine))
+        try await bob.machine.room(roomId: roomId).restart()
+        try await bob.settle()
+        let code = try await atBobs.first {
+            if case .requestRefused(.restart, roomId, let code, _) = $0 { code } else { nil }
+        }
+        XCTAssertEqual(code, "M_FORBIDDEN")
+        try await bob.send("as before", to: roomId)
+        try await settle(alice, bob)
+
+        try await alice.machine.room(roomId: roomId).restart()
+        try await alice.prepare(roomId)
+        try await settle(alice, bob)
+        for heard in [atAlices, atBobs] {
+            let by = try await heard.first { if case .restarted(roomId, let by) = $0 { by } else { nil } }
+            XCTAssertEqual(by, alice.userId)
+        }
+        let ends = (try await head(alice, roomId), try await head(bob, roomId))
+        XCTAssertEqual(ends.0.id, ends.1.id)
+        try await bob.send("in the new group", to: roomId)
+        try await settle(alice, bob)
+        for client in [alice, bob] {
+            let read = try await texts(client, roomId)
+            XCTAssertEqual(read, ["in the old group", "as before", "in the new group"])
+        }
+        try await finish(alice, bob)
+    }
+
     func testARemovalOfWhoBelongsThereIsToldAndNobodyWaitsForThem() async throws {
         let (alice, bob) = (try await account("alice"), try await account("bob"))
         let carol = try await account("carol")

@@ -32,7 +32,8 @@ private final class ElementX {
     /// The room list of an app whose machine does not hear of it.
     @discardableResult
     func syncRooms() async throws -> SyncChanges {
-        let state = ["m.room.encryption", "m.room.create", "m.room.history_visibility"].map { [$0, ""] }
+        let types = ["m.room.encryption", "m.room.create", "m.room.history_visibility"]
+        let state = (types + ["org.matrix.msc2883.v1.dmls.restart"]).map { [$0, ""] }
         let list: Json = [
             "ranges": [[0, 19]], "timeline_limit": 1, "filters": [String: String](),
             "required_state": state + members.map { ["m.room.member", $0] },

@@ -13,6 +13,13 @@ impl Client {
         enabled.map_err(self.engine(format!("enabling {room_id}")))
     }
 
+    /// Starts the room anew, and adds all who belong in it.
+    pub async fn restart_group(&self, room_id: &str) -> Result<(), KitError> {
+        let restarted = self.room(room_id).await?.restart().await;
+        restarted.map_err(self.engine(format!("starting {room_id} anew")))?;
+        self.prepare(room_id).await
+    }
+
     /// Sets how this device treats the room.
     pub async fn set_settings(
         &self,

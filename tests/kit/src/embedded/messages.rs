@@ -199,14 +199,16 @@ fn state_until(room: &Room, until: u64, sender: &Sender) -> Vec<Value> {
 pub(super) async fn state_without_key(
     shared: State<Arc<Shared>>,
     Path((room_id, event_type)): Path<(String, String)>,
+    query: Query<HashMap<String, String>>,
     sender: Sender,
 ) -> Answer {
-    state(shared, Path((room_id, event_type, String::new())), sender).await
+    state(shared, Path((room_id, event_type, String::new())), query, sender).await
 }
 
 pub(super) async fn state(
     State(shared): State<Arc<Shared>>,
     Path((room_id, event_type, state_key)): Path<(String, String, String)>,
+    Query(query): Query<HashMap<String, String>>,
     sender: Sender,
 ) -> Answer {
     let world = shared.world();
@@ -215,7 +217,10 @@ pub(super) async fn state(
     let index = room.state_before(end).get(&(event_type.as_str(), state_key.as_str())).copied();
     let event = index.and_then(|index| room.events.get(index));
     let event = event.ok_or_else(|| Refusal::not_found("Event not found."))?;
-    Ok(Json(event.content.clone()))
+    Ok(Json(match query.get("format").map(String::as_str) {
+        Some("event") => show(room, event, &sender, false),
+        _ => event.content.clone(),
+    }))
 }
 
 pub(super) async fn members(

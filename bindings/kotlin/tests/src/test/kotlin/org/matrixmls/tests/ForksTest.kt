@@ -189,6 +189,37 @@ class ForksTest {
     }
 
     @Test
+    fun `whoever may set the room's state starts it anew, and nobody else`() = test {
+        val (alice, bob) = account("alice") to account("bob")
+        val roomId = roomOf(alice, bob)
+        alice.send(roomId, "in the old group")
+        settle(alice, bob)
+        val (atAlices, atBobs) = Heard(alice.machine) to Heard(bob.machine)
+        bob.machine.room(roomId).restart()
+        bob.settle()
+        val refused = atBobs.one<Update.RequestRefused>()
+        assertEquals(Triple(RequestKind.RESTART, roomId, "M_FORBIDDEN"), Triple(refused.kind, refused.roomId, refused.code))
+        bob.send(roomId, "as before")
+        settle(alice, bob)
+
+        alice.machine.room(roomId).restart()
+        alice.prepare(roomId)
+        settle(alice, bob)
+        for (heard in listOf(atAlices, atBobs)) {
+            assertEquals(Update.Restarted(roomId, alice.userId), heard.one<Update.Restarted>())
+        }
+        assertEquals(alice.head(roomId).id, bob.head(roomId).id)
+        bob.send(roomId, "in the new group")
+        settle(alice, bob)
+        for (client in listOf(alice, bob)) {
+            assertEquals(listOf("in the old group", "as before", "in the new group"), client.texts(roomId))
+        }
+        atAlices.close()
+        atBobs.close()
+        close(alice, bob)
+    }
+
+    @Test
     fun `a removal of who belongs there is told, and nobody waits for them`() = test {
         val (alice, bob) = account("alice") to account("bob")
         val carol = account("carol")

@@ -43,7 +43,7 @@ private class ElementX(private val client: MatrixClient, private val members: Li
 
     /** The room list of an app whose machine does not hear of it. */
     suspend fun syncRooms(): SyncChanges {
-        val state = listOf("m.room.encryption", "m.room.create", "m.room.history_visibility").map { listOf(it, "") } +
+        val state = listOf("m.room.encryption", "m.room.create", "m.room.history_visibility", "org.matrix.msc2883.v1.dmls.restart").map { listOf(it, "") } +
             members.map { listOf("m.room.member", it) }
         val list = JSONObject().put("ranges", JSONArray("[[0,19]]")).put("timeline_limit", 1).put("filters", JSONObject())
             .put("required_state", JSONArray(state))
