@@ -157,9 +157,7 @@ impl<'a> Intake<'a> {
         if !self.retry_waiting(turn, readers)? {
             return Ok(false);
         }
-        if let Some(room) = room::find(turn.tx, &self.room)? {
-            restart::ask(turn, &room)?;
-        }
+        restart::ask(turn, &self.room)?;
         ask_for_missing(turn, &self.room)?;
         Ok(true)
     }

@@ -20,7 +20,7 @@ use crate::{
     failure::Failure,
     protocol::{GroupName, RestartContent, RoomEvent, identifiers, parse},
     requests::{self, Purpose, REQUESTS},
-    room::{Room, wake},
+    room::{self, Room, wake},
     store::{Collection, StoreError},
     turn::Turn,
 };
@@ -120,9 +120,10 @@ pub(crate) fn want(turn: &Turn<'_>, room: &RoomId, group: GroupName) -> Result<(
 }
 
 /// Asks for the state where something waits for it, and nothing that is known explains it.
-pub(crate) fn ask(turn: &Turn<'_>, room: &Room) -> Result<(), Failure> {
-    let scope = room.id.as_bytes();
+pub(crate) fn ask(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), Failure> {
+    let scope = room_id.as_bytes();
     let Some(wanted) = WANTED.get(turn.tx, scope, b"")? else { return Ok(()) };
+    let room = room::load(turn.tx, room_id)?;
     if wanted.number <= room.group().number() {
         WANTED.delete(turn.tx, scope, b"")?;
         return Ok(());
