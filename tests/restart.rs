@@ -362,6 +362,37 @@ async fn a_new_device_believes_the_state_though_its_maker_is_gone() -> Result {
     Ok(())
 }
 
+/// Alice's phone starts the room anew and is logged out while Bob is away. Nothing of it is in his list of
+/// her devices when he comes back, so he believes the state as her tablet goes on in the new group.
+#[tokio::test]
+async fn whoever_was_away_until_its_maker_is_gone_comes_into_the_new_group() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, bob, room) = pair(&homeserver).await;
+    let tablet = log_in(&homeserver, "alice", "TABLET").await?;
+    quiet(&[&alice, &bob, &tablet]).await;
+    all_talk(&[&alice, &bob, &tablet], &room).await;
+    alice.restart_group(&room).await?;
+    quiet(&[&alice, &tablet]).await;
+    all_talk(&[&alice, &tablet], &room).await;
+    alice.log_out().await?;
+    tablet.settle().await?;
+    tablet.send_text(&room, "without the phone").await?;
+    // Her devices are asked for before the announcement.
+    bob.sync().await?;
+    for request in bob.machine()?.outgoing_requests().await? {
+        if request.path.contains("/keys/query") {
+            bob.send_request(&request).await?;
+        }
+    }
+    quiet(&[&bob, &tablet]).await;
+    all_talk(&[&bob, &tablet], &room).await;
+    assert_eq!(bob.members(&room).await?.len(), 2, "her tablet, and he");
+    assert_eq!(head(&bob, &room).await, head(&tablet, &room).await);
+    all_talk(&[&tablet, &bob], &room).await;
+    all_read(&[&bob], &room, &["first", "without the phone"]).await;
+    Ok(())
+}
+
 /// The app is killed before and after each request, and each first answer is lost.
 #[tokio::test]
 async fn an_app_that_is_killed_at_each_step_starts_the_room_anew_once() -> Result {

@@ -24,7 +24,7 @@ use crate::{
     failure::{EndsTurn, Failure},
     protocol::{DeviceName, GroupName, GroupRank, RestartContent},
     rejection::InputError,
-    room::{Restart, Room, undone, wake},
+    room::{Restart, Room, membership, undone, wake},
     store::{Collection, StoreError, Tx},
     turn::{Consequence, Turn},
 };
@@ -44,6 +44,9 @@ struct Claim {
     order: u64,
     /// What the announcement says, once that has come.
     shown: Option<JoinableEpoch>,
+    /// A member of the room was seen to commit in the announced group.
+    #[serde(default)]
+    vouched: bool,
 }
 
 const CLAIMS: Collection<Claim> = Collection::new("claimed_restart");
@@ -83,12 +86,15 @@ pub(crate) fn claim(
     let newest = claims.last().map_or(0, |claim| claim.order);
     let order = if is_news { newest.saturating_add(1) } else { 0 };
     let (announcement, by) = (content.announcement.clone(), by.to_owned());
-    let mut claim = Claim { number, announcement, by, order, shown: None };
+    let mut claim = Claim { number, announcement, by, order, shown: None, vouched: false };
     if let Some(known) = CLAIMS.get(tx, room.id.as_bytes(), &claim.key())? {
         claim.order = claim.order.max(known.order);
         claim.shown = known.shown;
+        claim.vouched = known.vouched;
     }
     CLAIMS.put(tx, room.id.as_bytes(), &claim.key(), &claim)?;
+    // Commits of the group may be waiting, and vouch for it.
+    wake(tx, &room.id)?;
     ROOMS.put(tx, b"", room.id.as_bytes(), &room.id)?;
     claims.retain(|other| other.key() != claim.key());
     let surplus = (claims.len() + 1).saturating_sub(MOST_CLAIMS);
@@ -137,6 +143,7 @@ pub(crate) fn announced(
         if claim.by == shown.creator.user_id {
             claim.shown = Some(shown.clone());
             CLAIMS.put(tx, room.as_bytes(), &claim.key(), &claim)?;
+            wake(tx, room)?;
             is_named = true;
         } else {
             // Somebody else has announced it.
@@ -144,6 +151,32 @@ pub(crate) fn announced(
         }
     }
     Ok(is_named)
+}
+
+/// A commit has come of a group that does not count yet. Where a device that is listed for a joined
+/// user has signed it, that user vouches for the group; tells whether a claim waits for that.
+pub(crate) fn vouch(turn: &Turn<'_>, room: &Room, commit: &JoinableEpoch) -> Result<bool, Failure> {
+    let user = &commit.creator.user_id;
+    if *user == turn.identity.name().user_id || !membership::is_joined(turn.tx, &room.id, user)? {
+        return Ok(false);
+    }
+    let Some(device) = devices::device(turn.tx, &commit.creator)? else { return Ok(false) };
+    let mut is_awaited = false;
+    for mut claim in list(turn.tx, &room.id)? {
+        let is_of_it = claim.shown.as_ref().is_some_and(|shown| shown.group == commit.group);
+        if !is_of_it || claim.vouched {
+            continue;
+        }
+        match commit.is_signed_with(turn, device.credential_key.clone()) {
+            Ok(true) => {}
+            Err(InputError::Failure(error)) if error.ends_turn() => return Err(error),
+            Ok(false) | Err(_) => return Ok(false),
+        }
+        claim.vouched = true;
+        CLAIMS.put(turn.tx, room.id.as_bytes(), &claim.key(), &claim)?;
+        is_awaited = true;
+    }
+    Ok(is_awaited)
 }
 
 /// What a claim lacks.
@@ -211,24 +244,30 @@ fn check(turn: &Turn<'_>, room: &Room, claim: &Claim) -> Result<Check, Failure> 
             Ok(false) | Err(_) => Ok(Check::Never),
         },
         (Some(_), None) => Ok(Check::Announcement),
-        (None, _) => unlisted(turn, room, group, creator),
+        (None, _) => unlisted(turn, room, group, creator, claim.vouched),
     }
 }
 
 /// What follows where the device that announced a group is not in the list of its user. It may be new,
 /// and it may have been logged out since. Whoever is in no group has nothing to lose by believing the
-/// room's state, and finds nobody in an older group.
+/// room's state, and finds nobody in an older group. Who is in one believes it where another member has
+/// gone on in the new group.
 fn unlisted(
     turn: &Turn<'_>,
     room: &Room,
     group: GroupName,
     creator: &DeviceName,
+    is_vouched_for: bool,
 ) -> Result<Check, Failure> {
     let user = &*creator.user_id;
     devices::track(turn.tx, [user])?;
     let is_gone = devices::is_list_current(turn.tx, user)?;
     let is_in_a_group = room.standing.head().is_some();
-    Ok(if is_gone && !is_in_a_group { Check::Counts(group) } else { Check::Device })
+    Ok(if is_gone && (is_vouched_for || !is_in_a_group) {
+        Check::Counts(group)
+    } else {
+        Check::Device
+    })
 }
 
 /// Forgets the claims that the state showed up to here with a number up to this.

@@ -6,7 +6,7 @@
 //! is asked for the state once an hour.
 
 use ruma::{
-    RoomId,
+    EventId, RoomId,
     api::client::{
         room::get_room_event,
         state::get_state_event_for_key::v3::{Request as GetState, StateEventFormat},
@@ -18,7 +18,7 @@ use super::{error::EventError, walk};
 use crate::{
     epochs::{JoinableEpoch, missing, restarts},
     failure::Failure,
-    protocol::{GroupName, RestartContent, RoomEvent, identifiers, parse},
+    protocol::{CommitContent, GroupName, RestartContent, RoomEvent, identifiers, parse},
     requests::{self, Purpose, REQUESTS},
     room::{self, Room, wake},
     store::{Collection, StoreError},
@@ -68,6 +68,23 @@ pub(super) fn announced(
     } else {
         // What is based on it waits for the state, and asks for nothing.
         missing::mark_before_joining(turn, &room.id, shown.commit_event.as_str())?;
+    }
+    Ok(())
+}
+
+/// A commit has come of a group that does not count yet. Where it shows that a member has gone on
+/// there, and the group counts with that, the room is woken, and the commit is tried again.
+pub(super) fn vouched_for(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    event: &EventId,
+    content: &CommitContent,
+) -> Result<(), EventError> {
+    if restarts::is_any(turn.tx, &room.id)? {
+        let commit = JoinableEpoch::read(turn, &room.id, event, content)?;
+        if restarts::vouch(turn, room, &commit)? {
+            look(turn, room)?;
+        }
     }
     Ok(())
 }

@@ -50,6 +50,7 @@ pub(crate) fn receive(
         return started_anew(turn, room, commit);
     }
     if restarts::is_unnamed(turn.tx, room, group)? {
+        restart::vouched_for(turn, room, commit.id, content)?;
         restart::want(turn, &room.id, group)?;
         return Ok(Processed::TooEarly(EventError::Awaits(Awaited::Restart(group))));
     }
