@@ -43,6 +43,12 @@ pub struct DecryptedMessage {
     ///
     /// Then the sender of the message is that member's claim, unless `sender_trust` is `Signed`.
     pub shared_by: Option<String>,
+    /// Whether the message came when its epoch had long ended: an hour, where the sender's device is
+    /// in the group no more, or else `RoomSettings::kept_for_ms`.
+    ///
+    /// Most such messages were long on their way. But a device that was removed can still write so,
+    /// with the homeserver's help. An app may show them apart, or not at all.
+    pub is_late: bool,
 }
 
 /// The result of one event of a room.
@@ -122,6 +128,7 @@ impl From<Message> for DecryptedMessage {
                 Source::Member(device) => Some(device.to_string()),
                 Source::Own | Source::Backup | Source::File => None,
             },
+            is_late: message.is_late,
         }
     }
 }

@@ -6,7 +6,9 @@ use serde_json::value::RawValue;
 use super::{core::Engine, error::EngineError, own_keys};
 use crate::{
     failure::Failure,
-    messages::{Message, MessageError, SealContext, Sealer, SendError, parse_event, read_once},
+    messages::{
+        Message, MessageError, SealContext, Sealer, SendError, late, parse_event, read_once,
+    },
     room,
 };
 
@@ -76,13 +78,11 @@ impl Engine {
             Err(MessageError::ReadOnce(_)) => {
                 return self.turn(|turn| {
                     let (event, content) = parse_event(event)?;
-                    Ok(read_once::open(
-                        turn,
-                        &self.opener.readers.bindings,
-                        room,
-                        &event,
-                        &content,
-                    )?)
+                    let bindings = &self.opener.readers.bindings;
+                    let mut message = read_once::open(turn, bindings, room, &event, &content)?;
+                    let said_ms = event.origin_server_ts;
+                    message.is_late = late::is_late(turn.tx, room, &message, said_ms)?;
+                    Ok(message)
                 });
             }
             message => message?,

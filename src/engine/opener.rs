@@ -8,7 +8,7 @@ use ruma::RoomId;
 use crate::{
     epochs::{UnknownEpoch, missing},
     identity::Crypto,
-    messages::{self, Message, MessageError, Readers, parse_event},
+    messages::{self, Message, MessageError, Readers, late, parse_event},
     store::{StoreError, StoreKeyMaterial, StoreReader, Tx},
 };
 
@@ -36,7 +36,12 @@ impl Opener {
             {
                 Err(UnknownEpoch::Lost(number).into())
             }
-            opened => opened,
+            opened => {
+                let mut message = opened?;
+                let said_ms = event.origin_server_ts;
+                message.is_late = late::is_late(tx, room, &message, said_ms)?;
+                Ok(message)
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use super::error::EventError;
 use crate::{
     epochs::{graph, sightings, trees},
     history::restored::Source,
-    messages::{self, Message, MessageError, Readers, read_once},
+    messages::{self, Message, MessageError, Readers, late, read_once},
     protocol::{MessageContent, RoomEvent, parse},
     room::{self, RejoinReason},
     store::StoreError,
@@ -25,7 +25,7 @@ pub(crate) fn receive(
     let content: MessageContent = parse(event.content.get(), "the message")?;
     let id = event.event_id.as_deref();
     let opened = messages::open(turn.tx, turn.crypto, readers, room, id, &event.sender, &content);
-    let message = match opened {
+    let mut message = match opened {
         Err(MessageError::ReadOnce(_)) => {
             read_once::open(turn, &readers.bindings, room, event, &content)?
         }
@@ -33,6 +33,10 @@ pub(crate) fn receive(
     };
     let said_ms = if is_news { Some(turn.now_ms) } else { event.origin_server_ts };
     note_sender(turn, room, &message, said_ms)?;
+    message.is_late = late::is_late(turn.tx, room, &message, said_ms.max(event.origin_server_ts))?;
+    if let (true, true, Some(id)) = (message.is_late, is_news, id) {
+        late::remember(turn.tx, room, id)?;
+    }
     Ok(message)
 }
 

@@ -5,6 +5,7 @@
 
 mod error;
 mod event;
+pub(crate) mod late;
 mod open;
 pub(crate) mod read_once;
 mod readers;

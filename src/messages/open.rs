@@ -41,6 +41,8 @@ pub(crate) struct Message {
     pub(crate) own_leaf: Option<u32>,
     /// Where the epoch came from with whose keys it was opened.
     pub(crate) source: Source,
+    /// Whether it came when its epoch had long ended (`late`).
+    pub(crate) is_late: bool,
 }
 
 /// Opens a message, unless another event has shown it before.
@@ -245,6 +247,7 @@ impl Checked {
             leaf,
             own_leaf,
             source: epoch.source.clone(),
+            is_late: false,
         }
     }
 }

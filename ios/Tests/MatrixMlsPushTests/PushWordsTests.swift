@@ -14,7 +14,7 @@ final class PushWordsTests: XCTestCase, @unchecked Sendable {
     ) -> DecryptedMessage {
         DecryptedMessage(
             eventId: "$event", senderUserId: "@alice:example.org", senderDeviceId: "PHONE", senderTrust: trust,
-            eventType: type, content: content, epoch: 3, sharedBy: nil)
+            eventType: type, content: content, epoch: 3, sharedBy: nil, isLate: false)
     }
 
     private func body(_ content: String) -> String? {

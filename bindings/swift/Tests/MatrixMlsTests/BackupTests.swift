@@ -160,6 +160,7 @@ final class BackupTests: WatchedTestCase {
         for _ in 0..<2 {
             let message = try await room.decrypt(event: event)
             XCTAssertEqual(try text(message), "pay Carol")
+            XCTAssertFalse(message.isLate)
         }
         var again = try readJson(Data(event.utf8))
         again["event_id"] = "$another"

@@ -166,6 +166,7 @@ class BackupTest {
         val event = bob.encryptedEvents(roomId).last()
         val room = bob.machine.room(roomId)
         repeat(2) { assertTrue(room.decrypt(event.toString()).content.contains("pay Carol")) }
+        assertTrue(!room.decrypt(event.toString()).isLate)
         val again = JSONObject(event.toString()).put("event_id", "\$another")
         fails(MlsException.Rejected::class, "replayed") { room.decrypt(again.toString()) }
         alice.close()
