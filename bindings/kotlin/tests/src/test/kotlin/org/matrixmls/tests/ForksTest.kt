@@ -15,6 +15,7 @@ import org.matrixmls.EpochInfo
 import org.matrixmls.EventOutcome
 import org.matrixmls.MlsException
 import org.matrixmls.OutgoingRequest
+import org.matrixmls.RequestKind
 import org.matrixmls.RoomChanges
 import org.matrixmls.RoomSettings
 import org.matrixmls.SendPlan
