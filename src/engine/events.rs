@@ -15,7 +15,7 @@ use super::{
     to_device::{self, EarlyEvent, Received, ToDeviceOutcome},
 };
 use crate::{
-    epochs::{joinable, missing, restarts},
+    epochs::{joinable, missing, restarts, trees},
     failure::{EndsTurn, Failure},
     incoming::{
         Awaited, EventError, Outcome, ReceivedEvent, catch_up,
@@ -417,7 +417,7 @@ fn take_in_encrypted(
         return Err(EventError::Awaits(Awaited::Room));
     }
     if event.is_commit() {
-        return in_room(turn, room, |room| take_in_commit(turn, room, event));
+        return in_room(turn, room, |room| take_in_commit(turn, room, event, source));
     }
     // A message changes no room, so none is loaded for it.
     let message = message::receive(turn, readers, room, event, source == Source::Sync)?;
@@ -429,10 +429,12 @@ fn take_in_commit(
     turn: &Turn<'_>,
     room: &mut Room,
     event: &RoomEvent,
+    source: Source,
 ) -> Result<Outcome, EventError> {
     let content: CommitContent = parse(event.content.get(), "the commit")?;
     let id = event_id(event.event_id.as_ref())?;
-    Ok(match commit::receive(turn, room, id, &event.sender, &content)? {
+    let said_ms = trees::said_ms(turn, event.origin_server_ts, source == Source::Sync);
+    Ok(match commit::receive(turn, room, id, &event.sender, &content, said_ms)? {
         Processed::Entered { number, added, removed } => {
             Outcome::Commit { epoch: number, added, removed }
         }

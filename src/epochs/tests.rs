@@ -216,19 +216,22 @@ fn what_was_said_last_says_where_somebody_is() -> Outcome {
             Ok::<_, StoreError>(record)
         };
         let (one, other) = (in_tree(1)?, in_tree(2)?);
-        let changes = |epoch: &EpochRecord, said_ms| {
+        let changes = |epoch: &EpochRecord, server_ms, is_news| {
             in_turn(tx, NOW_MS, |turn| {
-                trees::heard(turn, room(), epoch, &creator(), said_ms)?;
+                if let Some(said_ms) = trees::said_ms(turn, Some(server_ms), is_news) {
+                    trees::heard(turn, room(), epoch, &creator(), said_ms)?;
+                }
                 Ok(turn.next_consequence().is_some())
             })
         };
-        assert!(!changes(&one, NOW_MS - 24 * HOUR_MS)?, "a day ago is too long ago");
-        assert!(!changes(&one, NOW_MS + 24 * HOUR_MS)?, "nobody can know that");
-        assert!(changes(&one, NOW_MS - 2 * HOUR_MS)?);
-        assert!(!changes(&other, NOW_MS - 3 * HOUR_MS)?, "that was before");
-        assert!(!changes(&one, NOW_MS - 2 * HOUR_MS)?, "that is known");
-        assert!(changes(&other, NOW_MS - HOUR_MS)?);
-        assert!(changes(&one, NOW_MS)?);
+        assert!(!changes(&one, NOW_MS - 24 * HOUR_MS, false)?, "a day ago is too long ago");
+        assert!(!changes(&one, NOW_MS + 24 * HOUR_MS, false)?, "nobody can know that");
+        assert!(changes(&one, NOW_MS - 3 * HOUR_MS, true)?);
+        // Another message of the same sync had to wait for something.
+        assert!(changes(&other, NOW_MS - 2 * HOUR_MS, false)?);
+        assert!(!changes(&one, NOW_MS - 3 * HOUR_MS, true)?, "that was before");
+        assert!(!changes(&other, NOW_MS - 2 * HOUR_MS, true)?, "that is known");
+        assert!(changes(&one, NOW_MS + 24 * HOUR_MS, true)?, "a clock is off, and it came now");
         Ok::<_, Failure>(())
     })?;
     Ok(())

@@ -56,8 +56,16 @@ const HEARD: Collection<Heard> = Collection::new("heard_in_tree");
 /// versions have none.
 pub(super) type Support = BTreeMap<Option<EpochId>, usize>;
 
-/// A device has said something in an epoch, at a time. What it said more than a day ago, or before
-/// what was heard of it last, says nothing of where it is.
+/// When what has come was said, if that counts: what was said more than a day ago says nothing of
+/// where anybody is. The homeserver's time is the event's, so what was said first comes first, in
+/// whatever order it is opened. A clock that is off by a day leaves the time at which it came.
+pub(crate) fn said_ms(turn: &Turn<'_>, server_ms: Option<u64>, is_news: bool) -> Option<u64> {
+    let known = server_ms.filter(|at| turn.now_ms.abs_diff(*at) < HEARD_FOR_MS);
+    known.map(|at| at.min(turn.now_ms)).or(is_news.then_some(turn.now_ms))
+}
+
+/// A device has said something in an epoch, at a time ([`said_ms`]). What it said before what was
+/// heard of it last says nothing of where it is.
 pub(crate) fn heard(
     turn: &Turn<'_>,
     room: &RoomId,
@@ -65,11 +73,8 @@ pub(crate) fn heard(
     device: &DeviceName,
     said_ms: u64,
 ) -> Result<(), StoreError> {
-    let counts = |at_ms: u64| turn.now_ms.abs_diff(at_ms) < HEARD_FOR_MS;
-    if !counts(said_ms) {
-        return Ok(());
-    }
-    let at_ms = said_ms.min(turn.now_ms);
+    let (now_ms, at_ms) = (turn.now_ms, said_ms);
+    let counts = |at_ms: u64| now_ms.abs_diff(at_ms) < HEARD_FOR_MS;
     let key = credential::encode(device);
     let before = HEARD.get(turn.tx, room.as_bytes(), &key)?.filter(|before| counts(before.at_ms));
     let is_known = before.as_ref().is_some_and(|before| match before.root == epoch.root {
@@ -81,7 +86,8 @@ pub(crate) fn heard(
     }
     let same = before.filter(|before| before.root == epoch.root);
     let is_new = same.is_none();
-    let since_ms = same.map_or(at_ms, |same| same.since_ms.min(at_ms));
+    // For how long it stays is counted here: nobody has been somewhere for a day by a server's word.
+    let since_ms = same.map_or(now_ms, |same| same.since_ms.min(now_ms));
     let heard = Heard { device: device.clone(), root: epoch.root, since_ms, at_ms };
     HEARD.put(turn.tx, room.as_bytes(), &key, &heard)?;
     if is_new {

@@ -13,8 +13,7 @@ use crate::{
     turn::{Consequence, Turn},
 };
 
-/// Opens a message of the timeline. What a sync shows was said now; of anything else the homeserver
-/// says when.
+/// Opens a message of the timeline. `is_news`: a sync shows it, and no page of history.
 pub(crate) fn receive(
     turn: &Turn<'_>,
     readers: &Readers,
@@ -31,9 +30,10 @@ pub(crate) fn receive(
         }
         message => message?,
     };
-    let said_ms = if is_news { Some(turn.now_ms) } else { event.origin_server_ts };
+    let said_ms = trees::said_ms(turn, event.origin_server_ts, is_news);
     note_sender(turn, room, &message, said_ms)?;
-    message.is_late = late::is_late(turn.tx, room, &message, said_ms.max(event.origin_server_ts))?;
+    let came_ms = if is_news { Some(turn.now_ms) } else { None };
+    message.is_late = late::is_late(turn.tx, room, &message, came_ms.max(event.origin_server_ts))?;
     if let (true, true, Some(id)) = (message.is_late, is_news, id) {
         late::remember(turn.tx, room, id)?;
     }

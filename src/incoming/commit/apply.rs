@@ -241,8 +241,8 @@ fn merge(
     // What such a device makes after its join is no more than the join is.
     let by_outsider = (external && outsiders::is_one_for_sure(turn.tx, room, &device)?)
         || (base.by_outsider && outsiders::is_one(turn.tx, room, &device)?);
-    if !external {
-        trees::heard(turn, &room.id, base, &device, turn.now_ms)?;
+    if let (false, Some(said_ms)) = (external, commit.said_ms) {
+        trees::heard(turn, &room.id, base, &device, said_ms)?;
     }
     let number = staged.epoch().as_u64();
     group.merge_staged_commit(provider, *staged).map_err(crate::failure::Failure::from)?;

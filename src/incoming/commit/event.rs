@@ -28,6 +28,8 @@ pub(super) struct CommitEvent<'a> {
     pub(super) id: &'a EventId,
     pub(super) sender: &'a UserId,
     pub(super) content: &'a CommitContent,
+    /// When it was said, if that says where its maker is now (`trees::said_ms`).
+    pub(super) said_ms: Option<u64>,
 }
 
 /// Whether the public group state of a commit that is not followed counts at once, or only when

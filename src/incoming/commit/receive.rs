@@ -29,8 +29,9 @@ pub(crate) fn receive(
     event: &EventId,
     sender: &UserId,
     content: &CommitContent,
+    said_ms: Option<u64>,
 ) -> Result<Processed, EventError> {
-    let commit = CommitEvent { id: event, sender, content };
+    let commit = CommitEvent { id: event, sender, content, said_ms };
     if content.sender.user_id != sender {
         let reason = "the event names another user as sender";
         return Err(Rejection::SenderMismatch(reason).into());
