@@ -59,10 +59,12 @@ let ownUserId = "@alice:example.org"
 let testRoomId = "!room:example.org"
 
 func config(
-    _ directory: URL, _ storeKey: StoreKey = testKey, userId: String = ownUserId, deviceId: String = "PHONE"
+    _ directory: URL, _ storeKey: StoreKey = testKey, userId: String = ownUserId, deviceId: String = "PHONE",
+    memberPolicy: MemberPolicy? = nil
 ) -> MachineConfig {
     MachineConfig(
-        userId: userId, deviceId: deviceId, storePath: directory.path, storeKey: storeKey, publishing: .alone)
+        userId: userId, deviceId: deviceId, storePath: directory.path, storeKey: storeKey, publishing: .alone,
+        memberPolicy: memberPolicy)
 }
 
 func open(_ directory: URL, _ storeKey: StoreKey = testKey) async throws -> MlsMachine {

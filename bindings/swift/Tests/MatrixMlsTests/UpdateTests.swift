@@ -100,8 +100,7 @@ final class UpdateTests: DirectoryTestCase {
         let bob = "@bob:example.org"
         let (first, second) = (String(repeating: "A", count: 43), String(repeating: "B", count: 42) + "A")
         let homeserver = WithIdentity(members: try members(ownUserId, bob), master: first)
-        var strict = config(directory.appendingPathComponent("alice"))
-        strict.memberPolicy = .crossSigned
+        let strict = config(directory.appendingPathComponent("alice"), memberPolicy: .crossSigned)
         let machine = try await MlsMachine.open(config: strict)
         let heard = try await Heard(machine)
         let room = try await machine.enableAlone()
