@@ -166,6 +166,7 @@ mod tests {
             began_ms: 0,
             shared: false,
             source: Source::Backup,
+            ended_ms: None,
         };
         EARLIER_RESTORED.put(tx, room().as_bytes(), id.as_bytes(), &about)?;
         if own {

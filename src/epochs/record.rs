@@ -163,6 +163,7 @@ impl EpochRecord {
             began_ms: self.since_ms,
             shared: self.shared,
             source: Source::Own,
+            ended_ms: self.superseded_ms,
         }
     }
 

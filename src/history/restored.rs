@@ -61,6 +61,10 @@ pub struct ReadableEpoch {
     pub shared: bool,
     /// Where it came from.
     pub source: Source,
+    /// When this device went on elsewhere, in milliseconds since 1970; unknown of what came from
+    /// elsewhere, and not kept with it.
+    #[serde(skip)]
+    pub ended_ms: Option<u64>,
 }
 
 const RESTORED: Collection<ReadableEpoch> = Collection::new("restored_epoch");

@@ -10,7 +10,6 @@ use super::open::Message;
 use crate::{
     epochs::graph,
     failure::Failure,
-    history::restored::Source,
     room,
     store::{Collection, Mark, StoreError, Tx},
 };
@@ -33,11 +32,7 @@ pub(crate) fn is_late(
     message: &Message,
     at_ms: Option<u64>,
 ) -> Result<bool, Failure> {
-    if message.source != Source::Own {
-        return Ok(false);
-    }
-    let Some(epoch) = graph::find(tx, room_id, message.epoch_id)? else { return Ok(false) };
-    let Some(ended_ms) = epoch.superseded_ms else { return Ok(false) };
+    let Some(ended_ms) = message.ended_ms else { return Ok(false) };
     if let Some(event) = &message.event_id
         && LATE.has(tx, room_id.as_bytes(), event.as_bytes())?
     {

@@ -41,6 +41,8 @@ pub(crate) struct Message {
     pub(crate) own_leaf: Option<u32>,
     /// Where the epoch came from with whose keys it was opened.
     pub(crate) source: Source,
+    /// When this device left its epoch, in milliseconds since 1970.
+    pub(crate) ended_ms: Option<u64>,
     /// Whether it came when its epoch had long ended (`late`).
     pub(crate) is_late: bool,
 }
@@ -247,6 +249,7 @@ impl Checked {
             leaf,
             own_leaf,
             source: epoch.source.clone(),
+            ended_ms: epoch.ended_ms,
             is_late: false,
         }
     }

@@ -277,6 +277,7 @@ impl Session {
             return Err(SessionError::OtherEpoch);
         }
         let about = ReadableEpoch {
+            ended_ms: None,
             id,
             number: keys.epoch(),
             creator: creator.clone(),

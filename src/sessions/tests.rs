@@ -79,6 +79,7 @@ fn readable(keys: &EpochKeys) -> ReadableEpoch {
         began_ms: 1_700_000_000_000,
         shared: true,
         source: Source::Own,
+        ended_ms: None,
     }
 }
 
