@@ -3,7 +3,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use matrix_mls::{MemberPolicy, MlsError, RoomSettings, Subscription, Update, UserIdentity};
+use matrix_mls::{
+    MemberPolicy, MlsError, RoomSettings, Subscription, Update, UserIdentity, Verdict,
+};
 use matrix_mls_kit::{
     Client, ClientOptions, Fault, Heard, Homeserver, OrMissing as _, Refused as _, Result, Target,
     cross_signing::CrossSigning,
@@ -142,7 +144,9 @@ async fn an_identity_is_read_and_its_devices_are_known_as_signed() -> Result {
     let own = identity_of(&bob, &bob).await?;
     assert_eq!(own.user_signing_key, Some(keys.user_signing_key()));
     for member in alice.members(&room).await? {
-        assert_eq!(member.is_signed_by_owner, member.user_id == bob.user_id(), "{member:?}");
+        let is_bobs = member.user_id == bob.user_id();
+        let verdict = if is_bobs { Verdict::OwnerNotVerified } else { Verdict::Verified };
+        assert_eq!(member.verdict, verdict, "{member:?}");
     }
     let machine = alice.machine()?;
     assert_eq!(machine.user_identity(alice.user_id().to_owned()).await?, None);
@@ -569,7 +573,8 @@ async fn two_who_see_different_identities_settle() -> Result {
     quiet(&[&alice, &bob, &carol]).await;
     let members = alice.members(&room).await?;
     let shown = members.iter().find(|member| member.device_id == Ghost::DEVICE);
-    assert!(!shown.or_missing("ghost")?.is_signed_by_owner, "Alice sees it, until she sends");
+    let verdict = shown.or_missing("ghost")?.verdict;
+    assert_eq!(verdict, Verdict::UnknownDevice, "Alice sees it, until she sends");
     for round in 0..4 {
         for client in [&alice, &bob, &carol] {
             let text = format!("{} in round {round}", client.name());

@@ -13,7 +13,7 @@ fn is_new_device_needed(error: &MlsError) -> bool {
 }
 
 fn needs_new_device(error: &KitError) -> bool {
-    matches!(error, KitError::Engine { error, .. } if is_new_device_needed(error))
+    error.of_engine().is_some_and(is_new_device_needed)
 }
 
 /// What the homeserver has of a device.
@@ -130,9 +130,7 @@ async fn a_refused_question_is_told_and_ends_what_waits() -> Result {
     heard.wait_for(told).await?;
     bob.enable(&room, RoomSettings::default()).await?;
     let error = bob.prepare(&room).await.refused()?;
-    let KitError::Engine { error: MlsError::NotReady { .. }, .. } = error else {
-        matrix_mls_kit::bail!("{error}")
-    };
+    assert!(matches!(error.of_engine(), Some(MlsError::NotReady { .. })), "{error}");
     let asked = fault.hits();
     assert!(asked <= 2, "the device's own keys, and its user's list: {asked} questions");
     bob.settle().await?;

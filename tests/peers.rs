@@ -1,7 +1,7 @@
 //! The library in one room with plain OpenMLS, over a homeserver and through the public API: messages
 //! and commits both ways, and what a member can do that an honest one would not.
 
-use matrix_mls::{DeviceTrust, EventOutcome, MlsError, RoomSettings, Update};
+use matrix_mls::{EventOutcome, MlsError, RoomSettings, Update, Verdict};
 use matrix_mls_kit::{
     Client, Fields as _, Heard, Homeserver, Http, OrMissing as _, Result,
     other::{Other, join_path, name_of},
@@ -118,7 +118,10 @@ async fn openmls_and_the_library_read_each_other_over_commits_of_both() -> Resul
     let members = handle.members().await?;
     assert_eq!(members.len(), other.peer.group().members().count());
     let of_other = members.iter().find(|member| member.user_id == other.peer.user);
-    assert_eq!(of_other.or_missing("the other among the members")?.trust, DeviceTrust::Signed);
+    assert_eq!(
+        of_other.or_missing("the other among the members")?.verdict,
+        Verdict::NotSignedByOwner
+    );
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! What was said before somebody came: given by who adds them, as far as the room's history visibility lets them
 //! read it.
 
-use matrix_mls::{DeviceTrust, RoomSettings, ToDeviceResult};
+use matrix_mls::{RoomSettings, ToDeviceResult, Verdict};
 use matrix_mls_kit::{
     Client, Fields as _, Homeserver, OrMissing as _, Result,
     peer::ALGORITHM,
@@ -79,7 +79,7 @@ async fn who_comes_later_reads_what_was_said_before() -> Result {
         let message = event.message?;
         let by = (at < 5).then(|| alice_device.clone());
         assert_eq!(message.shared_by, by, "{at}");
-        assert_eq!(message.sender_trust, DeviceTrust::Signed);
+        assert_eq!(message.verdict, Verdict::NotSignedByOwner);
     }
     all_talk(&[&alice, &bob, &carol], &room).await;
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use matrix_mls::{DeviceTrust, EventOutcome, MlsError, RoomSettings, Subscription, Update};
+use matrix_mls::{EventOutcome, MlsError, RoomSettings, Subscription, Update, Verdict};
 use matrix_mls_kit::{
     Client, Fault, Heard, Homeserver, OrMissing as _, Refused as _, Result, Target, is_commit,
     other::{Other, join_path, name_of},
@@ -298,13 +298,13 @@ async fn messages_of_a_key_that_conflicts_are_refused() -> Result {
     };
     let handle = alice.room(&room).await?;
     let first = handle.decrypt(say(&mut ghost, "it is me", "$one:example.org")).await?;
-    assert_eq!(first.sender_trust, DeviceTrust::Unknown, "no list has named the laptop");
+    assert_eq!(first.verdict, Verdict::UnknownDevice, "no list has named the laptop");
 
     let laptop = log_in(&homeserver, "bob", "LAPTOP").await?;
     look_again(&alice).await?;
     let members = alice.members(&room).await?;
     let told = members.iter().find(|member| member.device_id == "LAPTOP").or_missing("laptop")?;
-    assert_eq!(told.trust, DeviceTrust::Conflicting);
+    assert_eq!(told.verdict, Verdict::Conflicting);
     let error = handle.decrypt(say(&mut ghost, "still me", "$two:example.org")).await.refused()?;
     let is_conflict = |error: &MlsError| matches!(error, MlsError::Rejected { details } if details.code == "conflicting_credential");
     assert!(is_conflict(&error), "{error:?}");
@@ -342,7 +342,7 @@ async fn two_who_are_told_two_keys_still_have_a_room() -> Result {
             let text = format!("{} in round {round}", client.name());
             client.send_text(&room, &text).await?;
             for member in client.members(&room).await? {
-                assert_ne!(member.trust, DeviceTrust::Conflicting, "sealed to {member:?}");
+                assert_ne!(member.verdict, Verdict::Conflicting, "sealed to {member:?}");
             }
             said.push(text);
             quiet(&[&alice, &bob, &carol]).await;

@@ -259,7 +259,7 @@ async fn what_the_homeserver_imposes_is_kept_whatever_the_app_says() -> Result {
 }
 
 fn is_unauthorized(error: &KitError) -> bool {
-    matches!(error, KitError::Engine { error: MlsError::Unauthorized { .. }, .. })
+    matches!(error.of_engine(), Some(MlsError::Unauthorized { .. }))
 }
 
 /// The access token expires while Alice writes. She is told, every call ends, and after she has

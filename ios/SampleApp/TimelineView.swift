@@ -57,7 +57,9 @@ struct MessageView: View {
     var body: some View {
         VStack(alignment: isOwn ? .trailing : .leading, spacing: 2) {
             HStack(spacing: 4) {
-                if row.isSuspect { Image(systemName: "exclamationmark.triangle") }
+                if let warning = row.warning {
+                    Image(systemName: "exclamationmark.shield").foregroundColor(.red).accessibilityLabel(warning)
+                }
                 Text(row.sender)
             }
             .font(.caption)

@@ -23,7 +23,7 @@ pub struct ErrorDetails {
 
 /// Everything that can go wrong, grouped by what an app can do about it.
 ///
-/// Every variant holds the same [`ErrorDetails`].
+/// Every variant holds the same [`ErrorDetails`]; one names users beside them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, uniffi::Error)]
 #[non_exhaustive]
 pub enum MlsError {
@@ -94,6 +94,20 @@ pub enum MlsError {
     /// The group's members are not yet those that the room should have. Call `prepare_to_send`,
     /// send the requests that it gives, and try again.
     NotReady {
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
+    },
+    /// Your user has to decide before anything is sent to the room.
+    ///
+    /// With the code `"identity_changed"` these users were verified, and have another identity now:
+    /// they have reset it, or the homeserver lies. Show that, and call
+    /// `MlsMachine::accept_identity` or `MlsMachine::withdraw_verification`, or have your user
+    /// verify them anew. Your own user may be among them. With the code `"not_verified"` the app has
+    /// asked for it (`MlsMachine::send_only_to_verified`), and these users have devices in the group
+    /// that are not verified.
+    UntrustedMembers {
+        /// The users' ids.
+        user_ids: Vec<String>,
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
     },
@@ -185,6 +199,7 @@ impl MlsError {
             | Self::NewDeviceNeeded { details }
             | Self::NotInGroup { details }
             | Self::NotReady { details }
+            | Self::UntrustedMembers { details, .. }
             | Self::TooLarge { details }
             | Self::UnknownEpoch { details }
             | Self::Forked { details }

@@ -5,6 +5,8 @@
 //!
 //! A code is stable across releases. An error's variant follows from what an app can do about it.
 
+use ruma::OwnedUserId;
+
 use super::error::{ErrorDetails, MlsError};
 use crate::{
     backup::BackupError,
@@ -186,6 +188,13 @@ impl From<MessageError> for MlsError {
     }
 }
 
+fn untrusted(code: &str, users: &[OwnedUserId], error: &SendError) -> MlsError {
+    MlsError::UntrustedMembers {
+        user_ids: users.iter().map(ToString::to_string).collect(),
+        details: ErrorDetails::permanent(code, error),
+    }
+}
+
 impl From<SendError> for MlsError {
     fn from(error: SendError) -> Self {
         match error {
@@ -196,6 +205,8 @@ impl From<SendError> for MlsError {
             SendError::NotReady(_) => transient!(NotReady, "not_ready", error),
             SendError::MembersUnknown => transient!(NotReady, "members_unknown", error),
             SendError::CannotRejoin(_) => transient!(NotInGroup, "cannot_heal", error),
+            SendError::IdentityChanged(ref users) => untrusted("identity_changed", users, &error),
+            SendError::NotVerified(ref users) => untrusted("not_verified", users, &error),
             SendError::Content(ContentError::TooLarge { .. }) => {
                 permanent!(TooLarge, "too_large", error)
             }

@@ -1,26 +1,13 @@
 //! The results of events, as an app sees them.
 
-use super::error::MlsError;
+use super::{error::MlsError, verdict::Verdict};
 use crate::{
-    devices::Trust,
+    devices,
     history::restored::Source,
     incoming::{Outcome, ReceivedEvent},
     messages::Message,
     protocol::{DeviceName, RoomEvent, parse},
 };
-
-/// How far a device is trusted to be the one that it says it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Enum)]
-pub enum DeviceTrust {
-    /// The homeserver does not list the device with this MLS credential now, or never has.
-    Unknown,
-    /// The device's published keys are signed and name this credential.
-    Signed,
-    /// The device had another credential first, so somebody is lying.
-    ///
-    /// Its messages are refused (`"conflicting_credential"`).
-    Conflicting,
-}
 
 /// A decrypted message.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
@@ -31,8 +18,9 @@ pub struct DecryptedMessage {
     pub sender_user_id: String,
     /// The id of the device that sent the message.
     pub sender_device_id: String,
-    /// How far that device is trusted.
-    pub sender_trust: DeviceTrust,
+    /// What is known now of who sent it. It may be another when the message is decrypted again
+    /// (`Update::TrustChanged`).
+    pub verdict: Verdict,
     /// The decrypted event's type, such as `m.room.message`.
     pub event_type: String,
     /// The decrypted event's content, as JSON.
@@ -41,7 +29,7 @@ pub struct DecryptedMessage {
     pub epoch: u64,
     /// The device that gave this device the keys, as `user_id|device_id`, if another member did.
     ///
-    /// Then the sender of the message is that member's claim, unless `sender_trust` is `Signed`.
+    /// Then the sender of the message is that member's claim, if `verdict` is `OnlyClaimed`.
     pub shared_by: Option<String>,
     /// Whether the message came when its epoch had long ended: an hour, where the sender's device is
     /// in the group no more, or else `RoomSettings::kept_for_ms`.
@@ -104,23 +92,18 @@ pub fn is_commit_event(event: String) -> bool {
         .is_ok_and(|event| event.event_type == "m.room.encrypted" && event.is_commit())
 }
 
-impl From<Trust> for DeviceTrust {
-    fn from(trust: Trust) -> Self {
-        match trust {
-            Trust::Unknown => Self::Unknown,
-            Trust::Signed => Self::Signed,
-            Trust::Conflicting => Self::Conflicting,
-        }
-    }
-}
-
 impl From<Message> for DecryptedMessage {
     fn from(message: Message) -> Self {
+        let verdict = match message.verdict {
+            // Nothing but the word of whoever gave the keys says who has sent it.
+            devices::Verdict::Unknown if message.source != Source::Own => Verdict::OnlyClaimed,
+            verdict => verdict.into(),
+        };
         Self {
             event_id: message.event_id.map(|id| id.to_string()),
             sender_user_id: message.sender.user_id.to_string(),
             sender_device_id: message.sender.device_id.to_string(),
-            sender_trust: message.trust.into(),
+            verdict,
             event_type: message.event_type,
             content: message.content,
             epoch: message.epoch,

@@ -16,7 +16,6 @@ use super::{
     slot::{EngineSlot, blocking},
     store_key::StoreKey,
     sync::SyncSummary,
-    user_identity::UserIdentity,
 };
 use crate::{
     engine::Engine,
@@ -25,7 +24,7 @@ use crate::{
         Subscription, SyncChanges, UpdateObserver,
     },
     identity,
-    protocol::{DeviceName, decode_base64},
+    protocol::DeviceName,
 };
 
 /// What opening a machine needs.
@@ -77,7 +76,7 @@ pub struct SignedDeviceKeys {
 #[derive(uniffi::Object)]
 pub struct MlsMachine {
     own: DeviceName,
-    engine: Arc<EngineSlot>,
+    pub(super) engine: Arc<EngineSlot>,
 }
 
 #[uniffi::export(async_runtime = "tokio")]
@@ -189,38 +188,6 @@ impl MlsMachine {
         let outcome = self.engine.run(move |engine| engine.receive_sync(&changes)).await?;
         self.engine.note_change();
         Ok(outcome.into())
-    }
-
-    /// The cross-signing identity of a user, if the homeserver has ever handed one out to this
-    /// device. It does so for the users of rooms that use MLS.
-    ///
-    /// Fails with `InvalidInput` (`"bad_user_id"`).
-    pub async fn user_identity(&self, user_id: String) -> Result<Option<UserIdentity>, MlsError> {
-        let user = user_of(&user_id)?;
-        let identity = self.engine.run(move |engine| engine.user_identity(&user)).await?;
-        Ok(identity.map(UserIdentity::from))
-    }
-
-    /// Accepts a user's changed master key: it is the pinned one from then on.
-    ///
-    /// `master_key` is the key that your user has seen (`UserIdentity::master_key`). Fails with
-    /// `InvalidInput` if it is not the one that the homeserver hands out by now
-    /// (`"other_identity"`), or the user id cannot be read (`"bad_user_id"`).
-    pub async fn accept_identity(
-        &self,
-        user_id: String,
-        master_key: String,
-    ) -> Result<(), MlsError> {
-        let user = user_of(&user_id)?;
-        let accepted = match decode_base64(&master_key) {
-            Some(key) => self.engine.run(move |engine| engine.accept_identity(&user, &key)).await?,
-            None => false,
-        };
-        if accepted {
-            return Ok(());
-        }
-        let reason = "master_key: it is not the one that the homeserver hands out for this user";
-        Err(MlsError::invalid("other_identity", reason))
     }
 
     /// Has the device lists of all users asked for again.
@@ -376,7 +343,7 @@ impl MlsMachine {
     }
 }
 
-fn user_of(user_id: &str) -> Result<OwnedUserId, MlsError> {
+pub(super) fn user_of(user_id: &str) -> Result<OwnedUserId, MlsError> {
     UserId::parse(user_id)
         .map_err(|error| MlsError::invalid("bad_user_id", format!("user_id: {error}")))
 }

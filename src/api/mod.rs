@@ -8,6 +8,7 @@ mod backup;
 mod error;
 mod error_codes;
 mod event;
+mod identities;
 mod logging;
 mod machine;
 mod reader;
@@ -19,6 +20,7 @@ mod store_key;
 mod sync;
 mod unreadable;
 mod user_identity;
+mod verdict;
 
 pub use self::{
     backup::{
@@ -26,7 +28,7 @@ pub use self::{
         RestoreStatus, key_of_secret,
     },
     error::{ErrorDetails, MlsError},
-    event::{DecryptedMessage, DeviceTrust, EventOutcome, EventResult, is_commit_event},
+    event::{DecryptedMessage, EventOutcome, EventResult, is_commit_event},
     logging::{LogLevel, LogSink, set_log_sink},
     machine::{MachineConfig, MlsMachine, Publishing, SignedDeviceKeys},
     reader::MlsReader,
@@ -36,5 +38,6 @@ pub use self::{
     store_key::StoreKey,
     sync::{RoomSummary, SyncSummary, ToDeviceResult},
     unreadable::{UnreadableCause, unreadable_cause_name},
-    user_identity::UserIdentity,
+    user_identity::{UserIdentity, Verification},
+    verdict::{Shield, ShieldCode, Verdict, shield_of},
 };

@@ -7,9 +7,10 @@ use serde_json::value::RawValue;
 
 use super::{
     error::MlsError,
-    event::{DecryptedMessage, DeviceTrust, EventResult},
+    event::{DecryptedMessage, EventResult},
     settings::RoomSettings,
     slot::EngineSlot,
+    verdict::Verdict,
 };
 use crate::{
     engine::Readiness,
@@ -39,13 +40,10 @@ pub struct RoomMember {
     pub user_id: String,
     /// The device's id.
     pub device_id: String,
-    /// How far the device is trusted.
-    pub trust: DeviceTrust,
+    /// What is known now of who the device is.
+    pub verdict: Verdict,
     /// Whether it is this device.
     pub is_own_device: bool,
-    /// Whether the device's owner has signed it with the cross-signing identity that the homeserver
-    /// hands out (see `MlsMachine::user_identity`).
-    pub is_signed_by_owner: bool,
 }
 
 /// One epoch of a room's group, for a debug screen.
@@ -285,12 +283,14 @@ impl MlsRoom {
         let members = self.engine.run(move |engine| engine.members(&room)).await?;
         Ok(members
             .into_iter()
-            .map(|member| RoomMember {
-                is_own_device: member.device == self.own,
-                user_id: member.device.user_id.to_string(),
-                device_id: member.device.device_id.to_string(),
-                trust: member.trust.into(),
-                is_signed_by_owner: member.is_signed_by_owner,
+            .map(|member| {
+                let is_own_device = member.device == self.own;
+                RoomMember {
+                    is_own_device,
+                    user_id: member.device.user_id.to_string(),
+                    device_id: member.device.device_id.to_string(),
+                    verdict: if is_own_device { Verdict::Verified } else { member.verdict.into() },
+                }
             })
             .collect())
     }

@@ -1,6 +1,9 @@
 //! `UserIdentity`: what an app sees of a user's cross-signing identity.
 
-use crate::{devices, protocol::encode_base64};
+use crate::{
+    devices::{self, Standing},
+    protocol::encode_base64,
+};
 
 /// A user's cross-signing identity, as this device has seen it. Keys are Ed25519 public keys in
 /// unpadded base64, as Matrix shows fingerprints.
@@ -24,6 +27,23 @@ pub struct UserIdentity {
     /// The key that signs other users' master keys, if the master key has signed one. A homeserver
     /// hands it out to its owner only.
     pub user_signing_key: Option<String>,
+    /// Whether your user has verified the identity.
+    pub verification: Verification,
+}
+
+/// Whether your user has verified a user's identity.
+///
+/// Your user verifies another with the user-signing key, in this app or any other. It counts once
+/// this device knows your user's own identity for sure (`MlsMachine::confirm_own_identity`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Enum)]
+pub enum Verification {
+    /// No, or this device cannot tell.
+    NotVerified,
+    /// Yes.
+    Verified,
+    /// An earlier identity was verified. Nothing is sent to rooms of this user's until your user
+    /// decides (`MlsError::UntrustedMembers`).
+    Changed,
 }
 
 impl From<devices::UserIdentity> for UserIdentity {
@@ -38,6 +58,11 @@ impl From<devices::UserIdentity> for UserIdentity {
             has_changed,
             self_signing_key: identity.self_signing.map(|key| encode_base64(&key)),
             user_signing_key: identity.user_signing.map(|key| encode_base64(&key)),
+            verification: match identity.standing {
+                Standing::NotVerified => Verification::NotVerified,
+                Standing::Verified => Verification::Verified,
+                Standing::Changed => Verification::Changed,
+            },
         }
     }
 }

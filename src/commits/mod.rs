@@ -3,6 +3,7 @@
 //! | step | file |
 //! |---|---|
 //! | decide what is to be done next | `plan`, with `difference` |
+//! | wait for this device's user, where an identity has changed | `trusted` |
 //! | renew this device's own keys | `renewal` |
 //! | ask for device lists | `key_queries` |
 //! | claim key packages | `key_packages` |
@@ -27,6 +28,7 @@ mod renewal;
 pub(crate) mod restart;
 mod stage;
 mod staged;
+mod trusted;
 mod welcomes;
 
 pub(crate) use self::{

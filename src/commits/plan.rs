@@ -5,7 +5,7 @@
 //! key package, or one whose add others have undone (`room::undone`), comes later. [`next_step`]
 //! does one step towards it (ask for device lists, claim key packages, stage one commit) and says
 //! what must be sent before the next; when nothing is left it marks the room as settled on its
-//! head. It decides from the store alone, so it gives the same answer after a restart.
+//! head, unless this device's user has to decide first (`trusted`). It decides from the store alone, so it gives the same answer after a restart.
 
 use super::{
     difference::difference,
@@ -13,6 +13,7 @@ use super::{
     key_queries::ask_for_outdated,
     renewal,
     stage::{Change, Staged, stage},
+    trusted,
 };
 use crate::{
     devices,
@@ -62,6 +63,7 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
     if !queries.is_empty() {
         return Ok(NextStep::Waiting(queries));
     }
+    trusted::refuse_changed(turn, &users)?;
     let mut difference = difference(turn, &room.id, &head, &users)?;
     let left_alone_ms = key_packages::leave_out_unreachable(turn, &room.id, &mut difference.add)?;
     let held = undone::hold_back(turn.tx, &room.id, &mut difference.add, turn.now_ms)?;
@@ -77,6 +79,7 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
         (add.len() < wanted).then(|| turn.now_ms.saturating_add(LEAVE_ALONE.first_ms));
     room.pace.recheck_ms = left_alone_ms.into_iter().chain(unanswered_ms).chain(held).min();
     if add.is_empty() && difference.remove.is_empty() && !rotate {
+        trusted::refuse_unverified(turn, &room.id, &head)?;
         room.standing.settle();
         return welcomes_first(turn, room);
     }

@@ -16,6 +16,10 @@ use crate::protocol::{decode_base64, encode_base64};
 /// How long an Ed25519 key is, in bytes.
 const KEY_LENGTH: usize = 32;
 
+/// How many signatures of one user on a key are looked at. One user has one user-signing key at a
+/// time.
+const MOST_SIGNERS: usize = 8;
+
 /// What a cross-signing key is for, as its object says.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Usage {
@@ -61,6 +65,17 @@ impl PublishedKey {
         let (id, value) = keys.first_key_value().filter(|_| keys.len() == 1)?;
         let key = decode_base64(value.as_str()?).filter(|key| key.len() == KEY_LENGTH)?;
         (*id == key_id(&key)).then_some(Self { key, object })
+    }
+
+    /// The keys of a user that have signed this one. The id of a signature names its key, so no
+    /// other list is needed.
+    pub(super) fn signers(&self, user: &UserId) -> Vec<Vec<u8>> {
+        let signatures =
+            || self.object.get("signatures")?.as_object()?.get(user.as_str())?.as_object();
+        let keys = signatures().into_iter().flatten().filter_map(|(id, _)| {
+            decode_base64(id.strip_prefix("ed25519:")?).filter(|key| key.len() == KEY_LENGTH)
+        });
+        keys.take(MOST_SIGNERS).filter(|key| self.is_signed_by(user, key)).collect()
     }
 
     /// Whether another key of the user has signed this one.

@@ -7,7 +7,9 @@
 //! another key is a conflict, whatever the homeserver said in between.
 //!
 //! A user may have a cross-signing identity (`user_identity`). Whether its owner's keys have signed
-//! a device is part of what is known of it, and the machine's policy says what that means.
+//! a device is part of what is known of it, and the machine's policy says what that means. So is
+//! whether this device's user has verified the owner (`verification`); that is shown (`verdict`), and
+//! decides what this device sends.
 //!
 //! This folder makes ruma's request values and reads the bodies of answers. It knows nothing of
 //! queues and rooms.
@@ -22,6 +24,8 @@ mod record;
 mod tests;
 mod tracking;
 mod user_identity;
+mod verdict;
+mod verification;
 mod verify;
 
 pub(crate) use self::{
@@ -29,11 +33,15 @@ pub(crate) use self::{
     policy::{set_policy, track},
     query::{KeyQuery, handle_query_response, query_refused, query_request},
     record::{
-        Device, DevicesError, Trust, device, eligible_devices, is_owner_signed, is_unheard_of,
-        known_key, may_have_devices, trust,
+        Device, DevicesError, device, eligible_devices, is_unheard_of, known_key, may_have_devices,
     },
     tracking::{
         is_list_current, mark_all_outdated, mark_outdated, note_device_lists, outdated, untrack,
     },
-    user_identity::{UserIdentity, accept_identity, user_identity},
+    user_identity::{Standing, UserIdentity, user_identity},
+    verdict::{Verdict, verdict},
+    verification::{
+        accept_identity, changed_among, confirm_own_identity, send_only_to_verified,
+        sends_only_to_verified, withdraw_verification,
+    },
 };

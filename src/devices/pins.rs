@@ -26,22 +26,46 @@ const MOST_SIGNED_PINS: u64 = 20_000;
 
 /// The first key of a device.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Pin {
-    key: ByteBuf,
+pub(super) struct Pin {
+    pub(super) key: ByteBuf,
+    /// The master key whose owner had signed the device when it was listed last, if it was signed
+    /// then, and is listed no longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) signed_by: Option<ByteBuf>,
 }
 
 const PINS: Collection<Pin> = Collection::new("device_pin");
 
-/// The key that was first seen for a device.
-pub(super) fn get(tx: &Tx<'_>, device: &DeviceName) -> Result<Option<Vec<u8>>, StoreError> {
-    let pin = PINS.get(tx, device.user_id.as_bytes(), device.device_id.as_bytes())?;
-    Ok(pin.map(|pin| pin.key.into_vec()))
+/// The pin of a device.
+pub(super) fn get(tx: &Tx<'_>, device: &DeviceName) -> Result<Option<Pin>, StoreError> {
+    PINS.get(tx, device.user_id.as_bytes(), device.device_id.as_bytes())
 }
 
 /// Pins a key.
 pub(super) fn put(tx: &Tx<'_>, device: &DeviceName, key: &[u8]) -> Result<(), StoreError> {
-    let pin = Pin { key: ByteBuf::from(key) };
-    PINS.put(tx, device.user_id.as_bytes(), device.device_id.as_bytes(), &pin)
+    write(tx, device, &Pin { key: ByteBuf::from(key), signed_by: None })
+}
+
+/// The homeserver lists a device no longer. What is remembered beside its key is the master key of
+/// the owner who had signed it.
+pub(super) fn is_gone(
+    tx: &Tx<'_>,
+    device: &DeviceName,
+    in_row: Option<&[u8]>,
+    signed_by: Option<ByteBuf>,
+) -> Result<(), StoreError> {
+    let key = match get(tx, device)? {
+        Some(pin) => pin.key,
+        None => match in_row {
+            Some(key) => ByteBuf::from(key),
+            None => return Ok(()),
+        },
+    };
+    write(tx, device, &Pin { key, signed_by })
+}
+
+fn write(tx: &Tx<'_>, device: &DeviceName, pin: &Pin) -> Result<(), StoreError> {
+    PINS.put(tx, device.user_id.as_bytes(), device.device_id.as_bytes(), pin)
 }
 
 /// The pin of a device whose row, of an earlier version, may be all that remembers its key.
@@ -50,7 +74,7 @@ pub(super) fn get_or_adopt(
     device: &DeviceName,
     in_row: Option<&[u8]>,
 ) -> Result<Option<Vec<u8>>, StoreError> {
-    let pinned = get(tx, device)?;
+    let pinned = get(tx, device)?.map(|pin| pin.key.into_vec());
     if let (None, Some(key)) = (&pinned, in_row) {
         put(tx, device, key)?;
         return Ok(Some(key.to_vec()));

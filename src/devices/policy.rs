@@ -30,6 +30,11 @@ pub(super) struct Rule {
 const RULE: Collection<Rule> = Collection::new("member_policy");
 
 impl Rule {
+    /// The user of this very device.
+    pub(super) fn own_user(&self) -> &UserId {
+        &self.own.user_id
+    }
+
     /// Why a device whose keys are good may not take part all the same.
     pub(super) fn fault(
         rule: Option<&Self>,

@@ -15,7 +15,9 @@ use super::{
     policy::{Rule, rule},
     record::{self, DEVICES, DeviceRecord, DevicesError, update_eligible},
     tracking::{self, TrackedUser},
-    user_identity::{self, Published},
+    user_identity::{self, Published, Standing},
+    verdict::{self, Verdict},
+    verification::{self, Own},
     verify::{DeviceFault, credential_key, is_signed_by_owner},
 };
 use crate::{
@@ -85,6 +87,8 @@ pub(crate) struct QueryReport {
     pub(crate) rejected: Vec<RejectedDevice>,
     /// The users whose master key is another than the pinned one, each key once.
     pub(crate) identities_changed: Vec<OwnedUserId>,
+    /// The users with a device of which something else is known than before.
+    pub(crate) trust_changed: BTreeSet<OwnedUserId>,
     /// The users whose homeserver was unreachable, or about whom the answer says nothing readable.
     pub(crate) postponed: Vec<PostponedUser>,
 }
@@ -150,6 +154,8 @@ pub(crate) fn handle_query_response(
 ) -> Result<QueryReport, DevicesError> {
     let answer = Answer::parse(body).map_err(|_| DevicesError::MalformedAnswer)?;
     let rule = rule(tx)?;
+    let own_user = rule.as_ref().map(Rule::own_user);
+    let own = Own::load(tx)?;
     let mut report = QueryReport::default();
     for (user, asked) in &query.asked {
         let Some(mut tracked) = tracking::get(tx, user)? else { continue };
@@ -159,15 +165,19 @@ pub(crate) fn handle_query_response(
         }
         if let Some(devices) = answer.devices_of(user) {
             let published = answer.identity_of(user);
-            let (identity, is_news) = user_identity::take_in(tx, user, &published, now_ms)?;
-            if is_news {
-                report.identities_changed.push(user.clone());
+            let taken = user_identity::take_in(tx, user, &published, own_user, now_ms)?;
+            let mut judge = Judge { rule: rule.as_ref(), ..Judge::default() };
+            if let Some(taken) = taken {
+                if taken.is_news {
+                    report.identities_changed.push(user.clone());
+                }
+                judge.master_before = taken.before.as_ref().map(|before| before.master.clone());
+                let identity =
+                    verification::put(tx, own.as_ref(), taken.before.as_ref(), taken.now)?;
+                judge.has_identity = true;
+                judge.owner = identity.standing;
+                judge.self_signing = identity.self_signing;
             }
-            let judge = Judge {
-                rule: rule.as_ref(),
-                has_identity: identity.is_some(),
-                self_signing: identity.and_then(|identity| identity.self_signing),
-            };
             if replace_devices(tx, user, &devices, &judge, &mut report)? {
                 report.altered_users.push(user.clone());
             }
@@ -176,6 +186,10 @@ pub(crate) fn handle_query_response(
             tracked.failures = 0;
             tracking::put(tx, &tracked)?;
             report.changed_users.push(user.clone());
+            if own_user == Some(user) {
+                // Whom the own user has signed depends on the own user's keys.
+                report.trust_changed.extend(verification::decide_for_all(tx)?);
+            }
         } else if tracked.is_outdated() {
             tracked.postpone(now_ms);
             tracking::put(tx, &tracked)?;
@@ -201,9 +215,14 @@ pub(crate) fn query_refused(tx: &Tx<'_>, query: &KeyQuery, now_ms: u64) -> Resul
 }
 
 /// What decides about one user's devices, beside what they publish.
+#[derive(Default)]
 struct Judge<'a> {
     rule: Option<&'a Rule>,
     has_identity: bool,
+    /// How the owner's identity stands.
+    owner: Standing,
+    /// The owner's master key that was known before the answer.
+    master_before: Option<ByteBuf>,
     /// The key with which their owner signs devices.
     self_signing: Option<ByteBuf>,
 }
@@ -234,7 +253,8 @@ fn replace_devices(
     let mut changed = false;
     for gone in DEVICES.list(tx, user.as_bytes())? {
         if !devices.contains_key(gone.name.device_id.as_str()) {
-            pins::get_or_adopt(tx, &gone.name, gone.credential_key.as_deref())?;
+            let signed_by = judge.master_before.clone().filter(|_| gone.owner_signed);
+            pins::is_gone(tx, &gone.name, gone.credential_key.as_deref(), signed_by)?;
             changed |= DEVICES.delete(tx, user.as_bytes(), gone.name.device_id.as_bytes())?;
         }
     }
@@ -259,7 +279,13 @@ fn replace_devices(
         };
         let by_policy = || Rule::fault(judge.rule, &name, judge.has_identity, owner_signed);
         let rejection = rejection.or_else(by_policy);
-        let record = DeviceRecord { name: name.clone(), credential_key, rejection, owner_signed };
+        let owner = judge.owner;
+        let record =
+            DeviceRecord { name: name.clone(), credential_key, rejection, owner_signed, owner };
+        let known_before = before.as_ref().map_or(Verdict::Unknown, verdict::of);
+        if verdict::of(&record) != known_before {
+            report.trust_changed.insert(user.to_owned());
+        }
         if let Some(reason) = rejection
             && before.as_ref().and_then(|before| before.rejection) != rejection
         {

@@ -1,10 +1,10 @@
-//! The records of other people's devices, and how far their keys are trusted.
+//! The records of other people's devices.
 
 use ruma::{DeviceId, OwnedDeviceId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::{pins, tracking, verify::DeviceFault};
+use super::{pins, tracking, user_identity::Standing, verify::DeviceFault};
 use crate::{
     protocol::DeviceName,
     store::{Collection, StoreError, Tx},
@@ -16,17 +16,6 @@ pub(crate) struct Device {
     pub(crate) name: DeviceName,
     /// The public key of its MLS credential.
     pub(crate) credential_key: Vec<u8>,
-}
-
-/// How far a device's credential key is trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trust {
-    /// The device's published keys are not known.
-    Unknown,
-    /// The published keys are signed and name this key.
-    Signed,
-    /// The published keys name another key.
-    Conflicting,
 }
 
 /// The row of a device.
@@ -41,6 +30,9 @@ pub(super) struct DeviceRecord {
     /// Whether its owner has signed what it publishes (`cross_signing`).
     #[serde(default)]
     pub(super) owner_signed: bool,
+    /// How the owner's identity stands (`verification`).
+    #[serde(default, skip_serializing_if = "Standing::is_not_verified")]
+    pub(super) owner: Standing,
 }
 
 pub(super) const DEVICES: Collection<DeviceRecord> = Collection::new("device");
@@ -114,34 +106,6 @@ pub(crate) fn may_have_devices(tx: &Tx<'_>, user: &UserId) -> Result<bool, Store
     Ok(!tracking::is_list_known(tx, user)? || !eligible_devices(tx, user)?.is_empty())
 }
 
-/// How far this key is trusted to be that of the device's credential. The first key that was seen
-/// counts, also where the homeserver lists the device no longer.
-pub(crate) fn trust(tx: &Tx<'_>, name: &DeviceName, key: &[u8]) -> Result<Trust, StoreError> {
-    let (known, is_listed) = match find(tx, &name.user_id, &name.device_id)? {
-        Some(DeviceRecord { credential_key: Some(known), rejection, .. }) => {
-            // The keys of a device that its owner has not signed are good in themselves.
-            (Some(known), matches!(rejection, None | Some(DeviceFault::NotCrossSigned)))
-        }
-        _ => (pins::get(tx, name)?, false),
-    };
-    Ok(match known {
-        Some(known) if known != key => Trust::Conflicting,
-        Some(_) if is_listed => Trust::Signed,
-        _ => Trust::Unknown,
-    })
-}
-
-/// Whether a device with this key is listed, and its owner has signed it.
-pub(crate) fn is_owner_signed(
-    tx: &Tx<'_>,
-    name: &DeviceName,
-    key: &[u8],
-) -> Result<bool, StoreError> {
-    let record = find(tx, &name.user_id, &name.device_id)?;
-    Ok(record
-        .is_some_and(|record| record.owner_signed && record.credential_key.as_deref() == Some(key)))
-}
-
 /// The key that a device publishes, whether or not it may take part in groups.
 pub(crate) fn known_key(tx: &Tx<'_>, name: &DeviceName) -> Result<Option<Vec<u8>>, StoreError> {
     let record = find(tx, &name.user_id, &name.device_id)?;
@@ -150,7 +114,7 @@ pub(crate) fn known_key(tx: &Tx<'_>, name: &DeviceName) -> Result<Option<Vec<u8>
 
 /// Pins the key of this very device, whatever the homeserver has said of it.
 pub(super) fn pin_own(tx: &Tx<'_>, name: &DeviceName, key: &[u8]) -> Result<(), StoreError> {
-    if pins::get(tx, name)?.as_deref() == Some(key) {
+    if pins::get(tx, name)?.is_some_and(|pin| *pin.key == *key) {
         return Ok(());
     }
     pins::put(tx, name, key)?;

@@ -150,12 +150,12 @@ fn a_device_that_holds_together_may_take_part() -> Outcome {
     assert_eq!(scene.eligible()?.len(), 1);
     assert_eq!(scene.eligible()?[0].credential_key, credential.public());
     scene.write(|tx| {
-        let of = |key| trust(tx, &DeviceName::new(alice(), owned_device_id!("PHONE")), key);
-        assert_eq!(of(credential.public())?, Trust::Signed);
-        assert_eq!(of(device.public())?, Trust::Conflicting);
+        let of = |key| verdict(tx, &DeviceName::new(alice(), owned_device_id!("PHONE")), key);
+        assert_eq!(of(credential.public())?, Verdict::NotSignedByOwner);
+        assert_eq!(of(device.public())?, Verdict::Conflicting);
         let other =
-            trust(tx, &DeviceName::new(alice(), owned_device_id!("OTHER")), device.public());
-        assert_eq!(other?, Trust::Unknown);
+            verdict(tx, &DeviceName::new(alice(), owned_device_id!("OTHER")), device.public());
+        assert_eq!(other?, Verdict::Unknown);
         Outcome::Ok(())
     })?;
     Ok(())
@@ -219,8 +219,8 @@ fn another_credential_for_a_known_device_is_a_conflict_and_not_an_update() -> Ou
     assert_eq!(report.rejected[0].reason, DeviceFault::Changed);
     assert_eq!(scene.eligible()?, []);
     scene.write(|tx| {
-        let of = |key| trust(tx, &DeviceName::new(alice(), owned_device_id!("PHONE")), key);
-        assert_eq!(of(second.public())?, Trust::Conflicting);
+        let of = |key| verdict(tx, &DeviceName::new(alice(), owned_device_id!("PHONE")), key);
+        assert_eq!(of(second.public())?, Verdict::Conflicting);
         Outcome::Ok(())
     })?;
     // The first one again: the device is what it was.
@@ -373,10 +373,10 @@ fn the_first_key_counts_when_the_device_was_gone() -> Outcome {
     again(json!({ "device_keys": {} }))?;
     let of = |key: &SignatureKeyPair| {
         let name = DeviceName::new(alice(), owned_device_id!("PHONE"));
-        scene.write(|tx| trust(tx, &name, key.public()))
+        scene.write(|tx| verdict(tx, &name, key.public()))
     };
-    assert_eq!(of(&first)?, Trust::Unknown, "it is not listed");
-    assert_eq!(of(&second)?, Trust::Conflicting);
+    assert_eq!(of(&first)?, Verdict::Unknown, "it is not listed");
+    assert_eq!(of(&second)?, Verdict::Conflicting);
     scene.write(|tx| untrack(tx, [&*alice()]))?;
     scene.track()?;
     let report = again(answer(&signed(&device, &second)?))?;

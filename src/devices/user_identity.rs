@@ -11,6 +11,8 @@
 //! A self-signing key that its own master key has replaced does not come back: whoever hands it out
 //! replays an old answer. An earlier master key may come back, as the later one may have been the
 //! homeserver's lie; that is a change like any other.
+//!
+//! Whether this device's user has verified an identity is decided by `verification`.
 
 use ruma::{OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,35 @@ use crate::store::{Collection, StoreError, Tx};
 
 /// How many replaced self-signing keys of a user are remembered. Only the user can make them.
 const MOST_REPLACED: usize = 64;
+
+/// What this device's user has found out about a user's identity.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Standing {
+    /// Nobody has verified it.
+    #[default]
+    #[serde(rename = "n")]
+    NotVerified,
+    /// The master key that is handed out has been verified.
+    #[serde(rename = "v")]
+    Verified,
+    /// Another master key has been verified than the one that is handed out.
+    #[serde(rename = "c")]
+    Changed,
+}
+
+impl Standing {
+    pub(super) fn is_not_verified(&self) -> bool {
+        *self == Self::NotVerified
+    }
+}
+
+/// A master key that was seen to be verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Verified {
+    pub(super) master: ByteBuf,
+    /// The own master key whose user-signing key has signed it.
+    pub(super) by: ByteBuf,
+}
 
 /// What is known of a user's identity. All keys are Ed25519 public keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,9 +75,21 @@ pub(crate) struct UserIdentity {
     told: Option<ByteBuf>,
     /// Self-signing keys whose own master key has signed others since.
     replaced_self_signing: Vec<ByteBuf>,
+    /// The keys under this device's own user id that have signed the master key.
+    #[serde(default)]
+    pub(super) signers: Vec<ByteBuf>,
+    /// The last master key that was seen to be verified.
+    #[serde(default)]
+    pub(super) verified: Option<Verified>,
+    /// A master key whose verification this device's user has withdrawn.
+    #[serde(default)]
+    pub(super) withdrawn: Option<ByteBuf>,
+    /// What follows from all this (`verification`).
+    #[serde(default)]
+    pub(crate) standing: Standing,
 }
 
-const IDENTITIES: Collection<UserIdentity> = Collection::new("user_identity");
+pub(super) const IDENTITIES: Collection<UserIdentity> = Collection::new("user_identity");
 
 /// What an answer says of a user's cross-signing keys, not read yet.
 #[derive(Default)]
@@ -68,6 +111,10 @@ impl UserIdentity {
             user_signing: None,
             told: None,
             replaced_self_signing: Vec::new(),
+            signers: Vec::new(),
+            verified: None,
+            withdrawn: None,
+            standing: Standing::NotVerified,
         }
     }
 
@@ -76,11 +123,21 @@ impl UserIdentity {
         self.master != self.pinned
     }
 
+    /// The identity that is handed out becomes the pinned one.
+    pub(super) fn pin(&mut self, now_ms: u64) {
+        if self.has_changed() {
+            self.pinned = self.master.clone();
+            self.pinned_ms = now_ms;
+            self.told = None;
+        }
+    }
+
     /// Takes in the master key of an answer.
     fn hand_over(&mut self, master: ByteBuf, now_ms: u64) {
         if self.master == master {
             return;
         }
+        self.signers = Vec::new();
         self.master = master;
         self.master_ms = now_ms;
         self.self_signing = None;
@@ -128,53 +185,42 @@ pub(crate) fn user_identity(
     IDENTITIES.get(tx, b"", user.as_bytes())
 }
 
-/// Takes in what an answer says of a user's keys. Gives the identity as it is now, and whether the
-/// app is to be told of another master key.
+/// Takes in what an answer says of a user's keys. Gives the identity as it was and as it is now, and
+/// whether the app is to be told of another master key. Nothing is written yet.
 pub(super) fn take_in(
     tx: &Tx<'_>,
     user: &UserId,
     published: &Published<'_>,
+    own_user: Option<&UserId>,
     now_ms: u64,
-) -> Result<(Option<UserIdentity>, bool), StoreError> {
+) -> Result<Option<TakenIn>, StoreError> {
     let before = user_identity(tx, user)?;
-    let master = published
-        .master
-        .and_then(|text| PublishedKey::read(user, Usage::Master, text))
-        .map(|key| ByteBuf::from(key.key));
-    let mut identity = match (before.clone(), master) {
-        (None, None) => return Ok((None, false)),
-        (None, Some(master)) => UserIdentity::new(user, master, now_ms),
+    let master = published.master.and_then(|text| PublishedKey::read(user, Usage::Master, text));
+    let mut now = match (before.clone(), &master) {
+        (None, None) => return Ok(None),
+        (None, Some(master)) => UserIdentity::new(user, ByteBuf::from(&*master.key), now_ms),
         (Some(identity), None) => identity,
         (Some(mut identity), Some(master)) => {
-            identity.hand_over(master, now_ms);
+            identity.hand_over(ByteBuf::from(&*master.key), now_ms);
             identity
         }
     };
-    identity.take_in_signed(published);
-    let is_news = identity.is_news();
-    if before.as_ref() != Some(&identity) {
-        IDENTITIES.put(tx, b"", user.as_bytes(), &identity)?;
+    now.take_in_signed(published);
+    if let (Some(master), Some(own_user)) = (master, own_user) {
+        let signers = master.signers(own_user);
+        // A homeserver that leaves a signature out has not taken it back.
+        if !signers.is_empty() {
+            now.signers = signers.into_iter().map(ByteBuf::from).collect();
+        }
     }
-    Ok((Some(identity), is_news))
+    let is_news = now.is_news();
+    Ok(Some(TakenIn { before, now, is_news }))
 }
 
-/// The app accepts a user's changed master key: it is the pinned one from now on. Tells whether
-/// this is the key that the homeserver hands out.
-pub(crate) fn accept_identity(
-    tx: &Tx<'_>,
-    user: &UserId,
-    master: &[u8],
-    now_ms: u64,
-) -> Result<bool, StoreError> {
-    let Some(mut identity) = user_identity(tx, user)? else { return Ok(false) };
-    if *identity.master != *master {
-        return Ok(false);
-    }
-    if identity.has_changed() {
-        identity.pinned = identity.master.clone();
-        identity.pinned_ms = now_ms;
-        identity.told = None;
-        IDENTITIES.put(tx, b"", user.as_bytes(), &identity)?;
-    }
-    Ok(true)
+/// What an answer has made of an identity.
+pub(super) struct TakenIn {
+    pub(super) before: Option<UserIdentity>,
+    pub(super) now: UserIdentity,
+    /// Whether the app is to be told that the master key is another.
+    pub(super) is_news: bool,
 }

@@ -16,6 +16,7 @@
 //! | settle what follows from an event | `consequences`, in one loop and one written order |
 //! | make a room ready to be sent to | `prepare` |
 //! | seal and open messages | `messages`; the path that a reader shares, `opener` |
+//! | say who people are | `identities` |
 //! | do what else an app asks of a room | `rooms` |
 //! | take the homeserver's answers | `answers` |
 //! | look at a store that was just opened | `opening` |
@@ -33,6 +34,7 @@ mod core;
 mod early;
 mod error;
 mod events;
+mod identities;
 mod messages;
 mod opener;
 mod opening;

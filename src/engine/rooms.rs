@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 
 use super::{consequences::in_room, core::Engine, error::EngineError, own_keys};
 use crate::{
     commits,
-    devices::{self, Trust, UserIdentity},
+    devices::{self, Verdict},
     epochs::{EpochRecord, Status, graph, retention},
     failure::Failure,
     history::archive,
@@ -22,21 +22,10 @@ use crate::{
 /// A device in a room's group.
 pub(crate) struct GroupMember {
     pub(crate) device: DeviceName,
-    pub(crate) trust: Trust,
-    pub(crate) is_signed_by_owner: bool,
+    pub(crate) verdict: Verdict,
 }
 
 impl Engine {
-    /// The cross-signing identity of a user, if one was ever seen.
-    pub(crate) fn user_identity(&self, user: &UserId) -> Result<Option<UserIdentity>, EngineError> {
-        self.read(|tx| Ok(devices::user_identity(tx, user)?))
-    }
-
-    /// Pins the master key that the homeserver hands out for a user, if it is this one.
-    pub(crate) fn accept_identity(&self, user: &UserId, key: &[u8]) -> Result<bool, EngineError> {
-        self.turn(|turn| Ok(devices::accept_identity(turn.tx, user, key, turn.now_ms)?))
-    }
-
     /// Makes a room's group.
     pub(crate) fn enable(&self, room: &RoomId, settings: Settings) -> Result<(), EngineError> {
         self.turn(|turn| {
@@ -141,9 +130,8 @@ impl Engine {
                 let device =
                     credential::parse(credential.serialized_content()).map_err(Failure::from)?;
                 let key = leaf.signature_key();
-                let trust = devices::trust(tx, &device, key)?;
-                let is_signed_by_owner = devices::is_owner_signed(tx, &device, key)?;
-                members.push(GroupMember { device, trust, is_signed_by_owner });
+                let verdict = devices::verdict(tx, &device, key)?;
+                members.push(GroupMember { device, verdict });
             }
             Ok(members)
         })

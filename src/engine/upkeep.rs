@@ -11,7 +11,7 @@ use super::{
     core::{Engine, now_ms},
     early,
     error::EngineError,
-    own_keys,
+    identities, own_keys,
     prepare::rejoin_rooms,
     push_rules,
 };
@@ -184,6 +184,7 @@ pub(super) fn queried(
     for user in report.identities_changed {
         turn.tell(Update::IdentityChanged { user_id: user.to_string() });
     }
+    identities::tell_trust_changed(turn, report.trust_changed)?;
     // A device may have become known that has started a room anew.
     for room in restarts::rooms(turn.tx)? {
         in_room(turn, &room, |room| restart::look(turn, room))?;

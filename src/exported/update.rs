@@ -125,10 +125,20 @@ pub enum Update {
     ///
     /// The user has reset their cross-signing identity, or the homeserver lies. It is told once for
     /// each new key. Show it, and call `MlsMachine::accept_identity` when your user has seen it or
-    /// has checked the new key. `MlsMachine::user_identity` has both keys.
+    /// has checked the new key. `MlsMachine::user_identity` has both keys. Sending goes on, unless
+    /// your user has verified the user (`MlsError::UntrustedMembers`).
     IdentityChanged {
         /// The user's id.
         user_id: String,
+    },
+    /// Something else is known of these users' devices than before (`Verdict`): a device list was
+    /// told for the first time or has changed, a user was verified, or has another identity.
+    ///
+    /// Show the shields of their messages and devices anew: `MlsMachine::device_verdict` has the
+    /// verdict of each device.
+    TrustChanged {
+        /// The users' ids.
+        user_ids: Vec<String>,
     },
     /// A device has no usable key package, so it was not added for now.
     ///

@@ -1,6 +1,6 @@
 //! Why a message cannot be read, and why nothing can be sent to a room now.
 
-use ruma::OwnedRoomId;
+use ruma::{OwnedRoomId, OwnedUserId};
 
 use crate::{
     epochs::UnknownEpoch,
@@ -97,6 +97,12 @@ pub(crate) enum SendError {
     /// The homeserver does not say who is in the room.
     #[error("the homeserver does not say who is in the room; it is asked again later")]
     MembersUnknown,
+    /// These users were verified with another identity than they have now.
+    #[error("these users were verified, and have another identity now: {}", list(.0))]
+    IdentityChanged(Vec<OwnedUserId>),
+    /// The app sends to verified devices only, and these users have others in the group.
+    #[error("these users have devices in the group that are not verified: {}", list(.0))]
+    NotVerified(Vec<OwnedUserId>),
     /// No event could hold it.
     #[error(transparent)]
     Content(#[from] ContentError),
@@ -109,6 +115,17 @@ pub(crate) enum SendError {
     /// The room is encrypted with something else.
     #[error("room: it is already encrypted with {0}")]
     OtherAlgorithm(String),
+}
+
+/// How many users a sentence names.
+const MOST_NAMED: usize = 5;
+
+fn list(users: &[OwnedUserId]) -> String {
+    let mut names: Vec<_> = users.iter().take(MOST_NAMED).map(|user| user.as_str()).collect();
+    if users.len() > MOST_NAMED {
+        names.push("…");
+    }
+    names.join(", ")
 }
 
 impl EndsTurn for SendError {

@@ -10,7 +10,7 @@ use ruma::{EventId, OwnedEventId, RoomId, UserId};
 
 use super::{error::MessageError, readers::Readers};
 use crate::{
-    devices::{self, Trust},
+    devices::{self, Verdict},
     epochs::{EpochRecord, Status, graph},
     history::{
         self, Header,
@@ -28,7 +28,7 @@ use crate::{
 pub(crate) struct Message {
     pub(crate) event_id: Option<OwnedEventId>,
     pub(crate) sender: DeviceName,
-    pub(crate) trust: Trust,
+    pub(crate) verdict: Verdict,
     pub(crate) event_type: String,
     pub(crate) content: String,
     pub(crate) epoch: u64,
@@ -193,7 +193,7 @@ pub(super) struct Signer<'a> {
 /// A message of which it is known who sent it, and that it was meant for its room.
 pub(super) struct Checked {
     sender: DeviceName,
-    trust: Trust,
+    verdict: Verdict,
     plaintext: Plaintext,
 }
 
@@ -216,11 +216,11 @@ pub(super) fn check(
     if plaintext.room_id != room {
         return Err(MessageError::OtherRoom);
     }
-    let trust = devices::trust(tx, &device, signer.key)?;
-    if trust == Trust::Conflicting {
+    let verdict = devices::verdict(tx, &device, signer.key)?;
+    if verdict == Verdict::Conflicting {
         return Err(Rejection::ConflictingCredential(device).into());
     }
-    Ok(Checked { sender: device, trust, plaintext })
+    Ok(Checked { sender: device, verdict, plaintext })
 }
 
 impl Checked {
@@ -237,10 +237,12 @@ impl Checked {
         generation: u32,
         own_leaf: Option<u32>,
     ) -> Message {
+        // What this very device has sealed needs nobody's word.
+        let is_own = own_leaf == Some(leaf) && epoch.source == Source::Own;
         Message {
             event_id: None,
             sender: self.sender,
-            trust: self.trust,
+            verdict: if is_own { Verdict::Verified } else { self.verdict },
             event_type: self.plaintext.event_type,
             content: self.plaintext.content.get().to_owned(),
             epoch: epoch.number,

@@ -7,7 +7,7 @@ use openmls::{
 };
 
 use crate::{
-    devices::{self, Trust},
+    devices::{self, Verdict},
     protocol::{DeviceName, credential},
     rejection::{InputError, Rejection},
     store::Tx,
@@ -89,7 +89,7 @@ pub(crate) fn devices_added(tx: &Tx<'_>, staged: &StagedCommit) -> Result<Added,
         let leaf = add.add_proposal().key_package().leaf_node();
         let device = credential::parse(leaf.credential().serialized_content())?;
         let key = leaf.signature_key().as_slice();
-        if devices::trust(tx, &device, key)? == Trust::Conflicting {
+        if devices::verdict(tx, &device, key)? == Verdict::Conflicting {
             added.impostors.push(device.clone());
         }
         added.devices.push(device);
@@ -103,8 +103,8 @@ pub(crate) fn refuse_conflicting(
     device: &DeviceName,
     key: &[u8],
 ) -> Result<(), InputError> {
-    match devices::trust(tx, device, key)? {
-        Trust::Conflicting => Err(Rejection::ConflictingCredential(device.clone()).into()),
-        Trust::Unknown | Trust::Signed => Ok(()),
+    if devices::verdict(tx, device, key)? == Verdict::Conflicting {
+        return Err(Rejection::ConflictingCredential(device.clone()).into());
     }
+    Ok(())
 }

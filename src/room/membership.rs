@@ -197,6 +197,11 @@ pub(crate) fn unsettle_rooms_of<'a>(
 /// Has all device lists asked for again, and all rooms compared with them.
 pub(crate) fn doubt_device_lists(tx: &Tx<'_>) -> Result<(), StoreError> {
     devices::mark_all_outdated(tx)?;
+    unsettle_all(tx)
+}
+
+/// Unsettles every room.
+pub(crate) fn unsettle_all(tx: &Tx<'_>) -> Result<(), StoreError> {
     for room in rows::all(tx)?.iter().filter(|room| room.standing.is_settled()) {
         edit(tx, &room.id, |room| {
             room.standing.unsettle();

@@ -35,7 +35,7 @@ public struct PushWords: Sendable {
 
     /// What to show for a message. One of a sender whose keys conflict is not shown: somebody is lying.
     func notice(_ push: Push, _ message: DecryptedMessage) -> PushNotice {
-        if message.senderTrust == .conflicting { return generic(push, because: .senderConflicts) }
+        if message.verdict == .conflicting { return generic(push, because: .senderConflicts) }
         guard let body = body(message) else {
             return generic(push, because: .unexpected("the type \(message.eventType)"))
         }

@@ -78,8 +78,8 @@ public struct TimelineRow: Sendable, Equatable, Identifiable {
     public let senderDevice: String?
     /// What it says.
     public let content: Content
-    /// Whether the sender's published keys name another credential: somebody is lying.
-    public let isSuspect: Bool
+    /// The red shield's sentence, if the message has one.
+    public let warning: String?
 
     /// A message that was opened.
     init(id: String, _ message: DecryptedMessage) {
@@ -89,7 +89,11 @@ public struct TimelineRow: Sendable, Equatable, Identifiable {
         sender = message.senderUserId
         senderDevice = message.senderDeviceId
         content = .text(body ?? message.eventType)
-        isSuspect = message.senderTrust == .conflicting
+        if case .red(_, let sentence) = shieldOf(verdict: message.verdict, strict: false) {
+            warning = sentence
+        } else {
+            warning = nil
+        }
     }
 
     /// A message that was not.
@@ -98,7 +102,7 @@ public struct TimelineRow: Sendable, Equatable, Identifiable {
         self.sender = sender
         senderDevice = nil
         content = .unreadable(code: code)
-        isSuspect = false
+        warning = nil
     }
 
     /// Whether it was opened.

@@ -10,10 +10,10 @@ final class PushWordsTests: XCTestCase, @unchecked Sendable {
     private let push = Push(roomId: "!room:example.org", eventId: "$event")
 
     private func message(
-        _ content: String, type: String = "m.room.message", trust: DeviceTrust = .signed
+        _ content: String, type: String = "m.room.message", verdict: Verdict = .ownerNotVerified
     ) -> DecryptedMessage {
         DecryptedMessage(
-            eventId: "$event", senderUserId: "@alice:example.org", senderDeviceId: "PHONE", senderTrust: trust,
+            eventId: "$event", senderUserId: "@alice:example.org", senderDeviceId: "PHONE", verdict: verdict,
             eventType: type, content: content, epoch: 3, sharedBy: nil, isLate: false)
     }
 
@@ -67,9 +67,9 @@ final class PushWordsTests: XCTestCase, @unchecked Sendable {
 
     func testAMessageOfASenderWhoseKeysConflictIsNotShown() {
         let content = #"{"msgtype":"m.text","body":"pay me"}"#
-        for (trust, isShown) in [(DeviceTrust.signed, true), (.unknown, true), (.conflicting, false)] {
-            let notice = PushWords().notice(push, message(content, trust: trust))
-            XCTAssertEqual(notice.text?.body == "pay me", isShown, "\(trust)")
+        for (verdict, isShown) in [(Verdict.verified, true), (.unknownDevice, true), (.conflicting, false)] {
+            let notice = PushWords().notice(push, message(content, verdict: verdict))
+            XCTAssertEqual(notice.text?.body == "pay me", isShown, "\(verdict)")
             if case .generic(_, let obstacle) = notice { XCTAssertEqual(obstacle, .senderConflicts) }
         }
     }

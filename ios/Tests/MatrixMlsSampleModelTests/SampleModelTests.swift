@@ -45,7 +45,7 @@ final class SampleModelTests: XCTestCase, @unchecked Sendable {
             let row = try XCTUnwrap(bob.state.timelines[roomId]?.first)
             XCTAssertEqual(row.sender, alice.state.userId)
             XCTAssertEqual(row.senderDevice, alice.state.deviceId)
-            XCTAssertFalse(row.isSuspect)
+            XCTAssertEqual(row.warning, "Its owner has not verified this device.", "nobody has an identity")
 
             let (userId, deviceId) = (alice.state.userId, alice.state.deviceId)
             await alice.close()

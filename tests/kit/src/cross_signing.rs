@@ -97,6 +97,21 @@ impl CrossSigning {
         Ok(())
     }
 
+    /// Verifies another user: signs the master key that the homeserver has of theirs.
+    pub async fn verify_user(&self, http: &Http, user: &str) -> Result {
+        let query = json!({ "device_keys": { user: [] } });
+        let mut answer = http.post("/_matrix/client/v3/keys/query", query).await?;
+        let master = answer["master_keys"][user].take();
+        let keys = master["keys"].as_object().or_missing("published master key")?;
+        let key = keys.values().next().and_then(Value::as_str).or_missing("key")?.to_owned();
+        let body = json!({ user: { key: self.signed_by(master, &self.user_signing)? } });
+        let answer = http.post("/_matrix/client/v3/keys/signatures/upload", body).await?;
+        if answer["failures"].as_object().is_none_or(|failures| !failures.is_empty()) {
+            bail!("the signature of {user} is not taken: {answer}");
+        }
+        Ok(())
+    }
+
     fn signed_by(&self, mut object: Value, key: &SignatureKeyPair) -> Result<Value> {
         let mut bare: CanonicalJsonObject = serde_json::from_value(object.clone())?;
         bare.remove("signatures");

@@ -62,7 +62,7 @@ pub enum KitError {
         /// What was asked of the engine.
         what: String,
         /// Its error.
-        error: MlsError,
+        error: Box<MlsError>,
     },
     /// It did not happen in the time or the number of rounds given to it.
     #[error("{device}: {what}: gave up ({reason})")]
@@ -83,6 +83,14 @@ impl fmt::Debug for KitError {
 }
 
 impl KitError {
+    /// The engine's error, if the engine has refused.
+    pub fn of_engine(&self) -> Option<&MlsError> {
+        match self {
+            Self::Engine { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+
     /// The HTTP status, where the homeserver refused.
     pub fn status(&self) -> Option<u16> {
         match self {

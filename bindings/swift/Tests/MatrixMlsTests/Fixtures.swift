@@ -319,3 +319,24 @@ func settle(_ clients: MatrixClient...) async throws {
         for client in clients { try await client.settle() }
     }
 }
+
+/// A homeserver with these members, that hands out this master key for one user.
+final class WithIdentity: Transport, @unchecked Sendable {
+    let user: String
+    let members: Data
+    var master: String
+
+    init(of user: String, members: Data, master: String) {
+        self.user = user
+        self.members = members
+        self.master = master
+    }
+
+    func send(_ request: OutgoingRequest) async throws -> Answer {
+        if request.path.contains("/members") { return Answer(status: 200, body: members) }
+        guard request.path.contains("/keys/query") else { return try await Accepting().send(request) }
+        let key: Json = ["user_id": user, "usage": ["master"], "keys": ["ed25519:\(master)": master]]
+        let nothing: Json = [:]
+        return Answer(status: 200, body: try writeJson(["device_keys": nothing, "master_keys": [user: key]]))
+    }
+}

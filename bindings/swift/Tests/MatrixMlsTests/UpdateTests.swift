@@ -18,26 +18,6 @@ private struct WithDevices: Transport {
     }
 }
 
-/// A homeserver with these members, that hands out this master key for Bob.
-private final class WithIdentity: Transport, @unchecked Sendable {
-    let members: Data
-    var master: String
-
-    init(members: Data, master: String) {
-        self.members = members
-        self.master = master
-    }
-
-    func send(_ request: OutgoingRequest) async throws -> Answer {
-        if request.path.contains("/members") { return Answer(status: 200, body: members) }
-        guard request.path.contains("/keys/query") else { return try await Accepting().send(request) }
-        let bob = "@bob:example.org"
-        let key: Json = ["user_id": bob, "usage": ["master"], "keys": ["ed25519:\(master)": master]]
-        let nothing: Json = [:]
-        return Answer(status: 200, body: try writeJson(["device_keys": nothing, "master_keys": [bob: key]]))
-    }
-}
-
 final class UpdateTests: DirectoryTestCase {
     func testWhoComesAndGoesIsToldAlsoToWhomItConcerns() async throws {
         let (alice, bob) = (try await account("alice"), try await account("bob"))
@@ -99,7 +79,7 @@ final class UpdateTests: DirectoryTestCase {
     func testAnIdentityIsReadToldWhenItChangesAndAccepted() async throws {
         let bob = "@bob:example.org"
         let (first, second) = (String(repeating: "A", count: 43), String(repeating: "B", count: 42) + "A")
-        let homeserver = WithIdentity(members: try members(ownUserId, bob), master: first)
+        let homeserver = WithIdentity(of: bob, members: try members(ownUserId, bob), master: first)
         let strict = config(directory.appendingPathComponent("alice"), memberPolicy: .crossSigned)
         let machine = try await MlsMachine.open(config: strict)
         let heard = try await Heard(machine)
@@ -107,7 +87,7 @@ final class UpdateTests: DirectoryTestCase {
         try await room.doubtMembers()
         try await machine.prepare(room, homeserver)
         let inGroup = try await room.members()
-        XCTAssertEqual(inGroup.map(\.isSignedByOwner), [false])
+        XCTAssertEqual(inGroup.map(\.verdict), [.verified])
         let known = try await machine.userIdentity(userId: bob)
         XCTAssertEqual(known?.masterKey, first)
         XCTAssertEqual(known?.pinnedMasterKey, first)

@@ -205,7 +205,7 @@ impl Client {
 
     fn engine(&self, what: impl Into<String>) -> impl FnOnce(MlsError) -> KitError {
         let (device, what) = (self.name(), what.into());
-        move |error| KitError::Engine { device, what, error }
+        move |error| KitError::Engine { device, what, error: Box::new(error) }
     }
 
     fn gave_up(&self, what: impl Into<String>, reason: impl Into<String>) -> KitError {

@@ -178,5 +178,6 @@ fn sign_other(
     let signatures = signatures_of(object, own);
     let signer = world.users.get_mut(own).ok_or("Unknown user")?;
     signer.signed_others.entry(user_id.to_owned()).or_default().extend(signatures);
+    world.user_signed(own, user_id);
     Ok(())
 }

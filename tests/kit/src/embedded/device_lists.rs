@@ -55,6 +55,12 @@ impl DeviceLists {
                 lists.changed.insert(user_id.clone());
             }
         }
+        let signed = world.signed_users.iter().rev();
+        for (_, signer, user_id) in signed.take_while(|(position, ..)| *position > since) {
+            if signer == me {
+                lists.changed.insert(user_id.clone());
+            }
+        }
         let mut members = Self::default();
         let mut changes: Vec<(&Room, &Event)> = Vec::new();
         for room in world.rooms.values() {

@@ -35,6 +35,9 @@ pub(super) struct World {
     pub upload_limit: usize,
     /// Whose device list changed, and when.
     pub device_changes: Vec<(u64, String)>,
+    /// Whose master key a user has signed, in the order of positions: the signer, who alone is told,
+    /// and the other.
+    pub signed_users: Vec<(u64, String, String)>,
     /// Answers by (user, device, request path), so that a transaction id has effect once.
     pub answers: HashMap<(String, String, String), Value>,
     /// Recent sync answers by device, for requests that are repeated.
@@ -152,6 +155,7 @@ impl World {
             media: HashMap::new(),
             upload_limit: DEFAULT_LIMIT,
             device_changes: Vec::new(),
+            signed_users: Vec::new(),
             answers: HashMap::new(),
             recent_syncs: HashMap::new(),
             held_inboxes: BTreeSet::new(),
@@ -173,6 +177,12 @@ impl World {
     pub fn device_list_changed(&mut self, user_id: &str) {
         let position = self.advance();
         self.device_changes.push((position, user_id.to_owned()));
+    }
+
+    /// Tells the signer, and nobody else, that there is something new about a user.
+    pub fn user_signed(&mut self, signer: &str, user_id: &str) {
+        let position = self.advance();
+        self.signed_users.push((position, signer.to_owned(), user_id.to_owned()));
     }
 
     pub fn device_mut(&mut self, user_id: &str, device_id: &str) -> Option<&mut Device> {

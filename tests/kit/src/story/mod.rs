@@ -366,7 +366,7 @@ async fn members(client: &Client, room: &str) -> Result<Vec<String>, StoryError>
 }
 
 fn engine(client: &Client, what: &str, error: matrix_mls::MlsError) -> StoryError {
-    KitError::Engine { device: client.name(), what: what.to_owned(), error }.into()
+    KitError::Engine { device: client.name(), what: what.to_owned(), error: Box::new(error) }.into()
 }
 
 pub(crate) fn expect<T: PartialEq + std::fmt::Debug>(

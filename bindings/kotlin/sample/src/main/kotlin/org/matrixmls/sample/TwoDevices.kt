@@ -29,7 +29,7 @@ fun main(arguments: Array<String>) = runBlocking {
     alice.send(room, "Hello, Bob")
 
     for (message in bob.settle()) {
-        println("Bob reads, from ${message.senderUserId} (${message.senderTrust}), epoch ${message.epoch}: ${message.content}")
+        println("Bob reads, from ${message.senderUserId} (${message.verdict}), epoch ${message.epoch}: ${message.content}")
     }
     alice.close()
     bob.close()

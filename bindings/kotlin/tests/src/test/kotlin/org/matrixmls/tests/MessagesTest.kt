@@ -7,12 +7,12 @@ import org.json.JSONObject
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
-import org.matrixmls.DeviceTrust
 import org.matrixmls.EventOutcome
 import org.matrixmls.MlsException
 import org.matrixmls.MlsReader
 import org.matrixmls.SendPlan
 import org.matrixmls.UnreadableCause
+import org.matrixmls.Verdict
 import org.matrixmls.isCommitEvent
 import org.matrixmls.unreadableCauseName
 
@@ -34,7 +34,7 @@ class MessagesTest {
         assertTrue(room.isEnabled())
         assertEquals(listOf(roomId), alice.machine.rooms())
         assertEquals(setOf(alice.userId, bob.userId), room.members().map { it.userId }.toSet())
-        assertTrue(room.members().none { it.trust == DeviceTrust.CONFLICTING })
+        assertTrue(room.members().none { it.verdict == Verdict.CONFLICTING })
         assertEquals(listOf(true), room.members().filter { it.isOwnDevice }.map { it.userId == alice.userId })
         assertEquals(1, room.epochs().count { it.isHead })
         assertEquals(SendPlan.Ready, room.prepareToSend())

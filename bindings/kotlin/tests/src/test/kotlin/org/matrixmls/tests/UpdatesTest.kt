@@ -20,6 +20,7 @@ import org.matrixmls.RoomSettings
 import org.matrixmls.ToDeviceResult
 import org.matrixmls.Transport
 import org.matrixmls.Update
+import org.matrixmls.Verdict
 import org.matrixmls.markRequestAsSent
 import org.matrixmls.prepare
 import org.matrixmls.syncChangesFromResponse
@@ -122,7 +123,7 @@ class UpdatesTest {
             val room = machine.enableAlone("!room:example.org")
             room.doubtMembers()
             machine.prepare(room, homeserver)
-            assertFalse(room.members().single().isSignedByOwner)
+            assertEquals(Verdict.VERIFIED, room.members().single().verdict)
             val identity = checkNotNull(machine.userIdentity(bob))
             assertEquals(first to first, identity.masterKey to identity.pinnedMasterKey)
             assertFalse(identity.hasChanged)
