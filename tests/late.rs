@@ -1,8 +1,8 @@
 //! Messages that come when their epoch has long ended: they open, and are marked.
 
-use matrix_mls::{DecryptedMessage, EventOutcome, MlsReader};
+use matrix_mls::{DecryptedMessage, EventOutcome, MlsReader, RoomSettings};
 use matrix_mls_kit::{
-    Client, Clock, Homeserver, OrMissing as _, Result, feed, news, store_key,
+    Client, Clock, Homeserver, OrMissing as _, Refused as _, Result, feed, news, store_key,
     together::{newcomer, pair, quiet},
 };
 use serde_json::{Value, json};
@@ -88,8 +88,21 @@ async fn what_a_removed_device_writes_into_its_old_epoch_is_marked() -> Result {
     assert!(opened(&bob, &room, &dated).await?.is_late);
     let path = bob.store_path().to_string_lossy().into_owned();
     let reader = MlsReader::open(path, store_key()).await?;
-    assert!(reader.decrypt(room.clone(), late).await?.is_late);
-    assert!(!reader.decrypt(room, overtaken).await?.is_late);
+    assert!(reader.decrypt(room.clone(), late.clone()).await?.is_late);
+    assert!(!reader.decrypt(room.clone(), overtaken.clone()).await?.is_late);
+
+    // An app that wants none of that says so.
+    let settings = RoomSettings { refuse_late_messages: true, ..RoomSettings::default() };
+    bob.set_settings(&room, settings).await?;
+    opened(&bob, &room, &overtaken).await?;
+    let handle = bob.room(&room).await?;
+    for event in [&late, &dated] {
+        assert_eq!(handle.decrypt(event.clone()).await.refused()?.code(), "late");
+        assert_eq!(reader.decrypt(room.clone(), event.clone()).await.refused()?.code(), "late");
+    }
+    let shown = handle.receive_events(vec![late]).await?.remove(0).outcome;
+    let is_refused = matches!(&shown, EventOutcome::Failed { error } if error.code() == "late");
+    assert!(is_refused, "{shown:?}");
     Ok(())
 }
 

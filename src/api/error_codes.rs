@@ -180,6 +180,7 @@ impl From<MessageError> for MlsError {
             MessageError::HistoryDeleted => "history_deleted",
             MessageError::Replayed => "replayed",
             MessageError::SealedAgain => "sealed_again",
+            MessageError::Late => "late",
             MessageError::BadPlaintext => "bad_plaintext",
             MessageError::OtherRoom => "other_room",
             MessageError::ForgedHistory => "forged_history",

@@ -35,7 +35,8 @@ pub struct DecryptedMessage {
     /// in the group no more, or else `RoomSettings::kept_for_ms`.
     ///
     /// Most such messages were long on their way. But a device that was removed can still write so,
-    /// with the homeserver's help. An app may show them apart, or not at all.
+    /// with the homeserver's help. An app may show them apart, or not at all
+    /// (`RoomSettings::refuse_late_messages`).
     pub is_late: bool,
 }
 

@@ -78,6 +78,13 @@ pub struct RoomSettings {
     /// in between (see `Update::EpochsMissed`).
     #[uniffi(default = 100000)]
     pub catch_up_events: u32,
+    /// Whether messages are refused that come when their epoch has long ended
+    /// (`DecryptedMessage::is_late`): they fail with `Rejected` (`"late"`).
+    ///
+    /// Most of them are honest and were long on their way. But whoever was removed can write so with
+    /// the homeserver's help, and so can a thief of old keys.
+    #[uniffi(default = false)]
+    pub refuse_late_messages: bool,
 }
 
 impl Default for RoomSettings {
@@ -103,6 +110,7 @@ impl From<Settings> for RoomSettings {
             read_once: settings.history == Retention::ReadOnce,
             share_history: settings.share_history,
             catch_up_events: settings.catch_up_events,
+            refuse_late_messages: settings.refuse_late_messages,
         }
     }
 }
@@ -143,6 +151,7 @@ impl RoomSettings {
             history,
             share_history: self.share_history,
             catch_up_events: self.catch_up_events,
+            refuse_late_messages: self.refuse_late_messages,
         })
     }
 }

@@ -16,7 +16,8 @@ pub enum UnreadableCause {
     Lost,
     /// It is damaged or malformed: nobody can read it. Say: "This message is damaged."
     Damaged,
-    /// It is not from whom it says it is, or another event has shown it before. Leave it out, or say:
+    /// It is not from whom it says it is, another event has shown it before, or it comes too late to
+    /// be believed. Leave it out, or say:
     /// "This message was not sent by this person."
     Forged,
     /// This device has deleted the keys, as the room's settings say. Say: "This message is no longer
@@ -62,6 +63,7 @@ impl UnreadableCause {
             }
             "replayed"
             | "sealed_again"
+            | "late"
             | "other_room"
             | "forged_history"
             | "sender_mismatch"

@@ -174,6 +174,11 @@ pub(crate) fn handle_query_response(
                 judge.master_before = taken.before.as_ref().map(|before| before.master.clone());
                 let identity =
                     verification::put(tx, own.as_ref(), taken.before.as_ref(), taken.now)?;
+                let standing_before =
+                    taken.before.map(|before| before.standing).unwrap_or_default();
+                if identity.standing != standing_before {
+                    report.trust_changed.insert(user.clone());
+                }
                 judge.has_identity = true;
                 judge.owner = identity.standing;
                 judge.self_signing = identity.self_signing;

@@ -23,7 +23,7 @@ use crate::{
         fetch, message, restart, state, unshown,
         waiting::{self, CameBy},
     },
-    messages::Readers,
+    messages::{Readers, late},
     protocol::{AlgorithmOnly, CommitContent, CommitEventOnly, RoomEvent, identifiers, parse},
     rejoin,
     room::{self, Room, Standing},
@@ -422,7 +422,11 @@ fn take_in_encrypted(
     // A message changes no room, so none is loaded for it.
     let message = message::receive(turn, readers, room, event, source == Source::Sync)?;
     settle_reported(turn, room)?;
-    Ok(Outcome::Message(message))
+    // What is remembered of a refused message stays, so it is refused for good.
+    Ok(match late::refuse(turn.tx, room, &message) {
+        Ok(()) => Outcome::Message(message),
+        Err(error) => Outcome::Failed(error.into()),
+    })
 }
 
 fn take_in_commit(

@@ -82,6 +82,7 @@ impl Engine {
                     let mut message = read_once::open(turn, bindings, room, &event, &content)?;
                     let said_ms = event.origin_server_ts;
                     message.is_late = late::is_late(turn.tx, room, &message, said_ms)?;
+                    late::refuse(turn.tx, room, &message)?;
                     Ok(message)
                 });
             }

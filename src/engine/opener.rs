@@ -40,6 +40,7 @@ impl Opener {
                 let mut message = opened?;
                 let said_ms = event.origin_server_ts;
                 message.is_late = late::is_late(tx, room, &message, said_ms)?;
+                late::refuse(tx, room, &message)?;
                 Ok(message)
             }
         }

@@ -54,6 +54,9 @@ pub(crate) enum MessageError {
     /// A member sealed it again, under a number that its sender has not given it.
     #[error("somebody else has sealed this message again")]
     SealedAgain,
+    /// It came when its epoch had long ended, and the room's settings refuse that.
+    #[error("the message came when its epoch had long ended")]
+    Late,
     /// The plaintext is no event.
     #[error("the plaintext is not an event")]
     BadPlaintext,

@@ -2,11 +2,12 @@
 //!
 //! A device that was removed still has the keys of the epochs it was in. With the homeserver's help it
 //! can write there for ever, and so can whoever steals them from it. Such a message opens, as an
-//! honest one that was long on its way would. It is marked, and the app decides what to show.
+//! honest one that was long on its way would. It is marked, and the app decides what to show: by the
+//! mark, or by the room's settings, which can refuse such messages.
 
 use ruma::{EventId, RoomId};
 
-use super::open::Message;
+use super::{error::MessageError, open::Message};
 use crate::{
     epochs::graph,
     failure::Failure,
@@ -48,6 +49,14 @@ pub(crate) fn is_late(
     }
     let Some(head) = room.standing.head() else { return Ok(false) };
     Ok(!graph::members(tx, room_id, head)?.contains(&message.sender))
+}
+
+/// Refuses a late message where the room's settings say so.
+pub(crate) fn refuse(tx: &Tx<'_>, room: &RoomId, message: &Message) -> Result<(), MessageError> {
+    if message.is_late && room::load(tx, room)?.settings.refuse_late_messages {
+        return Err(MessageError::Late);
+    }
+    Ok(())
 }
 
 /// Remembers that a sync brought a message late: the time that the event bears is the homeserver's

@@ -17,6 +17,7 @@ pub(crate) struct Settings {
     pub(crate) history: Retention,
     pub(crate) share_history: bool,
     pub(crate) catch_up_events: u32,
+    pub(crate) refuse_late_messages: bool,
 }
 
 /// For how long a room's past is kept readable.
@@ -43,6 +44,7 @@ impl Default for Settings {
             history: Retention::Keep,
             share_history: false,
             catch_up_events: 100_000,
+            refuse_late_messages: false,
         }
     }
 }

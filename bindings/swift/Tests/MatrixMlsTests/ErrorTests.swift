@@ -180,6 +180,7 @@ final class ErrorTests: DirectoryTestCase {
             .NewDeviceNeeded(details: details),
             .NotInGroup(details: details),
             .NotReady(details: details),
+            .UntrustedMembers(userIds: ["@bob:example.org"], details: details),
             .TooLarge(details: details),
             .UnknownEpoch(details: details),
             .Forked(details: details),

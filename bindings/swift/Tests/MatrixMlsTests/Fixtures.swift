@@ -181,6 +181,7 @@ func variant(_ error: MlsError) -> String {
     case .NewDeviceNeeded: "NewDeviceNeeded"
     case .NotInGroup: "NotInGroup"
     case .NotReady: "NotReady"
+    case .UntrustedMembers: "UntrustedMembers"
     case .TooLarge: "TooLarge"
     case .UnknownEpoch: "UnknownEpoch"
     case .Forked: "Forked"

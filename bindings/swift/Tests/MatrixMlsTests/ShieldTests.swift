@@ -12,7 +12,7 @@ final class ShieldTests: DirectoryTestCase {
         let machine = try await MlsMachine.open(config: config(directory.appendingPathComponent("alice")))
         let heard = try await Heard(machine)
         let room = try await machine.enableAlone()
-        try await room.doubtMembers()
+        try await machine.doubtDeviceLists()
         try await machine.prepare(room, homeserver)
         try await fails("InvalidInput", "other_identity") { try await machine.confirmOwnIdentity(masterKey: second) }
         try await machine.confirmOwnIdentity(masterKey: first)

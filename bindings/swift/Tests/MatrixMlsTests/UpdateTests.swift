@@ -136,6 +136,7 @@ final class UpdateTests: DirectoryTestCase {
         let (alice, bob) = (try await account("alice"), try await account("bob"))
         let roomId = try await roomOf(alice, bob)
         XCTAssertEqual(RoomSettings().catchUpEvents, 100_000)
+        XCTAssertFalse(RoomSettings().refuseLateMessages)
         for _ in 0..<100 { try await commit(alice, roomId) }
         try await alice.send("the last of it", to: roomId)
         let heard = try await Heard(bob.machine)

@@ -173,6 +173,7 @@ class ErrorsTest {
             MlsException.Suspended(details), MlsException.Unauthorized(details),
             MlsException.NewDeviceNeeded(details),
             MlsException.NotInGroup(details), MlsException.NotReady(details),
+            MlsException.UntrustedMembers(listOf("@bob:example.org"), details),
             MlsException.TooLarge(details), MlsException.UnknownEpoch(details),
             MlsException.Forked(details), MlsException.Rejected(details),
             MlsException.Unsupported(details), MlsException.Internal(details),

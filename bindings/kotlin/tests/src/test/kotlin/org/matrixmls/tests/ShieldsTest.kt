@@ -45,7 +45,7 @@ class ShieldsTest {
         MlsMachine.open(config(directory.resolve("alice"))).use { machine ->
             val heard = Heard(machine)
             val room = machine.enableAlone("!room:example.org")
-            room.doubtMembers()
+            machine.doubtDeviceLists()
             machine.prepare(room, homeserver)
             fails(MlsException.InvalidInput::class, "other_identity") { machine.confirmOwnIdentity(second) }
             machine.confirmOwnIdentity(first)

@@ -144,7 +144,7 @@ class UpdatesTest {
     fun `whoever was away tells how far it has come`() = test {
         val (alice, bob) = account("alice") to account("bob")
         val roomId = roomOf(alice, bob)
-        assertEquals(100_000u, RoomSettings().catchUpEvents)
+        assertEquals(100_000u to false, RoomSettings().run { catchUpEvents to refuseLateMessages })
         repeat(100) { alice.commit(roomId) }
         alice.send(roomId, "the last of it")
         val heard = Heard(bob.machine)
