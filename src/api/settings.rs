@@ -65,7 +65,8 @@ pub struct RoomSettings {
     /// then starts. It excludes `keep_history_ms`.
     #[uniffi(default = false)]
     pub read_once: bool,
-    /// Whether devices that this one adds also get earlier messages.
+    /// Whether devices that this one adds also get earlier messages, and devices that join by
+    /// themselves if their owner has signed them.
     ///
     /// They get what the room's history visibility let later members read (`shared` or
     /// `world_readable`). With this setting, a change of the visibility starts a new epoch.

@@ -14,7 +14,7 @@
 //! | no kept epoch is fit | the device rejoins |
 //! | epochs were pruned | what a read-once room kept of them is deleted |
 //! | keys were dropped | the epoch goes from the backup |
-//! | the homeserver accepted a commit | those added are offered history; an external join ends the rejoin |
+//! | the homeserver accepted a commit | those added are offered history; an external join ends the rejoin, and history is asked for |
 //! | a commit was dropped | an external join waits longer |
 //! | the room was started anew | a restart of this device's own is over; the device rejoins, if it is not in the new group |
 //! | a Welcome let the device in | a rejoin ends |
@@ -90,6 +90,7 @@ fn settle_one(turn: &Turn<'_>, room: &mut Room, consequence: Consequence) -> Res
         Consequence::CommitAccepted { epoch, added, is_external } => {
             sharing::offer(turn, room, epoch, &added)?;
             if is_external {
+                sharing::want(turn, &room.id, epoch)?;
                 rejoin::joined(turn, room)?;
             }
         }

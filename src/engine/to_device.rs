@@ -1,4 +1,4 @@
-//! To-device events: Welcomes, and offers of history.
+//! To-device events: Welcomes, and offers of history and requests for it.
 //!
 //! Anybody can send them, about any room. Those about a room that counts (`room::hears`) are taken in,
 //! each as a part of its own. The others are early, or of no use at all; until the room's state shows
@@ -19,7 +19,7 @@ use crate::{
     protocol::{AlgorithmOnly, ToDeviceEvent, WelcomeContent, identifiers, parse},
     rejection::Rejection,
     room,
-    sharing::{self, HistoryOffer},
+    sharing::{self, HistoryOffer, HistoryRequest},
     store::StoreError,
     turn::Turn,
 };
@@ -107,6 +107,16 @@ fn take_in(turn: &Turn<'_>, json: &str) -> Result<Received, EventError> {
                 return early(offer.room_id);
             }
             history(turn, &event, offer)?
+        }
+        Ok(AlgorithmOnly { algorithm })
+            if identifiers::is_history_request_algorithm(&algorithm) =>
+        {
+            let request: HistoryRequest = parse(content, "the request for history")?;
+            // About a room that does not count there is nothing to give.
+            if hears(turn, &request.room_id)? {
+                sharing::asked(turn, &event.sender, request)?;
+            }
+            ToDeviceOutcome::Ignored
         }
         Ok(AlgorithmOnly { algorithm })
             if identifiers::suite_of_welcome_algorithm(&algorithm).is_some() =>

@@ -26,6 +26,7 @@ use crate::{
     rejoin::Occasion,
     requests::{self, DEVICE_SCOPE, PausedWork, Purpose, REQUESTS, Release},
     room::{self, membership},
+    sharing,
     store::StoreError,
     turn::Turn,
 };
@@ -52,6 +53,8 @@ impl Engine {
                 backup::plan_upload(turn)?;
                 if identity::own_keys(turn.tx)? == OwnKeys::Ours {
                     members::ask_for_wanted(turn)?;
+                    sharing::ask(turn)?;
+                    sharing::answer(turn)?;
                     push_rules::plan(turn)?;
                     rejoin_rooms(turn, self.occasion(turn))?;
                 }

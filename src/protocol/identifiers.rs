@@ -81,6 +81,16 @@ pub(crate) fn is_history_algorithm(algorithm: &str) -> bool {
     suite_after(algorithm, &[UNSTABLE, STABLE], "history.", SUPPORTED).is_some()
 }
 
+/// The algorithm of a request for history.
+pub(crate) fn history_request_algorithm(suite: Ciphersuite) -> String {
+    format!("{UNSTABLE}history_request.{}", suite_name(suite))
+}
+
+/// Whether an algorithm is that of a request for history.
+pub(crate) fn is_history_request_algorithm(algorithm: &str) -> bool {
+    suite_after(algorithm, &[UNSTABLE, STABLE], "history_request.", SUPPORTED).is_some()
+}
+
 /// The types of the state event that starts a room's group anew: the one that is written, and the
 /// other that is read.
 pub(crate) const RESTART_TYPES: [&str; 2] =

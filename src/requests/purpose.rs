@@ -78,7 +78,7 @@ pub(crate) enum Purpose {
     RestoreKeys { restore: u64 },
     /// `POST /media/upload`: history for devices that were added.
     OfferHistory(HistoryBundle),
-    /// `PUT /sendToDevice/m.room.encrypted`: where that history is.
+    /// `PUT /sendToDevice/m.room.encrypted`: where that history is, or that it is asked for.
     TellHistory { room_id: OwnedRoomId },
 }
 

@@ -7,16 +7,23 @@
 //! the new epoch can make (the MLS exporter, RFC 9420 §8.5), and a to-device event names it to the
 //! added devices (`offer`). It is bounded, newest epochs first.
 //!
+//! A device that came in by itself was added by nobody: it asks for history (`wanted`), and whoever is
+//! asked gives it to devices that their owner has signed (`asked`).
+//!
 //! What comes is one member's word: the member's leaves say who sent which message (`receive`). So
 //! messages of such epochs say who shared them, and a message whose key is not its device's is
 //! refused.
 
+mod asked;
 mod bundle_key;
 mod offer;
 mod receive;
 mod waiting;
+mod wanted;
 
 pub(crate) use self::{
+    asked::{HistoryRequest, answer, asked},
     offer::{HistoryOffer, offer, uploaded},
     receive::{receive, retry},
+    wanted::{ask, want},
 };

@@ -33,7 +33,7 @@ const MOST_EPOCHS: usize = 200;
 const MOST_BYTES: usize = 4_000_000;
 
 /// How long names in an offer may be, in bytes, as all identifiers of Matrix.
-const LONGEST_NAME: usize = 255;
+pub(super) const LONGEST_NAME: usize = 255;
 /// How long a media repository's URL may be, in bytes.
 const LONGEST_URL: usize = 600;
 

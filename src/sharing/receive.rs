@@ -6,6 +6,7 @@ use super::{
     bundle_key::bundle_key,
     offer::HistoryOffer,
     waiting::{self, WaitingOffer},
+    wanted,
 };
 use crate::{
     backup,
@@ -59,6 +60,7 @@ fn take(turn: &Turn<'_>, sender: &UserId, offer: &HistoryOffer) -> Result<(), Ev
     let sessions = open_bundle(turn.crypto, &key, &offer.bundle_id, &blob, &offer.sender)
         .map_err(what_is_wrong)?;
     let epochs = keep(turn, room, sessions)?;
+    wanted::came(turn, room)?;
     if epochs > 0 {
         turn.tell(Update::HistoryShared {
             room_id: room.to_string(),

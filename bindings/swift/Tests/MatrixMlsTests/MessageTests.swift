@@ -26,7 +26,7 @@ final class MessageTests: WatchedTestCase {
         XCTAssertTrue(isEnabled)
         XCTAssertEqual(rooms, [roomId])
         XCTAssertEqual(Set(members.map(\.userId)), [alice.userId, bob.userId])
-        XCTAssertFalse(members.contains { $0.trust == .conflicting })
+        XCTAssertFalse(members.contains { $0.verdict == .conflicting })
         XCTAssertEqual(members.filter(\.isOwnDevice).map(\.userId), [alice.userId])
         let (epochs, plan) = (try await room.epochs(), try await room.prepareToSend())
         XCTAssertEqual(epochs.filter(\.isHead).count, 1)
