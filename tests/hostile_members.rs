@@ -4,7 +4,7 @@
 
 use matrix_mls::{EventOutcome, MlsError, RoomSettings, Update};
 use matrix_mls_kit::{
-    Client, Heard, Homeserver, Result,
+    Client, Heard, Homeserver, OrMissing as _, Result,
     other::{Other, join_path, name_of},
     peer::base64,
     together::{all_talk, head, log_in, phone_of, quiet, two_phones},
@@ -121,6 +121,33 @@ async fn a_stranger_whom_a_member_adds_is_told_and_removed() -> Result {
         assert!(members.iter().all(|member| member.user_id != eve.user_id()), "{members:?}");
         quiet(&[&alice, &bob]).await;
     }
+    all_talk(&[&alice, &bob], &room).await;
+    Ok(())
+}
+
+/// Mallory announces a group of her own and commits there: nobody asks the homeserver for the
+/// announcement, which everybody has, again and again.
+#[tokio::test]
+async fn a_group_of_a_members_own_is_not_asked_for() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, bob, mut mallory, room, _) = group(&homeserver).await?;
+    let controls = homeserver.controls().or_missing("controls")?;
+    mallory.make_own_group(&room, 0);
+    let state = mallory.peer.group_info();
+    let mut on = mallory.send(&room, mallory.announcement(&state)).await;
+    let announcement = on.clone();
+    let creator = mallory.name();
+    controls.clear_requests();
+    for _ in 0..3 {
+        let content = mallory.renewal(&creator, &on);
+        on = mallory.send(&room, content).await;
+        quiet(&[&alice, &bob]).await;
+    }
+    let made = controls.requests();
+    let asked = made.iter().filter(|made| made.path.contains(&announcement[1..])).count();
+    assert_eq!(asked, 0, "{made:#?}");
+    let searched = made.iter().filter(|made| made.path.contains("/messages")).count();
+    assert_eq!(searched, 0, "{made:#?}");
     all_talk(&[&alice, &bob], &room).await;
     Ok(())
 }

@@ -114,7 +114,8 @@ fn shows_a_hint(turn: &Turn<'_>, room: &Room, commit: CommitEvent<'_>) -> Result
 
 /// An announcement of somebody else. In the room's own past it changes nothing: whoever joined
 /// later finds it in the timeline. Beside a group of this device's own making it is a second group,
-/// which ranks like any branch.
+/// which ranks like any branch. Commits on it are no reason to ask for it: it is here, and a Welcome
+/// or a join may lead to it, and nothing else.
 fn announced(
     turn: &Turn<'_>,
     room: &mut Room,
@@ -122,6 +123,7 @@ fn announced(
 ) -> Result<Processed, EventError> {
     room.others_group |= room.standing.head().is_none();
     note_joinable(turn, room, commit, Confirmation::NotNeeded)?;
+    missing::mark_before_joining(turn, &room.id, commit.id.as_str())?;
     Ok(Processed::Announced)
 }
 
