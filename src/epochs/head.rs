@@ -88,11 +88,15 @@ pub(crate) fn reach(turn: &Turn<'_>, room: &Room) -> Result<Option<Rank>, StoreE
 /// Refuses an epoch that a Welcome or a public group state leads to, if its number is made up: no
 /// group gets there by commits.
 pub(crate) fn check_number(tx: &Tx<'_>, room: &Room, number: u64) -> Result<(), InputError> {
-    let most = match graph::kept(tx, room)?.iter().map(|epoch| epoch.number).max() {
-        Some(reached) => reached.saturating_add(MOST_AHEAD),
-        None => HIGHEST_NUMBER,
-    };
-    if number <= most.min(HIGHEST_NUMBER) { Ok(()) } else { Err(Rejection::EpochNumber.into()) }
+    if number <= highest_number(tx, room)? { Ok(()) } else { Err(Rejection::EpochNumber.into()) }
+}
+
+/// The highest number that an epoch can have that this device is told of. While it is in no group, it
+/// has nothing to compare with.
+pub(crate) fn highest_number(tx: &Tx<'_>, room: &Room) -> Result<u64, StoreError> {
+    let reached = graph::kept(tx, room)?.iter().map(|epoch| epoch.number).max();
+    let most = reached.map_or(HIGHEST_NUMBER, |reached| reached.saturating_add(MOST_AHEAD));
+    Ok(most.min(HIGHEST_NUMBER))
 }
 
 /// Makes an epoch part of the room, and the head if it comes first.

@@ -324,6 +324,15 @@ pub(crate) fn forget_of_outsiders(tx: &Tx<'_>, room: &Room) -> Result<(), StoreE
     Ok(())
 }
 
+/// Forgets those of a higher number than this. They were noted while this device was in no group, and
+/// whoever joined one could let none of the others in.
+pub(crate) fn forget_above(tx: &Tx<'_>, room: &RoomId, number: u64) -> Result<(), StoreError> {
+    for epoch in list(tx, room)?.into_iter().filter(|epoch| epoch.number > number) {
+        forget(tx, room, epoch.id)?;
+    }
+    Ok(())
+}
+
 /// Forgets those that do not come before the head.
 pub(crate) fn forget_behind(tx: &Tx<'_>, room: &RoomId, head: &Rank) -> Result<(), StoreError> {
     for epoch in list(tx, room)? {

@@ -224,6 +224,7 @@ pub(crate) fn head_changed(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failu
     joinable::forget_behind(turn.tx, &room.id, &reach)?;
     if room.standing.head().is_some() {
         joinable::forget_of_outsiders(turn.tx, room)?;
+        joinable::forget_above(turn.tx, &room.id, head::highest_number(turn.tx, room)?)?;
     }
     if room.standing.head().is_some() && joinable::best(turn.tx, &room.id, Some(&reach))?.is_some()
     {

@@ -131,6 +131,30 @@ async fn a_laptop_that_logs_in_beside_a_claim_finds_the_others() -> Result {
     trio.assert_goes_on(&laptop, &honest, "after the laptop has come").await
 }
 
+/// A device that is in no group has nothing to compare a number with, and remembers the claim. Once
+/// it is in, it compares: it does not join an epoch to which it could let in none of the others.
+/// When Mallory is gone there are two users, and numbers decide among them.
+#[tokio::test]
+async fn a_claim_from_before_a_laptop_was_in_parts_it_from_nobody() -> Result {
+    let mut trio = Trio::new().await?;
+    let honest = head(&trio.alice, &trio.room).await;
+    let claim = claim_far_ahead(&mut trio, 1 << 48);
+    trio.mallory.send(&trio.room, claim).await;
+    let laptop = trio.laptop().await?;
+    laptop.join_externally(&trio.room).await?;
+    for _ in 0..3 {
+        trio.clock.pass(60 * 1000)?;
+        quiet(&[&laptop, &trio.alice, &trio.bob]).await;
+        laptop.prepare(&trio.room).await?;
+    }
+    let highest = laptop.epochs(&trio.room).await?.into_iter().map(|epoch| epoch.epoch).max();
+    assert!(highest < Some(1 << 20), "the laptop is in an epoch of the number {highest:?}");
+    trio.alice.kick(&trio.room, &trio.mallory.peer.user).await?;
+    quiet(&[&laptop, &trio.alice, &trio.bob]).await;
+    trio.talk(&[&trio.alice, &trio.bob, &laptop], "when Mallory is gone").await?;
+    trio.assert_stands(&honest, "when Mallory is gone").await
+}
+
 /// Ten claims within an hour, each higher than the last, of epochs that exist: Mallory is in them
 /// alone. Alice and Bob may join them beside their head, a bounded number of times, and are never
 /// held up.
