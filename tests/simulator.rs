@@ -10,12 +10,18 @@ use std::{
 
 use matrix_mls_kit::{
     Result,
-    sim::farm::{self, Job},
+    sim::{
+        Profile,
+        farm::{self, Job},
+    },
 };
 
 /// How many schedules are run that are the same each time, and how many that nobody has seen.
 const FIXED: u64 = 1_000;
 const NEW: u64 = 100;
+/// The same of those in which a member and servers lie.
+const FIXED_HOSTILE: u64 = 120;
+const NEW_HOSTILE: u64 = 20;
 /// New seeds are above those that people choose, and below this.
 const LOWEST_NEW: u64 = 1_000_000_000;
 const HIGHEST_NEW: u64 = 1_000_000_000_000;
@@ -24,14 +30,26 @@ const HIGHEST_NEW: u64 = 1_000_000_000_000;
 /// and one of them again.
 #[test]
 fn devices_come_to_agree() -> Result {
+    all_hold(&Profile::HONEST, "", FIXED, NEW)
+}
+
+/// The same where a member of the room lies, and servers lie to their devices.
+#[test]
+fn honest_devices_come_to_agree_beside_liars() -> Result {
+    all_hold(&[Profile::Hostile], " --only Hostile", FIXED_HOSTILE, NEW_HOSTILE)
+}
+
+/// Runs so many schedules of these kinds: the first ones, and new ones.
+fn all_hold(profiles: &[Profile], only: &str, fixed: u64, new: u64) -> Result {
     let drawn = RandomState::new().hash_one("the first of the new seeds");
-    let new = LOWEST_NEW + drawn % (HIGHEST_NEW - LOWEST_NEW);
+    let first = LOWEST_NEW + drawn % (HIGHEST_NEW - LOWEST_NEW);
     // Past the harness, which shows what a test prints only where it fails.
-    let again = format!("cargo xtask simulate --seed {new} --schedules {NEW}");
+    let again = format!("cargo xtask simulate --seed {first} --schedules {new}{only}");
     writeln!(io::stderr(), "the new seeds again: {again}")?;
-    for (seed, schedules) in [(1, FIXED), (new, NEW)] {
+    for (seed, schedules) in [(1, fixed), (first, new)] {
         let this = env::current_exe()?;
-        let harvest = farm::run(&Job { seed, ..Job::new(schedules) }, None, true, || {
+        let job = Job { seed, profiles: profiles.to_vec(), ..Job::new(schedules) };
+        let harvest = farm::run(&job, None, true, || {
             let mut command = Command::new(&this);
             command.args(["--exact", "worker", "--nocapture"]);
             command

@@ -25,7 +25,7 @@ pub struct Options {
     jobs: Option<u64>,
 
     /// Run only schedules of this kind.
-    #[arg(long, value_name = "KIND", value_parser = ["Calm", "Forks", "Losses"])]
+    #[arg(long, value_name = "KIND", value_parser = ["Calm", "Forks", "Losses", "Hostile"])]
     only: Option<String>,
 
     /// How long to make a failing schedule shorter (90 if left out).

@@ -9,7 +9,7 @@ use matrix_mls_kit::sim::{
 };
 
 const USAGE: &str = "\
-usage: simulate [--schedules N] [--seed FIRST] [--jobs N] [--only Calm|Forks|Losses]
+usage: simulate [--schedules N] [--seed FIRST] [--jobs N] [--only Calm|Forks|Losses|Hostile]
                 [--patience SECONDS] [--findings N] [--report FILE]
        simulate --again SEED|SCHEDULE     one, and everything that happens in it
 

@@ -109,6 +109,10 @@ impl Run {
                 self.log_in(images, usize::from(user) % 4, fault).await?;
             }
             Action::LetIn { by, user } => self.let_in(images, by, user).await?,
+            Action::Lie { lie } => self.lie(lie),
+            Action::Bend { bend } => self.bend(bend)?,
+            Action::Banish { by, logs_out } => self.banish(by, logs_out),
+            Action::Pardon { by } => self.pardon(by),
             other => self.happen(images, other, fault).await?,
         }
         Ok(())
@@ -234,7 +238,7 @@ impl Run {
     }
 
     /// Two joined users, the second another than the first.
-    fn pair(&self, by: u8, user: u8) -> Option<(usize, usize)> {
+    pub(super) fn pair(&self, by: u8, user: u8) -> Option<(usize, usize)> {
         let joined: Vec<usize> = (0..4).filter(|user| self.world.is_joined(*user)).collect();
         let by = *joined.get(usize::from(by) % joined.len().max(1))?;
         let others: Vec<usize> = joined.into_iter().filter(|other| *other != by).collect();

@@ -72,6 +72,8 @@ pub(super) struct App {
     pub(super) alive: bool,
     /// When its syncs first showed each event, by the clock.
     pub(super) seen_ms: BTreeMap<String, u64>,
+    /// Since when it tries to send and cannot, by the clock.
+    pub(super) stuck_ms: Option<u64>,
 }
 
 impl App {
@@ -89,6 +91,7 @@ impl App {
             is_image: true,
             alive: true,
             seen_ms: BTreeMap::new(),
+            stuck_ms: None,
         }
     }
 
@@ -123,6 +126,12 @@ impl App {
     /// The room, with the machine open.
     pub(super) async fn room(&mut self) -> Result<Arc<MlsRoom>, MlsError> {
         self.open().await?.room(ROOM.to_owned())
+    }
+
+    /// How large its store is, with its log, in bytes.
+    pub(super) fn store_bytes(&self) -> u64 {
+        let files = ["matrix-mls.db", "matrix-mls.db-wal"].map(|file| self.directory.join(file));
+        files.iter().map(|file| file.metadata().map_or(0, |file| file.len())).sum()
     }
 
     /// The process dies: nothing in memory is left.

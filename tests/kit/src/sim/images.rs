@@ -17,6 +17,7 @@ use super::{
     app::{App, Kept},
     copies,
     dice::Dice,
+    liar::{self, Liar},
     run::Run,
     schedule::{Scene, Schedule},
     violation::Violation,
@@ -37,6 +38,7 @@ struct Still {
 struct SceneImage {
     world: World,
     devices: Vec<Still>,
+    liar: Option<Liar>,
 }
 
 /// The images of one process.
@@ -52,10 +54,14 @@ impl Scene {
     /// Users and how many devices they have; the first has made the room.
     fn devices(self) -> &'static [(usize, usize)] {
         match self {
-            Self::Pair | Self::Bare => &[(0, 1), (1, 1)],
-            Self::Trio => &[(0, 1), (1, 1), (2, 1)],
-            Self::Five => &[(0, 2), (1, 1), (2, 1), (3, 1)],
+            Self::Pair | Self::Bare | Self::PairAndLiar => &[(0, 1), (1, 1)],
+            Self::Trio | Self::TrioAndLiar => &[(0, 1), (1, 1), (2, 1)],
+            Self::Five | Self::FiveAndLiar => &[(0, 2), (1, 1), (2, 1), (3, 1)],
         }
+    }
+
+    fn has_liar(self) -> bool {
+        matches!(self, Self::PairAndLiar | Self::TrioAndLiar | Self::FiveAndLiar)
     }
 }
 
@@ -125,7 +131,10 @@ impl Images {
         }
         let world = image.world.clone();
         matrix_mls::test_hooks::set_clock_ms(world.now_ms);
-        Ok(Run::new(world, apps, root))
+        let mut run = Run::new(world, apps, root);
+        let liar = image.liar.as_ref().map(Liar::copy).transpose();
+        run.liar = liar.map_err(Violation::simulator)?;
+        Ok(run)
     }
 
     /// Plays what leads up to a scene.
@@ -145,6 +154,12 @@ impl Images {
         }
         world.create_room(&mut dice);
         let mut run = Run::new(world, apps, root);
+        if scene.has_liar() {
+            run.world.is_hostile = true;
+            let liar = Liar::enter(&mut run.world, &mut dice).map_err(Violation::simulator)?;
+            run.liar = Some(liar);
+            run.world.invite(0, liar::USER, &mut dice);
+        }
         for (user, _) in scene.devices().iter().skip(1) {
             run.world.invite(0, *user, &mut dice);
         }
@@ -156,16 +171,19 @@ impl Images {
             run.calmly(0, true, true).await?;
             run.all_sync().await?;
             let everybody = run.members(0).await?.len();
-            if everybody != run.apps.len() {
+            if everybody != run.apps.len() + usize::from(scene.has_liar()) {
                 return Err(Violation::simulator(format!("{everybody} are in the group")));
             }
         }
+        if let Some(liar) = &mut run.liar {
+            liar.follow(&mut run.world);
+        }
         run.world.pass(1_000, &mut dice);
-        let Run { world, apps, .. } = run;
+        let Run { world, apps, liar, .. } = run;
         let devices = apps
             .into_iter()
             .map(|app| Still { name: app.name, directory: app.directory, kept: app.kept })
             .collect();
-        Ok(SceneImage { world, devices })
+        Ok(SceneImage { world, devices, liar })
     }
 }

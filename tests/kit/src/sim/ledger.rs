@@ -18,6 +18,8 @@ pub(super) struct Sealed {
     pub(super) epoch: String,
     /// Who was joined, as the sender saw it: the users' member events.
     pub(super) joins: BTreeSet<String>,
+    /// Whether its sender had been welcomed by the hostile member, and was where that led.
+    pub(super) is_misled: bool,
 }
 
 /// All messages of a schedule, by number.
@@ -74,13 +76,15 @@ impl Ledger {
     /// - one of them came so late that epochs are no longer kept for it, or was made on an epoch that others
     ///   had gone on from so long before; much less where somebody joined by themselves on an epoch that its
     ///   members had left;
+    /// - a hostile member made so many commits that the epoch was pushed out on which others committed;
+    /// - its sender was where the hostile member's Welcome had led: others were not told of that epoch;
     /// - it went on elsewhere from where it had come in, and others only so long after went on from there.
     pub(super) fn owes(&self, world: &World, app: &App, message: &Sealed, event: &Event) -> bool {
         let server = app.name.server();
         let is_here = app.alive && world.is_joined(app.name.user);
         let join = app.kept.joined.get(&user_id(app.name.user));
         let knew = join.is_some_and(|join| message.joins.contains(join));
-        if !is_here || !message.members.contains(&app.name) || !knew {
+        if !is_here || !message.members.contains(&app.name) || !knew || message.is_misled {
             return false;
         }
         let in_time =
@@ -91,6 +95,11 @@ impl Ledger {
         let commits_after =
             |tick| world.events().filter(|event| event.is_commit() && event.tick > tick).count();
         let most_ms = |step: &Event| if step.is_external_commit() { LEFT_MS } else { OWED_MS };
+        // Whoever commits without end pushes old epochs out, those that others are still on as well.
+        let since = |step: &Event| match &step.base {
+            Some(base) if world.is_hostile => world.event(base).map_or(step.tick, |base| base.tick),
+            _ => step.tick,
+        };
         let mut next: Option<Arc<Event>> = None;
         for step in world.lineage(&message.epoch) {
             if app.kept.entries.contains(&step.id) {
@@ -106,7 +115,7 @@ impl Ledger {
                 || world.lost.contains(&(app.name.clone(), step.id.clone()))
                 || !in_time(&step)
                 || world.late_ms(server, &step, app.took_ms(world, &step)) >= most_ms(&step)
-                || commits_after(step.tick) > OWED_COMMITS
+                || commits_after(since(&step)) > OWED_COMMITS
             {
                 return false;
             }

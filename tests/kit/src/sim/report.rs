@@ -23,6 +23,14 @@ pub struct Figures {
     pub full_epochs: u64,
     /// The most that it keeps in all.
     pub epochs: u64,
+    /// Lies of members and servers.
+    pub lies: u64,
+    /// The longest that a device could not send while others lied, in milliseconds.
+    pub locked_ms: u64,
+    /// The largest store, in bytes.
+    pub store_bytes: u64,
+    /// The most events that a device tried in one sync, those that had waited included.
+    pub tried: u64,
 }
 
 /// What many schedules measured.
@@ -51,7 +59,7 @@ type Figure = fn(&Figures) -> u64;
 
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows: [(&str, Figure); 8] = [
+        let rows: [(&str, Figure); 12] = [
             ("commits until quiet", |figures| figures.commits),
             ("rounds until quiet", |figures| figures.rounds.into()),
             ("requests until quiet", |figures| figures.requests),
@@ -60,12 +68,20 @@ impl fmt::Display for Report {
             ("epochs kept in all, by one device", |figures| figures.epochs),
             ("messages", |figures| figures.messages),
             ("messages a device was excused from", |figures| figures.excused),
+            ("lies", |figures| figures.lies),
+            ("minutes in which a device could not send", |figures| figures.locked_ms / 60_000),
+            ("kB of the largest store", |figures| figures.store_bytes / 1_000),
+            ("events tried in one sync", |figures| figures.tried),
         ];
         writeln!(formatter, "| of {} schedules | p50 | p95 | max |", self.schedules())?;
         writeln!(formatter, "|---|--:|--:|--:|")?;
         for (name, figure) in rows {
             let mut values: Vec<u64> = self.figures.iter().map(figure).collect();
             values.sort_unstable();
+            // What is measured only where somebody lies.
+            if values.last() == Some(&0) && !name.contains("until") {
+                continue;
+            }
             let at = |percent: usize| values.get(values.len().saturating_sub(1) * percent / 100);
             let [p50, p95, max] = [50, 95, 100].map(|percent| at(percent).copied().unwrap_or(0));
             writeln!(formatter, "| {name} | {p50} | {p95} | {max} |")?;

@@ -14,6 +14,7 @@ use super::{
     dice::Dice,
     images::Images,
     ledger::Ledger,
+    liar::Liar,
     loud,
     report::Figures,
     schedule::{Schedule, Trouble},
@@ -63,6 +64,8 @@ pub(super) struct Run {
     pub(super) world: World,
     pub(super) apps: Vec<App>,
     pub(super) ledger: Ledger,
+    /// The hostile member, where there is one.
+    pub(super) liar: Option<Liar>,
     pub(super) dice: Dice,
     pub(super) figures: Figures,
     /// Whose request is in for what trouble, after how many others.
@@ -93,6 +96,7 @@ impl Run {
             world,
             apps,
             ledger: Ledger::default(),
+            liar: None,
             dice: Dice::new(0),
             figures: Figures::default(),
             fault: None,
@@ -108,6 +112,9 @@ impl Run {
         drop(matrix_mls::test_hooks::take_opened_messages());
         for step in &schedule.steps {
             self.step(images, step).await?;
+        }
+        if self.liar.is_some() {
+            self.stop_lying(schedule.weather.expels);
         }
         self.settle(schedule.weather.racing).await?;
         // Whoever disagrees comes to rest as well, and to agreement once all are told the same.

@@ -6,6 +6,8 @@
 use proptest::{collection, option, prelude::*, strategy::Union};
 use serde::{Deserialize, Serialize};
 
+use super::lie;
+
 /// One thing that happens.
 #[allow(missing_docs, reason = "the fields are numbers of what the variants speak of")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +58,14 @@ pub enum Action {
     Mislead { server: u8, user: u8 },
     /// What waits for a device in its inbox, and the next Welcome for it, are lost.
     LoseWelcomes { device: u8 },
+    /// The hostile member lies.
+    Lie { lie: lie::Lie },
+    /// A homeserver lies to its devices.
+    Bend { bend: lie::Bend },
+    /// A joined user removes the hostile one, or that one's device is logged out. It goes on lying.
+    Banish { by: u8, logs_out: bool },
+    /// A joined user invites the hostile one again.
+    Pardon { by: u8 },
 }
 
 impl Action {
@@ -151,6 +161,12 @@ pub enum Scene {
     Five,
     /// Ann and Ben in a room that has no group yet.
     Bare,
+    /// Ann, Ben and a hostile member in a group, a device each.
+    PairAndLiar,
+    /// Ann, Ben, Cat and a hostile member.
+    TrioAndLiar,
+    /// Ann with two devices, Ben, Cat, Dan and a hostile member.
+    FiveAndLiar,
 }
 
 /// How the network and the servers are.
@@ -168,12 +184,21 @@ pub struct Weather {
     pub tidy: bool,
     /// Whether, after the world has healed, all devices act before any hears of the others.
     pub racing: bool,
+    /// Whether the hostile member is removed from the room in the end. Otherwise it falls silent.
+    #[serde(default)]
+    pub expels: bool,
 }
 
 impl Weather {
     /// Nothing takes time, and nobody takes care.
-    pub const CALM: Self =
-        Self { delay_ms: 0, timeline_limit: 1_000, hides: false, tidy: false, racing: false };
+    pub const CALM: Self = Self {
+        delay_ms: 0,
+        timeline_limit: 1_000,
+        hides: false,
+        tidy: false,
+        racing: false,
+        expels: false,
+    };
 }
 
 /// A history.
@@ -196,6 +221,8 @@ pub enum Profile {
     Forks,
     /// That, and losses: Welcomes, stores, places in a sync, hidden events, old copies.
     Losses,
+    /// What `Forks` has, and a member and servers that lie.
+    Hostile,
 }
 
 /// How many steps a schedule has.
@@ -203,7 +230,9 @@ const STEPS: std::ops::RangeInclusive<usize> = 10..=40;
 
 impl Profile {
     /// All of them, gentlest first.
-    pub const ALL: [Self; 3] = [Self::Calm, Self::Forks, Self::Losses];
+    pub const ALL: [Self; 4] = [Self::Calm, Self::Forks, Self::Losses, Self::Hostile];
+    /// Those in which everybody is honest. They are what is drawn from if nothing else is said.
+    pub const HONEST: [Self; 3] = [Self::Calm, Self::Forks, Self::Losses];
 
     /// Draws schedules.
     pub fn schedules(self) -> impl Strategy<Value = Schedule> {
@@ -211,6 +240,9 @@ impl Profile {
         let step = step.prop_map(|(action, fault, salt)| Step { action, fault, salt });
         let scenes = match self {
             Self::Calm => vec![Scene::Pair, Scene::Trio, Scene::Five, Scene::Bare],
+            Self::Hostile => {
+                vec![Scene::PairAndLiar, Scene::TrioAndLiar, Scene::TrioAndLiar, Scene::FiveAndLiar]
+            }
             _ => vec![Scene::Pair, Scene::Trio, Scene::Trio, Scene::Five],
         };
         (proptest::sample::select(scenes), self.weather(), collection::vec(step, STEPS))
@@ -223,6 +255,20 @@ impl Profile {
             Self::Calm => Just(Weather { tidy: true, ..calm }).boxed(),
             Self::Forks => (proptest::sample::select(vec![0_u32, 400, 5_000]), any::<bool>())
                 .prop_map(move |(delay_ms, racing)| Weather { delay_ms, racing, ..calm })
+                .boxed(),
+            Self::Hostile => (
+                proptest::sample::select(vec![0_u32, 400, 5_000]),
+                any::<bool>(),
+                any::<bool>(),
+                proptest::bool::weighted(0.2),
+            )
+                .prop_map(move |(delay_ms, racing, expels, hides)| Weather {
+                    delay_ms,
+                    racing,
+                    expels,
+                    hides,
+                    ..calm
+                })
                 .boxed(),
             Self::Losses => (
                 proptest::sample::select(vec![0_u32, 400, 5_000]),
@@ -301,6 +347,16 @@ impl Profile {
                 (4, (0..3_u8).prop_map(|link| Cut { link }).boxed()),
                 (3, (0..3_u8).prop_map(|link| Mend { link }).boxed()),
                 (4, [device(), device()].prop_map(|devices| PrepareBoth { devices }).boxed()),
+            ]);
+        }
+        if self == Self::Hostile {
+            let banish = (user(), proptest::bool::weighted(0.3))
+                .prop_map(|(by, logs_out)| Banish { by, logs_out });
+            actions.extend([
+                (24, lie::Lie::any().prop_map(|lie| Action::Lie { lie }).boxed()),
+                (8, lie::Bend::any().prop_map(|bend| Action::Bend { bend }).boxed()),
+                (2, banish.boxed()),
+                (2, user().prop_map(|by| Pardon { by }).boxed()),
             ]);
         }
         if losses {

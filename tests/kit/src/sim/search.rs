@@ -153,7 +153,8 @@ fn each_step(schedule: &Schedule, change: fn(&mut Step)) -> Vec<Schedule> {
 }
 
 fn gentler_weather(schedule: &Schedule) -> Vec<Schedule> {
-    let changes: [fn(&mut Schedule); 4] = [
+    let changes: [fn(&mut Schedule); 5] = [
+        |schedule| schedule.weather.expels = false,
         |schedule| schedule.weather.delay_ms = 0,
         |schedule| schedule.weather.hides = false,
         |schedule| schedule.weather.racing = false,

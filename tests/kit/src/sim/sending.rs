@@ -1,16 +1,17 @@
 //! Sealing messages and sending them, as an app does: a message that could not be sent is sent again
 //! later, as it was sealed.
 
-use matrix_mls::OutgoingRequest;
+use matrix_mls::{EpochInfo, OutgoingRequest};
 use serde_json::json;
 
 use super::{
     app::Unsent,
     ledger::{self, Sealed},
+    liar,
     run::{Run, Stop},
     transport::Exchange,
     violation::{Invariant, Violation},
-    world::ROOM,
+    world::{ROOM, user_id},
 };
 
 impl Run {
@@ -24,6 +25,7 @@ impl Run {
             let room = self.room(app).await?;
             let epochs = room.epochs().await;
             let epochs = self.fine(app, "epochs", epochs)?.map_err(Violation::simulator)?;
+            let is_misled = self.liar.is_some() && is_by_the_liars_word(&epochs);
             let head = epochs.into_iter().find(|epoch| epoch.is_head);
             let number = self.ledger.messages.len();
             let text = format!("m{number}");
@@ -38,9 +40,11 @@ impl Run {
                 members,
                 epoch: head.and_then(|head| head.commit_event).unwrap_or_default(),
                 joins: self.apps[app].kept.joined.values().cloned().collect(),
+                is_misled,
             };
             self.note(format!("{name}: seals m{number} in the epoch of {}", message.epoch));
             self.seals_for_joined(app, &message)?;
+            self.seals_for_no_ghost(app, &message)?;
             self.ledger.add(message);
             let request = OutgoingRequest {
                 id: format!("app-{number}"),
@@ -81,6 +85,19 @@ impl Run {
         Ok(())
     }
 
+    /// Nobody seals for a device that does not exist, unless their server lists it.
+    fn seals_for_no_ghost(&self, app: usize, message: &Sealed) -> Result<(), Violation> {
+        let (server, since) = (message.sender.server(), self.apps[app].kept.since);
+        let mut members = message.members.iter();
+        match members.find(|member| self.world.is_known_ghost(member, server, since)) {
+            Some(ghost) => {
+                let detail = format!("{} seals {} for {ghost}", message.sender, message.text);
+                Err(Violation::new(Invariant::Secret, detail))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Nobody seals for a user whom their own view of the room does not have as joined.
     fn seals_for_joined(&self, app: usize, message: &Sealed) -> Result<(), Violation> {
         let joined = &self.apps[app].kept.joined;
@@ -92,4 +109,16 @@ impl Run {
             None => Ok(()),
         }
     }
+}
+
+/// Whether a device came to its head from an epoch that the hostile member welcomed it to.
+fn is_by_the_liars_word(epochs: &[EpochInfo]) -> bool {
+    let mut at = epochs.iter().find(|epoch| epoch.is_head);
+    while let Some(epoch) = at {
+        let Some(parent) = &epoch.parent else {
+            return epoch.creator_user_id == user_id(liar::USER);
+        };
+        at = epochs.iter().find(|other| other.id == *parent);
+    }
+    false
 }

@@ -137,6 +137,14 @@ impl Run {
 
     /// Does what has to come before a send; tells whether the room is ready.
     pub(super) async fn prepare(&mut self, app: usize) -> Result<bool, Stop> {
+        let is_ready = self.try_to_prepare(app).await?;
+        if self.liar.is_some() {
+            return self.is_not_locked_out(app, is_ready).await;
+        }
+        Ok(is_ready)
+    }
+
+    pub(super) async fn try_to_prepare(&mut self, app: usize) -> Result<bool, Stop> {
         for _ in 0..ROUNDS {
             let room = self.room(app).await?;
             let plan = room.prepare_to_send().await;

@@ -26,6 +26,10 @@ pub enum Invariant {
     Generations,
     /// What is read is what was sent, by the device that sent it.
     Authentic,
+    /// Whoever lies keeps nobody from sending for longer than a stated time.
+    Sends,
+    /// A store, and what one turn does, stay below a stated size.
+    Bounded,
     /// The simulation itself went wrong.
     Simulator,
 }

@@ -102,6 +102,11 @@ impl Event {
         }
     }
 
+    /// Whether it belongs to the group: a message, a commit or an announcement.
+    pub(in crate::sim) fn is_encrypted(&self) -> bool {
+        self.kind == "m.room.encrypted"
+    }
+
     /// Whether it holds a commit or a group's announcement.
     pub(in crate::sim) fn is_commit(&self) -> bool {
         self.base.is_some()

@@ -93,7 +93,30 @@ impl World {
         let segments: Vec<String> = path.split('/').skip(2).map(decode).collect();
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         let body = &request.body;
-        match (request.method.as_str(), &segments[..]) {
+        let is_question = request.method == "GET" || segments.ends_with(&["keys", "query"]);
+        if self.is_hostile && is_question {
+            if let Some(reply) = self.old_answer(from, &request.path, body) {
+                return reply;
+            }
+            let reply = self.answer(from, (&request.method, path, query), &segments, body, dice);
+            // Who is in the room is bent by nobody.
+            if segments.last() != Some(&"members") {
+                self.note_answer(from, &request.path, body, &reply);
+            }
+            return reply;
+        }
+        self.answer(from, (&request.method, path, query), &segments, body, dice)
+    }
+
+    fn answer(
+        &mut self,
+        from: &Name,
+        (method, path, query): (&str, &str, &str),
+        segments: &[&str],
+        body: &[u8],
+        dice: &mut Dice,
+    ) -> Reply {
+        match (method, segments) {
             ("POST", ["client", "v3", "keys", "upload"]) => self.upload_keys(from, body, dice),
             ("POST", ["client", "v3", "keys", "query"]) => self.query_keys(from, body),
             ("POST", ["client", "v3", "keys", "claim"]) => self.claim_keys(from, body),
@@ -173,6 +196,7 @@ impl World {
             _ => return None,
         };
         let events = here.timeline.iter().filter(|(position, _)| *position <= until);
+        let events = events.filter(|(_, event)| !self.is_hidden(from, &event.id));
         (room == super::ROOM)
             .then(|| events.map(|(position, event)| (*position, &**event)).collect())
     }

@@ -66,6 +66,9 @@ impl World {
     /// A device is deleted.
     pub(in crate::sim) fn log_out(&mut self, name: &Name, dice: &mut Dice) {
         let gone = self.servers[name.server()].devices.remove(name);
+        if let Some(keys) = gone.as_ref().and_then(|device| device.keys.clone()) {
+            self.note_gone(name, keys);
+        }
         if gone.is_some_and(|device| device.keys.is_some()) {
             self.publish(name.user, dice);
         }
@@ -171,12 +174,12 @@ impl World {
                     failures.insert(super::SERVERS[home], json!({ "status": 503 }));
                 }
             }
-            if let Some(list) = self.servers[here].lists.get(&number) {
-                let devices: BTreeMap<_, Box<RawValue>> = list
-                    .devices
-                    .iter()
+            if let Some(list) = self.servers[here].lists.get(&number).cloned() {
+                let told = self.bend_list(from, number, list.devices.clone());
+                let devices: BTreeMap<_, Box<RawValue>> = told
+                    .into_iter()
                     .filter_map(|(device, keys)| {
-                        Some((device.clone(), RawValue::from_string(keys.to_string()).ok()?))
+                        Some((device, RawValue::from_string(keys.to_string()).ok()?))
                     })
                     .collect();
                 found.insert(user.clone(), devices);
@@ -202,10 +205,10 @@ impl World {
             let mut of_user = serde_json::Map::new();
             for (device, algorithm) in devices.as_object().into_iter().flatten() {
                 let name = Name { user: number, device: device.clone() };
-                let claimed = self.servers[home]
-                    .devices
-                    .get_mut(&name)
-                    .and_then(|device| device.claim(algorithm.as_str()?));
+                let bent = self.bent_package(from, &name);
+                let home = self.servers[home].devices.get_mut(&name);
+                let claimed =
+                    bent.or_else(|| home.and_then(|device| device.claim(algorithm.as_str()?)));
                 if let Some((key_id, value)) = claimed {
                     let value: Value = serde_json::from_str(&value).unwrap_or_default();
                     of_user.insert(device.clone(), json!({ key_id: value }));

@@ -6,7 +6,9 @@
 //! the link is cut it waits until the link is mended, as federation sends again. There is no thread and
 //! no socket, all of it can be cloned, and event ids come from a counter.
 
+mod bent;
 mod event;
+mod forged;
 mod http;
 mod keys;
 mod media;
@@ -22,6 +24,8 @@ use std::{
 
 use matrix_mls::OutgoingRequest;
 
+use bent::Bends;
+pub(super) use bent::{Listed, Order};
 pub(super) use event::Event;
 pub(super) use http::Reply;
 pub(super) use keys::DeviceList;
@@ -32,7 +36,10 @@ use super::{dice::Dice, schedule::Weather};
 /// The servers' names.
 pub(super) const SERVERS: [&str; 3] = ["one", "two", "three"];
 /// Users and the servers they are on.
-pub(super) const USERS: [(&str, usize); 4] = [("ann", 0), ("ben", 1), ("cat", 2), ("dan", 0)];
+pub(super) const USERS: [(&str, usize); 5] =
+    [("ann", 0), ("ben", 1), ("cat", 2), ("dan", 0), ("mal", 2)];
+/// How many of them are honest: the first ones.
+pub(super) const HONEST: usize = 4;
 /// The room.
 pub(super) const ROOM: &str = "!room:one";
 
@@ -117,6 +124,12 @@ pub(super) struct World {
     losing: BTreeMap<Name, u32>,
     /// Whose Welcome was lost, and the event of its commit.
     pub(super) lost: BTreeSet<(Name, String)>,
+    /// Whether a member or a server lies: only then is remembered what they need for that.
+    pub(super) is_hostile: bool,
+    /// What servers do that they should not.
+    bends: Bends,
+    /// Events that a hostile server keeps from these servers.
+    withheld: Vec<(usize, Arc<Event>)>,
     /// What the machines have sent.
     pub(super) traffic: Traffic,
     /// Requests that no server of ours knows.
@@ -150,6 +163,9 @@ impl World {
             lies: BTreeSet::new(),
             losing: BTreeMap::new(),
             lost: BTreeSet::new(),
+            is_hostile: false,
+            bends: Bends::default(),
+            withheld: Vec::new(),
             traffic: Traffic::default(),
             unknown_requests: BTreeSet::new(),
         }
@@ -182,6 +198,7 @@ impl World {
         self.cut.clear();
         self.losing.clear();
         self.weather.delay_ms = 0;
+        self.tell_withheld();
         let now_ms = self.now_ms;
         let parcels = self.parcels.iter_mut().map(|parcel| &mut parcel.due_ms);
         let late = self.late.iter_mut().map(|late| &mut late.due_ms);

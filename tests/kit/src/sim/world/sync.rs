@@ -39,6 +39,7 @@ impl World {
             None => DeviceListChanges::default(),
         });
         changes.rooms.extend(here.room(name.user, since.unwrap_or(0), limit));
+        self.bend_sync(name, &mut changes, next);
         (changes, next)
     }
 }
