@@ -173,7 +173,7 @@ impl Liar {
         self.client.read_package(&from_base64(key.or_missing("key package")?))
     }
 
-    fn to_device(&mut self, stage: &mut Stage<'_>, to: &Name, content: &Value) {
+    fn send_to_device(&mut self, stage: &mut Stage<'_>, to: &Name, content: &Value) {
         self.sent += 1;
         let path = format!("/_matrix/client/v3/sendToDevice/m.room.encrypted/liar-{}", self.sent);
         let messages = json!({ "messages": { to.user_id(): { to.device.clone(): content } } });
@@ -206,7 +206,7 @@ impl Liar {
         let (_, welcome) = self.client.add(package)?;
         let place = self.client.place(&event, self.tag())?;
         let content = self.welcome(&welcome, room, &event);
-        self.to_device(stage, &to, &content);
+        self.send_to_device(stage, &to, &content);
         if group == ROOM && !self.knows(&event) {
             self.keep(place);
         }
@@ -353,7 +353,7 @@ impl Liar {
             _ => stage.commit().map_or_else(|| "$none:three".to_owned(), |event| event.id.clone()),
         };
         let content = self.offer(&event, &url, bundle.len(), &hash);
-        self.to_device(stage, &to, &content);
+        self.send_to_device(stage, &to, &content);
         Ok(format!("{to} is offered history by {event}"))
     }
 

@@ -26,8 +26,8 @@ impl World {
         let here = &self.servers[server];
         // With the last event that let it in, whatever came after that.
         let joined = here.timeline.iter().rev().map(|(_, event)| event);
-        let auth = joined.filter(|event| event.member() == Some(&sender));
-        let auth = auth.filter(|event| event.membership.as_deref() == Some("join")).next().cloned();
+        let mut own = joined.filter(|event| event.member() == Some(&sender));
+        let auth = own.find(|event| event.membership.as_deref() == Some("join")).cloned();
         let draft = Draft {
             sender: &sender,
             kind: "m.room.encrypted",
