@@ -54,23 +54,26 @@ mod rejoin;
 mod requests;
 mod rollback;
 mod room;
+mod secrets;
 mod sessions;
 mod sharing;
+mod signing;
 mod store;
 mod turn;
 
 pub use api::{
     BackupCounts, BackupSecret, DecryptedMessage, EpochInfo, ErrorDetails, EventOutcome,
-    EventResult, ImportSummary, LogLevel, LogSink, MachineConfig, MlsBackup, MlsError, MlsMachine,
-    MlsReader, MlsRoom, Publishing, RecoveryKey, RestoreScope, RestoreStatus, RoomMember,
-    RoomSettings, RoomSummary, SendPlan, Shield, ShieldCode, SignedDeviceKeys, StoreKey,
-    SyncSummary, ToDeviceResult, UnreadableCause, UserIdentity, Verdict, Verification,
+    EventResult, ImportSummary, LogLevel, LogSink, MachineConfig, MlsBackup, MlsError, MlsIdentity,
+    MlsMachine, MlsReader, MlsRoom, Publishing, RecoveryKey, RestoreScope, RestoreStatus,
+    RoomMember, RoomSettings, RoomSummary, SendPlan, Shield, ShieldCode, SignedDeviceKeys,
+    StoreKey, SyncSummary, ToDeviceResult, UnreadableCause, UserIdentity, Verdict, Verification,
     is_commit_event, key_of_secret, set_log_sink, shield_of, sync_changes_from_response,
     sync_changes_from_sliding_sync, unreadable_cause_name,
 };
 pub use exported::{
-    BackupState, DeviceListChanges, FollowedRooms, HistoryFailure, MemberPolicy, OutgoingRequest,
-    PassphraseParameters, PendingRequests, RequestKind, RequestOutcome, RollbackGuard, RoomChanges,
+    AuthChallenge, AuthFlow, BackupState, DeviceListChanges, FollowedRooms, HistoryFailure,
+    IdentityState, MemberPolicy, OutgoingRequest, PassphraseParameters, PendingRequests,
+    RecoveryState, RequestKind, RequestOutcome, RollbackGuard, RoomChanges, SecretFailure,
     Subscription, SyncChanges, SyncStart, Update, UpdateObserver,
 };
 

@@ -10,7 +10,7 @@ use super::{
     slot::{EngineSlot, blocking},
 };
 use crate::{
-    backup::{self, ActiveKey, Counts, Mode, Scope},
+    backup::{self, ActiveKey, Counts, MEGOLM_SECRET, Mode, OWN_SECRET, Scope},
     engine::Engine,
     exported::{BackupState, HistoryFailure},
     identity::Crypto,
@@ -25,8 +25,8 @@ use crate::{
 /// released.
 #[derive(uniffi::Object)]
 pub struct RecoveryKey {
-    key: BackupKey,
-    passphrase: PassphraseInfo,
+    pub(super) key: BackupKey,
+    pub(super) passphrase: PassphraseInfo,
 }
 
 /// Shows nothing of the key.
@@ -183,11 +183,6 @@ impl fmt::Debug for BackupSecret {
         write!(formatter, "BackupSecret({})", self.name)
     }
 }
-
-/// The name of a Megolm backup's key in secret storage (Matrix spec, "Secrets").
-const MEGOLM_SECRET: &str = "m.megolm_backup.v1";
-/// The name of the key of a backup of this library's kind in secret storage.
-const OWN_SECRET: &str = "org.matrix.msc4038.v0";
 
 /// The key backup of one device: its epochs on the homeserver, sealed with a key that only the user
 /// has (MSC4038).

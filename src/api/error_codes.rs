@@ -10,7 +10,7 @@ use ruma::OwnedUserId;
 use super::error::{ErrorDetails, MlsError};
 use crate::{
     backup::BackupError,
-    devices::DevicesError,
+    devices::{self, DevicesError},
     engine::EngineError,
     epochs::UnknownEpoch,
     failure::Failure,
@@ -19,7 +19,9 @@ use crate::{
     messages::{MessageError, SendError},
     protocol::{ContentError, PayloadError},
     rejection::Rejection,
+    secrets::SecretsError,
     sessions::{EventSessionError, FileError, KeyError, SessionError},
+    signing::SigningError,
     store::StoreError,
 };
 
@@ -77,6 +79,8 @@ impl From<EngineError> for MlsError {
             EngineError::Backup(error) => error.into(),
             EngineError::File(error) => error.into(),
             EngineError::Session(error) => error.into(),
+            EngineError::Signing(error) => error.into(),
+            EngineError::Secrets(error) => error.into(),
         }
     }
 }
@@ -243,6 +247,49 @@ impl From<IdentityError> for MlsError {
             IdentityError::Crypto(_)
             | IdentityError::NewKeyPackage(_)
             | IdentityError::Encoding(_) => permanent!(Internal, "identity", error),
+        }
+    }
+}
+
+impl From<SigningError> for MlsError {
+    fn from(error: SigningError) -> Self {
+        match error {
+            SigningError::Failure(error) => error.into(),
+            SigningError::Rejected(error) => error.into(),
+            SigningError::BesideOlm => permanent!(Unsupported, "beside_olm", error),
+            SigningError::OtherKeys => permanent!(NewDeviceNeeded, "other_keys", error),
+            SigningError::Busy => transient!(NotReady, "identity_busy", error),
+            SigningError::Exists => permanent!(InvalidInput, "identity_exists", error),
+            SigningError::NoAuthNeeded => permanent!(InvalidInput, "no_auth_needed", error),
+            SigningError::BadAuth => permanent!(InvalidInput, "bad_auth", error),
+            SigningError::Keys(error) => error.into(),
+        }
+    }
+}
+
+impl From<SecretsError> for MlsError {
+    fn from(error: SecretsError) -> Self {
+        match error {
+            SecretsError::Failure(error) => error.into(),
+            SecretsError::Signing(error) => error.into(),
+            SecretsError::Backup(error) => error.into(),
+            SecretsError::Busy => transient!(NotReady, "recovery_busy", error),
+            SecretsError::Incomplete => permanent!(NotReady, "identity_incomplete", error),
+        }
+    }
+}
+
+impl From<devices::SigningError> for MlsError {
+    fn from(error: devices::SigningError) -> Self {
+        use devices::SigningError as Error;
+        match error {
+            Error::Store(error) => error.into(),
+            Error::NoIdentity => transient!(NotReady, "no_identity", error),
+            Error::Changed => permanent!(NotReady, "identity_changed", error),
+            Error::NoPrivateKey => permanent!(NotReady, "no_private_key", error),
+            Error::OtherPrivateKey => permanent!(NotReady, "other_private_key", error),
+            Error::NoSuchDevice => transient!(NotReady, "no_such_device", error),
+            Error::OtherMasterKey => transient!(NotReady, "other_identity", error),
         }
     }
 }

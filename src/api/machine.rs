@@ -12,6 +12,7 @@ use ruma::{DeviceId, OwnedUserId, RoomId, UserId};
 use super::{
     backup::MlsBackup,
     error::MlsError,
+    own_identity::MlsIdentity,
     room::MlsRoom,
     slot::{EngineSlot, blocking},
     store_key::StoreKey,
@@ -212,6 +213,11 @@ impl MlsMachine {
     /// The key backup of this device.
     pub fn backup(&self) -> Arc<MlsBackup> {
         Arc::new(MlsBackup::new(self.engine.clone()))
+    }
+
+    /// The own cross-signing identity of this machine's user.
+    pub fn identity(&self) -> Arc<MlsIdentity> {
+        Arc::new(MlsIdentity::new(self.engine.clone()))
     }
 
     /// The ids of the rooms that use MLS, as far as this device knows.

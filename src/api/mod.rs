@@ -11,6 +11,7 @@ mod event;
 mod identities;
 mod logging;
 mod machine;
+mod own_identity;
 mod reader;
 mod responses;
 mod room;
@@ -31,6 +32,7 @@ pub use self::{
     event::{DecryptedMessage, EventOutcome, EventResult, is_commit_event},
     logging::{LogLevel, LogSink, set_log_sink},
     machine::{MachineConfig, MlsMachine, Publishing, SignedDeviceKeys},
+    own_identity::MlsIdentity,
     reader::MlsReader,
     responses::{sync_changes_from_response, sync_changes_from_sliding_sync},
     room::{EpochInfo, MlsRoom, RoomMember, SendPlan},

@@ -35,11 +35,14 @@ pub(crate) use self::{
     error::BackupError,
     import::keep_session,
     lookup::request_version,
-    record::{ActiveKey, Mode, recovery_key, state},
+    record::{ActiveKey, MEGOLM_SECRET, Mode, OWN_SECRET, recovery_key, state},
     refusal::{Verdict, refused},
     restore::{cancel_restore, restore_next_portion, sessions_fetched, start_restore},
     restores::{Restore, Scope, under_way},
     saved::forget_epoch,
     upload::{Counts, counts, plan_upload, uploaded},
-    version::{create, delete, disable, enable, version_created, version_deleted, version_found},
+    version::{
+        create, delete, disable, enable, enable_one_of, version_created, version_deleted,
+        version_found,
+    },
 };

@@ -17,6 +17,11 @@ const OWN_STABLE: &str = "m.dmls_backup.v1.aes-hmac-sha2";
 /// The algorithm of Megolm backups.
 pub(super) const MEGOLM: &str = "m.megolm_backup.v1.curve25519-aes-sha2";
 
+/// The name of a Megolm backup's key in secret storage (Matrix spec, "Secrets").
+pub(crate) const MEGOLM_SECRET: &str = "m.megolm_backup.v1";
+/// The name of the key of a backup of this library's kind in secret storage.
+pub(crate) const OWN_SECRET: &str = "org.matrix.msc4038.v0";
+
 /// How this device writes to a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Mode {
@@ -65,6 +70,9 @@ pub(super) enum Intent {
     },
     Enable {
         key: BackupKey,
+        /// Other keys that may be the backup's.
+        #[serde(default)]
+        others: Vec<BackupKey>,
     },
     /// The version was replaced by another: use the new one if it has the same key.
     Follow {

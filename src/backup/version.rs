@@ -38,7 +38,14 @@ pub(crate) fn create(
 
 /// Writes to the homeserver's backup from now on, if this is its key.
 pub(crate) fn enable(turn: &Turn<'_>, key: BackupKey) -> Result<(), BackupError> {
-    edit(turn, |record| record.intent = Some(Intent::Enable { key }))?;
+    edit(turn, |record| record.intent = Some(Intent::Enable { key, others: Vec::new() }))?;
+    Ok(request_version(turn)?)
+}
+
+/// The same with the one of these keys that is the backup's.
+pub(crate) fn enable_one_of(turn: &Turn<'_>, mut keys: Vec<BackupKey>) -> Result<(), BackupError> {
+    let Some(key) = keys.pop() else { return Ok(()) };
+    edit(turn, |record| record.intent = Some(Intent::Enable { key, others: keys }))?;
     Ok(request_version(turn)?)
 }
 
@@ -110,9 +117,15 @@ pub(crate) fn version_found(turn: &Turn<'_>, body: &[u8]) -> Result<(), BackupEr
         Some(Intent::Create { .. }) => {
             give_up(turn, "backup_exists", "there is a backup already: enable or replace it")?;
         }
-        Some(Intent::Enable { key } | Intent::Follow { key }) => {
+        Some(Intent::Enable { mut key, others }) => {
+            for other in others {
+                if prove(turn, &version, &key)?.is_none() {
+                    key = other;
+                }
+            }
             try_key(turn, &version, key, answer.count)?;
         }
+        Some(Intent::Follow { key }) => try_key(turn, &version, key, answer.count)?,
         Some(Intent::Delete { .. }) => {}
         None => match record.active {
             Some(active) if is_other => follow(turn, active, &version, answer.count)?,

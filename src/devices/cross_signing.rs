@@ -29,7 +29,7 @@ pub(super) enum Usage {
 }
 
 impl Usage {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Master => "master",
             Self::SelfSigning => "self_signing",
@@ -86,9 +86,19 @@ impl PublishedKey {
 
 /// Whether a cross-signing key of this user has signed an object, such as device keys.
 pub(super) fn is_signed_by(object: &CanonicalJsonObject, user: &UserId, key: &[u8]) -> bool {
+    is_signed_under(object, user, &key_id(key), key)
+}
+
+/// Whether an object has this key's signature under this id.
+pub(super) fn is_signed_under(
+    object: &CanonicalJsonObject,
+    user: &UserId,
+    key_id: &str,
+    key: &[u8],
+) -> bool {
     let signature = || {
         let signatures = object.get("signatures")?.as_object()?.get(user.as_str())?.as_object()?;
-        decode_base64(signatures.get(&key_id(key))?.as_str()?)
+        decode_base64(signatures.get(key_id)?.as_str()?)
     };
     let Some(signature) = signature() else { return false };
     to_canonical_json_string_for_signing(object).is_ok_and(|text| {
@@ -97,6 +107,7 @@ pub(super) fn is_signed_by(object: &CanonicalJsonObject, user: &UserId, key: &[u
     })
 }
 
-fn key_id(key: &[u8]) -> String {
+/// The id under which a cross-signing key is listed, and signs.
+pub(super) fn key_id(key: &[u8]) -> String {
     format!("ed25519:{}", encode_base64(key))
 }

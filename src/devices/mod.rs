@@ -16,6 +16,8 @@
 
 mod claim;
 mod cross_signing;
+mod own_devices;
+mod own_identity;
 mod pins;
 mod policy;
 mod query;
@@ -30,18 +32,25 @@ mod verify;
 
 pub(crate) use self::{
     claim::{ClaimedPackage, claim_request, parse_claim_response},
+    own_devices::published_object,
+    own_identity::{
+        PrivateKey, PrivateKeys, SignedObject, SigningError, keep_private_keys, private_keys,
+        sign_device, sign_user,
+    },
     policy::{set_policy, track},
     query::{KeyQuery, handle_query_response, query_refused, query_request},
     record::{
-        Device, DevicesError, device, eligible_devices, is_unheard_of, known_key, may_have_devices,
+        Device, DevicesError, device, eligible_devices, is_consistent, is_owner_signed,
+        is_unheard_of, known_key, may_have_devices, note_unsigned,
     },
     tracking::{
-        is_list_current, mark_all_outdated, mark_outdated, note_device_lists, outdated, untrack,
+        is_list_current, is_list_known, mark_all_outdated, mark_outdated, note_device_lists,
+        outdated, untrack,
     },
     user_identity::{Standing, UserIdentity, user_identity},
     verdict::{Verdict, verdict},
     verification::{
-        accept_identity, changed_among, confirm_own_identity, send_only_to_verified,
-        sends_only_to_verified, withdraw_verification,
+        accept_identity, adopt_own_identity, changed_among, confirm_own_identity,
+        send_only_to_verified, sends_only_to_verified, verified, withdraw_verification,
     },
 };

@@ -35,6 +35,11 @@ impl Rule {
         &self.own.user_id
     }
 
+    /// This very device, if this is its user.
+    pub(super) fn own_device_of(&self, user: &UserId) -> Option<&DeviceName> {
+        (self.own.user_id == user).then_some(&self.own)
+    }
+
     /// Why a device whose keys are good may not take part all the same.
     pub(super) fn fault(
         rule: Option<&Self>,

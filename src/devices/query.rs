@@ -11,7 +11,7 @@ use serde_bytes::ByteBuf;
 use serde_json::value::RawValue;
 
 use super::{
-    pins,
+    own_devices, pins,
     policy::{Rule, rule},
     record::{self, DEVICES, DeviceRecord, DevicesError, update_eligible},
     tracking::{self, TrackedUser},
@@ -89,6 +89,10 @@ pub(crate) struct QueryReport {
     pub(crate) identities_changed: Vec<OwnedUserId>,
     /// The users with a device of which something else is known than before.
     pub(crate) trust_changed: BTreeSet<OwnedUserId>,
+    /// Whether it says something about this device's own user.
+    pub(crate) answers_own_user: bool,
+    /// The other devices of the own user that the user has not signed, each once.
+    pub(crate) unsigned_own: Vec<OwnedDeviceId>,
     /// The users whose homeserver was unreachable, or about whom the answer says nothing readable.
     pub(crate) postponed: Vec<PostponedUser>,
 }
@@ -182,6 +186,11 @@ pub(crate) fn handle_query_response(
                 judge.has_identity = true;
                 judge.owner = identity.standing;
                 judge.self_signing = identity.self_signing;
+            }
+            if let Some(own) = rule.as_ref().and_then(|rule| rule.own_device_of(user)) {
+                let key = judge.self_signing.as_deref().map(Vec::as_slice);
+                report.unsigned_own = own_devices::take_in(tx, own, &devices, key)?;
+                report.answers_own_user = true;
             }
             if replace_devices(tx, user, &devices, &judge, &mut report)? {
                 report.altered_users.push(user.clone());

@@ -106,6 +106,31 @@ pub(crate) fn may_have_devices(tx: &Tx<'_>, user: &UserId) -> Result<bool, Store
     Ok(!tracking::is_list_known(tx, user)? || !eligible_devices(tx, user)?.is_empty())
 }
 
+/// Whether a device with this key is listed, and its owner has signed it.
+pub(crate) fn is_owner_signed(
+    tx: &Tx<'_>,
+    name: &DeviceName,
+    key: &[u8],
+) -> Result<bool, StoreError> {
+    let record = find(tx, &name.user_id, &name.device_id)?;
+    Ok(record
+        .is_some_and(|record| record.owner_signed && record.credential_key.as_deref() == Some(key)))
+}
+
+/// Its user has a new identity, which has signed this very device not yet.
+pub(crate) fn note_unsigned(tx: &Tx<'_>, own: &DeviceName) -> Result<(), StoreError> {
+    let Some(record) = find(tx, &own.user_id, &own.device_id)? else { return Ok(()) };
+    let record = DeviceRecord { owner_signed: false, ..record };
+    DEVICES.put(tx, own.user_id.as_bytes(), own.device_id.as_bytes(), &record)
+}
+
+/// Whether what the homeserver hands out for a device holds together.
+pub(crate) fn is_consistent(tx: &Tx<'_>, name: &DeviceName) -> Result<bool, StoreError> {
+    let record = find(tx, &name.user_id, &name.device_id)?;
+    Ok(record
+        .is_some_and(|record| matches!(record.rejection, None | Some(DeviceFault::NotCrossSigned))))
+}
+
 /// The key that a device publishes, whether or not it may take part in groups.
 pub(crate) fn known_key(tx: &Tx<'_>, name: &DeviceName) -> Result<Option<Vec<u8>>, StoreError> {
     let record = find(tx, &name.user_id, &name.device_id)?;

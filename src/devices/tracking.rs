@@ -153,7 +153,7 @@ pub(crate) fn mark_all_outdated(tx: &Tx<'_>) -> Result<(), StoreError> {
 }
 
 /// Whether the homeserver has told a user's devices since they are tracked.
-pub(super) fn is_list_known(tx: &Tx<'_>, user: &UserId) -> Result<bool, StoreError> {
+pub(crate) fn is_list_known(tx: &Tx<'_>, user: &UserId) -> Result<bool, StoreError> {
     Ok(get(tx, user)?.is_some_and(|tracked| tracked.known.is_some()))
 }
 

@@ -100,7 +100,7 @@ pub(super) struct Published<'a> {
 }
 
 impl UserIdentity {
-    fn new(user: &UserId, master: ByteBuf, now_ms: u64) -> Self {
+    pub(super) fn new(user: &UserId, master: ByteBuf, now_ms: u64) -> Self {
         Self {
             user_id: user.to_owned(),
             pinned: master.clone(),
@@ -133,7 +133,7 @@ impl UserIdentity {
     }
 
     /// Takes in the master key of an answer.
-    fn hand_over(&mut self, master: ByteBuf, now_ms: u64) {
+    pub(super) fn hand_over(&mut self, master: ByteBuf, now_ms: u64) {
         if self.master == master {
             return;
         }

@@ -149,6 +149,44 @@ pub(crate) fn confirm_own_identity(
     Ok(Some(decide_for_all(tx)?))
 }
 
+/// The homeserver has taken a new identity of this device's own user: it is pinned and known to be
+/// the user's, whatever the homeserver hands out next. The keys are master, self-signing and
+/// user-signing key. Gives the users who stand otherwise now.
+pub(crate) fn adopt_own_identity(
+    tx: &Tx<'_>,
+    own_user: &UserId,
+    keys: [&[u8]; 3],
+    now_ms: u64,
+) -> Result<Vec<OwnedUserId>, StoreError> {
+    let [master, self_signing, user_signing] = keys.map(ByteBuf::from);
+    let known = user_identity(tx, own_user)?;
+    let mut identity = known.unwrap_or_else(|| UserIdentity::new(own_user, master.clone(), now_ms));
+    identity.hand_over(master.clone(), now_ms);
+    identity.self_signing = Some(self_signing);
+    identity.user_signing = Some(user_signing);
+    identity.pin(now_ms);
+    IDENTITIES.put(tx, b"", own_user.as_bytes(), &identity)?;
+    Ok(confirm_own_identity(tx, own_user, &master)?.unwrap_or_default())
+}
+
+/// The own user has verified this master key of another user. Gives the users who stand otherwise
+/// now. It says nothing while the own identity is not known for sure.
+pub(crate) fn verified(
+    tx: &Tx<'_>,
+    user: &UserId,
+    master: &[u8],
+) -> Result<Vec<OwnedUserId>, StoreError> {
+    let (Some(own), Some(before)) = (Own::load(tx)?, user_identity(tx, user)?) else {
+        return Ok(Vec::new());
+    };
+    let verified = Verified { master: ByteBuf::from(master), by: own.master.master.clone() };
+    let mut after = before.clone();
+    after.verified = Some(verified);
+    after.withdrawn = None;
+    let is_other = decide_again(tx, Some(&own), &before, after)?;
+    Ok(if is_other { vec![before.user_id] } else { Vec::new() })
+}
+
 /// The app accepts a user's changed master key: it is the pinned one from now on, and an earlier one
 /// is verified no more. Gives the users who stand otherwise now; nothing if the homeserver hands out
 /// another.

@@ -9,7 +9,9 @@ use crate::{
     incoming::EventError,
     messages::{MessageError, SendError},
     rejection::{InputError, Rejection},
+    secrets::SecretsError,
     sessions::{FileError, SessionError},
+    signing::SigningError,
     store::StoreError,
 };
 
@@ -49,6 +51,12 @@ pub(crate) enum EngineError {
     /// A session could not be written.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// This user's own identity is at fault.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+    /// Secret storage is at fault.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
 }
 
 impl EngineError {
@@ -88,6 +96,8 @@ impl EndsTurn for EngineError {
             Self::Message(error) => error.ends_turn(),
             Self::Send(error) => error.ends_turn(),
             Self::Backup(error) => error.ends_turn(),
+            Self::Signing(error) => error.ends_turn(),
+            Self::Secrets(error) => error.ends_turn(),
             Self::UnknownRequest
             | Self::Rejected(_)
             | Self::Identity(_)

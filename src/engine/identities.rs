@@ -5,10 +5,9 @@ use ruma::{OwnedUserId, UserId};
 use super::{core::Engine, error::EngineError};
 use crate::{
     devices::{self, UserIdentity, Verdict},
-    exported::Update,
     protocol::DeviceName,
     room::membership,
-    store::StoreError,
+    signing,
     turn::Turn,
 };
 
@@ -34,6 +33,7 @@ impl Engine {
     pub(crate) fn accept_identity(&self, user: &UserId, key: &[u8]) -> Result<bool, EngineError> {
         self.turn(|turn| {
             let others = devices::accept_identity(turn.tx, user, key, turn.now_ms)?;
+            signing::tell_state(turn)?;
             tell_if_done(turn, others)
         })
     }
@@ -61,29 +61,13 @@ impl Engine {
     pub(crate) fn withdraw_verification(&self, user: &UserId) -> Result<(), EngineError> {
         self.turn(|turn| {
             let others = devices::withdraw_verification(turn.tx, user, turn.now_ms)?;
-            Ok(tell_trust_changed(turn, others)?)
+            Ok(signing::tell_trust_changed(turn, others)?)
         })
     }
 }
 
 fn tell_if_done(turn: &Turn<'_>, others: Option<Vec<OwnedUserId>>) -> Result<bool, EngineError> {
     let Some(others) = others else { return Ok(false) };
-    tell_trust_changed(turn, others)?;
+    signing::tell_trust_changed(turn, others)?;
     Ok(true)
-}
-
-/// Something else is known of these users' devices than before. What is sent to them is looked at
-/// again.
-pub(super) fn tell_trust_changed(
-    turn: &Turn<'_>,
-    users: impl IntoIterator<Item = OwnedUserId>,
-) -> Result<(), StoreError> {
-    let users: Vec<_> = users.into_iter().collect();
-    if users.is_empty() {
-        return Ok(());
-    }
-    membership::unsettle_rooms_of(turn.tx, users.iter().map(|user| &**user))?;
-    let user_ids = users.iter().map(ToString::to_string).collect();
-    turn.tell(Update::TrustChanged { user_ids });
-    Ok(())
 }

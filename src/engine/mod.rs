@@ -21,6 +21,7 @@
 //! | take the homeserver's answers | `answers` |
 //! | look at a store that was just opened | `opening` |
 //! | stop where the homeserver has other keys for this device | `own_keys` |
+//! | make the user's own cross-signing identity | `own_identity` |
 //! | back up, restore, export and import | `backup` |
 //! | keep commits from notifying people | `push_rules` |
 
@@ -39,6 +40,7 @@ mod messages;
 mod opener;
 mod opening;
 mod outcomes;
+mod own_identity;
 mod own_keys;
 mod prepare;
 mod push_rules;

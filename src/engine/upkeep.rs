@@ -11,7 +11,7 @@ use super::{
     core::{Engine, now_ms},
     early,
     error::EngineError,
-    identities, own_keys,
+    own_keys,
     prepare::rejoin_rooms,
     push_rules,
 };
@@ -26,7 +26,7 @@ use crate::{
     rejoin::Occasion,
     requests::{self, DEVICE_SCOPE, PausedWork, Purpose, REQUESTS, Release},
     room::{self, membership},
-    sharing,
+    secrets, sharing, signing,
     store::StoreError,
     turn::Turn,
 };
@@ -132,6 +132,9 @@ fn plan_key_requests(turn: &Turn<'_>) -> Result<(), EngineError> {
             requests::enqueue(turn.tx, DEVICE_SCOPE, turn.now_ms, purpose, request)?;
         }
     }
+    if identity::has_published_keys(turn.tx)? {
+        signing::plan(turn)?;
+    }
     let outdated: BTreeSet<_> = devices::outdated(turn.tx, turn.now_ms)?.into_iter().collect();
     if !outdated.is_empty() {
         commits::queue_key_queries(turn, outdated)?;
@@ -184,10 +187,16 @@ pub(super) fn queried(
     let report = devices::handle_query_response(turn.tx, query, body, turn.now_ms)?;
     membership::unsettle_rooms_of(turn.tx, report.changed_users.iter().map(|user| &**user))?;
     membership::devices_changed(turn.tx, report.altered_users.iter().map(|user| &**user))?;
+    if report.answers_own_user {
+        signing::look_at_own_devices(turn, report.unsigned_own)?;
+        signing::go_on(turn)?;
+        secrets::go_on(turn)?;
+        signing::tell_state(turn)?;
+    }
     for user in report.identities_changed {
         turn.tell(Update::IdentityChanged { user_id: user.to_string() });
     }
-    identities::tell_trust_changed(turn, report.trust_changed)?;
+    signing::tell_trust_changed(turn, report.trust_changed)?;
     // A device may have become known that has started a room anew.
     for room in restarts::rooms(turn.tx)? {
         in_room(turn, &room, |room| restart::look(turn, room))?;

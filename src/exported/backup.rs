@@ -1,5 +1,7 @@
 //! The key backup's exported types: its state, and what a restore left out.
 
+use serde::{Deserialize, Serialize};
+
 /// The state of the key backup.
 #[derive(Debug, Clone, PartialEq, Eq, uniffi::Enum)]
 pub enum BackupState {
@@ -35,7 +37,7 @@ pub enum BackupState {
 }
 
 /// How a passphrase makes a key: PBKDF2 with HMAC-SHA-512 (`m.pbkdf2` of the Matrix spec).
-#[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, uniffi::Record)]
 pub struct PassphraseParameters {
     /// The salt.
     pub salt: String,

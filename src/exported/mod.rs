@@ -5,6 +5,7 @@
 
 mod backup;
 mod observers;
+mod own_identity;
 mod policy;
 mod request;
 mod rollback_guard;
@@ -14,6 +15,7 @@ mod update;
 pub use self::{
     backup::{BackupState, HistoryFailure, PassphraseParameters},
     observers::{Subscription, UpdateObserver},
+    own_identity::{AuthChallenge, AuthFlow, IdentityState, RecoveryState, SecretFailure},
     policy::MemberPolicy,
     request::{OutgoingRequest, PendingRequests, RequestKind, RequestOutcome},
     rollback_guard::RollbackGuard,

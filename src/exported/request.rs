@@ -66,6 +66,12 @@ pub enum RequestKind {
     Restore,
     /// It gives history to devices that were added.
     ShareHistory,
+    /// It reads or writes secret storage in the account data.
+    SecretStorage,
+    /// It uploads a new cross-signing identity of this user.
+    UploadIdentity,
+    /// It uploads a signature that was made with a cross-signing key of this user.
+    UploadSignature,
 }
 
 /// What is in the queue of requests.

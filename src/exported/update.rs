@@ -2,6 +2,7 @@
 
 use super::{
     backup::{BackupState, HistoryFailure},
+    own_identity::{IdentityState, RecoveryState, SecretFailure},
     request::RequestKind,
 };
 
@@ -139,6 +140,92 @@ pub enum Update {
     TrustChanged {
         /// The users' ids.
         user_ids: Vec<String>,
+    },
+    /// This user's own cross-signing identity stands otherwise than before.
+    ///
+    /// With `IdentityState::AuthNeeded` it is told for each challenge of the homeserver, also where
+    /// that is the same as the last.
+    IdentityStateChanged {
+        /// How it stands now.
+        state: IdentityState,
+    },
+    /// A new identity came to nothing; what was there before stays.
+    IdentityFailed {
+        /// The reason: the same in every release.
+        ///
+        /// It is `"identity_exists"`, `"cancelled"`, or the homeserver's own code.
+        code: String,
+        /// The reason, as a sentence for a log.
+        reason: String,
+    },
+    /// Secret storage stands otherwise than before.
+    RecoveryChanged {
+        /// How it stands now.
+        state: RecoveryState,
+    },
+    /// Reading or storing secrets came to nothing; what was there before stays.
+    RecoveryFailed {
+        /// The reason: the same in every release.
+        ///
+        /// It is `"no_recovery"` if there is no secret storage, `"wrong_key"`,
+        /// `"unsupported_recovery"`, `"recovery_exists"` if there is secret storage with another key
+        /// that was not to be replaced, `"identity_incomplete"` if this device has lost private keys
+        /// meanwhile, or the homeserver's own code.
+        code: String,
+        /// The reason, as a sentence for a log.
+        reason: String,
+    },
+    /// Secrets were recovered with the recovery key.
+    ///
+    /// The identity's keys sign this device next, and the backup is enabled with its key: see
+    /// `IdentityStateChanged`, `BackupChanged` and `BackupFailed`.
+    RecoveryFinished {
+        /// The names of the secrets that are used from now on.
+        recovered: Vec<String>,
+        /// The secrets that are not, and why.
+        failures: Vec<SecretFailure>,
+    },
+    /// This user has another device that the user's own identity has not signed.
+    ///
+    /// The user has logged in there and not verified that device yet, or the homeserver has made it
+    /// up. Ask the user. It is told once for each device.
+    UnsignedOwnDevice {
+        /// The device's id.
+        device_id: String,
+    },
+    /// The homeserver hands out something else for this very device than it has uploaded. Others do
+    /// not let it into their groups, or not with the keys that it has.
+    OwnDeviceAltered {
+        /// What is wrong: the same in every release.
+        ///
+        /// It is `"missing"` where the homeserver leaves this device out, or `"altered"` where its
+        /// keys or signatures are others.
+        code: String,
+        /// What is wrong, as a sentence for a log.
+        reason: String,
+    },
+    /// The homeserver has taken a signature that this device has made with a cross-signing key of
+    /// its user's.
+    ///
+    /// What it signs counts as signed once the homeserver hands the signature out, which it is asked
+    /// for next.
+    SignatureUploaded {
+        /// The id of the user whose device or master key is signed.
+        user_id: String,
+        /// The id of the device that is signed; absent where it is the user's master key.
+        device_id: Option<String>,
+    },
+    /// The homeserver has refused a signature that this device has made with a cross-signing key of
+    /// its user's.
+    SignatureRefused {
+        /// The id of the user whose device or master key is signed.
+        user_id: String,
+        /// The id of the device that is signed; absent where it is the user's master key.
+        device_id: Option<String>,
+        /// The Matrix `"errcode"`, or `HTTP_` and the status.
+        code: String,
+        /// The homeserver's sentence.
+        reason: String,
     },
     /// A device has no usable key package, so it was not added for now.
     ///

@@ -148,6 +148,11 @@ impl Identity {
         self.suite
     }
 
+    /// Who uploads this device's `device_keys`.
+    pub(crate) fn publishing(&self) -> Publishing {
+        self.publishing
+    }
+
     /// Signs as this device.
     pub(crate) fn signer(&self) -> &SignatureKeyPair {
         &self.signer

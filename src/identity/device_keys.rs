@@ -17,7 +17,7 @@ pub(crate) struct SignedKeys {
 
 impl Identity {
     /// The `device_keys` of a device without Olm. Its credential key is also its Ed25519 key.
-    pub(super) fn own_device_keys(&self) -> Result<CanonicalJsonObject, IdentityError> {
+    pub(crate) fn own_device_keys(&self) -> Result<CanonicalJsonObject, IdentityError> {
         let keys = json!({ "user_id": self.name.user_id, "device_id": self.name.device_id });
         let mut keys: CanonicalJsonObject = serde_json::from_value(keys).map_err(encoding)?;
         let device_key_id = format!("ed25519:{}", self.name.device_id);

@@ -27,6 +27,9 @@ pub(crate) use self::{
         own_keys_request,
     },
     provider::Provider,
-    upload::{UploadPlan, has_old_packages, mark_uploaded, note_counts, plan_upload, take_back},
+    upload::{
+        UploadPlan, has_old_packages, has_published_keys, mark_uploaded, note_counts, plan_upload,
+        take_back,
+    },
     validate::validate_key_package,
 };

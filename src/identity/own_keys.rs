@@ -54,7 +54,7 @@ fn load(tx: &Tx<'_>) -> Result<Known, StoreError> {
         return Ok(known);
     }
     // A store of an earlier version that has published its keys has asked nobody.
-    let keys = if upload::has_published(tx)? { OwnKeys::Ours } else { OwnKeys::Unknown };
+    let keys = if upload::has_published_keys(tx)? { OwnKeys::Ours } else { OwnKeys::Unknown };
     Ok(Known { keys, asked_ms: 0 })
 }
 

@@ -69,7 +69,7 @@ fn published(tx: &Tx<'_>) -> Result<Published, StoreError> {
 }
 
 /// Whether this store's device keys are known to be on the homeserver.
-pub(super) fn has_published(tx: &Tx<'_>) -> Result<bool, StoreError> {
+pub(crate) fn has_published_keys(tx: &Tx<'_>) -> Result<bool, StoreError> {
     Ok(published(tx)?.device_keys)
 }
 

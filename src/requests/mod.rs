@@ -16,10 +16,13 @@ mod waits;
 pub(crate) use self::{
     backoff::{Backoff, REQUEST as REQUEST_BACKOFF},
     pauses::{PausedWork, end_pause, is_paused, pause},
-    purpose::{BackupBatch, BackupEntry, CommitPart, EncryptionPlace, HistoryBundle, Purpose},
+    purpose::{
+        BackupBatch, BackupEntry, CommitPart, EncryptionPlace, HistoryBundle, Purpose,
+        UploadedSignature,
+    },
     queue::{
-        BACKUP_SCOPE, DEVICE_SCOPE, QueuedRequest, REQUESTS, Wait, due, enqueue, hand_out,
-        ids_of_room, is_due, remove, transaction_id,
+        BACKUP_SCOPE, DEVICE_SCOPE, QueuedRequest, REQUESTS, Wait, due, enqueue, enqueue_json,
+        hand_out, ids_of_room, is_due, remove, transaction_id,
     },
     waits::{
         Release, due_when_asked, note_token_refused, note_token_works, pending, put_off, release,

@@ -17,6 +17,8 @@ pub(crate) enum PausedWork {
     UploadKeys,
     /// Uploading epochs into the backup.
     BackUp,
+    /// Uploading the signature of this device's user.
+    SignDevice,
 }
 
 impl PausedWork {
@@ -26,6 +28,7 @@ impl PausedWork {
             Self::CheckKeys => b"check keys",
             Self::UploadKeys => b"upload keys",
             Self::BackUp => b"back up",
+            Self::SignDevice => b"sign device",
         }
     }
 }

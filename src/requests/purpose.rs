@@ -1,6 +1,6 @@
 //! What each request is for: ids and plain data, enough to take in its answer after a restart.
 
-use ruma::{OwnedEventId, OwnedRoomId, RoomId};
+use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -80,6 +80,14 @@ pub(crate) enum Purpose {
     OfferHistory(HistoryBundle),
     /// `PUT /sendToDevice/m.room.encrypted`: where that history is, or that it is asked for.
     TellHistory { room_id: OwnedRoomId },
+    /// `GET /user/…/account_data/…`: an event of secret storage.
+    ReadSecret { kind: String },
+    /// `PUT /user/…/account_data/…`: an event of secret storage.
+    WriteSecret { kind: String },
+    /// `POST /keys/device_signing/upload`: a new identity of this user.
+    UploadIdentity,
+    /// `POST /keys/signatures/upload`: one signature with a cross-signing key of this user.
+    UploadSignature(UploadedSignature),
 }
 
 impl Purpose {
@@ -114,7 +122,11 @@ impl Purpose {
             | Self::CreateBackup
             | Self::DeleteBackup
             | Self::BackUp(_)
-            | Self::RestoreKeys { .. } => None,
+            | Self::RestoreKeys { .. }
+            | Self::ReadSecret { .. }
+            | Self::WriteSecret { .. }
+            | Self::UploadIdentity
+            | Self::UploadSignature(_) => None,
         }
     }
 
@@ -148,6 +160,9 @@ impl Purpose {
             | Self::DeleteFromBackup { .. } => RequestKind::Backup,
             Self::RestoreKeys { .. } => RequestKind::Restore,
             Self::OfferHistory(_) | Self::TellHistory { .. } => RequestKind::ShareHistory,
+            Self::ReadSecret { .. } | Self::WriteSecret { .. } => RequestKind::SecretStorage,
+            Self::UploadIdentity => RequestKind::UploadIdentity,
+            Self::UploadSignature(_) => RequestKind::UploadSignature,
         }
     }
 }
@@ -189,6 +204,17 @@ pub(crate) struct BackupEntry {
     pub(crate) room: OwnedRoomId,
     pub(crate) epoch: EpochId,
     pub(crate) session_id: String,
+}
+
+/// A signature with a cross-signing key of this user, on its way to the homeserver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UploadedSignature {
+    /// Whose device or master key is signed.
+    pub(crate) user_id: OwnedUserId,
+    /// The device that is signed; nothing where it is the user's master key.
+    pub(crate) device_id: Option<OwnedDeviceId>,
+    /// The name of what is signed: the device's id, or the master key.
+    pub(crate) name: String,
 }
 
 /// Shared history on its way to the media repository.

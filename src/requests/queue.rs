@@ -108,18 +108,58 @@ where
         .map_err(|error| Failure::defect("request", error))?;
     let path = strict(http.uri().path_and_query().map(PathAndQuery::as_str).unwrap_or_default());
     let content_type = http.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let mut queued = QueuedRequest {
+    let content_type = content_type.unwrap_or(JSON).to_owned();
+    let method = http.method().to_string();
+    let request = new(now_ms, purpose, method, path, content_type, http.into_body());
+    Ok(push(tx, scope, now_ms, request)?)
+}
+
+/// Puts a request with a body of JSON into the queue, or a `GET` without one. The path begins after
+/// `/_matrix/client/v3`, and has its variables percent-encoded already.
+///
+/// For what ruma's typed requests would not keep as it is: an app's own `auth`, and objects whose
+/// signatures cover every member.
+pub(crate) fn enqueue_json(
+    tx: &Tx<'_>,
+    scope: &[u8],
+    now_ms: u64,
+    purpose: Purpose,
+    (method, path): (&str, &str),
+    body: Vec<u8>,
+) -> Result<i64, StoreError> {
+    let path = strict(&format!("/_matrix/client/v3{path}"));
+    let request = new(now_ms, purpose, method.to_owned(), path, JSON.to_owned(), body);
+    push(tx, scope, now_ms, request)
+}
+
+fn new(
+    due_ms: u64,
+    purpose: Purpose,
+    method: String,
+    path: String,
+    content_type: String,
+    body: Vec<u8>,
+) -> QueuedRequest {
+    QueuedRequest {
         purpose,
-        method: http.method().to_string(),
+        method,
         path,
-        content_type: content_type.unwrap_or(JSON).to_owned(),
-        body: http.into_body(),
-        due_ms: now_ms,
+        content_type,
+        body,
+        due_ms,
         failures: 0,
         handed_out: false,
         wait: Wait::None,
         released_ms: 0,
-    };
+    }
+}
+
+fn push(
+    tx: &Tx<'_>,
+    scope: &[u8],
+    now_ms: u64,
+    mut queued: QueuedRequest,
+) -> Result<i64, StoreError> {
     let long = (queued.body.len() >= LONG_BODY).then(|| std::mem::take(&mut queued.body));
     let id = REQUESTS.push(tx, scope, now_ms, &queued)?;
     if let Some(body) = long {

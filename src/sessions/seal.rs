@@ -62,8 +62,8 @@ pub(crate) struct SessionData {
 /// it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AuthData {
-    iv: String,
-    mac: String,
+    pub(crate) iv: String,
+    pub(crate) mac: String,
     #[serde(flatten)]
     pub(crate) passphrase: PassphraseInfo,
 }

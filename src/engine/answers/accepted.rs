@@ -12,7 +12,7 @@ use crate::{
     rejection::Rejection,
     rejoin,
     requests::{self, PausedWork, Purpose},
-    sharing,
+    secrets, sharing, signing,
     turn::Turn,
 };
 
@@ -82,6 +82,10 @@ pub(super) fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Resul
         Purpose::BackUp(batch) => backup::uploaded(turn, batch, body)?,
         Purpose::RestoreKeys { restore } => backup::sessions_fetched(turn, *restore, body)?,
         Purpose::OfferHistory(bundle) => sharing::uploaded(turn, bundle, &media_url(body)?)?,
+        Purpose::ReadSecret { kind } => secrets::answered(turn, kind, Some(body))?,
+        Purpose::WriteSecret { kind } => secrets::written(turn, kind)?,
+        Purpose::UploadIdentity => signing::identity_uploaded(turn)?,
+        Purpose::UploadSignature(signature) => signing::uploaded(turn, signature, body)?,
         Purpose::EnableEncryption { .. }
         | Purpose::Welcome { .. }
         | Purpose::DeleteFromBackup { .. }

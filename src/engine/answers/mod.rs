@@ -12,7 +12,8 @@ use super::{catching_up, core::Engine, error::EngineError, events};
 use crate::{
     exported::RequestOutcome,
     failure::EndsTurn,
-    requests::{self, REQUESTS, Release, Wait},
+    requests::{self, Purpose, REQUESTS, Release, Wait},
+    signing,
     store::StoreError,
     turn::Turn,
 };
@@ -33,6 +34,15 @@ impl Engine {
                 // Answered before, or overtaken by what sync brought.
                 return Ok(RequestOutcome::Accepted);
             };
+            // The token is good: the homeserver wants to know who the user is.
+            if status == 401
+                && matches!(queued.purpose, Purpose::UploadIdentity)
+                && signing::challenged(turn, body)?
+            {
+                requests::remove(turn.tx, id)?;
+                has_worked(turn)?;
+                return Ok(RequestOutcome::Accepted);
+            }
             match status {
                 200..=299 => {
                     let taken = turn.atomically(|| accepted::accepted(turn, &queued.purpose, body));

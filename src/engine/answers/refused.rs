@@ -16,7 +16,7 @@ use crate::{
     protocol::EpochId,
     rejoin,
     requests::{self, PausedWork, Purpose, QueuedRequest, Wait},
-    room,
+    room, secrets, signing,
     store::StoreError,
     turn::Turn,
 };
@@ -44,7 +44,7 @@ pub(super) fn refused(
     error: MatrixError,
 ) -> Result<RequestOutcome, EngineError> {
     let code = if error.errcode.is_empty() { format!("HTTP_{status}") } else { error.errcode };
-    match undo(turn, &queued, status, &code)? {
+    match undo(turn, &queued, status, &code, &error.error)? {
         Refusal::Later => Ok(later(turn, id, queued, Wait::Refused, None)?),
         Refusal::Answer => {
             requests::remove(turn.tx, id)?;
@@ -71,6 +71,7 @@ fn undo(
     queued: &QueuedRequest,
     status: u16,
     code: &str,
+    reason: &str,
 ) -> Result<Refusal, EngineError> {
     match &queued.purpose {
         // Without these nothing works: they are planned again, more and more seldom.
@@ -130,6 +131,22 @@ fn undo(
         | Purpose::EnableEncryption { .. }
         | Purpose::Welcome { .. }
         | Purpose::TellHistory { .. } => {}
+        Purpose::ReadSecret { kind } if status == 404 => {
+            secrets::answered(turn, kind, None)?;
+            return Ok(Refusal::Answer);
+        }
+        Purpose::ReadSecret { .. } | Purpose::WriteSecret { .. } => {
+            secrets::refused(turn, code, reason)?;
+            return Ok(Refusal::Over { tell: false });
+        }
+        Purpose::UploadIdentity => {
+            signing::identity_refused(turn, code, reason)?;
+            return Ok(Refusal::Over { tell: false });
+        }
+        Purpose::UploadSignature(signature) => {
+            signing::refused(turn, signature, code, reason);
+            return Ok(Refusal::Over { tell: false });
+        }
         // The backup tells what it means itself.
         Purpose::BackupVersion
         | Purpose::CreateBackup

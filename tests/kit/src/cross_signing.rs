@@ -8,7 +8,7 @@ use ruma::CanonicalJsonObject;
 use serde_json::{Value, json};
 
 use crate::{
-    Client, Http, OrMissing as _, Result,
+    Client, Http, OrMissing as _, Result, password_auth,
     peer::{base64, new_signer},
 };
 
@@ -71,9 +71,19 @@ impl CrossSigning {
         }))
     }
 
-    /// Publishes the keys.
+    /// Publishes the keys, and gives the password of a test account where that is asked for.
     pub async fn upload(&self, http: &Http) -> Result {
-        http.post("/_matrix/client/v3/keys/device_signing/upload", self.published()?).await?;
+        let path = "/_matrix/client/v3/keys/device_signing/upload";
+        let mut body = self.published()?;
+        let first = http.try_json("POST", path, body.clone()).await?;
+        if first.status == 401
+            && let Some(session) = first.json()["session"].as_str()
+        {
+            body["auth"] = password_auth(&self.user, session);
+        }
+        if first.status != 200 {
+            http.post(path, body).await?;
+        }
         Ok(())
     }
 

@@ -37,7 +37,9 @@ pub mod tables;
 pub mod together;
 pub mod written_tree;
 
-pub use client::{Client, ClientOptions, Driven, ReadEvent, Snapshot, SyncBy, Synced, is_commit};
+pub use client::{
+    Client, ClientOptions, Driven, ReadEvent, Snapshot, SyncBy, Synced, is_commit, password_auth,
+};
 pub use clock::Clock;
 pub use config::{config, store_key};
 pub use embedded::{Controls, EmbeddedServer, Fault, RateLimit, RequestRecord, Target};

@@ -166,6 +166,15 @@ impl Client {
     }
 }
 
+/// The `auth` object by which a test account proves who its user is.
+pub fn password_auth(user_id: &str, session: &str) -> Value {
+    let username = user_id.trim_start_matches('@').split(':').next().unwrap_or_default();
+    json!({
+        "type": "m.login.password", "session": session, "password": password(username),
+        "identifier": { "type": "m.id.user", "user": username },
+    })
+}
+
 /// The password of every test account, so that another device can log in.
 fn password(username: &str) -> String {
     format!("the password of {username}")

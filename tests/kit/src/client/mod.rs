@@ -28,6 +28,7 @@ use matrix_mls::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use account::password_auth;
 pub use rooms::{ReadEvent, is_commit};
 pub use snapshot::Snapshot;
 pub use syncing::SyncBy;

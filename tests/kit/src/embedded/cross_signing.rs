@@ -3,11 +3,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::{
     Shared,
+    accounts::random_text,
     answer::{Answer, Body, Sender},
     error::Refusal,
     state::{User, World},
@@ -60,13 +61,60 @@ pub(super) fn add_signatures(object: &mut Value, user_id: &str, added: &Map<Stri
     }
 }
 
-/// Stores cross-signing keys as they come, without asking for the password.
+/// What a client has to do before its keys replace others: as Synapse asks for it.
+fn challenge(world: &mut World, error: Option<(&str, &str)>) -> Refusal {
+    let session = random_text(24);
+    world.auth_sessions.insert(session.clone());
+    let mut body = json!({
+        "session": session, "flows": [{ "stages": ["m.login.password"] }], "params": {},
+    });
+    if let Some((code, sentence)) = error {
+        body["errcode"] = json!(code);
+        body["error"] = json!(sentence);
+        body["completed"] = json!([]);
+    }
+    Refusal::with_body(StatusCode::UNAUTHORIZED, body)
+}
+
+/// Whether the client may replace its user's keys: by the password, in a session of this server's.
+fn prove(world: &mut World, user_id: &str, auth: Option<&Value>) -> Result<(), Refusal> {
+    let Some(auth) = auth else { return Err(challenge(world, None)) };
+    let session = auth["session"].as_str().unwrap_or_default();
+    if !world.auth_sessions.contains(session) {
+        let sentence = format!("Unknown session ID: {session}");
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "M_UNKNOWN", sentence));
+    }
+    let named = auth["identifier"]["user"].as_str().unwrap_or_default();
+    let is_user = named == user_id
+        || user_id.strip_prefix('@').is_some_and(|id| id.split(':').next() == Some(named));
+    let password = world.users.get(user_id).map(|user| json!(user.password));
+    if auth["type"] != "m.login.password"
+        || !is_user
+        || Some(&auth["password"]) != password.as_ref()
+    {
+        return Err(challenge(world, Some(("M_FORBIDDEN", "Invalid username or password"))));
+    }
+    Ok(())
+}
+
+/// Stores cross-signing keys as they come. The first time, and where they are the same as before,
+/// nothing is asked for; to replace keys the user has to give the password.
 pub(super) async fn upload_keys(
     State(shared): State<Arc<Shared>>,
     sender: Sender,
     Body(body): Body,
 ) -> Answer {
     shared.change(|world| {
+        let user = world.users.get(&sender.user_id).ok_or_else(Refusal::unknown_token)?;
+        let is_other = |(kind, _): &(&str, &str)| {
+            body.get(*kind).is_some_and(|key| user.cross_signing.get(*kind) != Some(key))
+        };
+        if !KINDS.iter().any(is_other) {
+            return Ok(Json(json!({})));
+        }
+        if !user.cross_signing.is_empty() {
+            prove(world, &sender.user_id, body.get("auth"))?;
+        }
         let user = world.users.get_mut(&sender.user_id).ok_or_else(Refusal::unknown_token)?;
         for (singular, _) in KINDS {
             if let Some(key) = body.get(singular) {

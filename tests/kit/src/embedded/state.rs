@@ -54,6 +54,8 @@ pub(super) struct World {
     pub sent_members: HashMap<(String, String), SentMembers>,
     /// The limits on how often users may send, where a test has switched them on.
     pub limits: Option<Limits>,
+    /// The sessions in which somebody was asked who they are.
+    pub auth_sessions: BTreeSet<String>,
 }
 
 /// An account.
@@ -164,6 +166,7 @@ impl World {
             connections: Connections::default(),
             sent_members: HashMap::new(),
             limits: None,
+            auth_sessions: BTreeSet::new(),
         }
     }
 
