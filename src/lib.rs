@@ -65,9 +65,9 @@ pub use api::{
     BackupCounts, BackupSecret, DecryptedMessage, EpochInfo, ErrorDetails, EventOutcome,
     EventResult, ImportSummary, LogLevel, LogSink, MachineConfig, MlsBackup, MlsError, MlsIdentity,
     MlsMachine, MlsReader, MlsRoom, Publishing, RecoveryKey, RestoreScope, RestoreStatus,
-    RoomMember, RoomSettings, RoomSummary, SendPlan, Shield, ShieldCode, SignedDeviceKeys,
-    StoreKey, SyncSummary, ToDeviceResult, UnreadableCause, UserIdentity, Verdict, Verification,
-    is_commit_event, key_of_secret, set_log_sink, shield_of, sync_changes_from_response,
+    RoomMember, RoomSettings, RoomSummary, SendPlan, Shield, ShieldCode, StoreKey, SyncSummary,
+    ToDeviceResult, UnreadableCause, UserIdentity, Verdict, Verification, is_commit_event,
+    key_of_secret, set_log_sink, shield_of, sync_changes_from_response,
     sync_changes_from_sliding_sync, unreadable_cause_name,
 };
 pub use exported::{

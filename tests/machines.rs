@@ -1,6 +1,7 @@
 //! Opening and closing machines, using one from many tasks, and giving calls up half-way.
 
 use std::{
+    collections::HashMap,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -147,7 +148,8 @@ async fn a_closed_machine_says_so_to_every_call() -> Result {
         machine.mark_request_as_sent("1".into(), 200, Vec::new()).await.err(),
         machine.receive_sync(feed()).await.err(),
         machine.rooms().await.err(),
-        machine.sign_device_keys("{}".into()).await.err(),
+        machine.binding_to_sign().await.err(),
+        machine.bind_device("AAAA".into(), HashMap::new()).await.err(),
         machine.change_store_key(raw(2)).await.err(),
         machine.subscribe(Arc::new(Deaf)).await.err(),
         room.is_enabled().await.err(),

@@ -1,6 +1,6 @@
 //! Suspending and resuming a machine: what is released, what is refused, what goes on.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use matrix_mls::{
     MachineConfig, MlsError, MlsMachine, MlsReader, RoomSettings, SyncChanges, Update,
@@ -49,7 +49,8 @@ async fn a_suspended_machine_holds_nothing_and_refuses_everything() -> Result {
         machine.mark_request_as_sent("1".into(), 200, Vec::new()).await.err(),
         machine.receive_sync(SyncChanges::default()).await.err(),
         machine.rooms().await.err(),
-        machine.sign_device_keys("{}".into()).await.err(),
+        machine.binding_to_sign().await.err(),
+        machine.bind_device("AAAA".into(), HashMap::new()).await.err(),
         machine.change_store_key(store_key()).await.err(),
         machine.backup().state().await.err(),
         room.is_enabled().await.err(),

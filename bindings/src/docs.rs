@@ -85,10 +85,10 @@ mod tests {
     fn links_become_names_and_names_are_in_camel_case() {
         let line = "     * Call [`prepare_to_send`](Self::prepare_to_send), then `mark_request_as_sent`.\n";
         assert_eq!(translate(line), "     * Call `prepareToSend`, then `markRequestAsSent`.\n");
-        let line = "/// With [`MlsMachine::sign_device_keys`] (for [`Publishing::BesideOlm`]).\n";
+        let line = "/// With [`MlsMachine::bind_device`] (for [`Publishing::BesideOlm`]).\n";
         assert_eq!(
             translate(line),
-            "/// With `MlsMachine.signDeviceKeys` (for `Publishing.BesideOlm`).\n"
+            "/// With `MlsMachine.bindDevice` (for `Publishing.BesideOlm`).\n"
         );
     }
 

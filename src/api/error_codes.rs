@@ -239,8 +239,7 @@ impl From<IdentityError> for MlsError {
         match error {
             IdentityError::Store(error) => error.into(),
             IdentityError::OtherDevice(_) => permanent!(InvalidInput, "other_device", error),
-            IdentityError::BadDeviceKeys(_) => permanent!(InvalidInput, "bad_device_keys", error),
-            IdentityError::NotChecked => transient!(NotReady, "not_ready", error),
+            IdentityError::BadBinding(_) => permanent!(InvalidInput, "bad_binding", error),
             IdentityError::OtherKeys => permanent!(NewDeviceNeeded, "other_keys", error),
             IdentityError::MalformedAnswer => permanent!(Rejected, "malformed_answer", error),
             IdentityError::BadKeyPackage(_) => permanent!(Rejected, "bad_key_package", error),

@@ -5,7 +5,7 @@
 //! whole and is on disk before the call returns, or it does not happen. Cancelling the caller does
 //! not stop a change half-way.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use ruma::{DeviceId, OwnedUserId, RoomId, UserId};
 
@@ -54,20 +54,9 @@ pub struct MachineConfig {
 pub enum Publishing {
     /// This library does: the device has no Olm machine.
     Alone,
-    /// The app's Olm machine does, after [`MlsMachine::sign_device_keys`] added this device's MLS
-    /// credential.
+    /// The app's Olm machine does, and this library leaves them as they are. The Olm machine signs
+    /// a text of this device's once ([`MlsMachine::binding_to_sign`]).
     BesideOlm,
-}
-
-/// Device keys with this device's MLS credential in them.
-#[derive(Debug, Clone, uniffi::Record)]
-pub struct SignedDeviceKeys {
-    /// The `device_keys` object as JSON, with this library's algorithm, key and signature added.
-    /// Other signatures stay only if nothing that they cover has changed.
-    pub device_keys: String,
-    /// The canonical JSON that the Olm machine's Ed25519 device key must sign. Add that signature
-    /// under `signatures.USER["ed25519:DEVICE"]` and upload.
-    pub to_sign: String,
 }
 
 /// One device of one user.
@@ -226,21 +215,40 @@ impl MlsMachine {
         Ok(rooms.into_iter().map(|room| room.to_string()).collect())
     }
 
-    /// Adds this device's MLS credential to the `device_keys` that an Olm machine is about to
-    /// upload.
+    /// The text that the Ed25519 key of the Olm machine beside this device has to sign, once.
     ///
-    /// This is for [`Publishing::BesideOlm`]. `device_keys` is that object as JSON; it must name
-    /// this user and device. Otherwise the call fails with `InvalidInput` (`"bad_device_keys"`).
+    /// This is for [`Publishing::BesideOlm`]; otherwise it is absent. It is absent too once
+    /// [`bind_device`](Self::bind_device) has taken the signature. Until then nobody can tell that
+    /// this device's MLS credential belongs to the device: it uploads no key packages, enters no
+    /// groups, and calls that send fail with `NotReady`.
     ///
-    /// Send the machine's requests first: before the homeserver has said which keys it has for this
-    /// device the call fails with `NotReady`. If they hold another MLS credential the store that
-    /// held it was lost, and the call fails with `NewDeviceNeeded`.
-    pub async fn sign_device_keys(
+    /// The text is canonical JSON that names the user, the device and the credential's key. It is no
+    /// `device_keys` object: what the Olm machine has uploaded stays as it is, and so do its
+    /// signatures. Fails with `NewDeviceNeeded` if the homeserver has another MLS credential under
+    /// this device's id.
+    pub async fn binding_to_sign(&self) -> Result<Option<String>, MlsError> {
+        self.engine.run(Engine::binding_to_sign).await
+    }
+
+    /// Takes in the signature over [`binding_to_sign`](Self::binding_to_sign).
+    ///
+    /// `device_key` is the Olm machine's Ed25519 key in base64, which it calls its identity key.
+    /// `signatures` is what its `sign` gives: by user id and key id, such as `ed25519:DEVICE`, in
+    /// base64. It may hold other signatures; they are dropped. The signature counts for as long as
+    /// the store does, and taking it in again does nothing.
+    ///
+    /// Fails with `InvalidInput` (`"bad_binding"`) if this device's key has not signed the text, or
+    /// the machine was not opened with [`Publishing::BesideOlm`]. Fails with `NewDeviceNeeded` as
+    /// `binding_to_sign` does.
+    pub async fn bind_device(
         &self,
-        device_keys: String,
-    ) -> Result<SignedDeviceKeys, MlsError> {
-        let signed = self.engine.run(move |engine| engine.sign_device_keys(&device_keys)).await?;
-        Ok(SignedDeviceKeys { device_keys: signed.device_keys, to_sign: signed.to_sign })
+        device_key: String,
+        signatures: HashMap<String, HashMap<String, String>>,
+    ) -> Result<(), MlsError> {
+        let bound =
+            self.engine.run(move |engine| engine.bind_device(&device_key, &signatures)).await;
+        self.engine.note_change();
+        bound
     }
 
     /// Seals the store under another key.

@@ -31,7 +31,7 @@ pub use self::{
     error::{ErrorDetails, MlsError},
     event::{DecryptedMessage, EventOutcome, EventResult, is_commit_event},
     logging::{LogLevel, LogSink, set_log_sink},
-    machine::{MachineConfig, MlsMachine, Publishing, SignedDeviceKeys},
+    machine::{MachineConfig, MlsMachine, Publishing},
     own_identity::MlsIdentity,
     reader::MlsReader,
     responses::{sync_changes_from_response, sync_changes_from_sliding_sync},

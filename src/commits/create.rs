@@ -48,10 +48,11 @@ pub(super) fn found(
 ) -> Result<EpochId, SendError> {
     let namespace = turn.tx.new_namespace()?;
     let provider = turn.provider(namespace);
+    let config = create_config(turn.identity, turn.identity.leaf_parts(turn.tx)?)?;
     let group = MlsGroup::new_with_group_id(
         &provider,
         turn.identity.signer(),
-        &create_config(turn.identity),
+        &config,
         group_id(&room.id, group_name),
         turn.identity.credential_with_key(),
     )

@@ -13,6 +13,7 @@ use crate::{
     epochs::EpochRecord,
     failure::Failure,
     history::archive,
+    mls::{load_group, note_bindings_of_members},
     protocol::{DeviceName, credential},
     turn::Turn,
 };
@@ -24,8 +25,27 @@ pub(super) struct Difference {
     pub(super) remove: Vec<(DeviceName, u32)>,
 }
 
-/// Compares the members of an epoch with the devices of these users that may take part.
+/// Compares the members of an epoch with the devices of these users that may take part. Before a device
+/// is removed of which no credential is known, its leaf is looked at once more: the binding in it may
+/// have come when nothing could be made of it.
 pub(super) fn difference(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    epoch: &EpochRecord,
+    users: &BTreeSet<OwnedUserId>,
+) -> Result<Difference, Failure> {
+    let first = compare(turn, room, epoch, users)?;
+    for (name, _) in &first.remove {
+        if users.contains(&name.user_id) && devices::is_silent(turn.tx, name)? {
+            let group = load_group(&turn.provider(epoch.namespace), room, epoch.group)?;
+            note_bindings_of_members(turn, &group)?;
+            return compare(turn, room, epoch, users);
+        }
+    }
+    Ok(first)
+}
+
+fn compare(
     turn: &Turn<'_>,
     room: &RoomId,
     epoch: &EpochRecord,

@@ -21,6 +21,7 @@ use crate::{
     exported::Update,
     failure::{EndsTurn, Failure},
     identity,
+    mls::binding_of,
     protocol::{DeviceName, credential, identifiers::KeyPackageName},
     requests::{self, Backoff, Purpose, REQUESTS},
     room,
@@ -35,7 +36,7 @@ pub(super) const LEAVE_ALONE: Backoff =
 const MOST_BAD: u32 = 12;
 /// How often a claim may fail before the room goes on without those who are asked for. The failures
 /// before cost three seconds.
-const MOST_FAILURES: u32 = 3;
+pub(super) const MOST_FAILURES: u32 = 3;
 
 /// A key package that was claimed for a room and not yet used.
 #[derive(Clone, Serialize, Deserialize)]
@@ -176,10 +177,10 @@ pub(crate) fn claimed(
             device => device?,
         };
         let package = answer.packages.remove(name);
-        let is_good = matches!(
-            (&package, &device),
-            (Some(package), Some(device)) if checked(turn, device, &package.bytes).is_some()
-        );
+        let is_good = match (&package, &device) {
+            (Some(package), Some(device)) => checked(turn, device, &package.bytes)?.is_some(),
+            _ => false,
+        };
         match package {
             Some(ClaimedPackage { bytes, .. }) if is_good => keep(turn, room, name, bytes)?,
             package => {
@@ -199,7 +200,7 @@ pub(crate) fn claimed(
     Ok(())
 }
 
-fn keep(
+pub(super) fn keep(
     turn: &Turn<'_>,
     room: &RoomId,
     name: &DeviceName,
@@ -271,7 +272,7 @@ pub(super) fn usable(
     for device in add {
         let key = credential::encode(&device.name);
         let Some(claimed) = CLAIMED.get(turn.tx, room.as_bytes(), &key)? else { continue };
-        match checked(turn, &device, &claimed.bytes) {
+        match checked(turn, &device, &claimed.bytes)? {
             Some(key_package) => usable.push((device.name, key_package)),
             None => drop(CLAIMED.delete(turn.tx, room.as_bytes(), &key)?),
         }
@@ -312,17 +313,37 @@ pub(super) fn give_up(turn: &Turn<'_>, room: &RoomId, name: &DeviceName) -> Resu
 }
 
 /// The key package, if it may be used to add its device now.
-fn checked(turn: &Turn<'_>, device: &Device, bytes: &[u8]) -> Option<KeyPackage> {
-    identity::validate_key_package(
+fn checked(
+    turn: &Turn<'_>,
+    device: &Device,
+    bytes: &[u8],
+) -> Result<Option<KeyPackage>, StoreError> {
+    let valid = identity::validate_key_package(
         turn.crypto,
         bytes,
         &device.name,
-        &device.credential_key,
+        Some(&device.credential_key),
         turn.identity.ciphersuite(),
         turn.now_ms,
-    )
-    .inspect_err(|error| tracing::warn!(device = %device.name, %error, "key package refused"))
-    .ok()
+    );
+    let package = match valid {
+        Ok(package) => package,
+        Err(error) => {
+            tracing::warn!(device = %device.name, %error, "key package refused");
+            return Ok(None);
+        }
+    };
+    // Others would not know the device by a leaf without its binding.
+    let is_bound = match devices::binding_key(turn.tx, &device.name)? {
+        None => true,
+        Some(device_key) => {
+            binding_of(package.leaf_node()).is_some_and(|leaf| leaf.is_valid(&device_key))
+        }
+    };
+    if !is_bound {
+        tracing::warn!(device = %device.name, "key package refused: it lacks its device's binding");
+    }
+    Ok(is_bound.then_some(package))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! | renew this device's own keys | `renewal` |
 //! | ask for device lists | `key_queries` |
 //! | claim key packages | `key_packages` |
+//! | ask for devices that may have no credential | `silent` |
 //! | make a group | `create` |
 //! | start a room anew with another group | `restart` |
 //! | make a commit | `stage`; what a key package may lack in this very group, `in_tree` |
@@ -26,6 +27,7 @@ mod plan;
 mod publish;
 mod renewal;
 pub(crate) mod restart;
+mod silent;
 mod stage;
 mod staged;
 mod trusted;
@@ -38,5 +40,6 @@ pub(crate) use self::{
     plan::{NextStep, block_commits, blocked_until, next_step},
     publish::{BaseName, CommitDraft, is_media_url, part_uploaded, publish},
     renewal::entered,
+    silent::{silent_answered, silent_refused},
     staged::{commit_hash_of_staged, staged_requests},
 };

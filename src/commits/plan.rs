@@ -11,7 +11,7 @@ use super::{
     difference::difference,
     key_packages::{self, LEAVE_ALONE},
     key_queries::ask_for_outdated,
-    renewal,
+    renewal, silent,
     stage::{Change, Staged, stage},
     trusted,
 };
@@ -64,12 +64,14 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
         return Ok(NextStep::Waiting(queries));
     }
     trusted::refuse_changed(turn, &users)?;
+    let asking = silent::ask(turn, &room.id, &users)?;
     let mut difference = difference(turn, &room.id, &head, &users)?;
     let left_alone_ms = key_packages::leave_out_unreachable(turn, &room.id, &mut difference.add)?;
     let held = undone::hold_back(turn.tx, &room.id, &mut difference.add, turn.now_ms)?;
     // The rest come with the next commit.
     difference.add.truncate(most_adds());
-    let claims = key_packages::claim_missing(turn, &room.id, &difference.add)?;
+    let mut claims = key_packages::claim_missing(turn, &room.id, &difference.add)?;
+    claims.extend(asking.awaited);
     if !claims.is_empty() {
         return Ok(NextStep::Waiting(claims));
     }
@@ -77,7 +79,8 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
     let add = key_packages::usable(turn, &room.id, difference.add)?;
     let unanswered_ms =
         (add.len() < wanted).then(|| turn.now_ms.saturating_add(LEAVE_ALONE.first_ms));
-    room.pace.recheck_ms = left_alone_ms.into_iter().chain(unanswered_ms).chain(held).min();
+    room.pace.recheck_ms =
+        left_alone_ms.into_iter().chain(unanswered_ms).chain(held).chain(asking.again_ms).min();
     if add.is_empty() && difference.remove.is_empty() && !rotate {
         trusted::refuse_unverified(turn, &room.id, &head)?;
         room.standing.settle();

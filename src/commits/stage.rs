@@ -7,7 +7,7 @@
 
 use openmls::{
     group::MlsGroup,
-    prelude::{KeyPackage, LeafNodeIndex},
+    prelude::{KeyPackage, LeafNodeIndex, LeafNodeParameters},
 };
 use openmls_traits::OpenMlsProvider;
 use tls_codec::Size as _;
@@ -68,12 +68,23 @@ pub(super) fn stage(
     let tree_place = tree_place(&group, &change);
     let (added, key_packages) = referenced(turn, change.add)?;
     let (removed, leaves): (Vec<_>, Vec<_>) = change.remove.into_iter().unzip();
-    let bundle = group
+    let mut builder = group
         .commit_builder()
         .consume_proposal_store(false)
         .propose_removals(leaves.into_iter().map(LeafNodeIndex::new))
         .propose_adds(key_packages)
-        .force_self_update(path)
+        .force_self_update(path);
+    if path {
+        // The leaf may be older than this device's binding.
+        let leaf = turn.identity.leaf_parts(turn.tx)?;
+        builder = builder.leaf_node_parameters(
+            LeafNodeParameters::builder()
+                .with_capabilities(leaf.capabilities)
+                .with_extensions(leaf.extensions)
+                .build(),
+        );
+    }
+    let bundle = builder
         .load_psks(provider.storage())
         .map_err(Failure::from)?
         .use_ratchet_tree_extension(tree_place == TreePlace::Inline)

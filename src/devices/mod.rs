@@ -6,6 +6,9 @@
 //! first credential key that was seen for a device counts for good (`pins`): a later answer with
 //! another key is a conflict, whatever the homeserver said in between.
 //!
+//! A device that publishes no credential may have one all the same: a binding in its leaves names it
+//! (`bindings`). Until one was seen the device is silent (`silent`), and is asked for now and then.
+//!
 //! A user may have a cross-signing identity (`user_identity`). Whether its owner's keys have signed
 //! a device is part of what is known of it, and the machine's policy says what that means. So is
 //! whether this device's user has verified the owner (`verification`); that is shown (`verdict`), and
@@ -14,6 +17,8 @@
 //! This folder makes ruma's request values and reads the bodies of answers. It knows nothing of
 //! queues and rooms.
 
+mod asking;
+mod bindings;
 mod claim;
 mod cross_signing;
 mod own_devices;
@@ -22,6 +27,7 @@ mod pins;
 mod policy;
 mod query;
 mod record;
+mod silent;
 #[cfg(test)]
 mod tests;
 mod tracking;
@@ -31,6 +37,8 @@ mod verification;
 mod verify;
 
 pub(crate) use self::{
+    asking::{Due, due},
+    bindings::{LeafBinding, note_bindings},
     claim::{ClaimedPackage, claim_request, parse_claim_response},
     own_devices::published_object,
     own_identity::{
@@ -40,9 +48,10 @@ pub(crate) use self::{
     policy::{set_policy, track},
     query::{KeyQuery, handle_query_response, query_refused, query_request},
     record::{
-        Device, DevicesError, device, eligible_devices, is_consistent, is_owner_signed,
-        is_unheard_of, known_key, may_have_devices, note_unsigned,
+        Device, DevicesError, binding_key, device, eligible_devices, is_consistent,
+        is_owner_signed, is_silent, is_unheard_of, known_key, may_have_devices, note_unsigned,
     },
+    silent::asked_in_vain,
     tracking::{
         is_list_current, is_list_known, mark_all_outdated, mark_outdated, note_device_lists,
         outdated, untrack,

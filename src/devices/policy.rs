@@ -25,7 +25,14 @@ pub(super) struct Rule {
     policy: MemberPolicy,
     /// This very device, which the others judge.
     own: DeviceName,
+    /// How much of device lists the version reads that wrote this: [`READS`].
+    #[serde(default)]
+    reads: u32,
 }
+
+/// Counts what device lists are read for. Where a store's rule has another number, all lists are asked
+/// for again: 1 since devices without a published credential may have bound one.
+const READS: u32 = 1;
 
 const RULE: Collection<Rule> = Collection::new("member_policy");
 
@@ -40,6 +47,11 @@ impl Rule {
         (self.own.user_id == user).then_some(&self.own)
     }
 
+    /// Whether this is the very device that judges.
+    pub(super) fn is_own(&self, device: &DeviceName) -> bool {
+        self.own == *device
+    }
+
     /// Why a device whose keys are good may not take part all the same.
     pub(super) fn fault(
         rule: Option<&Self>,
@@ -47,7 +59,7 @@ impl Rule {
         owner_has_identity: bool,
         owner_signed: bool,
     ) -> Option<DeviceFault> {
-        let Self { policy, own } = rule?;
+        let Self { policy, own, .. } = rule?;
         let is_in = owner_signed
             || device == own
             || match policy {
@@ -65,7 +77,7 @@ pub(super) fn rule(tx: &Tx<'_>) -> Result<Option<Rule>, StoreError> {
 }
 
 /// Sets the policy, and pins this device's own key. Tells whether the policy is another than
-/// before, so that all rooms have to be looked at again.
+/// before, or an earlier version has set it, so that all rooms have to be looked at again.
 pub(crate) fn set_policy(
     tx: &Tx<'_>,
     policy: MemberPolicy,
@@ -73,7 +85,7 @@ pub(crate) fn set_policy(
     own_key: &[u8],
 ) -> Result<bool, StoreError> {
     pin_own(tx, own, own_key)?;
-    let new = Rule { policy, own: own.clone() };
+    let new = Rule { policy, own: own.clone(), reads: READS };
     if rule(tx)?.as_ref() == Some(&new) {
         return Ok(false);
     }

@@ -11,14 +11,16 @@ use serde_bytes::ByteBuf;
 use serde_json::value::RawValue;
 
 use super::{
+    bindings::{self, BoundKey},
     own_devices, pins,
     policy::{Rule, rule},
     record::{self, DEVICES, DeviceRecord, DevicesError, update_eligible},
+    silent,
     tracking::{self, TrackedUser},
     user_identity::{self, Published, Standing},
     verdict::{self, Verdict},
     verification::{self, Own},
-    verify::{DeviceFault, credential_key, is_signed_by_owner},
+    verify::{DeviceFault, RejectedDevice, Voucher, is_signed_by_owner, voucher},
 };
 use crate::{
     protocol::DeviceName,
@@ -59,13 +61,6 @@ pub(crate) fn query_request(
     let mut request = get_keys::v3::Request::new();
     request.device_keys = asked.keys().map(|user| (user.clone(), Vec::new())).collect();
     Ok((KeyQuery { asked }, request))
-}
-
-/// A device that may not take part.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct RejectedDevice {
-    pub(crate) name: DeviceName,
-    pub(crate) reason: DeviceFault,
 }
 
 /// A user whose list was not available. It stays out of date.
@@ -242,16 +237,50 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// The credential key of a device whose published keys are good, and whether its owner has
-    /// signed them.
-    fn read(&self, name: &DeviceName, keys: &RawValue) -> Result<(Vec<u8>, bool), DeviceFault> {
+    /// What vouches for the credential of a device whose published keys are good, and whether its
+    /// owner has signed them.
+    fn read(&self, name: &DeviceName, keys: &RawValue) -> Result<(Voucher, bool), DeviceFault> {
         let Ok(CanonicalJsonValue::Object(keys)) = serde_json::from_str(keys.get()) else {
             return Err(DeviceFault::Malformed);
         };
-        let key = credential_key(&name.user_id, &name.device_id, &keys)?;
+        let voucher = voucher(&name.user_id, &name.device_id, &keys)?;
         let by_owner =
             |key: &ByteBuf| is_signed_by_owner(&name.user_id, &name.device_id, &keys, key);
-        Ok((key, self.self_signing.as_ref().is_some_and(by_owner)))
+        Ok((voucher, self.self_signing.as_ref().is_some_and(by_owner)))
+    }
+}
+
+/// What is known of a device's credential from what it publishes and from its bindings.
+struct Read {
+    /// Its key.
+    key: Result<Vec<u8>, DeviceFault>,
+    owner_signed: bool,
+    /// The Ed25519 key that has to have bound it.
+    binding_key: Option<ByteBuf>,
+}
+
+impl Read {
+    fn of(
+        tx: &Tx<'_>,
+        judge: &Judge<'_>,
+        name: &DeviceName,
+        keys: &RawValue,
+        pinned: Option<&[u8]>,
+    ) -> Result<Self, StoreError> {
+        Ok(match judge.read(name, keys) {
+            Err(fault) => Self { key: Err(fault), owner_signed: false, binding_key: None },
+            Ok((Voucher::Published { credential_key }, owner_signed)) => {
+                Self { key: Ok(credential_key), owner_signed, binding_key: None }
+            }
+            Ok((Voucher::Binding { device_key }, owner_signed)) => {
+                let key = match bindings::bound_key(tx, name, &device_key, pinned)? {
+                    BoundKey::None => Err(DeviceFault::NoCredential),
+                    BoundKey::Key(key) => Ok(key),
+                    BoundKey::OtherDeviceKey => Err(DeviceFault::Changed),
+                };
+                Self { key, owner_signed, binding_key: Some(device_key.into()) }
+            }
+        })
     }
 }
 
@@ -282,20 +311,28 @@ fn replace_devices(
         let before = record::find(tx, user, &device)?;
         let in_row = before.as_ref().and_then(|before| before.credential_key.as_deref());
         let pinned = pins::get_or_adopt(tx, &name, in_row)?;
-        let (owner_signed, credential_key, rejection) = match (pinned, judge.read(&name, keys)) {
-            (None, Ok((key, signed))) if count.pin(tx, &name, &key, signed)? => {
-                (signed, Some(key), None)
-            }
+        let read = Read::of(tx, judge, &name, keys, pinned.as_deref())?;
+        let Read { key, owner_signed: signed, binding_key } = read;
+        let (owner_signed, credential_key, rejection) = match (pinned, key) {
+            (None, Ok(key)) if count.pin(tx, &name, &key, signed)? => (signed, Some(key), None),
             (None, Ok(_)) => (false, None, Some(DeviceFault::TooMany)),
-            (Some(pinned), Ok((key, signed))) if pinned == key => (signed, Some(pinned), None),
+            (Some(pinned), Ok(key)) if pinned == key => (signed, Some(pinned), None),
             (Some(pinned), Ok(_)) => (false, Some(pinned), Some(DeviceFault::Changed)),
+            (pinned, Err(DeviceFault::NoCredential)) => {
+                (signed, pinned, Some(DeviceFault::NoCredential))
+            }
             (pinned, Err(rejection)) => (false, pinned, Some(rejection)),
         };
         let by_policy = || Rule::fault(judge.rule, &name, judge.has_identity, owner_signed);
         let rejection = rejection.or_else(by_policy);
-        let owner = judge.owner;
-        let record =
-            DeviceRecord { name: name.clone(), credential_key, rejection, owner_signed, owner };
+        let record = DeviceRecord {
+            name: name.clone(),
+            credential_key,
+            rejection,
+            owner_signed,
+            owner: judge.owner,
+            binding_key,
+        };
         let known_before = before.as_ref().map_or(Verdict::Unknown, verdict::of);
         if verdict::of(&record) != known_before {
             report.trust_changed.insert(user.to_owned());
@@ -312,6 +349,7 @@ fn replace_devices(
     }
     if changed {
         update_eligible(tx, user)?;
+        silent::ask_again(tx, user)?;
     }
     Ok(changed)
 }

@@ -4,7 +4,13 @@ use ruma::{DeviceId, OwnedDeviceId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::{pins, tracking, user_identity::Standing, verify::DeviceFault};
+use super::{
+    pins,
+    silent::{self, Silent},
+    tracking,
+    user_identity::Standing,
+    verify::DeviceFault,
+};
 use crate::{
     protocol::DeviceName,
     store::{Collection, StoreError, Tx},
@@ -33,6 +39,17 @@ pub(super) struct DeviceRecord {
     /// How the owner's identity stands (`verification`).
     #[serde(default, skip_serializing_if = "Standing::is_not_verified")]
     pub(super) owner: Standing,
+    /// The device's Ed25519 key, where a binding by it has to vouch for the credential: what the
+    /// device publishes holds together, and holds no credential.
+    #[serde(default)]
+    pub(super) binding_key: Option<ByteBuf>,
+}
+
+impl DeviceRecord {
+    /// Whether it is not known yet if the device has an MLS credential: no binding was seen.
+    pub(super) fn is_silent(&self) -> bool {
+        self.binding_key.is_some() && self.rejection == Some(DeviceFault::NoCredential)
+    }
 }
 
 pub(super) const DEVICES: Collection<DeviceRecord> = Collection::new("device");
@@ -67,7 +84,13 @@ pub(crate) fn eligible_devices(tx: &Tx<'_>, user: &UserId) -> Result<Vec<Device>
 
 /// Writes the row of the user's eligible devices again, after a change of them.
 pub(super) fn update_eligible(tx: &Tx<'_>, user: &UserId) -> Result<(), StoreError> {
-    let devices = DEVICES.list(tx, user.as_bytes())?.into_iter().filter_map(eligible);
+    let all = DEVICES.list(tx, user.as_bytes())?;
+    let silent = all.iter().filter(|record| record.is_silent()).filter_map(|record| {
+        let silent = Silent::new(record.binding_key.clone()?, record.owner_signed);
+        Some((record.name.device_id.clone(), silent))
+    });
+    silent::update(tx, user, silent.collect())?;
+    let devices = all.into_iter().filter_map(eligible);
     let devices =
         devices.map(|device| (device.name.device_id, ByteBuf::from(device.credential_key)));
     ELIGIBLE.put(tx, user.as_bytes(), b"", &devices.collect())
@@ -113,8 +136,23 @@ pub(crate) fn is_owner_signed(
     key: &[u8],
 ) -> Result<bool, StoreError> {
     let record = find(tx, &name.user_id, &name.device_id)?;
-    Ok(record
-        .is_some_and(|record| record.owner_signed && record.credential_key.as_deref() == Some(key)))
+    Ok(record.is_some_and(|record| {
+        record.owner_signed
+            && record.rejection != Some(DeviceFault::NoCredential)
+            && record.credential_key.as_deref() == Some(key)
+    }))
+}
+
+/// The Ed25519 key that has to have bound each leaf and key package of a device; nothing where the
+/// device publishes its credential.
+pub(crate) fn binding_key(tx: &Tx<'_>, name: &DeviceName) -> Result<Option<Vec<u8>>, StoreError> {
+    let record = find(tx, &name.user_id, &name.device_id)?;
+    Ok(record.and_then(|record| record.binding_key).map(ByteBuf::into_vec))
+}
+
+/// Whether a device is listed, and no credential of it is known yet.
+pub(crate) fn is_silent(tx: &Tx<'_>, name: &DeviceName) -> Result<bool, StoreError> {
+    Ok(find(tx, &name.user_id, &name.device_id)?.is_some_and(|record| record.is_silent()))
 }
 
 /// Its user has a new identity, which has signed this very device not yet.

@@ -1,5 +1,6 @@
 //! Tracking, verification and claims, against answers that a homeserver could make up.
 
+mod bindings;
 mod hostile;
 mod order;
 

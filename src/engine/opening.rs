@@ -26,7 +26,7 @@ pub(super) fn check_store(
     identity::forget_other_keys(turn.tx)?;
     let (own, key) = (turn.identity.name(), turn.identity.public_key());
     if devices::set_policy(turn.tx, policy, &own, key)? {
-        // A store of an earlier version knows of no identities.
+        // A store of an earlier version knows of no identities, or of no bindings.
         membership::doubt_device_lists(turn.tx)?;
     }
     for room in set_imports_apart(turn.tx, turn.identity)? {

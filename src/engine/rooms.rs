@@ -29,7 +29,7 @@ impl Engine {
     /// Makes a room's group.
     pub(crate) fn enable(&self, room: &RoomId, settings: Settings) -> Result<(), EngineError> {
         self.turn(|turn| {
-            own_keys::refuse_others(turn.tx)?;
+            own_keys::refuse_unready(turn)?;
             Ok(in_room(turn, room, |room| commits::create_group(turn, room, settings))?)
         })
     }
@@ -37,7 +37,7 @@ impl Engine {
     /// Starts a room anew with another group.
     pub(crate) fn restart(&self, room: &RoomId) -> Result<(), EngineError> {
         self.turn(|turn| {
-            own_keys::refuse_others(turn.tx)?;
+            own_keys::refuse_unready(turn)?;
             Ok(in_room(turn, room, |room| commits::restart::restart(turn, room))?)
         })
     }

@@ -15,6 +15,7 @@ use super::{
     error::EngineError,
     events::{Intake, Source},
     outcomes::{RoomOutcomes, SyncOutcome},
+    own_keys,
     to_device::{self, Received, ToDeviceOutcome},
     upkeep::{self, BETWEEN_TURNS},
 };
@@ -175,6 +176,7 @@ fn begin<'a>(
     if let Some(lists) = &changes.device_lists {
         upkeep::note_device_lists(turn, &lists.changed, &lists.left)?;
     }
+    own_keys::note_counts(turn, changes)?;
     identity::note_counts(
         turn.tx,
         turn.identity.ciphersuite(),

@@ -56,7 +56,9 @@ impl Engine {
                     sharing::ask(turn)?;
                     sharing::answer(turn)?;
                     push_rules::plan(turn)?;
-                    rejoin_rooms(turn, self.occasion(turn))?;
+                    if identity::can_be_recognised(turn.tx, turn.identity)? {
+                        rejoin_rooms(turn, self.occasion(turn))?;
+                    }
                 }
                 let due = own_keys::due(turn.tx, turn.now_ms)?;
                 Ok((requests::hand_out(turn.tx, due)?, is_more))

@@ -195,7 +195,7 @@ pub(crate) fn by_lineage(tx: &Tx<'_>, room: &Room) -> Result<Vec<JoinableEpoch>,
     let mut epochs = Vec::new();
     for epoch in list(tx, &room.id)?.into_iter().filter(|epoch| !epoch.unconfirmed) {
         let lineage = lineage::of(tx, &room.id, &epoch.commit_event)?;
-        let by_outsider = outsiders::is_one(tx, room, &epoch.creator)?;
+        let by_outsider = outsiders::is_claimant(tx, room, &epoch.creator)?;
         let doubts = (by_outsider, Reverse(lineage.is_anchored), Reverse(lineage.length));
         epochs.push(((doubts, epoch.rank()), epoch));
     }
@@ -211,7 +211,7 @@ pub(crate) fn dispute(tx: &Tx<'_>, room: &Room) -> Result<Dispute, StoreError> {
     let mut is_vouched_for = true;
     let claims = by_lineage(tx, room)?;
     if let Some(first) = claims.first()
-        && outsiders::is_one(tx, room, &first.creator)?
+        && outsiders::is_claimant(tx, room, &first.creator)?
     {
         return Ok(Dispute::Contradiction);
     }

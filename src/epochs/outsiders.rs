@@ -4,7 +4,7 @@
 //! device: a user whose device list was never told, a room whose members were not all seen. What was
 //! known once counts until it is told otherwise, however old it is.
 
-use ruma::RoomId;
+use ruma::{RoomId, UserId};
 
 use crate::{
     devices,
@@ -18,15 +18,18 @@ const REMOVED: Collection<Vec<DeviceName>> = Collection::new("removed_in_epoch")
 
 /// Whether a device has no place in the room.
 pub(crate) fn is_one(tx: &Tx<'_>, room: &Room, device: &DeviceName) -> Result<bool, StoreError> {
-    let has_user = match membership::get(tx, &room.id, &device.user_id)? {
-        Some(Membership::Joined) => true,
-        Some(Membership::Invited) => room.invited_are_in_group(),
-        None => !member_list::was_seen(tx, &room.id)?,
-    };
-    if !has_user {
+    if !has_place(tx, room, &device.user_id)? {
         return Ok(true);
     }
     Ok(devices::device(tx, device)?.is_none() && !devices::is_unheard_of(tx, device)?)
+}
+
+fn has_place(tx: &Tx<'_>, room: &Room, user: &UserId) -> Result<bool, StoreError> {
+    Ok(match membership::get(tx, &room.id, user)? {
+        Some(Membership::Joined) => true,
+        Some(Membership::Invited) => room.invited_are_in_group(),
+        None => !member_list::was_seen(tx, &room.id)?,
+    })
 }
 
 /// Whether a device that has just made a commit had no place in the room then. A list that is out of
@@ -39,6 +42,18 @@ pub(crate) fn is_one_for_sure(
     Ok(is_one(tx, room, device)?
         && (!membership::is_known(tx, &room.id, &device.user_id)?
             || devices::is_list_current(tx, &device.user_id)?))
+}
+
+/// Whether a device that claims to have made an epoch has no place in the room. Of a listed device that
+/// publishes no credential it is not known yet: its leaf in that epoch may have its binding, and is
+/// looked at when the epoch is joined.
+pub(super) fn is_claimant(
+    tx: &Tx<'_>,
+    room: &Room,
+    device: &DeviceName,
+) -> Result<bool, StoreError> {
+    let may_be_bound = devices::is_silent(tx, device)? && has_place(tx, room, &device.user_id)?;
+    Ok(!may_be_bound && is_one(tx, room, device)?)
 }
 
 /// Notes the devices that the commit of an epoch has removed.

@@ -113,6 +113,10 @@ pub enum Update {
         /// It is `"malformed_keys"`, `"wrong_identity"`, `"no_credential"`, `"bad_signature"`,
         /// `"changed_keys"`, `"too_many_devices"` or `"not_cross_signed"`.
         ///
+        /// With `"no_credential"` the device publishes none, and none of its leaves or key packages
+        /// has bound one to it so far: most likely its app does not use MLS. It is asked for again
+        /// now and then.
+        ///
         /// With `"changed_keys"` the device has other keys than it had at first, however long ago.
         /// Its store was lost, and its user has to log in as a new device; or the homeserver lies.
         /// With `"too_many_devices"` its user has had more than 10,000 devices. With

@@ -22,7 +22,7 @@ use crate::{
 pub(crate) const OTHER_KEYS: &str = "the homeserver has other keys for this device: the store that \
      held them was lost, or another app uses the device's id; log in as a new device";
 
-/// Who uploads this device's `device_keys`.
+/// Who holds this device's Ed25519 key, and uploads its `device_keys`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Publishing {
     Alone,
@@ -35,12 +35,9 @@ pub(crate) enum IdentityError {
     /// The store was made for another device.
     #[error("the store belongs to {0}")]
     OtherDevice(DeviceName),
-    /// The app passed device keys that are another device's, or that are not device keys.
-    #[error("device_keys: {0}")]
-    BadDeviceKeys(&'static str),
-    /// Device keys are not signed before the homeserver has said which it has.
-    #[error("the homeserver has not said yet which keys it has for this device: send its requests")]
-    NotChecked,
+    /// The app passed something else than this device's signed binding.
+    #[error("binding: {0}")]
+    BadBinding(&'static str),
     /// The homeserver has other keys under this device's id.
     #[error("{}", OTHER_KEYS)]
     OtherKeys,
@@ -88,7 +85,7 @@ pub(crate) struct Identity {
     pub(super) name: DeviceName,
     pub(super) suite: Ciphersuite,
     pub(super) signer: SignatureKeyPair,
-    capabilities: Capabilities,
+    ciphersuites: Vec<Ciphersuite>,
     pub(super) publishing: Publishing,
 }
 
@@ -129,13 +126,8 @@ impl Identity {
             record.private_key.clone(),
             record.public_key.clone(),
         );
-        // The last-resort package carries the extension that says so, and a leaf has to name the
-        // extensions that it carries (RFC 9420, section 7.2).
-        let capabilities = Capabilities::builder()
-            .ciphersuites(crypto.supported_ciphersuites())
-            .extensions(vec![ExtensionType::LastResort])
-            .build();
-        Ok(Self { name, suite, signer, capabilities, publishing })
+        let ciphersuites = crypto.supported_ciphersuites();
+        Ok(Self { name, suite, signer, ciphersuites, publishing })
     }
 
     /// The user id and the device id.
@@ -163,9 +155,13 @@ impl Identity {
         self.signer.public()
     }
 
-    /// The capabilities of this device's leaves.
-    pub(crate) fn capabilities(&self) -> Capabilities {
-        self.capabilities.clone()
+    /// The capabilities of this device's leaves, with these kinds of extensions among them.
+    pub(super) fn capabilities(&self, mut extensions: Vec<ExtensionType>) -> Capabilities {
+        // The last-resort package carries the extension that says so, and a leaf has to name the
+        // extensions that it carries (RFC 9420, section 7.2).
+        extensions.insert(0, ExtensionType::LastResort);
+        let ciphersuites = self.ciphersuites.clone();
+        Capabilities::builder().ciphersuites(ciphersuites).extensions(extensions).build()
     }
 
     /// The credential of this device's leaves.

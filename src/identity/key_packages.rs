@@ -78,12 +78,15 @@ pub(super) struct OwnKeyPackage {
     /// The homeserver has not confirmed yet that it took the package.
     #[serde(default)]
     unpublished: bool,
+    /// It was made before this device had its binding.
+    #[serde(default)]
+    lacks_binding: bool,
 }
 
 impl OwnKeyPackage {
     /// Whether others may use the package for long.
     fn is_current(&self, now_s: u64) -> bool {
-        self.not_after_s > now_s.saturating_add(REPLACED_WITH_S)
+        !self.lacks_binding && self.not_after_s > now_s.saturating_add(REPLACED_WITH_S)
     }
 
     /// Whether the homeserver may hold the package as a one-time key that need not be replaced.
@@ -102,7 +105,8 @@ impl OwnKeyPackage {
         let made_s = self.not_after_s.saturating_sub(LIFETIME_S);
         let is_young = made_s.saturating_add(FALLBACK_AGE_S) > now_s
             && made_s <= now_s.saturating_add(FALLBACK_AGE_S);
-        self.last_resort && !self.unpublished && self.replaced_s.is_none() && is_young
+        let is_published = self.last_resort && !self.unpublished && !self.lacks_binding;
+        is_published && self.replaced_s.is_none() && is_young
     }
 
     /// The package as it is from now on. An expired one has a time of grace. A time of grace that
@@ -140,9 +144,11 @@ pub(super) fn make(
 ) -> Result<KeyPackageRef, IdentityError> {
     let last_resort = package_use == PackageUse::LastResort;
     let not_after_s = now_s.saturating_add(LIFETIME_S);
+    let leaf = identity.leaf_parts(tx)?;
     let mut builder = KeyPackage::builder()
         .key_package_lifetime(Lifetime::init(NOT_BEFORE_S, not_after_s))
-        .leaf_node_capabilities(identity.capabilities());
+        .leaf_node_capabilities(leaf.capabilities)
+        .leaf_node_extensions(leaf.extensions);
     if last_resort {
         builder = builder.mark_as_last_resort();
     }
@@ -159,9 +165,19 @@ pub(super) fn make(
         not_after_s,
         replaced_s: None,
         unpublished: true,
+        lacks_binding: false,
     };
     PACKAGES.put(tx, b"", reference.as_slice(), &package)?;
     Ok(reference)
+}
+
+/// Has all packages replaced: they were made before this device had its binding.
+pub(crate) fn replace_key_packages(tx: &Tx<'_>) -> Result<(), StoreError> {
+    for mut package in list(tx)? {
+        package.lacks_binding = true;
+        PACKAGES.put(tx, b"", package.reference.as_slice(), &package)?;
+    }
+    Ok(())
 }
 
 /// The published form of a package that is to be uploaded now. `None` if it is not kept any longer,

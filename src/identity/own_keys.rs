@@ -4,8 +4,8 @@
 //! takes them: others remember the first ones. So before anything is uploaded the homeserver is asked
 //! which keys it has for this device. Where those are others, nothing is uploaded and nothing sent:
 //! the app has to log in as a new device. Keys of this store are its own, also when an upload's answer
-//! was lost. Beside Olm the device keys may be there before this store's credential is in them; only
-//! another credential counts.
+//! was lost. Beside Olm the device keys are the Olm machine's, and say something only where an earlier
+//! version has put a credential into them. Key packages that this store never made say it there.
 //!
 //! The homeserver is believed. If it lies it stops this device, which it can do in other ways.
 
@@ -45,6 +45,10 @@ struct Known {
     keys: OwnKeys,
     /// When other keys were named last, in milliseconds since 1970.
     asked_ms: u64,
+    /// Key packages were counted that are another store's. No answer about device keys takes that
+    /// back.
+    #[serde(default)]
+    counted: bool,
 }
 
 const KNOWN: Collection<Known> = Collection::new("own_device_keys");
@@ -55,7 +59,7 @@ fn load(tx: &Tx<'_>) -> Result<Known, StoreError> {
     }
     // A store of an earlier version that has published its keys has asked nobody.
     let keys = if upload::has_published_keys(tx)? { OwnKeys::Ours } else { OwnKeys::Unknown };
-    Ok(Known { keys, asked_ms: 0 })
+    Ok(Known { keys, asked_ms: 0, counted: false })
 }
 
 /// Whose keys the homeserver has, as far as is known.
@@ -65,7 +69,7 @@ pub(crate) fn own_keys(tx: &Tx<'_>) -> Result<OwnKeys, StoreError> {
 
 /// Whether the homeserver has to be asked.
 pub(crate) fn must_ask_for_own_keys(tx: &Tx<'_>, now_ms: u64) -> Result<bool, StoreError> {
-    let Known { keys, asked_ms } = load(tx)?;
+    let Known { keys, asked_ms, .. } = load(tx)?;
     Ok(match keys {
         OwnKeys::Unknown => true,
         OwnKeys::Ours => false,
@@ -85,8 +89,9 @@ pub(crate) fn own_keys_request(identity: &Identity) -> get_keys::v3::Request {
 /// The app starts again: where other keys were named, the homeserver is asked anew, so that the app
 /// is told anew.
 pub(crate) fn forget_other_keys(tx: &Tx<'_>) -> Result<(), StoreError> {
-    if own_keys(tx)? == OwnKeys::Others {
-        KNOWN.put(tx, b"", b"", &Known::default())?;
+    let known = load(tx)?;
+    if known.keys == OwnKeys::Others {
+        KNOWN.put(tx, b"", b"", &Known { counted: known.counted, ..Known::default() })?;
     }
     Ok(())
 }
@@ -106,17 +111,29 @@ pub(crate) fn note_own_keys(
         .get("device_keys")
         .and_then(|users| users.get(identity.name.user_id.as_str()))
         .and_then(|devices| devices.get(identity.name.device_id.as_str()));
-    let before = own_keys(tx)?;
+    let Known { keys: before, counted, .. } = load(tx)?;
     let keys = match device_keys.map(|keys| whose(identity, keys)) {
+        _ if asked && counted => OwnKeys::Others,
         Some(Some(keys)) => keys,
         // Olm's keys alone, or none.
         Some(None) | None if asked => OwnKeys::Ours,
         Some(None) | None => return Ok(false),
     };
     if keys != before || keys == OwnKeys::Others {
-        KNOWN.put(tx, b"", b"", &Known { keys, asked_ms: now_ms })?;
+        KNOWN.put(tx, b"", b"", &Known { keys, asked_ms: now_ms, counted })?;
     }
     Ok(keys == OwnKeys::Others && before != OwnKeys::Others)
+}
+
+/// The homeserver has counted key packages of this device that are another store's. Tells whether that
+/// is news.
+pub(crate) fn note_counted_keys(tx: &Tx<'_>, now_ms: u64) -> Result<bool, StoreError> {
+    if own_keys(tx)? == OwnKeys::Others {
+        return Ok(false);
+    }
+    let known = Known { keys: OwnKeys::Others, asked_ms: now_ms, counted: true };
+    KNOWN.put(tx, b"", b"", &known)?;
+    Ok(true)
 }
 
 /// Whose these device keys are; nothing where they say nothing of this library's.

@@ -1,5 +1,6 @@
 //! The device's keys over time: what is uploaded when, and what is kept.
 
+mod binding;
 mod clocks;
 mod device_keys;
 mod joining;
@@ -14,10 +15,7 @@ use openmls::prelude::{
 };
 use openmls_basic_credential::SignatureKeyPair;
 use openmls_traits::{OpenMlsProvider, storage::StorageProvider};
-use ruma::{
-    CanonicalJsonObject, SigningKeyAlgorithm, api::client::keys::upload_keys, device_id,
-    signatures::verify_canonical_json_bytes, user_id,
-};
+use ruma::{api::client::keys::upload_keys, device_id, user_id};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -262,56 +260,8 @@ fn own_device_keys_are_what_others_accept() -> Outcome {
     Ok(())
 }
 
-#[test]
-fn beside_olm_the_credential_is_merged_and_old_signatures_go() -> Outcome {
-    let scene = Scene::new(Publishing::BesideOlm)?;
-    let (_, request) = scene.planned(NOW_MS)?;
-    assert!(request.device_keys.is_none());
-    let olm = json!({
-        "user_id": "@a:b", "device_id": "D", "algorithms": ["m.megolm.v1.aes-sha2"],
-        "keys": { "ed25519:D": "AAAA", "curve25519:D": "BBBB" },
-        "signatures": { "@a:b": { "ed25519:D": "old" } }, "unsigned": { "x": 1 },
-    });
-    let signed = scene.identity.sign_device_keys(&olm.to_string())?;
-    let keys: Value = serde_json::from_str(&signed.device_keys)?;
-    let credential = identifiers::credential_key_id("D");
-    assert_eq!(keys["keys"]["curve25519:D"], "BBBB");
-    assert_eq!(keys["keys"][&credential], encode(scene.identity.public_key()));
-    assert_eq!(keys["algorithms"].as_array().map(Vec::len), Some(2));
-    let signatures = keys["signatures"]["@a:b"].as_object().ok_or("no signatures of the user's")?;
-    assert_eq!(signatures.keys().collect::<Vec<_>>(), [&credential]);
-    let signature = signatures[&credential].as_str().ok_or("the signature is no text")?;
-    let signature = decode_base64(signature).ok_or("the signature is no base64")?;
-    verify_canonical_json_bytes(
-        &SigningKeyAlgorithm::Ed25519,
-        scene.identity.public_key(),
-        &signature,
-        signed.to_sign.as_bytes(),
-    )?;
-    let to_sign: CanonicalJsonObject = serde_json::from_str(&signed.to_sign)?;
-    assert!(!to_sign.contains_key("signatures") && !to_sign.contains_key("unsigned"));
-    Ok(())
-}
-
 fn encode(bytes: &[u8]) -> String {
     crate::protocol::encode_base64(bytes)
-}
-
-#[test]
-fn device_keys_of_others_are_not_signed() -> Outcome {
-    let scene = Scene::new(Publishing::BesideOlm)?;
-    for keys in [
-        "",
-        "[]",
-        "{}",
-        r#"{"user_id":"@a:b","device_id":"E","keys":{}}"#,
-        r#"{"user_id":"@c:b","device_id":"D","keys":{}}"#,
-        r#"{"user_id":"@a:b","device_id":"D"}"#,
-        r#"{"user_id":"@a:b","device_id":"D","keys":1.5}"#,
-    ] {
-        assert!(scene.identity.sign_device_keys(keys).is_err(), "{keys}");
-    }
-    Ok(())
 }
 
 #[test]
@@ -324,7 +274,7 @@ fn a_key_package_is_only_good_for_its_device_key_suite_and_time() -> Outcome {
     let own = scene.identity.name();
     let key = scene.identity.public_key().to_vec();
     let check = |bytes: &[u8], name: &DeviceName, key: &[u8], now| {
-        validate_key_package(&scene.crypto, bytes, name, key, SUITE, now).map(drop)
+        validate_key_package(&scene.crypto, bytes, name, Some(key), SUITE, now).map(drop)
     };
     check(&bytes, &own, &key, now)?;
     let other = DeviceName::new(own.user_id.clone(), "E".into());

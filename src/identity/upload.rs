@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::to_raw_value};
 
 use super::{
+    binding::is_bound,
     crypto::Crypto,
     device::{Identity, IdentityError, Publishing, encoding},
     key_packages::{self, EARLIEST_S, PackageUse},
@@ -68,9 +69,47 @@ fn published(tx: &Tx<'_>) -> Result<Published, StoreError> {
     Ok(PUBLISHED.get(tx, b"", b"")?.unwrap_or_default())
 }
 
+/// Whether others can tell that this device's leaves are its own: it publishes its credential, or has
+/// its binding. A device beside Olm of an earlier version has published its credential if it has ever
+/// planned to upload anything.
+pub(crate) fn can_be_recognised(tx: &Tx<'_>, identity: &Identity) -> Result<bool, StoreError> {
+    Ok(identity.publishing == Publishing::Alone || is_bound(tx)? || published(tx)?.last_plan > 0)
+}
+
 /// Whether this store's device keys are known to be on the homeserver.
 pub(crate) fn has_published_keys(tx: &Tx<'_>) -> Result<bool, StoreError> {
     Ok(published(tx)?.device_keys)
+}
+
+/// Whether counts speak of key packages though this store never made any: the store that did was lost,
+/// or another app uses the device's id. Beside Olm nothing else says so, as the device's published keys
+/// are the Olm machine's.
+pub(crate) fn are_of_lost_store(
+    tx: &Tx<'_>,
+    identity: &Identity,
+    one_time: Option<&HashMap<String, u64>>,
+    unused_fallback: Option<&[String]>,
+) -> Result<bool, StoreError> {
+    if identity.publishing != Publishing::BesideOlm || published(tx)?.last_plan > 0 {
+        return Ok(false);
+    }
+    let has_one_time =
+        one_time.is_some_and(|counts| count_key_packages(counts, identity.suite) > 0);
+    let mut fallback = unused_fallback.into_iter().flatten();
+    let suite = identity.suite;
+    Ok(has_one_time
+        || fallback.any(|algorithm| identifiers::is_key_package_algorithm(algorithm, suite)))
+}
+
+/// Whether the answer to the first upload of this store counts more key packages than that brought:
+/// likewise.
+pub(crate) fn finds_lost_store(identity: &Identity, plan: &UploadPlan, body: &[u8]) -> bool {
+    if identity.publishing != Publishing::BesideOlm || plan.number > 1 {
+        return false;
+    }
+    counts_in(body).is_some_and(|counts| {
+        count_key_packages(&counts, identity.suite) > plan.one_time.len() as u64
+    })
 }
 
 /// Takes in a sync's counts. What the sync does not mention stays unchanged.
@@ -126,6 +165,10 @@ pub(crate) fn plan_upload(
     identity: &Identity,
     now_ms: u64,
 ) -> Result<Option<(UploadPlan, upload_keys::v3::Request)>, IdentityError> {
+    if !can_be_recognised(tx, identity)? {
+        // Whoever claims such a package could not tell whose it is.
+        return Ok(None);
+    }
     let now_s = plausible(now_ms);
     let provider = Provider::new(crypto, MlsStorage::new(tx, Namespace::GLOBAL));
     key_packages::delete_expired(tx, &provider, now_s)?;
@@ -214,6 +257,13 @@ fn request(
     Ok(request)
 }
 
+/// The counts in the answer to an upload.
+fn counts_in(body: &[u8]) -> Option<BTreeMap<String, u64>> {
+    // Not a derived struct: serde would accept an array for it.
+    let mut answer: BTreeMap<String, Value> = serde_json::from_slice(body).ok()?;
+    serde_json::from_value(answer.remove("one_time_key_counts")?).ok()
+}
+
 /// Marks an upload as taken by the homeserver. A repeated confirmation, or one of another upload
 /// than the unconfirmed one, changes nothing.
 pub(crate) fn mark_uploaded(
@@ -222,12 +272,7 @@ pub(crate) fn mark_uploaded(
     body: &[u8],
     now_ms: u64,
 ) -> Result<(), IdentityError> {
-    // Not a derived struct: serde would accept an array for it.
-    let mut answer: BTreeMap<String, Value> =
-        serde_json::from_slice(body).map_err(|_| IdentityError::MalformedAnswer)?;
-    let counts = answer.remove("one_time_key_counts").ok_or(IdentityError::MalformedAnswer)?;
-    let counts: BTreeMap<String, u64> =
-        serde_json::from_value(counts).map_err(|_| IdentityError::MalformedAnswer)?;
+    let counts = counts_in(body).ok_or(IdentityError::MalformedAnswer)?;
     let suite = Ciphersuite::try_from(plan.suite)
         .map_err(|_| StoreError::Damaged("an upload's ciphersuite is unknown".into()))?;
     if PENDING.get(tx, b"", b"")?.is_none_or(|pending| pending.number != plan.number) {

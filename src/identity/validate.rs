@@ -19,14 +19,14 @@ const LEFT_S: u64 = 60 * 24 * 60 * 60;
 const LONGEST_S: u64 = 100 * 365 * 24 * 60 * 60;
 
 /// Reads a key package and checks it: its signatures (RFC 9420, section 10.1), its suite, that its
-/// credential names `device`, that its key is the one that the device publishes, that its leaf
-/// has the capabilities that groups of this library need, and that it is valid now and for as long
+/// credential names `device`, that its key is that of the device's credential if that is known, that
+/// its leaf has the capabilities that groups of this library need, and that it is valid now and for as long
 /// as those who are away may need. (OpenMLS compares its lifetime with the system's clock besides.)
 pub(crate) fn validate_key_package(
     crypto: &Crypto,
     bytes: &[u8],
     device: &DeviceName,
-    credential_key: &[u8],
+    credential_key: Option<&[u8]>,
     suite: Ciphersuite,
     now_ms: u64,
 ) -> Result<KeyPackage, IdentityError> {
@@ -49,8 +49,8 @@ pub(crate) fn validate_key_package(
     if named != *device {
         return Err(bad("names another device"));
     }
-    if leaf.signature_key().as_slice() != credential_key {
-        return Err(bad("is not signed by the key its device publishes"));
+    if credential_key.is_some_and(|key| key != leaf.signature_key().as_slice()) {
+        return Err(bad("is not signed by the key of its device's credential"));
     }
     if !can_take_part(leaf.capabilities(), suite) {
         return Err(bad("lacks a capability that groups need"));

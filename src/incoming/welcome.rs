@@ -26,7 +26,10 @@ use crate::{
     },
     failure::Failure,
     identity::{self, IdentityError, Provider},
-    mls::{join_config, keep_export, parse_message, parse_tree, refuse_conflicting},
+    mls::{
+        join_config, keep_export, note_bindings_of_members, parse_message, parse_tree,
+        refuse_conflicting,
+    },
     protocol::{GroupName, MediaReference, WelcomeContent, credential},
     rejection::{InputError, Rejection},
     room::{LeafOrigin, OwnLeaf, RejoinReason, Room, Standing, membership},
@@ -67,6 +70,9 @@ pub(crate) fn join(
     }
     let users = check_members(turn, &staged)?;
     let group = staged.into_group(&provider).map_err(InputError::from)?;
+    if !is_stranger {
+        note_bindings_of_members(turn, &group)?;
+    }
 
     let origin = Origin {
         namespace,

@@ -12,7 +12,7 @@ use ruma::RoomId;
 
 use crate::{
     failure::Failure,
-    identity::{Identity, Provider},
+    identity::{Identity, LeafParts, Provider},
     protocol::GroupName,
     rejection::Rejection,
 };
@@ -30,15 +30,21 @@ pub(crate) fn group_id(room: &RoomId, group: GroupName) -> GroupId {
 /// How groups of this device's own making are configured. Old epochs are kept as exports, so
 /// OpenMLS keeps none. Commits are sent as PrivateMessage; PublicMessage is read too, as external
 /// commits are always public (RFC 9420 §12.4.3.2).
-pub(crate) fn create_config(identity: &Identity) -> MlsGroupCreateConfig {
-    MlsGroupCreateConfig::builder()
+pub(crate) fn create_config(
+    identity: &Identity,
+    leaf: LeafParts,
+) -> Result<MlsGroupCreateConfig, Failure> {
+    let config = MlsGroupCreateConfig::builder()
         .ciphersuite(identity.ciphersuite())
         .wire_format_policy(MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY)
         .use_ratchet_tree_extension(true)
         .sender_ratchet_configuration(ratchet_config())
         .max_past_epochs(0)
-        .capabilities(identity.capabilities())
-        .build()
+        .capabilities(leaf.capabilities)
+        .with_leaf_node_extensions(leaf.extensions)
+        .map_err(|error| Failure::defect("leaf", error))?
+        .build();
+    Ok(config)
 }
 
 /// How groups are configured that this device joins.

@@ -1,6 +1,7 @@
 //! What this library does with OpenMLS's groups, whatever the room: how groups are made, joined,
-//! loaded and exported, what a commit must not do, and what OpenMLS's errors mean.
+//! loaded and exported, what a commit must not do, what its leaves say of their devices, and what OpenMLS's errors mean.
 
+mod bindings;
 mod checks;
 mod errors;
 mod export;
@@ -8,6 +9,7 @@ mod group;
 mod welcome_parts;
 
 pub(crate) use self::{
+    bindings::{binding_of, note_bindings, note_bindings_of_commit, note_bindings_of_members},
     checks::{Added, check_commit, check_external_commit, devices_added, refuse_conflicting},
     errors::refusal,
     export::keep_export,

@@ -101,6 +101,9 @@ pub(crate) fn is_restart(event_type: &str) -> bool {
     RESTART_TYPES.contains(&event_type)
 }
 
+/// What a binding says that it is (`binding`).
+pub(crate) const BINDING_TYPE: &str = "org.matrix.msc2883.v1.dmls.binding";
+
 /// The two names that key packages may have on a homeserver. A claim asks for one of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum KeyPackageName {

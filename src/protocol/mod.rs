@@ -4,6 +4,7 @@
 //! requests or of OpenMLS's groups. If something has more than one name on the wire, one name is
 //! written and all are read.
 
+pub(crate) mod binding;
 pub(crate) mod credential;
 mod device_name;
 mod epoch_id;

@@ -14,11 +14,12 @@ use openmls_traits::OpenMlsProvider;
 
 use crate::{
     commits::{BaseName, CommitDraft, publish},
+    devices,
     epochs::{EpochRecord, JoinableEpoch, Origin, Status, graph, head},
     failure::Failure,
     identity::Provider,
     incoming::EventError,
-    mls::{join_config, keep_export, parse_tree, refuse_conflicting},
+    mls::{join_config, keep_export, note_bindings_of_members, parse_tree, refuse_conflicting},
     protocol::{DeviceName, EpochId, credential},
     rejection::{InputError, Rejection},
     room::Room,
@@ -44,6 +45,7 @@ pub(super) fn stage(
     let namespace = turn.tx.new_namespace()?;
     let provider = turn.provider(namespace);
     let (group, commit) = commit(turn, &provider, info, tree)?;
+    note_bindings_of_members(turn, &group).map_err(Failure::from)?;
     check_members(turn, &group, &onto.creator)?;
 
     let base = graph::find(turn.tx, &room.id, onto.id)?;
@@ -87,8 +89,11 @@ fn commit(
     if let Some(tree) = tree {
         builder = builder.with_ratchet_tree(parse_tree(&tree)?);
     }
-    let leaf =
-        LeafNodeParameters::builder().with_capabilities(turn.identity.capabilities()).build();
+    let leaf = turn.identity.leaf_parts(turn.tx).map_err(Failure::from)?;
+    let leaf = LeafNodeParameters::builder()
+        .with_capabilities(leaf.capabilities)
+        .with_extensions(leaf.extensions)
+        .build();
     let (group, bundle) = builder
         .build_group(provider, info, turn.identity.credential_with_key())?
         .leaf_node_parameters(leaf)
@@ -112,6 +117,10 @@ fn check_members(
         let device = credential::parse(member.credential.serialized_content())?;
         if device != own && device == *creator {
             refuse_conflicting(turn.tx, &device, &member.signature_key)?;
+            if devices::is_silent(turn.tx, &device).map_err(Failure::from)? {
+                // The leaf has no binding by the device, so anybody may have made it.
+                return Err(Rejection::StrangerState.into());
+            }
             creator_is_member = true;
         }
     }

@@ -29,6 +29,9 @@ pub(crate) enum Purpose {
         #[serde(deserialize_with = "crate::protocol::devices_in_row")]
         devices: Vec<DeviceName>,
     },
+    /// `POST /keys/claim`: whether these devices, of which no credential is known, have key packages.
+    /// `awaited`: a message waits for the answer.
+    AskSilent { room_id: OwnedRoomId, devices: Vec<DeviceName>, awaited: bool },
     /// `PUT /rooms/…/state/m.room.encryption`.
     EnableEncryption { room_id: OwnedRoomId },
     /// `PUT /rooms/…/send/m.room.encrypted`: a commit, or the announcement of a new group.
@@ -95,6 +98,7 @@ impl Purpose {
     pub(crate) fn room(&self) -> Option<&RoomId> {
         match self {
             Self::ClaimKeys { room_id, .. }
+            | Self::AskSilent { room_id, .. }
             | Self::EnableEncryption { room_id }
             | Self::Commit { room_id, .. }
             | Self::Restart { room_id, .. }
@@ -137,7 +141,7 @@ impl Purpose {
             Self::UploadKeys(_) => RequestKind::UploadKeys,
             Self::TakeBackKey => RequestKind::TakeBackKey,
             Self::QueryKeys(_) => RequestKind::QueryKeys,
-            Self::ClaimKeys { .. } => RequestKind::ClaimKeys,
+            Self::ClaimKeys { .. } | Self::AskSilent { .. } => RequestKind::ClaimKeys,
             Self::EnableEncryption { .. } => RequestKind::EnableEncryption,
             Self::Commit { .. } => RequestKind::Commit,
             Self::Restart { .. } => RequestKind::Restart,

@@ -34,6 +34,7 @@ pub(super) fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Resul
             requests::end_pause(turn.tx, PausedWork::CheckKeys)?;
         }
         Purpose::UploadKeys(plan) => {
+            own_keys::note_upload(turn, plan, body)?;
             identity::mark_uploaded(turn.tx, plan, body, turn.now_ms)?;
             requests::end_pause(turn.tx, PausedWork::UploadKeys)?;
         }
@@ -41,6 +42,9 @@ pub(super) fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Resul
         Purpose::QueryKeys(query) => upkeep::queried(turn, query, body)?,
         Purpose::ClaimKeys { room_id, devices } => {
             commits::claimed(turn, room_id, devices, body)?;
+        }
+        Purpose::AskSilent { room_id, devices, .. } => {
+            commits::silent_answered(turn, room_id, devices, body)?;
         }
         Purpose::Commit { room_id, epoch } => {
             let SentEvent { event_id } = read(body, "the answer names no event")?;

@@ -90,6 +90,9 @@ fn undo(
         Purpose::ClaimKeys { room_id, devices } => {
             commits::claim_refused(turn, room_id, devices)?;
         }
+        Purpose::AskSilent { room_id, devices, .. } => {
+            commits::silent_refused(turn, room_id, devices)?;
+        }
         Purpose::Commit { room_id, epoch } => commit_refused(turn, room_id, *epoch)?,
         Purpose::Upload { room_id, epoch, .. } => {
             for request in commits::staged_requests(turn.tx, room_id, *epoch)?.ids {

@@ -91,7 +91,7 @@ fn an_answer_counts_once() -> Outcome {
 
 #[test]
 fn packages_used_before_the_answer_came_are_not_sent_again() -> Outcome {
-    let scene = Scene::new(Publishing::BesideOlm)?;
+    let scene = Scene::bound()?;
     let (plan, request) = scene.planned(NOW_MS)?;
     let used = plan.one_time[0].clone();
     assert!(scene.write(|tx| mark_used(tx, &scene.crypto, &used))?);
@@ -106,7 +106,7 @@ fn packages_used_before_the_answer_came_are_not_sent_again() -> Outcome {
 
 #[test]
 fn an_upload_that_grew_old_on_the_way_is_planned_anew() -> Outcome {
-    let scene = Scene::new(Publishing::BesideOlm)?;
+    let scene = Scene::bound()?;
     let (old, request) = scene.planned(NOW_MS)?;
     let later = NOW_MS + 306 * DAY_MS;
     let (new, fresh) = scene.planned(later)?;

@@ -26,7 +26,7 @@ impl Scene {
     fn made(&self, now_s: u64) -> Made {
         Made {
             credential: self.identity.credential_with_key().credential,
-            capabilities: self.identity.capabilities(),
+            capabilities: self.identity.capabilities(Vec::new()),
             suite: SUITE,
             lifetime: Lifetime::init(now_s - 60, now_s + DAY_S),
             last_resort: false,
@@ -58,7 +58,8 @@ impl Scene {
         let bundle = builder.build(made.suite, &provider, self.identity.signer(), named)?;
         let bytes = bundle.key_package().tls_serialize_detached()?;
         let (name, key) = (self.identity.name(), self.identity.public_key());
-        let validated = validate_key_package(&self.crypto, &bytes, &name, key, SUITE, now_s * 1000);
+        let validated =
+            validate_key_package(&self.crypto, &bytes, &name, Some(key), SUITE, now_s * 1000);
         Ok(validated.map(drop).map_err(|error| error.to_string()))
     }
 }

@@ -31,7 +31,7 @@ use crate::{
     incoming::{error::EventError, media},
     mls::{
         Added, check_commit, check_external_commit, devices_added, keep_export, load_group,
-        parse_message, refusal,
+        note_bindings_of_commit, parse_message, refusal,
     },
     protocol::{DeviceName, EpochId, GroupName, Rank, credential},
     rejection::Rejection,
@@ -159,6 +159,7 @@ fn check(turn: &Turn<'_>, commit: &Authentic) -> Result<Effect, EventError> {
         Some(committer) => check_commit(&commit.group, &commit.staged, committer)?,
         None => check_external_commit(turn.tx, &commit.group, &commit.staged, &commit.device)?,
     };
+    note_bindings_of_commit(turn, &commit.staged)?;
     Ok(Effect { added: devices_added(turn.tx, &commit.staged)?, removed })
 }
 

@@ -1,1 +1,1 @@
-//! matrix-mls beside matrix-sdk: nothing but what tests/stores.rs builds and runs.
+//! matrix-mls beside matrix-sdk: nothing but what tests/ builds and runs.

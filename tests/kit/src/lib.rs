@@ -24,6 +24,7 @@ mod homeserver;
 mod http;
 pub mod languages;
 pub mod many_rooms;
+pub mod olm;
 pub mod other;
 pub mod parted;
 pub mod peer;

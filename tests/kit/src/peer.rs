@@ -70,7 +70,7 @@ pub fn device_keys(user: &str, device: &str, signer: &SignatureKeyPair) -> Value
 }
 
 /// A new signature key.
-pub(crate) fn new_signer() -> SignatureKeyPair {
+pub fn new_signer() -> SignatureKeyPair {
     surely("making a key pair", || Ok(SignatureKeyPair::new(SUITE.signature_algorithm())?))
 }
 
@@ -102,6 +102,19 @@ pub struct ForgedKeys {
     pub encryption_key: Option<Vec<u8>>,
 }
 
+/// The type of the leaf extension that binds a credential to a device.
+pub const BINDING: u16 = 0xFB43;
+
+/// What stands in a peer's leaves as its binding.
+#[derive(Clone)]
+pub struct PeerBinding {
+    /// The extension's content.
+    pub bytes: Vec<u8>,
+    /// Whether the leaf's capabilities list the extension. OpenMLS makes no key package and no group
+    /// that does not.
+    pub is_listed: bool,
+}
+
 /// A device of plain OpenMLS, in at most one group.
 pub struct Peer {
     /// Its user id.
@@ -112,6 +125,8 @@ pub struct Peer {
     pub provider: OpenMlsRustCrypto,
     /// Its signature key.
     pub signer: SignatureKeyPair,
+    /// What its leaves hold as its binding, if anything.
+    pub binding: Option<PeerBinding>,
     /// Its group, once it has one.
     pub group: Option<MlsGroup>,
 }
@@ -124,6 +139,7 @@ impl Peer {
             device: device.to_owned(),
             provider: OpenMlsRustCrypto::default(),
             signer: new_signer(),
+            binding: None,
             group: None,
         }
     }
@@ -140,10 +156,24 @@ impl Peer {
         device_keys(&self.user, &self.device, &self.signer)
     }
 
+    /// What its leaves say beside its keys.
+    fn leaf(&self) -> (Capabilities, Extensions<LeafNode>) {
+        let Some(PeerBinding { bytes, is_listed }) = &self.binding else {
+            return (Capabilities::default(), Extensions::empty());
+        };
+        let listed = if *is_listed { vec![ExtensionType::Unknown(BINDING)] } else { Vec::new() };
+        let extension = Extension::Unknown(BINDING, UnknownExtension(bytes.clone()));
+        let extensions = surely("making a leaf", || Ok(Extensions::single(extension)?));
+        (Capabilities::builder().extensions(listed).build(), extensions)
+    }
+
     /// A fresh key package.
     pub fn key_package(&self) -> KeyPackage {
         surely("making a key package", || {
-            let package = KeyPackage::builder();
+            let (capabilities, extensions) = self.leaf();
+            let package = KeyPackage::builder()
+                .leaf_node_capabilities(capabilities)
+                .leaf_node_extensions(extensions);
             let bundle = package.build(SUITE, &self.provider, &self.signer, self.credential())?;
             Ok(bundle.key_package().clone())
         })
@@ -369,9 +399,15 @@ impl Peer {
             .wire_format_policy(MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY)
             .max_past_epochs(0)
             .build();
+        let (capabilities, extensions) = self.leaf();
+        let leaf = LeafNodeParameters::builder()
+            .with_capabilities(capabilities)
+            .with_extensions(extensions)
+            .build();
         let (group, bundle) = MlsGroup::external_commit_builder()
             .with_config(config)
             .build_group(&self.provider, info, self.credential())?
+            .leaf_node_parameters(leaf)
             .load_psks(self.provider.storage())?
             .build(self.provider.rand(), self.provider.crypto(), &self.signer, |_| true)?
             .finalize(&self.provider)?;

@@ -167,21 +167,30 @@ final class MessageTests: WatchedTestCase {
         try await finish(alice, bob)
     }
 
-    func testKeysOfAnOlmMachineGetTheCredentialBesideTheirOwn() async throws {
-        let client = try await account("alice")
-        let own: Json = [
-            "user_id": client.userId, "device_id": "PHONE", "algorithms": [], "keys": [:] as Json,
-            "signatures": [:] as Json,
-        ]
-        let signed = try await client.machine.signDeviceKeys(
-            deviceKeys: String(decoding: try writeJson(own), as: UTF8.self))
-        let keys = try readJson(Data(signed.deviceKeys.utf8))["keys"] as? Json
-        XCTAssertEqual(keys?.isEmpty, false)
-        XCTAssertNoThrow(try readJson(Data(signed.toSign.utf8)))
-        let error = try await fails("InvalidInput", "bad_device_keys") {
-            try await client.machine.signDeviceKeys(deviceKeys: "{}")
+    func testABindingIsToBeSignedBesideOlmAlone() async throws {
+        let directory = try newDirectory()
+        let machine = try await MlsMachine.open(
+            config: MachineConfig(
+                userId: ownUserId, deviceId: "PHONE", storePath: directory.path, storeKey: testKey,
+                publishing: .besideOlm))
+        let text = try await machine.bindingToSign()
+        let object = try readJson(Data((text ?? "").utf8))
+        XCTAssertEqual(Set(object.keys), ["type", "user_id", "device_id", "mls_key"])
+        let key = Data(count: 32).base64EncodedString()
+        let signature = Data(count: 64).base64EncodedString()
+        for name in ["ed25519:PHONE", "ed25519:TABLET"] {
+            let error = try await fails("InvalidInput", "bad_binding") {
+                try await machine.bindDevice(deviceKey: key, signatures: [ownUserId: [name: signature]])
+            }
+            XCTAssertFalse(error.retryable)
         }
-        XCTAssertFalse(error.retryable)
+        let again = try await machine.bindingToSign()
+        XCTAssertEqual(again, text, "nothing was taken")
+        try await machine.shutdown()
+
+        let client = try await account("alice")
+        let alone = try await client.machine.bindingToSign()
+        XCTAssertNil(alone)
         try await finish(client)
     }
 }

@@ -1,15 +1,23 @@
 /** Messages through the generated code: what is in them, how many at once, and who else may read. */
 package org.matrixmls.tests
 
+import java.nio.file.Files
+import java.security.KeyPairGenerator
+import java.security.Signature
+import java.util.Base64
 import kotlinx.coroutines.async
 import kotlinx.coroutines.awaitAll
 import org.json.JSONObject
 import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertNull
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import org.matrixmls.EventOutcome
+import org.matrixmls.MachineConfig
 import org.matrixmls.MlsException
+import org.matrixmls.MlsMachine
 import org.matrixmls.MlsReader
+import org.matrixmls.Publishing
 import org.matrixmls.SendPlan
 import org.matrixmls.UnreadableCause
 import org.matrixmls.Verdict
@@ -170,13 +178,33 @@ class MessagesTest {
     }
 
     @Test
-    fun `keys of an Olm machine get the credential beside their own`() = test {
-        val client = account("alice")
-        val own = """{"user_id":"${client.userId}","device_id":"PHONE","algorithms":[],"keys":{},"signatures":{}}"""
-        val signed = client.machine.signDeviceKeys(own)
-        assertTrue(JSONObject(signed.deviceKeys).getJSONObject("keys").length() > 0)
-        assertTrue(signed.toSign.startsWith("{"))
-        fails(MlsException.InvalidInput::class, "bad_device_keys") { client.machine.signDeviceKeys("{}") }
-        client.close()
+    fun `an Olm machine signs the binding once`() = test {
+        val directory = Files.createTempDirectory("matrix-mls-olm")
+        val own = "@alice:example.org"
+        val config = MachineConfig(own, "PHONE", directory.toString(), KEY, Publishing.BESIDE_OLM)
+        val machine = MlsMachine.open(config)
+        val text = checkNotNull(machine.bindingToSign())
+                assertEquals(setOf("type", "user_id", "device_id", "mls_key"), JSONObject(text).keySet())
+
+        // The Olm machine's key, and its `sign`, which signs with a master key as well.
+        val pair = KeyPairGenerator.getInstance("Ed25519").generateKeyPair()
+        val base64 = Base64.getEncoder().withoutPadding()
+        // The last 32 bytes of the encoded form are the key.
+        val deviceKey = base64.encodeToString(pair.public.encoded.takeLast(32).toByteArray())
+        val signer = Signature.getInstance("Ed25519")
+        signer.initSign(pair.private)
+        signer.update(text.toByteArray())
+        val signature = base64.encodeToString(signer.sign())
+        val signatures = mapOf(own to mapOf("ed25519:PHONE" to signature, "ed25519:MASTER" to "AAAA"))
+        val otherDevices = mapOf(own to mapOf("ed25519:TABLET" to signature))
+        fails(MlsException.InvalidInput::class, "bad_binding") { machine.bindDevice(deviceKey, otherDevices) }
+        machine.bindDevice(deviceKey, signatures)
+        assertNull(machine.bindingToSign())
+        machine.shutdown()
+
+        val alone = account("alice")
+        assertNull(alone.machine.bindingToSign())
+        fails(MlsException.InvalidInput::class, "bad_binding") { alone.machine.bindDevice(deviceKey, signatures) }
+        alone.close()
     }
 }
