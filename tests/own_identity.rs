@@ -335,7 +335,9 @@ async fn a_device_signs_nothing_while_another_identity_is_handed_out() -> Result
 async fn a_device_notices_what_is_handed_out_for_it() -> Result {
     let homeserver = Homeserver::embedded()?;
     let bob = phone_of(&homeserver, "bob").await?;
+    assert_eq!(state(&bob).await?, IdentityState::Unknown);
     look_again(&bob).await?;
+    assert_eq!(state(&bob).await?, IdentityState::Absent);
     let (heard, _listening) = Heard::of(&bob).await?;
     let altered = |update: &Update| match update {
         Update::OwnDeviceAltered { code, .. } => Some(code.clone()),
@@ -386,6 +388,19 @@ async fn a_made_up_device_of_its_user_is_told_by_name() -> Result {
     look_again(&bob).await?;
     ghost.stop();
     assert!(!heard.all().iter().any(unsigned), "it is told once");
+    Ok(())
+}
+
+/// A store that was lost: the homeserver has other keys for this device.
+#[tokio::test]
+async fn a_device_with_other_keys_makes_no_identity() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let mut bob = phone_of(&homeserver, "bob").await?;
+    bob.wipe().await?;
+    bob.drive().await?;
+    let error = own(&bob)?.create().await.refused()?;
+    assert!(matches!(error, MlsError::NewDeviceNeeded { .. }), "{error:?}");
+    assert!(published_master(&bob).await?.is_null());
     Ok(())
 }
 

@@ -270,6 +270,7 @@ async fn the_recovery_key_says_which_identity_is_the_users() -> Result {
     let bob = phone_of(&homeserver, "bob").await?;
     create(&bob).await?;
     let laptop = log_in(&homeserver, "bob", "LAPTOP").await?;
+    assert_eq!(state(&laptop).await?, IdentityState::Unknown);
     laptop.settle().await?;
     own(&bob)?.reset().await?;
     bob.drive().await?;

@@ -12,7 +12,10 @@ use crate::{
 impl Engine {
     /// How the own identity stands.
     pub(crate) fn identity_state(&self) -> Result<IdentityState, EngineError> {
-        Ok(self.read(|tx| signing::state(tx, self.identity()))?)
+        self.turn(|turn| {
+            signing::follow(turn)?;
+            Ok(signing::state(turn.tx, turn.identity)?)
+        })
     }
 
     /// Makes an identity. `is_reset`: it may replace the one that there is.

@@ -97,10 +97,21 @@ pub(super) fn due(tx: &Tx<'_>, now_ms: u64) -> Result<Vec<(i64, QueuedRequest)>,
     due.retain(|(_, queued)| {
         requests::is_due(queued, now_ms)
             && queued.purpose.room().is_none()
-            && !matches!(queued.purpose, Purpose::UploadKeys(_))
+            && !is_of_own_keys(&queued.purpose)
     });
     due.truncate(MAX_HANDED_OUT);
     Ok(due)
+}
+
+/// Whether a request puts something on the homeserver that only the device's own keys stand for.
+fn is_of_own_keys(purpose: &Purpose) -> bool {
+    matches!(
+        purpose,
+        Purpose::UploadKeys(_)
+            | Purpose::UploadIdentity
+            | Purpose::UploadSignature(_)
+            | Purpose::WriteSecret { .. }
+    )
 }
 
 /// Asks which keys the homeserver has for this device, where that is not known; the request's id.

@@ -41,7 +41,7 @@ fn start(turn: &Turn<'_>, task: Task) -> Result<(), SecretsError> {
         Task::Store { .. } => write::check(turn)?,
         // The secrets are compared with what is published now.
         Task::Recover { .. } => {
-            devices::track(turn.tx, [&*own])?;
+            signing::follow(turn)?;
             devices::mark_outdated(turn.tx, [&*own])?;
         }
     }

@@ -52,13 +52,15 @@ pub(crate) fn look_at_own_devices(
         }
         return Ok(());
     };
-    // An answer may be older than the upload of the keys. The second one is not.
-    match before {
-        None => devices::mark_outdated(turn.tx, [&*turn.identity.name().user_id])?,
-        Some(before) if before.told && before.lie == lie => return Ok(()),
-        Some(_) => tell(turn, lie),
+    if before.is_some_and(|before| before.told && before.lie == lie) {
+        return Ok(());
     }
-    Ok(FOUND.put(turn.tx, b"", b"", &Found { lie, told: before.is_some() })?)
+    // An answer without the device may be older than the upload of its keys. The next one is not.
+    let told = lie == Lie::Altered || before.is_some();
+    if told {
+        tell(turn, lie);
+    }
+    Ok(FOUND.put(turn.tx, b"", b"", &Found { lie, told })?)
 }
 
 fn lie(turn: &Turn<'_>) -> Result<Option<Lie>, Failure> {

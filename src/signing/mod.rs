@@ -24,7 +24,7 @@ pub(crate) use self::{
     error::SigningError,
     guard::look_at_own_devices,
     setup::{authorize, begin, cancel, challenged, go_on, identity_refused, identity_uploaded},
-    signatures::{must_be_alone, plan, refused, sign_own_device, sign_user, uploaded},
+    signatures::{follow, must_be_alone, plan, refused, sign_own_device, sign_user, uploaded},
     state::{state, tell_state},
     trust::tell_trust_changed,
 };

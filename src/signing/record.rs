@@ -8,8 +8,8 @@ use crate::{
     store::{Collection, StoreError, Tx},
 };
 
-/// A new identity on its way to the homeserver.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A new identity on its way to the homeserver. There is no `Debug`: `auth` may have a password.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Setup {
     pub(super) keys: PrivateKeys,
     /// Whether it may replace another.

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::{
     error::SigningError,
     record::{SETUP, Setup, Step},
-    signatures::{look_again, must_be_alone},
+    signatures::{follow, look_again, must_be_alone},
     state::{tell_again, tell_state},
     trust::tell_trust_changed,
 };
@@ -81,7 +81,7 @@ fn look(turn: &Turn<'_>, mut setup: Setup) -> Result<(), SigningError> {
     let own = turn.identity.name().user_id;
     setup.step = Step::Look;
     SETUP.put(turn.tx, b"", b"", &setup)?;
-    devices::track(turn.tx, [&*own])?;
+    follow(turn)?;
     look_again(turn, &own)?;
     Ok(tell_state(turn)?)
 }

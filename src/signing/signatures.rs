@@ -15,7 +15,7 @@ use crate::{
     identity::Publishing,
     rejection::Rejection,
     requests::{self, DEVICE_SCOPE, PausedWork, Purpose, REQUESTS, UploadedSignature},
-    store::StoreError,
+    store::{Collection, Mark, StoreError},
     turn::Turn,
 };
 
@@ -29,14 +29,28 @@ pub(crate) fn must_be_alone(turn: &Turn<'_>) -> Result<(), SigningError> {
     }
 }
 
-/// Follows the own user's devices, and signs this one where it is not signed and its user's key is
-/// here. The homeserver may hide the signature, so it is made again, more and more seldom.
+/// Set once the app has asked for the own identity.
+const FOLLOWED: Collection<Mark> = Collection::new("own_identity_followed");
+
+/// Follows the own user's devices from now on, also where the user is in no room. An app that never
+/// asks for the identity sends no request for it.
+pub(crate) fn follow(turn: &Turn<'_>) -> Result<(), SigningError> {
+    must_be_alone(turn)?;
+    if !FOLLOWED.has(turn.tx, b"", b"")? {
+        FOLLOWED.put(turn.tx, b"", b"", &Mark)?;
+    }
+    Ok(devices::track(turn.tx, [&*turn.identity.name().user_id])?)
+}
+
+/// Signs this device where it is not signed and its user's key is here. The homeserver may hide the signature, so it is made again, more and more seldom.
 pub(crate) fn plan(turn: &Turn<'_>) -> Result<(), SigningError> {
     if turn.identity.publishing() == Publishing::BesideOlm {
         return Ok(());
     }
     let own = turn.identity.name();
-    devices::track(turn.tx, [&*own.user_id])?;
+    if FOLLOWED.has(turn.tx, b"", b"")? {
+        devices::track(turn.tx, [&*own.user_id])?;
+    }
     if !devices::is_list_current(turn.tx, &own.user_id)?
         || devices::is_owner_signed(turn.tx, &own, turn.identity.public_key())?
         || requests::is_paused(turn.tx, PausedWork::SignDevice, turn.now_ms)?

@@ -19,6 +19,7 @@ final class IdentityTests: WatchedTestCase {
 
     func testAnIdentityIsMadeOnceAndMadeAnewAfterThePassword() async throws {
         let bob = try await account("bob")
+        try await expect(.unknown, bob)
         try await bob.settle()
         try await expect(.absent, bob)
         let heard = try await Heard(bob.machine)

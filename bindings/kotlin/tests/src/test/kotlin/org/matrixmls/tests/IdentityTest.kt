@@ -28,6 +28,7 @@ class IdentityTest {
     @Test
     fun `an identity is made once, and made anew after the password`() = test {
         val bob = account("bob")
+        assertEquals(IdentityState.Unknown, bob.state())
         settle(bob)
         val heard = Heard(bob.machine)
         assertEquals(IdentityState.Absent, bob.state())
