@@ -60,21 +60,22 @@ mod sharing;
 mod signing;
 mod store;
 mod turn;
+mod verification;
 
 pub use api::{
     BackupCounts, BackupSecret, DecryptedMessage, EpochInfo, ErrorDetails, EventOutcome,
     EventResult, ImportSummary, LogLevel, LogSink, MachineConfig, MlsBackup, MlsError, MlsIdentity,
     MlsMachine, MlsReader, MlsRoom, Publishing, RecoveryKey, RestoreScope, RestoreStatus,
     RoomMember, RoomSettings, RoomSummary, SendPlan, Shield, ShieldCode, StoreKey, SyncSummary,
-    ToDeviceResult, UnreadableCause, UserIdentity, Verdict, Verification, is_commit_event,
-    key_of_secret, set_log_sink, shield_of, sync_changes_from_response,
-    sync_changes_from_sliding_sync, unreadable_cause_name,
+    ToDeviceResult, UnreadableCause, UserIdentity, Verdict, Verification, VerificationInfo,
+    VerificationStatus, is_commit_event, key_of_secret, set_log_sink, shield_of,
+    sync_changes_from_response, sync_changes_from_sliding_sync, unreadable_cause_name,
 };
 pub use exported::{
     AuthChallenge, AuthFlow, BackupState, DeviceListChanges, FollowedRooms, HistoryFailure,
     IdentityState, MemberPolicy, OutgoingRequest, PassphraseParameters, PendingRequests,
-    RecoveryState, RequestKind, RequestOutcome, RollbackGuard, RoomChanges, SecretFailure,
-    Subscription, SyncChanges, SyncStart, Update, UpdateObserver,
+    RecoveryState, RequestKind, RequestOutcome, RollbackGuard, RoomChanges, SasEmoji,
+    SecretFailure, Subscription, SyncChanges, SyncStart, Update, UpdateObserver, VerificationState,
 };
 
 /// What tests and benches use beneath the exported API. A build that ships does not have it.

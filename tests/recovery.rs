@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use matrix_mls::{
     BackupState, IdentityState, MlsIdentity, Publishing, RecoveryKey, RecoveryState, RestoreScope,
-    SecretFailure, Update, Verdict, Verification,
+    SecretFailure, Update, Verdict, VerificationStatus,
 };
 use matrix_mls_kit::{
     Client, ClientOptions, Heard, Homeserver, OrMissing as _, Refused as _, Result, Target,
@@ -131,7 +131,7 @@ async fn a_recovery_key_gives_a_new_phone_its_trust_and_its_history() -> Result 
         quiet(&[&alice, &bob, &new]).await;
         let seen = device.machine()?.user_identity(alice.user_id().to_owned()).await?;
         let verification = seen.or_missing("Alice's identity")?.verification;
-        assert_eq!(verification, Verification::Verified, "{}", device.name());
+        assert_eq!(verification, VerificationStatus::Verified, "{}", device.name());
         let members = device.members(&room).await?;
         let of_alice = members.iter().find(|member| member.user_id == alice.user_id());
         assert_eq!(of_alice.or_missing("member")?.verdict, Verdict::Verified);

@@ -2,7 +2,7 @@
 //! has verified, and what stops when a verified user's identity is another.
 
 use matrix_mls::{
-    MemberPolicy, MlsError, Shield, ShieldCode, Update, UserIdentity, Verdict, Verification,
+    MemberPolicy, MlsError, Shield, ShieldCode, Update, UserIdentity, Verdict, VerificationStatus,
     shield_of,
 };
 use matrix_mls_kit::{
@@ -111,7 +111,7 @@ async fn a_verified_user_is_shown_as_such() -> Result {
     let seen = machine.device_verdict(bob.user_id().to_owned(), "PHONE".to_owned()).await?;
     assert_eq!(seen, Verdict::Verified);
     let identity = machine.user_identity(bob.user_id().to_owned()).await?.or_missing("identity")?;
-    assert_eq!(identity.verification, Verification::Verified);
+    assert_eq!(identity.verification, VerificationStatus::Verified);
     // Bob has not verified Alice, and knows nothing of what she has verified.
     assert_eq!(verdict_of(&bob, &room, "first").await?, Verdict::OwnerNotVerified);
     // It stays, and counts for Bob's next device, as soon as he has signed it.
@@ -162,7 +162,7 @@ async fn another_identity_of_a_verified_user_stops_what_is_sent() -> Result {
     let other = scene.reset_bob().await?;
     heard.wait_for(trust_changed(&scene.bob)).await?;
     assert_eq!(scene.verdict().await?, Verdict::OwnerChanged);
-    assert_eq!(scene.bob_as_seen().await?.verification, Verification::Changed);
+    assert_eq!(scene.bob_as_seen().await?.verification, VerificationStatus::Changed);
     let (alice, bob, room) = (&scene.alice, &scene.bob, &scene.room);
     let expected = ("identity_changed".to_owned(), vec![bob.user_id().to_owned()]);
     assert_eq!(stopped(alice, room).await?, expected);
@@ -208,7 +208,7 @@ async fn verifying_anew_or_withdrawing_lets_messages_through() -> Result {
     let machine = alice.machine()?;
     machine.withdraw_verification(bob.user_id().to_owned()).await?;
     let seen = scene.bob_as_seen().await?;
-    assert_eq!(seen.verification, Verification::NotVerified);
+    assert_eq!(seen.verification, VerificationStatus::NotVerified);
     assert!(!seen.has_changed);
     quiet(&[alice, bob]).await;
     all_talk(&[alice, bob], room).await;

@@ -23,6 +23,7 @@ use crate::{
     sessions::{EventSessionError, FileError, KeyError, SessionError},
     signing::SigningError,
     store::StoreError,
+    verification::VerificationError,
 };
 
 /// Builds an error that the same call meets again, from the variant, the code and the error itself.
@@ -80,6 +81,7 @@ impl From<EngineError> for MlsError {
             EngineError::File(error) => error.into(),
             EngineError::Session(error) => error.into(),
             EngineError::Signing(error) => error.into(),
+            EngineError::Verification(error) => error.into(),
             EngineError::Secrets(error) => error.into(),
         }
     }
@@ -262,6 +264,22 @@ impl From<SigningError> for MlsError {
             SigningError::NoAuthNeeded => permanent!(InvalidInput, "no_auth_needed", error),
             SigningError::BadAuth => permanent!(InvalidInput, "bad_auth", error),
             SigningError::Keys(error) => error.into(),
+        }
+    }
+}
+
+impl From<VerificationError> for MlsError {
+    fn from(error: VerificationError) -> Self {
+        use VerificationError as Error;
+        match error {
+            Error::Failure(error) => error.into(),
+            Error::Devices(error) => error.into(),
+            Error::BesideOlm => permanent!(Unsupported, "beside_olm", error),
+            Error::Unknown => permanent!(InvalidInput, "no_verification", error),
+            Error::NotNow(_) => permanent!(InvalidInput, "not_now", error),
+            Error::OwnDevice => permanent!(InvalidInput, "own_device", error),
+            Error::OwnUser => permanent!(InvalidInput, "own_user", error),
+            Error::TooMany => transient!(NotReady, "too_many_verifications", error),
         }
     }
 }

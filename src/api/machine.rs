@@ -7,7 +7,7 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
-use ruma::{DeviceId, OwnedUserId, RoomId, UserId};
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, RoomId, UserId};
 
 use super::{
     backup::MlsBackup,
@@ -17,6 +17,7 @@ use super::{
     slot::{EngineSlot, blocking},
     store_key::StoreKey,
     sync::SyncSummary,
+    verification::{Verification, VerificationInfo},
 };
 use crate::{
     engine::Engine,
@@ -178,6 +179,44 @@ impl MlsMachine {
         let outcome = self.engine.run(move |engine| engine.receive_sync(&changes)).await?;
         self.engine.note_change();
         Ok(outcome.into())
+    }
+
+    /// Asks another device of this user, or a user's devices, for an interactive verification.
+    ///
+    /// Without a device id all devices of the user are asked (at most 500); the first that answers is
+    /// the one. To verify another user whom Element or another app serves, ask them in a room
+    /// (`MlsRoom::request_verification`): most apps look for such requests there. The homeserver is
+    /// asked for the user's keys first: send the machine's requests.
+    ///
+    /// Fails with `InvalidInput` if an id cannot be read (`"bad_user_id"`, `"bad_device_id"`) or the
+    /// device is this one (`"own_device"`), with `NotReady` if 16 that this device has asked for are under way
+    /// (`"too_many_verifications"`), and with `Unsupported` beside Olm, whose machine verifies
+    /// (`"beside_olm"`).
+    pub async fn request_verification(
+        &self,
+        user_id: String,
+        device_id: Option<String>,
+    ) -> Result<Arc<Verification>, MlsError> {
+        let user = user_of(&user_id)?;
+        if device_id.as_ref().is_some_and(String::is_empty) {
+            return Err(MlsError::invalid("bad_device_id", "device_id: it is empty"));
+        }
+        let device = device_id.map(OwnedDeviceId::from);
+        let id =
+            self.engine.run(move |engine| engine.request_verification(&user, device, None)).await?;
+        self.engine.note_change();
+        Ok(Verification::new(self.engine.clone(), id))
+    }
+
+    /// The handle of a verification by its id, which an update has named.
+    pub fn verification(&self, verification_id: String) -> Arc<Verification> {
+        Verification::new(self.engine.clone(), verification_id)
+    }
+
+    /// The verifications that go on, oldest first: for an app that was just started.
+    pub async fn verifications(&self) -> Result<Vec<VerificationInfo>, MlsError> {
+        let flows = self.engine.run(Engine::verifications).await?;
+        Ok(flows.into_iter().map(VerificationInfo::from).collect())
     }
 
     /// Has the device lists of all users asked for again.

@@ -22,6 +22,7 @@ mod sync;
 mod unreadable;
 mod user_identity;
 mod verdict;
+mod verification;
 
 pub use self::{
     backup::{
@@ -40,6 +41,7 @@ pub use self::{
     store_key::StoreKey,
     sync::{RoomSummary, SyncSummary, ToDeviceResult},
     unreadable::{UnreadableCause, unreadable_cause_name},
-    user_identity::{UserIdentity, Verification},
+    user_identity::{UserIdentity, VerificationStatus},
     verdict::{Shield, ShieldCode, Verdict, shield_of},
+    verification::{Verification, VerificationInfo},
 };

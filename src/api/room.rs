@@ -11,6 +11,7 @@ use super::{
     settings::RoomSettings,
     slot::EngineSlot,
     verdict::Verdict,
+    verification::Verification,
 };
 use crate::{
     engine::Readiness,
@@ -115,6 +116,25 @@ impl MlsRoom {
         let room = self.room_id.clone();
         let settings = settings.checked()?;
         self.engine.run(move |engine| engine.enable(&room, settings)).await
+    }
+
+    /// Asks a user of the room for an interactive verification, by messages of the room.
+    ///
+    /// In a room that uses MLS they are sealed as messages are, and the room is made ready for them
+    /// as `prepare_to_send` does; all of that are requests of the machine. Fails with `InvalidInput`
+    /// if the user id cannot be read (`"bad_user_id"`) or is this user's (`"own_user"`), with `NotReady` if 16 verifications are under
+    /// way (`"too_many_verifications"`), and with `Unsupported` beside Olm (`"beside_olm"`).
+    pub async fn request_verification(
+        &self,
+        user_id: String,
+    ) -> Result<Arc<Verification>, MlsError> {
+        let user = UserId::parse(&user_id)
+            .map_err(|error| MlsError::invalid("bad_user_id", format!("user_id: {error}")))?;
+        let room = Some(self.room_id.clone());
+        let id =
+            self.engine.run(move |engine| engine.request_verification(&user, None, room)).await?;
+        self.engine.note_change();
+        Ok(Verification::new(self.engine.clone(), id))
     }
 
     /// Starts the room anew: makes another group, in which the room goes on from then on.

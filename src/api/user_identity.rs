@@ -28,7 +28,7 @@ pub struct UserIdentity {
     /// hands it out to its owner only.
     pub user_signing_key: Option<String>,
     /// Whether your user has verified the identity.
-    pub verification: Verification,
+    pub verification: VerificationStatus,
 }
 
 /// Whether your user has verified a user's identity.
@@ -36,7 +36,7 @@ pub struct UserIdentity {
 /// Your user verifies another with the user-signing key, in this app or any other. It counts once
 /// this device knows your user's own identity for sure (`MlsMachine::confirm_own_identity`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, uniffi::Enum)]
-pub enum Verification {
+pub enum VerificationStatus {
     /// No, or this device cannot tell.
     NotVerified,
     /// Yes.
@@ -59,9 +59,9 @@ impl From<devices::UserIdentity> for UserIdentity {
             self_signing_key: identity.self_signing.map(|key| encode_base64(&key)),
             user_signing_key: identity.user_signing.map(|key| encode_base64(&key)),
             verification: match identity.standing {
-                Standing::NotVerified => Verification::NotVerified,
-                Standing::Verified => Verification::Verified,
-                Standing::Changed => Verification::Changed,
+                Standing::NotVerified => VerificationStatus::NotVerified,
+                Standing::Verified => VerificationStatus::Verified,
+                Standing::Changed => VerificationStatus::Changed,
             },
         }
     }

@@ -25,6 +25,7 @@ mod own_devices;
 mod own_identity;
 mod pins;
 mod policy;
+mod published;
 mod query;
 mod record;
 mod silent;
@@ -46,6 +47,7 @@ pub(crate) use self::{
         sign_device, sign_user,
     },
     policy::{set_policy, track},
+    published::{published_request, take_in_published},
     query::{KeyQuery, handle_query_response, query_refused, query_request},
     record::{
         Device, DevicesError, binding_key, device, eligible_devices, is_consistent,
@@ -60,6 +62,7 @@ pub(crate) use self::{
     verdict::{Verdict, verdict},
     verification::{
         accept_identity, adopt_own_identity, changed_among, confirm_own_identity,
-        send_only_to_verified, sends_only_to_verified, verified, withdraw_verification,
+        is_own_identity_confirmed, send_only_to_verified, sends_only_to_verified, verified,
+        withdraw_verification,
     },
 };

@@ -31,7 +31,7 @@ use crate::{
 /// in the store and costs up to two signature checks, and a homeserver can answer anything.
 const MOST_DEVICES: usize = 5_000;
 /// The longest device id that is accepted, in bytes. Ids end up in every leaf of a group.
-const LONGEST_DEVICE_ID: usize = 255;
+pub(super) const LONGEST_DEVICE_ID: usize = 255;
 
 /// Who was asked about, with the last change of each list that was known then.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -94,10 +94,10 @@ pub(crate) struct QueryReport {
 
 /// The members of a JSON object, not parsed yet. A derived struct would accept an empty array as an
 /// object without members, which would mean here that every device is gone.
-type Members = BTreeMap<String, Box<RawValue>>;
+pub(super) type Members = BTreeMap<String, Box<RawValue>>;
 
 /// The body of an answer.
-struct Answer {
+pub(super) struct Answer {
     /// What it says of each user's devices; `None` if it has no such member.
     device_keys: Option<Members>,
     /// Each user's master, self-signing and user-signing key.
@@ -106,7 +106,7 @@ struct Answer {
 }
 
 impl Answer {
-    fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
+    pub(super) fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
         let answer: Members = serde_json::from_slice(body)?;
         let members = |name| {
             answer.get(name).map(|value| serde_json::from_str::<Members>(value.get())).transpose()
@@ -123,14 +123,14 @@ impl Answer {
     }
 
     /// What it says of a user's cross-signing keys.
-    fn identity_of(&self, user: &UserId) -> Published<'_> {
+    pub(super) fn identity_of(&self, user: &UserId) -> Published<'_> {
         let [master, self_signing, user_signing] =
             self.cross_signing.each_ref().map(|keys| keys.get(user.as_str()).map(|key| &**key));
         Published { master, self_signing, user_signing }
     }
 
     /// What it says of a user's devices; `None` if it says nothing usable.
-    fn devices_of(&self, user: &UserId) -> Option<Members> {
+    pub(super) fn devices_of(&self, user: &UserId) -> Option<Members> {
         let devices = match self.device_keys.as_ref()?.get(user.as_str()) {
             Some(devices) => serde_json::from_str::<Members>(devices.get()).ok()?,
             // The homeserver knows of no device of this user.

@@ -134,6 +134,11 @@ pub(super) fn decide_for_all(tx: &Tx<'_>) -> Result<Vec<OwnedUserId>, StoreError
     Ok(others)
 }
 
+/// Whether a master key is known to be the own user's.
+pub(crate) fn is_own_identity_confirmed(tx: &Tx<'_>, master: &[u8]) -> Result<bool, StoreError> {
+    Ok(OWN_MASTER.get(tx, b"", b"")?.is_some_and(|own| *own.master == *master))
+}
+
 /// A master key is known to be the own user's. Gives the users who stand otherwise now; nothing if
 /// the homeserver hands out another.
 pub(crate) fn confirm_own_identity(

@@ -9,7 +9,7 @@ use super::error::EngineError;
 use crate::{
     exported::{RoomChanges, Update},
     protocol::{StampedEvent, parse},
-    store::Collection,
+    store::{Collection, StoreError},
     turn::Turn,
 };
 
@@ -23,11 +23,25 @@ const MOST_LOOKED_AT: usize = 10;
 /// right.
 const TOLD: Collection<i64> = Collection::new("clock_ahead");
 
+/// How far the clock is ahead as far as is known, in milliseconds, to a minute.
+const AHEAD: Collection<i64> = Collection::new("clock_ahead_known");
+/// By how much that has to change before it is written.
+const AHEAD_STEP_MS: u64 = 60 * 1000;
+
+/// The time by the homeserver's clock, as far as is known, in milliseconds since 1970.
+pub(super) fn homeserver_ms(turn: &Turn<'_>) -> Result<u64, StoreError> {
+    let ahead_ms = AHEAD.get(turn.tx, b"", b"")?.unwrap_or(0);
+    Ok(turn.now_ms.saturating_add_signed(ahead_ms.saturating_neg()))
+}
+
 /// Compares the clock with the homeserver's, if a sync tells that, and tells the app of a change.
 pub(super) fn compare(turn: &Turn<'_>, rooms: &[RoomChanges]) -> Result<(), EngineError> {
     let Some(homeserver_ms) = rooms.iter().find_map(homeserver_time) else { return Ok(()) };
     let ahead_ms = i64::try_from(i128::from(turn.now_ms) - i128::from(homeserver_ms))
         .unwrap_or(if turn.now_ms > homeserver_ms { i64::MAX } else { i64::MIN });
+    if ahead_ms.abs_diff(AHEAD.get(turn.tx, b"", b"")?.unwrap_or(0)) >= AHEAD_STEP_MS {
+        AHEAD.put(turn.tx, b"", b"", &ahead_ms)?;
+    }
     let told_ms = TOLD.get(turn.tx, b"", b"")?.unwrap_or(0);
     let is_off = ahead_ms.unsigned_abs() >= OFF_MS;
     let known = if is_off { ahead_ms.abs_diff(told_ms) < OFF_MS } else { told_ms == 0 };

@@ -26,6 +26,7 @@ use crate::{
     room,
     store::{Store, StoreError, StoreKeyMaterial, Tx},
     turn::Turn,
+    verification::{self, Secrets},
 };
 
 /// For how many rooms the state of sealing is kept in memory. Loading it again reads a few rows.
@@ -39,6 +40,8 @@ pub(crate) struct Engine {
     pub(super) opener: Opener,
     observers: Arc<Observers>,
     pub(super) rollback: Rollback,
+    /// The keys of verifications under way.
+    pub(super) secrets: Secrets,
     /// When a room was last prepared for a message, in milliseconds since 1970.
     pub(super) prepared_ms: AtomicU64,
     /// Set from the moment the engine is to be suspended: turns under way end, and none begins.
@@ -90,11 +93,13 @@ impl Engine {
             opener,
             observers: Arc::default(),
             rollback: Rollback::new(guard),
+            secrets: Secrets::default(),
             prepared_ms: AtomicU64::new(0),
             suspended: AtomicBool::new(false),
         };
         engine.turn(|turn| {
-            opening::check_store(turn, engine.store.file_mark(), &engine.rollback, policy)
+            opening::check_store(turn, engine.store.file_mark(), &engine.rollback, policy)?;
+            Ok(verification::lose(turn, &engine.secrets)?)
         })?;
         Ok(engine)
     }

@@ -13,6 +13,7 @@ use crate::{
     sessions::{FileError, SessionError},
     signing::SigningError,
     store::StoreError,
+    verification::VerificationError,
 };
 
 /// Why a call failed.
@@ -54,6 +55,9 @@ pub(crate) enum EngineError {
     /// This user's own identity is at fault.
     #[error(transparent)]
     Signing(#[from] SigningError),
+    /// A verification is at fault.
+    #[error(transparent)]
+    Verification(#[from] VerificationError),
     /// Secret storage is at fault.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
@@ -97,6 +101,7 @@ impl EndsTurn for EngineError {
             Self::Send(error) => error.ends_turn(),
             Self::Backup(error) => error.ends_turn(),
             Self::Signing(error) => error.ends_turn(),
+            Self::Verification(error) => error.ends_turn(),
             Self::Secrets(error) => error.ends_turn(),
             Self::UnknownRequest
             | Self::Rejected(_)

@@ -106,6 +106,20 @@ impl<'a> Intake<'a> {
         std::mem::take(&mut self.heard)
     }
 
+    /// What the turn that is under way has brought.
+    pub(super) fn received(&self) -> &[ReceivedEvent] {
+        &self.received
+    }
+
+    /// When an event was sent, by a homeserver's word, in milliseconds since 1970.
+    pub(super) fn sent_ms(&self, event_id: &str) -> Option<u64> {
+        let named = self.events.iter().filter(|json| json.contains(event_id));
+        let events = named.filter_map(|json| parse::<RoomEvent>(json, "the event").ok());
+        let mut this =
+            events.filter(|event| event.event_id.as_deref().is_some_and(|id| id == event_id));
+        this.next()?.origin_server_ts
+    }
+
     /// What the last turn has brought.
     pub(super) fn take_received(&mut self) -> Vec<ReceivedEvent> {
         std::mem::take(&mut self.received)

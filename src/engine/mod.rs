@@ -23,6 +23,7 @@
 //! | stop where the homeserver has other keys for this device | `own_keys` |
 //! | make the user's own cross-signing identity | `own_identity` |
 //! | back up, restore, export and import | `backup` |
+//! | verify people and devices | `verification` |
 //! | keep commits from notifying people | `push_rules` |
 
 mod answers;
@@ -48,6 +49,7 @@ mod rooms;
 mod sync;
 mod to_device;
 mod upkeep;
+mod verification;
 
 pub(crate) use self::{
     core::Engine, error::EngineError, opener::ReadOnlyEngine, outcomes::SyncOutcome,

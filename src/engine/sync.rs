@@ -18,6 +18,7 @@ use super::{
     own_keys,
     to_device::{self, Received, ToDeviceOutcome},
     upkeep::{self, BETWEEN_TURNS},
+    verification,
 };
 use crate::{
     epochs::pruning,
@@ -27,6 +28,7 @@ use crate::{
     rejoin,
     room::{self, woken},
     turn::Turn,
+    verification::Secrets,
 };
 
 /// How far a sync has come.
@@ -119,16 +121,19 @@ impl Engine {
         to_device: &mut Vec<ToDeviceOutcome>,
     ) -> Result<bool, EngineError> {
         if !progress.begun {
-            begin(turn, changes, progress, to_device)?;
+            begin(turn, &self.secrets, changes, progress, to_device)?;
             progress.begun = true;
         }
         loop {
             while let Some((intake, changes)) = progress.intakes.get_mut(progress.done) {
-                if !intake.go_on(turn, &self.opener.readers)? {
+                let is_done = intake.go_on(turn, &self.opener.readers)?;
+                verification::receive_sealed(turn, &self.secrets, intake)?;
+                if !is_done {
                     return Ok(false);
                 }
                 if let Some(changes) = changes {
                     let room = &intake.room;
+                    verification::receive_plain(turn, &self.secrets, room, changes)?;
                     room::edit(turn.tx, room, |room| members::note_sync(turn, room, changes))?;
                 }
                 progress.done += 1;
@@ -149,12 +154,17 @@ impl Engine {
 /// What comes before the rooms' events.
 fn begin<'a>(
     turn: &Turn<'_>,
+    secrets: &Secrets,
     changes: &'a SyncChanges,
     progress: &mut Progress<'a>,
     to_device: &mut Vec<ToDeviceOutcome>,
 ) -> Result<(), EngineError> {
     pruning::note_sync(turn)?;
     for json in &changes.to_device {
+        if verification::receive_to_device(turn, secrets, json)? {
+            to_device.push(ToDeviceOutcome::Ignored);
+            continue;
+        }
         let early = match to_device::receive(turn, json)? {
             Received::Done(outcome) => {
                 to_device.push(outcome);

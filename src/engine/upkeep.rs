@@ -29,6 +29,7 @@ use crate::{
     secrets, sharing, signing,
     store::StoreError,
     turn::Turn,
+    verification,
 };
 
 /// For how long after a message was prepared the next may be expected.
@@ -45,11 +46,13 @@ impl Engine {
     /// The requests to send now.
     pub(crate) fn outgoing_requests(&self) -> Result<Vec<OutgoingRequest>, EngineError> {
         self.go_on_restoring()?;
+        self.seal_verifications()?;
         loop {
             let (requests, is_more) = self.turn(|turn| {
                 let is_more = catching_up::go_on(turn, &self.opener.readers)?;
                 plan_key_requests(turn)?;
                 delete_old_keys(turn)?;
+                verification::expire(turn, &self.secrets)?;
                 backup::plan_upload(turn)?;
                 if identity::own_keys(turn.tx)? == OwnKeys::Ours {
                     members::ask_for_wanted(turn)?;

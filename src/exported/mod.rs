@@ -11,6 +11,7 @@ mod request;
 mod rollback_guard;
 mod sync;
 mod update;
+mod verification;
 
 pub use self::{
     backup::{BackupState, HistoryFailure, PassphraseParameters},
@@ -21,5 +22,6 @@ pub use self::{
     rollback_guard::RollbackGuard,
     sync::{DeviceListChanges, FollowedRooms, RoomChanges, SyncChanges, SyncStart},
     update::Update,
+    verification::{SasEmoji, VerificationState},
 };
 pub(crate) use observers::Observers;

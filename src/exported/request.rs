@@ -72,6 +72,8 @@ pub enum RequestKind {
     UploadIdentity,
     /// It uploads a signature that was made with a cross-signing key of this user.
     UploadSignature,
+    /// It sends an event of a verification, or asks for the keys of who is verified.
+    Verify,
 }
 
 /// What is in the queue of requests.

@@ -4,6 +4,7 @@ use super::{
     backup::{BackupState, HistoryFailure},
     own_identity::{IdentityState, RecoveryState, SecretFailure},
     request::RequestKind,
+    verification::VerificationState,
 };
 
 /// A change that observers are told of.
@@ -230,6 +231,26 @@ pub enum Update {
         code: String,
         /// The homeserver's sentence.
         reason: String,
+    },
+    /// Somebody asks to verify this user, or another device of this user asks. Show it, and call
+    /// `Verification::accept` or `cancel` (`MlsMachine::verification` gives the handle).
+    ///
+    /// Nothing is known yet of who asks but the homeserver's word. The request lapses after two
+    /// minutes.
+    VerificationRequested {
+        /// The verification's id on this device.
+        verification_id: String,
+        /// The id of the user who asks.
+        user_id: String,
+        /// The id of the device that asks.
+        device_id: String,
+    },
+    /// A verification has come further, or has ended.
+    VerificationChanged {
+        /// The verification's id on this device.
+        verification_id: String,
+        /// How far it has come.
+        state: VerificationState,
     },
     /// A device has no usable key package, so it was not added for now.
     ///

@@ -91,6 +91,10 @@ pub(crate) enum Purpose {
     UploadIdentity,
     /// `POST /keys/signatures/upload`: one signature with a cross-signing key of this user.
     UploadSignature(UploadedSignature),
+    /// `PUT /sendToDevice/m.key.verification.…`, or the same into a room: an event of a verification.
+    Verification { verification: String },
+    /// `POST /keys/query`: the keys of who is verified.
+    VerificationKeys { verification: String },
 }
 
 impl Purpose {
@@ -130,7 +134,9 @@ impl Purpose {
             | Self::ReadSecret { .. }
             | Self::WriteSecret { .. }
             | Self::UploadIdentity
-            | Self::UploadSignature(_) => None,
+            | Self::UploadSignature(_)
+            | Self::Verification { .. }
+            | Self::VerificationKeys { .. } => None,
         }
     }
 
@@ -167,6 +173,7 @@ impl Purpose {
             Self::ReadSecret { .. } | Self::WriteSecret { .. } => RequestKind::SecretStorage,
             Self::UploadIdentity => RequestKind::UploadIdentity,
             Self::UploadSignature(_) => RequestKind::UploadSignature,
+            Self::Verification { .. } | Self::VerificationKeys { .. } => RequestKind::Verify,
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     requests::{self, PausedWork, Purpose},
     secrets, sharing, signing,
     turn::Turn,
+    verification::{self, Secrets},
 };
 
 #[derive(Deserialize)]
@@ -27,7 +28,12 @@ struct Uploaded {
 }
 
 /// Takes in an answer with success.
-pub(super) fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Result<(), EngineError> {
+pub(super) fn accepted(
+    turn: &Turn<'_>,
+    secrets: &Secrets,
+    purpose: &Purpose,
+    body: &[u8],
+) -> Result<(), EngineError> {
     match purpose {
         Purpose::CheckKeys => {
             own_keys::note(turn, body, true)?;
@@ -90,6 +96,10 @@ pub(super) fn accepted(turn: &Turn<'_>, purpose: &Purpose, body: &[u8]) -> Resul
         Purpose::WriteSecret { kind } => secrets::written(turn, kind)?,
         Purpose::UploadIdentity => signing::identity_uploaded(turn)?,
         Purpose::UploadSignature(signature) => signing::uploaded(turn, signature, body)?,
+        Purpose::Verification { verification: id } => verification::sent(turn, secrets, id, body)?,
+        Purpose::VerificationKeys { verification: id } => {
+            verification::keys_came(turn, secrets, id, body)?;
+        }
         Purpose::EnableEncryption { .. }
         | Purpose::Welcome { .. }
         | Purpose::DeleteFromBackup { .. }

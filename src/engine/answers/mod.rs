@@ -45,7 +45,9 @@ impl Engine {
             }
             match status {
                 200..=299 => {
-                    let taken = turn.atomically(|| accepted::accepted(turn, &queued.purpose, body));
+                    let taken = turn.atomically(|| {
+                        accepted::accepted(turn, &self.secrets, &queued.purpose, body)
+                    });
                     match taken {
                         Ok(()) => {
                             requests::remove(turn.tx, id)?;
@@ -73,7 +75,7 @@ impl Engine {
                 }
                 400..=499 if !matches!(status, 401 | 407 | 408) => {
                     let error = MatrixError::of(body);
-                    let outcome = refused::refused(turn, id, queued, status, error)?;
+                    let outcome = refused::refused(turn, &self.secrets, id, queued, status, error)?;
                     catching_up::go_on(turn, readers)?;
                     events::go_on(turn, readers)?;
                     Ok(outcome)

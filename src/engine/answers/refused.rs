@@ -19,6 +19,7 @@ use crate::{
     room, secrets, signing,
     store::StoreError,
     turn::Turn,
+    verification::{self, Secrets},
 };
 
 /// How often a value that the media repository does not have is asked for: another homeserver's may
@@ -38,13 +39,14 @@ enum Refusal {
 /// Takes in a refusal.
 pub(super) fn refused(
     turn: &Turn<'_>,
+    secrets: &Secrets,
     id: i64,
     queued: QueuedRequest,
     status: u16,
     error: MatrixError,
 ) -> Result<RequestOutcome, EngineError> {
     let code = if error.errcode.is_empty() { format!("HTTP_{status}") } else { error.errcode };
-    match undo(turn, &queued, status, &code, &error.error)? {
+    match undo(turn, secrets, &queued, status, &code, &error.error)? {
         Refusal::Later => Ok(later(turn, id, queued, Wait::Refused, None)?),
         Refusal::Answer => {
             requests::remove(turn.tx, id)?;
@@ -68,6 +70,7 @@ pub(super) fn refused(
 /// Undoes what a refused request stood for.
 fn undo(
     turn: &Turn<'_>,
+    secrets: &Secrets,
     queued: &QueuedRequest,
     status: u16,
     code: &str,
@@ -149,6 +152,12 @@ fn undo(
         Purpose::UploadSignature(signature) => {
             signing::refused(turn, signature, code, reason);
             return Ok(Refusal::Over { tell: false });
+        }
+        Purpose::Verification { verification: id } => {
+            verification::refused(turn, secrets, id, reason)?
+        }
+        Purpose::VerificationKeys { verification: id } => {
+            verification::keys_refused(turn, secrets, id)?;
         }
         // The backup tells what it means itself.
         Purpose::BackupVersion

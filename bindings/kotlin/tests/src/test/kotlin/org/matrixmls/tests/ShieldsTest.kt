@@ -16,7 +16,7 @@ import org.matrixmls.ShieldCode
 import org.matrixmls.Transport
 import org.matrixmls.Update
 import org.matrixmls.Verdict
-import org.matrixmls.Verification
+import org.matrixmls.VerificationStatus
 import org.matrixmls.prepare
 import org.matrixmls.shieldOf
 import org.matrixmls.use
@@ -49,18 +49,18 @@ class ShieldsTest {
             machine.prepare(room, homeserver)
             fails(MlsException.InvalidInput::class, "other_identity") { machine.confirmOwnIdentity(second) }
             machine.confirmOwnIdentity(first)
-            assertEquals(Verification.VERIFIED, machine.userIdentity(alice)!!.verification)
+            assertEquals(VerificationStatus.VERIFIED, machine.userIdentity(alice)!!.verification)
             machine.prepare(room, homeserver)
 
             master = second
             machine.doubtDeviceLists()
             val stopped = fails(MlsException.UntrustedMembers::class, "identity_changed") { machine.prepare(room, homeserver) }
             assertEquals(listOf(alice), stopped.userIds)
-            assertEquals(Verification.CHANGED, machine.userIdentity(alice)!!.verification)
+            assertEquals(VerificationStatus.CHANGED, machine.userIdentity(alice)!!.verification)
             assertEquals(Update.IdentityChanged(alice), heard.one<Update.IdentityChanged>())
             machine.withdrawVerification(alice)
             assertEquals(Update.TrustChanged(listOf(alice)), heard.updates.last { it is Update.TrustChanged })
-            assertEquals(Verification.NOT_VERIFIED, machine.userIdentity(alice)!!.verification)
+            assertEquals(VerificationStatus.NOT_VERIFIED, machine.userIdentity(alice)!!.verification)
             machine.prepare(room, homeserver)
             assertEquals(Verdict.VERIFIED, machine.deviceVerdict(alice, "PHONE"))
             assertEquals(Verdict.UNKNOWN_DEVICE, machine.deviceVerdict(alice, "LAPTOP"))
