@@ -343,7 +343,8 @@ async fn a_device_notices_what_is_handed_out_for_it() -> Result {
         Update::OwnDeviceAltered { code, .. } => Some(code.clone()),
         _ => None,
     };
-    let change: [(&str, fn(&mut Value)); 3] = [
+    type Change = fn(&mut Value);
+    let change: [(&str, Change); 3] = [
         ("altered", |keys| keys["keys"]["curve25519:PHONE"] = json!("x")),
         ("missing", |keys| *keys = Value::Null),
         ("altered", |keys| keys["algorithms"] = json!([])),

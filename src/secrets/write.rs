@@ -47,8 +47,11 @@ fn keys(turn: &Turn<'_>) -> Result<[(Secret, PrivateKey); 3], SecretsError> {
     }
 }
 
+/// A secret and what it is.
+type Value = (Secret, Zeroizing<Vec<u8>>);
+
 /// All secrets of this device.
-fn secrets(turn: &Turn<'_>) -> Result<Vec<(Secret, Zeroizing<Vec<u8>>)>, SecretsError> {
+fn secrets(turn: &Turn<'_>) -> Result<Vec<Value>, SecretsError> {
     let mut secrets: Vec<_> = keys(turn)?
         .into_iter()
         .map(|(secret, key)| (secret, Zeroizing::new(key.bytes().to_vec())))
