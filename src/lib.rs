@@ -43,6 +43,7 @@ mod engine;
 mod epochs;
 mod exported;
 mod failure;
+mod groups;
 mod history;
 mod identity;
 mod incoming;

@@ -14,6 +14,7 @@ use ruma::{OwnedEventId, OwnedRoomId, RoomId};
 
 use crate::{
     exported::Update,
+    groups::{Groups, LeftGroups, TurnGroups},
     identity::{Crypto, Identity, Provider},
     protocol::{DeviceName, EpochId, MediaReference, Rank},
     room::RejoinReason,
@@ -76,6 +77,8 @@ pub(crate) struct Turn<'a> {
     /// is undone.
     wanted: RefCell<Vec<(OwnedRoomId, MediaReference)>>,
     keys_deleted: Cell<bool>,
+    /// Groups that need not be read.
+    pub(crate) groups: TurnGroups<'a>,
 }
 
 /// What a turn leaves to be done once it is on disk.
@@ -84,6 +87,8 @@ pub(crate) struct Ended {
     pub(crate) updates: Vec<Update>,
     /// Whether keys of past epochs were deleted: they must not linger in memory or in the log.
     pub(crate) keys_deleted: bool,
+    /// Groups for the next turn.
+    pub(crate) groups: LeftGroups,
 }
 
 impl<'a> Turn<'a> {
@@ -92,6 +97,7 @@ impl<'a> Turn<'a> {
         tx: &'a Tx<'a>,
         identity: &'a Identity,
         crypto: &'a Crypto,
+        groups: &'a Groups,
         now_ms: u64,
     ) -> Self {
         Self {
@@ -104,6 +110,7 @@ impl<'a> Turn<'a> {
             consequences: RefCell::default(),
             wanted: RefCell::default(),
             keys_deleted: Cell::default(),
+            groups: groups.for_turn(),
         }
     }
 
@@ -178,6 +185,7 @@ impl<'a> Turn<'a> {
         self.tx.savepoint(work).map_err(|error| {
             self.updates.borrow_mut().truncate(updates);
             self.consequences.borrow_mut().truncate(consequences);
+            self.groups.forget();
             self.true_cause(error)
         })
     }
@@ -187,9 +195,13 @@ impl<'a> Turn<'a> {
         self.tx.take_failure().map_or(error, E::from)
     }
 
-    /// Ends the turn.
-    pub(crate) fn end(self) -> Ended {
-        Ended { updates: self.updates.into_inner(), keys_deleted: self.keys_deleted.get() }
+    /// Ends the turn, before its commit.
+    pub(crate) fn end(self) -> Result<Ended, StoreError> {
+        Ok(Ended {
+            updates: self.updates.into_inner(),
+            keys_deleted: self.keys_deleted.get(),
+            groups: self.groups.end(self.tx)?,
+        })
     }
 
     /// A provider that works in one namespace.

@@ -39,6 +39,8 @@ pub async fn create(part: &str, devices: usize) -> Result {
     let runs = if devices >= 5_000 { 1 } else { rounds(devices, 3) };
     for _ in 0..runs {
         let store = tempfile::tempdir()?;
+        // Each run is a new device, of whose name the homeserver knows no keys.
+        tables.unpublish("@me:example.org", "ME");
         let device = Device::open("@me:example.org", "ME", store.path()).await?;
         device.upload(&mut tables).await?;
         let create = json!({

@@ -346,6 +346,21 @@ impl MlsMachine {
         done
     }
 
+    /// Lets go of what is in memory only to be at hand.
+    ///
+    /// For an app whose system says that memory runs short (`onTrimMemory` on Android,
+    /// `didReceiveMemoryWarning` on iOS). Nothing is lost: the next commit in a room reads its group
+    /// from the store again, which takes milliseconds, or some 30 for a room of 10,000 devices. It
+    /// waits for no other call. The groups that are let go take 24 MB at the most.
+    pub async fn release_memory(&self) -> Result<(), MlsError> {
+        self.engine
+            .run(|engine| {
+                engine.release_memory();
+                Ok::<_, MlsError>(())
+            })
+            .await
+    }
+
     /// Waits for running calls, then closes the store and releases its lock.
     ///
     /// Every later call on this machine or its rooms fails with `Closed`. Shutting down again does

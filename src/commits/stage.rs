@@ -20,7 +20,7 @@ use crate::{
     epochs::{EpochRecord, Origin, Status, graph, head},
     failure::Failure,
     messages::SendError,
-    mls::{keep_export, load_group},
+    mls::{keep_export, take_group},
     protocol::DeviceName,
     room::Room,
     turn::Turn,
@@ -56,9 +56,10 @@ pub(super) fn stage(
 ) -> Result<Staged, SendError> {
     let namespace = turn.tx.new_namespace()?;
     let provider = turn.child_provider(base.namespace, namespace);
-    let mut group = load_group(&provider, &room.id, base.group)?;
+    let mut group = take_group(turn, base.namespace, &provider, &room.id, base.group)?;
     let unfit = in_tree::unfit(&group, &change.add, &change.remove);
     if !unfit.is_empty() {
+        turn.groups.keep(turn.tx, base.namespace, group)?;
         return Ok(Staged::Unfit(unfit));
     }
 
@@ -127,6 +128,7 @@ pub(super) fn stage(
         welcome_tree: Some(tree_place),
     };
     publish(turn, &room.id, &epoch, &group, base_name(base), draft)?;
+    turn.groups.keep(turn.tx, namespace, group)?;
     room.standing.stage(epoch.id);
     Ok(Staged::Done)
 }

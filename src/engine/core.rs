@@ -17,6 +17,7 @@ use super::{error::EngineError, opener::Opener, opening, outcomes::RoomOutcomes}
 use crate::{
     exported::{MemberPolicy, Observers, RollbackGuard, Subscription, Update, UpdateObserver},
     failure::Failure,
+    groups::{Groups, LeftGroups},
     history::replay::MessageName,
     identity::{Identity, Publishing},
     incoming::media,
@@ -38,6 +39,7 @@ pub(crate) struct Engine {
     pub(super) identity: Identity,
     pub(super) work: Mutex<Work>,
     pub(super) opener: Opener,
+    groups: Groups,
     observers: Arc<Observers>,
     pub(super) rollback: Rollback,
     /// The keys of verifications under way.
@@ -65,6 +67,7 @@ struct Done {
     updates: Vec<Update>,
     /// Whether keys of past epochs were deleted.
     keys_deleted: bool,
+    groups: LeftGroups,
 }
 
 impl Engine {
@@ -91,6 +94,7 @@ impl Engine {
             identity,
             work,
             opener,
+            groups: Groups::default(),
             observers: Arc::default(),
             rollback: Rollback::new(guard),
             secrets: Secrets::default(),
@@ -128,6 +132,7 @@ impl Engine {
         work.sealers.clear();
         work.turns += 1;
         self.opener.readers.clear();
+        self.groups.release();
         self.store.suspend();
     }
 
@@ -138,6 +143,13 @@ impl Engine {
         self.suspended.store(false, Ordering::SeqCst);
         drop(work);
         self.turn(|turn| opening::check_count(turn, &self.rollback))
+    }
+
+    /// Lets go of what is in memory only to be at hand, without waiting for a turn under way.
+    pub(crate) fn release_memory(&self) {
+        self.groups.release();
+        self.opener.readers.clear();
+        self.store.release_memory();
     }
 
     /// Whether the engine is suspended, or about to be.
@@ -173,7 +185,7 @@ impl Engine {
         let mut work = self.lock();
         let now_ms = now_ms();
         let (value, done) = self.store.write(|tx| {
-            let turn = Turn::new(tx, &self.identity, &self.opener.crypto, now_ms);
+            let turn = Turn::new(tx, &self.identity, &self.opener.crypto, &self.groups, now_ms);
             let value = job(&turn).map_err(|error| turn.true_cause(error))?;
             Ok::<_, EngineError>((value, self.end(turn)?))
         })?;
@@ -186,14 +198,16 @@ impl Engine {
     fn end(&self, turn: Turn<'_>) -> Result<Done, EngineError> {
         media::queue_wanted(&turn).map_err(|error| turn.true_cause(error))?;
         let bound = self.opener.readers.bindings.write(turn.tx)?;
-        let ended = turn.end();
-        Ok(Done { bound, updates: ended.updates, keys_deleted: ended.keys_deleted })
+        let ended = turn.end()?;
+        let (updates, keys_deleted) = (ended.updates, ended.keys_deleted);
+        Ok(Done { bound, updates, keys_deleted, groups: ended.groups })
     }
 
     /// A turn is on disk.
     #[inline(never)]
     fn committed(&self, work: &mut Work, done: Done) {
         self.opener.readers.bindings.written(&done.bound);
+        self.groups.keep(done.groups);
         if done.keys_deleted {
             self.opener.readers.clear();
             self.store.cut_log();

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::{CommitDoubt, EpochRecord, Origin, Status, UnknownEpoch, graph, head, pruning, trees};
 use crate::{
     failure::Failure,
+    groups::Groups,
     identity::{Crypto, Identity, Publishing},
     protocol::{DeviceName, EpochId, GroupName},
     room::{self, Membership, Room, membership, undone},
@@ -70,7 +71,7 @@ fn in_turn<T>(
     let user = owned_user_id!("@me:b");
     let identity = Identity::load_or_create(tx, &crypto, &user, &"ME".into(), Publishing::Alone)
         .map_err(|error| Failure::defect("identity", error))?;
-    work(&Turn::new(tx, &identity, &crypto, now_ms))
+    work(&Turn::new(tx, &identity, &crypto, &Groups::default(), now_ms))
 }
 
 /// Puts an epoch into the graph as if its commit had just been taken in.

@@ -15,12 +15,12 @@ use serde::{Deserialize, de::IgnoredAny};
 use tls_codec::{SecretVLByteVec, VLByteVec};
 
 use super::export::{EpochKeys, ExportError};
-use crate::store::cbor;
+use crate::store::packed;
 
 /// Why no export can be captured from stored message secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CaptureError {
-    /// The bytes are not CBOR, or a field has another type than OpenMLS 0.9 gives it.
+    /// The bytes do not decode, or a field has another type than OpenMLS 0.9 gives it.
     #[error("the stored message secrets cannot be read")]
     Unreadable,
     /// A field is not where OpenMLS 0.9 has it.
@@ -34,10 +34,10 @@ pub enum CaptureError {
     Export(#[from] ExportError),
 }
 
-/// Captures the export from the CBOR that `StorageProvider::write_message_secrets` was given for an
-/// epoch that has just begun.
+/// Captures the export from what `StorageProvider::write_message_secrets` was given for an epoch that
+/// has just begun, as it is stored.
 pub fn capture(bytes: &[u8]) -> Result<EpochKeys, CaptureError> {
-    let stored: Stored = cbor::read(bytes).map_err(|_| CaptureError::Unreadable)?;
+    let stored: Stored = packed::read(bytes).map_err(|_| CaptureError::Unreadable)?;
     stored.into_export()
 }
 

@@ -24,7 +24,7 @@ use crate::{
     epochs::{EpochRecord, Status, graph},
     failure::{EndsTurn, Failure},
     history::{archive, replay::Bindings},
-    mls::{load_group, parse_message},
+    mls::{parse_message, take_group},
     protocol::{GroupName, MessageContent, RoomEvent},
     rejection::Rejection,
     turn::Turn,
@@ -45,7 +45,7 @@ pub(crate) fn seal(
     let generation = turn.tx.generation(head.namespace)?;
     let plaintext = plaintext(room, event_type, content, generation)?;
     let provider = turn.provider(head.namespace);
-    let mut group = load_group(&provider, room, head.group)?;
+    let mut group = take_group(turn, head.namespace, &provider, room, head.group)?;
     let own_key = group.own_leaf_node().map(|leaf| leaf.signature_key().as_slice());
     if own_key != Some(turn.identity.public_key()) {
         return Err(SendError::NotOwnLeaf);
@@ -56,6 +56,7 @@ pub(crate) fn seal(
         .to_bytes()
         .map_err(Failure::from)?;
     turn.tx.take_generations(head.namespace, generation, generation.saturating_add(1))?;
+    turn.groups.keep(turn.tx, head.namespace, group)?;
     let epoch = EpochName { creator: &head.creator, commit_event: head.commit_event.as_ref() };
     event_content(turn.identity, &epoch, &sealed, content)
 }
@@ -104,7 +105,7 @@ fn open_in(
     message: ProtocolMessage,
 ) -> Result<Message, MessageError> {
     let provider = turn.provider(epoch.namespace);
-    let mut group = load_group(&provider, room, epoch.group)?;
+    let mut group = take_group(turn, epoch.namespace, &provider, room, epoch.group)?;
     // Read before, this device's own, or damaged: OpenMLS's words for it are for a log.
     let processed = group
         .process_message(&provider, message)
@@ -125,6 +126,7 @@ fn open_in(
     let signer = Signer { credential, key: &member.signature_key };
     let checked = check(turn.tx, room, &event.sender, &signer, &plaintext)?;
     let own = Some(group.own_leaf_index().u32());
+    turn.groups.keep(turn.tx, epoch.namespace, group)?;
     // OpenMLS opens each generation once, and does not say which it was.
     let claimed = checked.generation();
     let message = checked.message(&epoch.clone().readable(), leaf.u32(), claimed.unwrap_or(0), own);

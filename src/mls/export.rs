@@ -28,7 +28,7 @@ pub(crate) fn keep_export(
     } else {
         let secrets = provider
             .storage()
-            .message_secrets_cbor(group.group_id())?
+            .message_secrets_bytes(group.group_id())?
             .ok_or_else(|| Failure::defect("message_secrets", "OpenMLS wrote none"))?;
         Some(history::capture(&secrets)?)
     };

@@ -15,6 +15,8 @@ use crate::{
     identity::{Identity, LeafParts, Provider},
     protocol::GroupName,
     rejection::Rejection,
+    store::Namespace,
+    turn::Turn,
 };
 
 /// How many earlier messages of one sender can still come.
@@ -70,6 +72,25 @@ pub(crate) fn load_group(
 ) -> Result<MlsGroup, Failure> {
     MlsGroup::load(provider.storage(), &group_id(room, group))?
         .ok_or_else(|| Failure::damaged("the state of an epoch is missing"))
+}
+
+/// The group whose state is in the namespace of an epoch: the one that is in memory, or else the one
+/// that a provider reads. It is taken out of memory, and whoever takes it changes it.
+pub(crate) fn take_group(
+    turn: &Turn<'_>,
+    namespace: Namespace,
+    provider: &Provider<'_>,
+    room: &RoomId,
+    group: GroupName,
+) -> Result<MlsGroup, Failure> {
+    match turn.groups.take(turn.tx, namespace)? {
+        Some(kept) if *kept.group_id() == group_id(room, group) => Ok(kept),
+        _ => {
+            #[cfg(feature = "test-hooks")]
+            crate::store::hooks::note_group_read();
+            load_group(provider, room, group)
+        }
+    }
 }
 
 /// Parses one MLSMessage and nothing behind it. (`DeserializeBytes` would do the same, but asserts in

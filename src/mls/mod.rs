@@ -13,6 +13,8 @@ pub(crate) use self::{
     checks::{Added, check_commit, check_external_commit, devices_added, refuse_conflicting},
     errors::refusal,
     export::keep_export,
-    group::{create_config, group_id, join_config, load_group, parse_message, parse_tree},
+    group::{
+        create_config, group_id, join_config, load_group, parse_message, parse_tree, take_group,
+    },
     welcome_parts::split_welcome,
 };

@@ -14,7 +14,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{StoreError, cbor};
+use super::{
+    StoreError, cbor,
+    packed::{self, Lists},
+};
 
 /// Length of hashes that stand for lookup keys, and of the tags of places.
 pub(super) const HASH_LEN: usize = 16;
@@ -77,6 +80,12 @@ impl OpenedValue {
         cbor::read(self.payload())
             .map_err(|_| StoreError::Damaged("a sealed value does not decode".to_owned()))
     }
+
+    /// Decodes the payload from the packed form, or from CBOR.
+    pub(super) fn unpack<T: DeserializeOwned>(&self) -> Result<T, StoreError> {
+        packed::read(self.payload())
+            .map_err(|_| StoreError::Damaged("a sealed value does not decode".to_owned()))
+    }
 }
 
 /// A value that is being written, before it is sealed: the tag of its place, then its payload.
@@ -101,6 +110,21 @@ impl Plaintext {
     /// Appends `value` in CBOR.
     pub(super) fn encode<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), StoreError> {
         cbor::write(value, self)
+            .map_err(|error| StoreError::Damaged(format!("a value does not encode: {error}")))
+    }
+
+    /// A value in the packed form, for this place.
+    pub(super) fn packed<T: Serialize + ?Sized>(
+        place: &Place,
+        value: &T,
+    ) -> Result<Self, StoreError> {
+        let write = |lists| {
+            let mut plaintext = Self::new(place);
+            packed::write(value, lists, &mut plaintext).map(|()| plaintext)
+        };
+        // A list of various items that begins with a small number is rare, but no error.
+        write(Lists::Packed)
+            .or_else(|_| write(Lists::Plain))
             .map_err(|error| StoreError::Damaged(format!("a value does not encode: {error}")))
     }
 

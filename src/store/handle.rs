@@ -159,6 +159,18 @@ impl Store {
         Ok(())
     }
 
+    /// Has SQLite let go of pages that it keeps in memory, except on a connection that is in use.
+    pub fn release_memory(&self) {
+        for connection in [&*self.writer, &self.reader.connection] {
+            if let Ok(connection) = connection.try_lock()
+                && let Some(connection) = &*connection
+                && let Err(error) = connection.execute_batch("PRAGMA shrink_memory")
+            {
+                tracing::warn!(%error, "the store did not let go of memory");
+            }
+        }
+    }
+
     /// Writes the log back into the file and truncates it, so that neither holds what was deleted
     /// or replaced. Where a reader is in the way it is tried again later.
     pub fn cut_log(&self) {

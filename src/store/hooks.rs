@@ -44,6 +44,8 @@ static OPENED: Mutex<Vec<(String, u32, u32)>> = Mutex::new(Vec::new());
 static COMMITS: AtomicU64 = AtomicU64::new(0);
 /// How often this process has tried to take in an event of a room.
 static TRIED: AtomicU64 = AtomicU64::new(0);
+/// How often this process has read a group of OpenMLS for a commit.
+static GROUPS_READ: AtomicU64 = AtomicU64::new(0);
 
 fn trap() -> &'static Mutex<Option<Trap>> {
     static TRAP: OnceLock<Mutex<Option<Trap>>> = OnceLock::new();
@@ -71,6 +73,16 @@ pub fn set_clock_ms(now_ms: u64) {
 /// The time that [`set_clock_ms`] set.
 pub(crate) fn clock_ms() -> Option<u64> {
     Some(CLOCK_MS.load(Ordering::SeqCst)).filter(|now_ms| *now_ms > 0)
+}
+
+/// How often this process has read a group of OpenMLS for a commit, or a message that is read once.
+pub fn groups_read() -> u64 {
+    GROUPS_READ.load(Ordering::SeqCst)
+}
+
+/// Notes that a group is read.
+pub(crate) fn note_group_read() {
+    GROUPS_READ.fetch_add(1, Ordering::SeqCst);
 }
 
 /// Whether epochs of one number rank by their commit's event id.

@@ -25,6 +25,7 @@ mod log;
 mod migrations;
 mod namespace;
 mod openmls;
+pub(crate) mod packed;
 mod queue;
 #[cfg(test)]
 mod tests;
@@ -38,7 +39,7 @@ pub use self::{
     file_mark::FileMark,
     handle::{Store, StoreReader},
     namespace::Namespace,
-    openmls::MlsStorage,
+    openmls::{MlsStorage, RowsMark},
     queue::Queue,
     tx::Tx,
 };

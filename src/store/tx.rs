@@ -51,7 +51,8 @@ impl<'a> Tx<'a> {
         self.deleted_secrets.set(true);
     }
 
-    pub(super) fn has_deleted_secrets(&self) -> bool {
+    /// Whether secrets were deleted or replaced so far.
+    pub fn has_deleted_secrets(&self) -> bool {
         self.deleted_secrets.get()
     }
 

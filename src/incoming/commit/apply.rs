@@ -30,8 +30,8 @@ use crate::{
     identity::Provider,
     incoming::{error::EventError, media},
     mls::{
-        Added, check_commit, check_external_commit, devices_added, keep_export, load_group,
-        note_bindings_of_commit, parse_message, refusal,
+        Added, check_commit, check_external_commit, devices_added, keep_export,
+        note_bindings_of_commit, parse_message, refusal, take_group,
     },
     protocol::{DeviceName, EpochId, GroupName, Rank, credential},
     rejection::Rejection,
@@ -84,7 +84,7 @@ pub(super) fn apply(
     };
     let namespace = turn.tx.new_namespace()?;
     let provider = turn.child_provider(base.namespace, namespace);
-    let authentic = authenticate(&provider, namespace, room, &base, commit, message)?;
+    let authentic = authenticate(turn, &provider, namespace, room, &base, commit, message)?;
     let effect = check(turn, &authentic)?;
     if authentic.staged.self_removed() {
         turn.tx.delete_namespace(namespace)?;
@@ -127,6 +127,7 @@ fn confirmation_needed(
 
 /// Has OpenMLS verify and process a commit, and makes sure that it is from whom the event says.
 fn authenticate(
+    turn: &Turn<'_>,
     provider: &Provider<'_>,
     namespace: Namespace,
     room: &Room,
@@ -134,7 +135,7 @@ fn authenticate(
     commit: CommitEvent<'_>,
     message: ProtocolMessage,
 ) -> Result<Authentic, EventError> {
-    let mut group = load_group(provider, &room.id, base.group)?;
+    let mut group = take_group(turn, base.namespace, provider, &room.id, base.group)?;
     let processed: ProcessedMessage = group.process_message(provider, message).map_err(refusal)?;
     let device = credential::parse(processed.credential().serialized_content())?;
     if device.user_id != commit.sender || device != commit.content.sender {
@@ -283,6 +284,7 @@ fn merge(
         removed.retain(|other| *other != device);
     }
     epoch.contested = contested::of_commit(turn.tx, room, &removed, &group)?;
+    turn.groups.keep(turn.tx, namespace, group)?;
     let rank = epoch.rank();
     head::enter(turn, room, NewEpoch { epoch, added: &added, removed: &removed })?;
     if let Some(committer) = committer {

@@ -44,6 +44,11 @@ impl PiecesHeader {
         Self { len: value.len() as u64, hash: tx.cipher.hash("value in pieces", value) }
     }
 
+    /// The length of the value.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
     /// The bytes for the row.
     pub(super) fn to_bytes(&self) -> [u8; 8 + HASH_LEN] {
         let mut bytes = [0; 8 + HASH_LEN];

@@ -10,9 +10,9 @@ use super::{
 use crate::store::{Namespace, StoreError, Tx};
 
 impl MlsStorage<'_> {
-    /// The CBOR of what OpenMLS last wrote with `write_message_secrets` for this group in this
-    /// namespace.
-    pub fn message_secrets_cbor(
+    /// What OpenMLS last wrote with `write_message_secrets` for this group in this namespace, as
+    /// `packed` writes it.
+    pub fn message_secrets_bytes(
         &self,
         group_id: &impl Serialize,
     ) -> Result<Option<Vec<u8>>, StoreError> {

@@ -33,7 +33,7 @@ impl MlsStorage<'_> {
         kind: Kind,
         key: &impl Serialize,
     ) -> Result<Option<T>, StoreError> {
-        let value = self.read_row(kind, key)?.map(|opened| opened.decode()).transpose();
+        let value = self.read_row(kind, key)?.map(|opened| opened.unpack()).transpose();
         self.tx.remember(value)
     }
 
@@ -52,8 +52,7 @@ impl MlsStorage<'_> {
         value: &T,
     ) -> Result<(), StoreError> {
         let (namespace, key) = (self.home(kind), row_key(self.tx, kind, key)?);
-        let mut plaintext = Plaintext::new(&place(self.tx, namespace, &key));
-        plaintext.encode(value)?;
+        let plaintext = Plaintext::packed(&place(self.tx, namespace, &key), value)?;
         // A step of a ratchet: what opened or sealed a message is replaced by what comes after it.
         if kind == Kind::MessageSecrets && has_row(self.tx, namespace, &key)? {
             self.tx.note_deleted_secrets();
@@ -201,7 +200,7 @@ pub(super) fn copy_inherited(
     Ok(())
 }
 
-/// Writes a row whose value is CBOR already.
+/// Writes a row whose value is encoded already.
 pub(super) fn put_payload(
     tx: &Tx<'_>,
     namespace: Namespace,
@@ -253,6 +252,18 @@ fn load_row(tx: &Tx<'_>, namespace: Namespace, key: &Hash) -> Result<Row, StoreE
             Row::Pieces(list, chunks::PiecesHeader::from_bytes(opened.payload())?)
         }
         (None, _) => Row::Tombstone,
+    })
+}
+
+/// The length of a row's value that is in pieces; 0 where it is not.
+pub(super) fn len_in_pieces(
+    tx: &Tx<'_>,
+    namespace: Namespace,
+    key: &Hash,
+) -> Result<u64, StoreError> {
+    Ok(match load_row(tx, namespace, key)? {
+        Row::Pieces(_, header) => header.len(),
+        _ => 0,
     })
 }
 
@@ -316,4 +327,38 @@ fn header_place(tx: &Tx<'_>, namespace: Namespace, key: &Hash) -> Place {
 fn next_item<T: DeserializeOwned>(rest: &mut &[u8]) -> Result<T, StoreError> {
     cbor::next(rest)
         .map_err(|_| StoreError::Damaged("an item of a list does not decode".to_owned()))
+}
+
+/// Writes the rows of a namespace as earlier versions wrote them: in CBOR, also in pieces. Gives how
+/// many those were.
+#[cfg(test)]
+pub(crate) fn rewrite_in_cbor(tx: &Tx<'_>, namespace: Namespace) -> Result<usize, StoreError> {
+    let keys = {
+        let mut statement = tx.statement("SELECT key FROM mls_row WHERE namespace = ?1")?;
+        let keys = statement.query_map([namespace.id()], |row| row.get::<_, Hash>(0))?;
+        keys.collect::<Result<Vec<_>, _>>()?
+    };
+    let mut rewritten = 0;
+    for key in keys {
+        let (opened, in_pieces) = match load_row(tx, namespace, &key)? {
+            Row::Value(opened) => (opened, false),
+            Row::Pieces(list, header) => (chunks::get(tx, list, &header)?, true),
+            Row::Tombstone | Row::Absent => continue,
+        };
+        let Ok(value) = opened.unpack::<ciborium::Value>() else { continue };
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&value, &mut bytes)
+            .map_err(|error| StoreError::Io(error.to_string()))?;
+        if in_pieces {
+            let (list, header) = chunks::put(tx, &key, &bytes)?;
+            store_header(tx, namespace, &key, list, &header)?;
+        } else {
+            let mut plaintext = Plaintext::new(&place(tx, namespace, &key));
+            plaintext.extend(&bytes);
+            let sealed = tx.cipher.seal_plaintext(plaintext)?;
+            store_row(tx, namespace, &key, NewRow::Value(&sealed))?;
+        }
+        rewritten += usize::from(opened.payload() != bytes);
+    }
+    Ok(rewritten)
 }

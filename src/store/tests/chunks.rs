@@ -31,7 +31,7 @@ fn group(name: &str) -> Item {
     Item::new(name)
 }
 
-fn count(store: &Store, sql: &str) -> Result<i64, StoreError> {
+pub(super) fn count(store: &Store, sql: &str) -> Result<i64, StoreError> {
     Ok(opened(&store.writer).query_row(sql, [], |row| row.get(0))?)
 }
 

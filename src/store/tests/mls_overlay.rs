@@ -9,7 +9,7 @@ use super::{
     mls_rows::Item,
     open,
 };
-use crate::store::{MlsStorage, Namespace, StoreError, Tx};
+use crate::store::{MlsStorage, Namespace, StoreError, Tx, packed};
 
 type Over<'a> = Provider<MlsStorage<'a>>;
 
@@ -193,9 +193,9 @@ fn message_secrets_are_what_openmls_wrote_last() -> Outcome {
     let (_dir, store) = fresh()?;
     store.write(|tx| {
         let ([parent, bob, _], [_, b, _]) = trio(tx)?;
-        let secrets = |storage: &MlsStorage<'_>| storage.message_secrets_cbor(&group_id());
+        let secrets = |storage: &MlsStorage<'_>| storage.message_secrets_bytes(&group_id());
         let first = secrets(&MlsStorage::new(tx, parent))?.ok_or("no secrets are stored")?;
-        let value: ciborium::Value = ciborium::from_reader(&first[..])?;
+        let value: ciborium::Value = packed::read(&first)?;
         let fields = value.as_map().ok_or("the secrets are no map")?;
         let names: Vec<_> = fields.iter().filter_map(|(name, _)| name.as_text()).collect();
         assert!(names.contains(&"message_secrets"), "{names:?}");
@@ -205,7 +205,7 @@ fn message_secrets_are_what_openmls_wrote_last() -> Outcome {
         receive(&branch, &update(&alone(tx, bob), &b)?)?;
         assert!(secrets(branch.storage())?.is_some_and(|second| second != first));
         assert!(secrets(&MlsStorage::new(tx, parent))? == Some(first), "the parent's changed");
-        let none = MlsStorage::new(tx, parent).message_secrets_cbor(&Item::new("other"))?;
+        let none = MlsStorage::new(tx, parent).message_secrets_bytes(&Item::new("other"))?;
         assert!(none.is_none());
         Outcome::Ok(())
     })?;

@@ -9,6 +9,7 @@ mod format;
 mod mls_flow;
 mod mls_overlay;
 mod mls_rows;
+mod old_rows;
 mod opening;
 mod records;
 mod transactions;

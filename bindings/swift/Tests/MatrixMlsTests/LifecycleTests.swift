@@ -97,6 +97,19 @@ final class LifecycleTests: DirectoryTestCase {
         try await machine.shutdown()
     }
 
+    func testMemoryIsLetGoAndARoomGoesOn() async throws {
+        let machine = try await open(directory)
+        let room = try await machine.enableAlone()
+        for _ in 0..<2 {
+            _ = try await machine.encrypt(in: room, eventType: "m.room.message", content: "{}", transport: Accepting())
+            try await room.rotateKeys()
+            try await machine.releaseMemory()
+        }
+        _ = try await machine.encrypt(in: room, eventType: "m.room.message", content: "{}", transport: Accepting())
+        try await machine.shutdown()
+        try await fails("Closed", "closed") { try await machine.releaseMemory() }
+    }
+
     func testALoopThatWaitsEndsWhenTheMachineIsSuspended() async throws {
         let machine = try await open(directory)
         let id = try await machine.outgoingRequests()[0].id

@@ -127,6 +127,20 @@ class LifecycleTest {
     }
 
     @Test
+    fun `memory is let go, and a room goes on`() = test {
+        val machine = open(directory)
+        val room = machine.enableAlone("!room:example.org")
+        repeat(2) {
+            machine.encrypt(room, "m.room.message", "{}", accepting)
+            room.rotateKeys()
+            machine.releaseMemory()
+        }
+        machine.encrypt(room, "m.room.message", "{}", accepting)
+        machine.shutdown()
+        fails(MlsException.Closed::class, "closed") { machine.releaseMemory() }
+    }
+
+    @Test
     fun `a loop that waits ends when the machine is suspended`() = test {
         open(directory).use { machine ->
             val id = machine.outgoingRequests().single().id
