@@ -25,6 +25,9 @@ const NEVER_MS: u64 = u64::MAX;
 
 const HOPELESS: Collection<Mark> = Collection::new("hopeless_commit");
 const MISSING: Collection<Missing> = Collection::new("missing_commit");
+/// Announcements of groups that this device is not in. They are here, and nothing but a Welcome or a
+/// join leads to what is based on them.
+const ANNOUNCED: Collection<Mark> = Collection::new("announced_group");
 
 /// How a missing commit is asked for.
 #[derive(Clone, Copy, Default, Serialize, Deserialize)]
@@ -71,11 +74,18 @@ pub(crate) fn mark_hopeless(turn: &Turn<'_>, room: &RoomId, event: &str) -> Resu
 
 /// Whether a commit cannot be had for now.
 pub(crate) fn is_missing(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<bool, StoreError> {
-    Ok(get(turn, room, event)?.is_some())
+    Ok(get(turn, room, event)?.is_some() || is_announced(turn, room, event)?)
+}
+
+fn is_announced(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<bool, StoreError> {
+    ANNOUNCED.has(turn.tx, room.as_bytes(), event.as_bytes())
 }
 
 /// Whether a missing commit is not to be asked for yet.
 pub(crate) fn is_put_off(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<bool, StoreError> {
+    if is_announced(turn, room, event)? {
+        return Ok(true);
+    }
     Ok(get(turn, room, event)?.is_some_and(|missing| {
         missing.again_ms == NEVER_MS || turn.is_ahead(missing.again_ms, RETRY.most_ms)
     }))
@@ -119,6 +129,23 @@ pub(crate) fn mark_before_joining(
     if is_new { wake(turn.tx, room) } else { Ok(()) }
 }
 
+/// A group was announced that this device is not in. Commits on the announcement are no reason to
+/// ask for it.
+pub(crate) fn mark_announced(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    event: &str,
+) -> Result<(), StoreError> {
+    if is_announced(turn, room, event)? {
+        return Ok(());
+    }
+    if ANNOUNCED.count(turn.tx, room.as_bytes())? >= MOST_REMEMBERED {
+        ANNOUNCED.delete_scope(turn.tx, room.as_bytes())?;
+    }
+    ANNOUNCED.put(turn.tx, room.as_bytes(), event.as_bytes(), &Mark)?;
+    wake(turn.tx, room)
+}
+
 /// The homeserver has not given the commit that it was asked for: it is asked again later.
 pub(crate) fn put_off(turn: &Turn<'_>, room: &RoomId, event: &EventId) -> Result<(), StoreError> {
     mark_missing(turn, room, event)?;
@@ -131,6 +158,7 @@ pub(crate) fn put_off(turn: &Turn<'_>, room: &RoomId, event: &EventId) -> Result
 /// A commit that was missing or hopeless leads to an epoch now.
 pub(crate) fn mark_found(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<(), StoreError> {
     HOPELESS.delete(turn.tx, room.as_bytes(), event.as_bytes())?;
+    ANNOUNCED.delete(turn.tx, room.as_bytes(), event.as_bytes())?;
     MISSING.delete(turn.tx, room.as_bytes(), event.as_bytes()).map(drop)
 }
 

@@ -123,7 +123,7 @@ fn announced(
 ) -> Result<Processed, EventError> {
     room.others_group |= room.standing.head().is_none();
     note_joinable(turn, room, commit, Confirmation::NotNeeded)?;
-    missing::mark_before_joining(turn, &room.id, commit.id.as_str())?;
+    missing::mark_announced(turn, &room.id, commit.id.as_str())?;
     Ok(Processed::Announced)
 }
 
