@@ -60,10 +60,10 @@ let testRoomId = "!room:example.org"
 
 func config(
     _ directory: URL, _ storeKey: StoreKey = testKey, userId: String = ownUserId, deviceId: String = "PHONE",
-    memberPolicy: MemberPolicy? = nil
+    publishing: Publishing = .alone, memberPolicy: MemberPolicy? = nil
 ) -> MachineConfig {
     MachineConfig(
-        userId: userId, deviceId: deviceId, storePath: directory.path, storeKey: storeKey, publishing: .alone,
+        userId: userId, deviceId: deviceId, storePath: directory.path, storeKey: storeKey, publishing: publishing,
         memberPolicy: memberPolicy)
 }
 

@@ -28,11 +28,23 @@ final class IdentityTests: WatchedTestCase {
             if case .signatureUploaded(_, let deviceId) = $0 { deviceId } else { nil }
         }
         XCTAssertEqual(signed, "PHONE")
+        let state: IdentityState = try await heard.first {
+            if case .identityStateChanged(let state) = $0 { state } else { nil }
+        }
+        XCTAssertEqual(state, .working)
         let identity = bob.machine.identity()
         try await fails("InvalidInput", "identity_exists") { try await identity.create() }
         try await fails("InvalidInput", "no_auth_needed") { try await identity.authorize(auth: "{}") }
         let cancelled = try await identity.cancel()
         XCTAssertFalse(cancelled)
+        try await identity.reset()
+        try await bob.settle()
+        let isGivenUp = try await identity.cancel()
+        XCTAssertTrue(isGivenUp)
+        let code: String = try await heard.first {
+            if case .identityFailed(let code, _) = $0 { code } else { nil }
+        }
+        XCTAssertEqual(code, "cancelled")
         try await identity.reset()
         try await bob.settle()
         guard case .authNeeded(let challenge) = try await identity.state() else {
@@ -71,6 +83,16 @@ final class IdentityTests: WatchedTestCase {
             if case .signatureUploaded(let userId, _) = $0 { userId } else { nil }
         }
         XCTAssertEqual(signed, alice.userId)
+        try await identity.signUser(userId: alice.userId, masterKey: master)
+        let requests = try await bob.machine.outgoingRequests()
+        let upload = try XCTUnwrap(requests.first { $0.path.contains("/signatures/upload") })
+        let failure: Json = ["errcode": "M_INVALID_SIGNATURE", "error": "no"]
+        let answer: Json = ["failures": [alice.userId: [master: failure]]]
+        _ = try await bob.machine.markRequestAsSent(id: upload.id, status: 200, body: try writeJson(answer))
+        let refused: String = try await heard.first {
+            if case .signatureRefused(_, _, let code, _) = $0 { code } else { nil }
+        }
+        XCTAssertEqual(refused, "M_INVALID_SIGNATURE")
     }
 
     func testARecoveryKeyGivesANewPhoneTheIdentity() async throws {
@@ -78,8 +100,13 @@ final class IdentityTests: WatchedTestCase {
         try await createIdentity(bob)
         let key = try RecoveryKey.generate()
         let identity = bob.machine.identity()
+        let own = try await Heard(bob.machine)
         try await identity.lookForRecovery()
         try await bob.settle()
+        let told: RecoveryState = try await own.first {
+            if case .recoveryChanged(let state) = $0 { state } else { nil }
+        }
+        XCTAssertNotNil(told)
         let before = try await identity.recoveryState()
         XCTAssertEqual(before, .absent)
         try await identity.storeSecrets(key: key, replace: false)
@@ -88,6 +115,11 @@ final class IdentityTests: WatchedTestCase {
 
         let new = try await anotherDevice(bob, "NEW")
         try await new.settle()
+        try await bob.settle()
+        let unsigned: String = try await own.first {
+            if case .unsignedOwnDevice(let deviceId) = $0 { deviceId } else { nil }
+        }
+        XCTAssertEqual(unsigned, "NEW")
         let heard = try await Heard(new.machine)
         try await new.machine.identity().recover(key: try RecoveryKey.generate())
         try await new.settle()
@@ -104,9 +136,25 @@ final class IdentityTests: WatchedTestCase {
         try await expect(.complete, new)
     }
 
+    func testADeviceNoticesThatTheHomeserverLeavesItOut() async throws {
+        let bob = try await account("bob")
+        try await createIdentity(bob)
+        let heard = try await Heard(bob.machine)
+        for _ in 0..<2 {
+            try await bob.machine.doubtDeviceLists()
+            let requests = try await bob.machine.outgoingRequests()
+            let query = try XCTUnwrap(requests.first { $0.path.contains("/keys/query") })
+            let answer = Data(#"{"device_keys":{}}"#.utf8)
+            _ = try await bob.machine.markRequestAsSent(id: query.id, status: 200, body: answer)
+        }
+        let code: String = try await heard.first {
+            if case .ownDeviceAltered(let code, _) = $0 { code } else { nil }
+        }
+        XCTAssertEqual(code, "missing")
+    }
+
     func testBesideOlmTheIdentityIsTheOlmMachines() async throws {
-        var beside = config(try newDirectory())
-        beside.publishing = .besideOlm
+        let beside = config(try newDirectory(), publishing: .besideOlm)
         let machine = try await MlsMachine.open(config: beside)
         try await fails("Unsupported", "beside_olm") { try await machine.identity().create() }
     }

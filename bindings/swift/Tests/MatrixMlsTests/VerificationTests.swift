@@ -54,7 +54,8 @@ final class VerificationTests: WatchedTestCase {
     func testWhatDiffersEndsItInARoomToo() async throws {
         let (alice, bob) = (try await account("alice"), try await account("bob"))
         let roomId = try await roomOf(alice, bob)
-        let ours = try await alice.machine.room(roomId: roomId).requestVerification(userId: bob.userId)
+        let room = try alice.machine.room(roomId: roomId)
+        let verification = try await room.requestVerification(userId: bob.userId)
         try await settle(alice, bob)
         let open = try await bob.machine.verifications()
         let info = try XCTUnwrap(open.first)
@@ -64,14 +65,14 @@ final class VerificationTests: WatchedTestCase {
         try await settle(bob, alice)
         try await theirs.startSas()
         try await settle(bob, alice)
-        try await ours.mismatch()
+        try await verification.mismatch()
         try await settle(alice, bob)
-        for side in [ours, theirs] {
+        for side in [verification, theirs] {
             let state = try await side.info().state
             guard case .cancelled(let code, _, _) = state else { return XCTFail("not cancelled: \(state)") }
             XCTAssertEqual(code, "m.mismatched_sas")
         }
-        try await ours.cancel()
+        try await verification.cancel()
         try await finish(alice, bob)
     }
 }

@@ -14,6 +14,7 @@ import org.matrixmls.Publishing
 import org.matrixmls.RecoveryKey
 import org.matrixmls.RecoveryState
 import org.matrixmls.Update
+import org.matrixmls.markRequestAsSent
 import org.matrixmls.sample.MatrixClient
 
 class IdentityTest {
@@ -34,10 +35,15 @@ class IdentityTest {
         assertEquals(IdentityState.Absent, bob.state())
         bob.createIdentity()
         heard.one<Update.SignatureUploaded>()
+        assertEquals(IdentityState.Working, heard.one<Update.IdentityStateChanged>().state)
         bob.machine.identity().use { identity ->
             fails(MlsException.InvalidInput::class, "identity_exists") { identity.create() }
             fails(MlsException.InvalidInput::class, "no_auth_needed") { identity.authorize("{}") }
             assertFalse(identity.cancel())
+            identity.reset()
+            settle(bob)
+            assertTrue(identity.cancel())
+            assertEquals("cancelled", heard.one<Update.IdentityFailed>().code)
             identity.reset()
             settle(bob)
             val challenge = (identity.state() as IdentityState.AuthNeeded).challenge
@@ -69,6 +75,13 @@ class IdentityTest {
             identity.signUser(alice.userId, master)
             settle(bob)
             assertEquals(alice.userId, heard.one<Update.SignatureUploaded>().userId)
+            identity.signUser(alice.userId, master)
+            val upload = bob.machine.outgoingRequests().single { it.path.contains("/signatures/upload") }
+            val failure = JSONObject().put("errcode", "M_INVALID_SIGNATURE").put("error", "no")
+            val failures = JSONObject().put(alice.userId, JSONObject().put(master, failure))
+            val answer = JSONObject().put("failures", failures).toString().toByteArray()
+            bob.machine.markRequestAsSent(upload.id, 200, answer)
+            assertEquals("M_INVALID_SIGNATURE", heard.one<Update.SignatureRefused>().code)
             heard.close()
         }
         close(alice, bob)
@@ -81,14 +94,21 @@ class IdentityTest {
         val key = RecoveryKey.generate()
         bob.machine.identity().use { identity ->
             identity.lookForRecovery()
+            val heard = Heard(bob.machine)
             settle(bob)
             assertEquals(RecoveryState.Absent, identity.recoveryState())
+            heard.one<Update.RecoveryChanged>()
+            heard.close()
             identity.storeSecrets(key, replace = false)
             settle(bob)
             assertTrue(identity.recoveryState() is RecoveryState.Present)
         }
         val new = anotherDevice(bob, "NEW")
         settle(new)
+        val own = Heard(bob.machine)
+        settle(bob)
+        assertEquals("NEW", own.one<Update.UnsignedOwnDevice>().deviceId)
+        own.close()
         val heard = Heard(new.machine)
         new.machine.identity().use { identity ->
             RecoveryKey.generate().use { identity.recover(it) }
@@ -102,6 +122,21 @@ class IdentityTest {
         key.close()
         heard.close()
         close(bob, new)
+    }
+
+    @Test
+    fun `a device notices that the homeserver leaves it out`() = test {
+        val bob = account("bob")
+        bob.createIdentity()
+        val heard = Heard(bob.machine)
+        repeat(2) {
+            bob.machine.doubtDeviceLists()
+            val query = bob.machine.outgoingRequests().single { it.path.contains("/keys/query") }
+            bob.machine.markRequestAsSent(query.id, 200, """{"device_keys":{}}""".toByteArray())
+        }
+        assertEquals("missing", heard.one<Update.OwnDeviceAltered>().code)
+        heard.close()
+        close(bob)
     }
 
     @Test
