@@ -342,6 +342,11 @@ async fn a_log_out_changes_no_verdict() -> Result {
     unsigned.log_out().await?;
     quiet(&[alice, bob]).await;
     assert_eq!(verdicts().await?, [Verdict::Verified, Verdict::UnknownDevice]);
+    for (device, expected) in [("SIGNED", Verdict::Verified), ("NOT", Verdict::UnknownDevice)] {
+        let machine = alice.machine()?;
+        let seen = machine.device_verdict(bob.user_id().to_owned(), device.to_owned()).await?;
+        assert_eq!(seen, expected, "{device}: the device says what its messages say");
+    }
     scene.reset_bob().await?;
     let after = verdict_of(alice, room, "from the signed one").await?;
     assert_eq!(after, Verdict::NotSignedByOwner, "it was signed by an identity of the past");

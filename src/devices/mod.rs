@@ -59,7 +59,7 @@ pub(crate) use self::{
         outdated, untrack,
     },
     user_identity::{Standing, UserIdentity, user_identity},
-    verdict::{Verdict, verdict},
+    verdict::{Verdict, verdict, verdict_by_first_key},
     verification::{
         accept_identity, adopt_own_identity, changed_among, confirm_own_identity,
         is_own_identity_confirmed, send_only_to_verified, sends_only_to_verified, verified,

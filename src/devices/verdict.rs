@@ -45,6 +45,15 @@ pub(crate) fn verdict(tx: &Tx<'_>, name: &DeviceName, key: &[u8]) -> Result<Verd
     }
 }
 
+/// The same for a device with whatever key was seen first, also where it is listed no longer.
+pub(crate) fn verdict_by_first_key(tx: &Tx<'_>, name: &DeviceName) -> Result<Verdict, StoreError> {
+    match pins::get(tx, name)? {
+        Some(pin) => verdict(tx, name, &pin.key),
+        // A store of an earlier version has the key in the row alone.
+        None => Ok(find(tx, &name.user_id, &name.device_id)?.as_ref().map_or(Verdict::Unknown, of)),
+    }
+}
+
 /// What is known of who a device is that the homeserver lists now, with its first key.
 pub(super) fn of(record: &DeviceRecord) -> Verdict {
     match record.rejection {

@@ -22,11 +22,7 @@ impl Engine {
         if *device == self.identity.name() {
             return Ok(Verdict::Verified);
         }
-        self.read(|tx| {
-            let key = devices::known_key(tx, device)?;
-            let key = key.unwrap_or_default();
-            Ok(devices::verdict(tx, device, &key)?)
-        })
+        self.read(|tx| Ok(devices::verdict_by_first_key(tx, device)?))
     }
 
     /// Pins the master key that the homeserver hands out for a user, if it is this one.
