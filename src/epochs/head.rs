@@ -10,7 +10,7 @@
 //! the library is reported (`turn::Consequence`).
 
 use super::{
-    contested, fit, graph, order, outsiders,
+    contested, fit, graph, numbers, order, outsiders,
     pruning::prune,
     record::{EpochRecord, Status},
     trees,
@@ -19,7 +19,6 @@ use crate::{
     exported::Update,
     failure::Failure,
     protocol::{DeviceName, EpochId, GroupName, GroupRank, Rank},
-    rejection::{InputError, Rejection},
     room::Room,
     store::{StoreError, Tx},
     turn::{Consequence, Turn},
@@ -27,11 +26,6 @@ use crate::{
 
 /// For how long after joining a tree it is waited for somebody to be heard there, in milliseconds.
 const UNHEARD_FOR_MS: u64 = 60 * 60 * 1000;
-/// No group that grows by honest commits gets here.
-const HIGHEST_NUMBER: u64 = 1 << 48;
-/// How far from where this device is an epoch can be that it is told of. A room of a thousand devices
-/// makes 140 commits a day, and takes twenty years for this.
-const MOST_AHEAD: u64 = 1 << 20;
 
 /// An epoch that has just become part of the room, with what its commit says.
 pub(crate) struct NewEpoch<'a> {
@@ -77,26 +71,14 @@ pub(crate) fn rank(tx: &Tx<'_>, room: &Room) -> Result<Option<Rank>, StoreError>
 pub(crate) fn reach(turn: &Turn<'_>, room: &Room) -> Result<Option<Rank>, StoreError> {
     let mut kept = graph::kept(turn.tx, room)?;
     kept.retain(|epoch| epoch.group_rank != GroupRank::Unnamed);
+    let out_of_reach = numbers::out_of_reach(&kept);
+    kept.retain(|epoch| !out_of_reach.contains(&numbers::tree(epoch)));
     if let Some(support) = trees::support(turn, room, &kept)? {
         kept.retain(|epoch| {
             support.contains_key(&epoch.root) || !turn.has_passed(epoch.since_ms, UNHEARD_FOR_MS)
         });
     }
     Ok(kept.iter().map(EpochRecord::rank).min())
-}
-
-/// Refuses an epoch that a Welcome or a public group state leads to, if its number is made up: no
-/// group gets there by commits.
-pub(crate) fn check_number(tx: &Tx<'_>, room: &Room, number: u64) -> Result<(), InputError> {
-    if number <= highest_number(tx, room)? { Ok(()) } else { Err(Rejection::EpochNumber.into()) }
-}
-
-/// The highest number that an epoch can have that this device is told of. While it is in no group, it
-/// has nothing to compare with.
-pub(crate) fn highest_number(tx: &Tx<'_>, room: &Room) -> Result<u64, StoreError> {
-    let reached = graph::kept(tx, room)?.iter().map(|epoch| epoch.number).max();
-    let most = reached.map_or(HIGHEST_NUMBER, |reached| reached.saturating_add(MOST_AHEAD));
-    Ok(most.min(HIGHEST_NUMBER))
 }
 
 /// Makes an epoch part of the room, and the head if it comes first.

@@ -7,6 +7,7 @@
 //! | know the head rule | `head`; the order itself, `order` (of numbers and ids, `protocol::Rank`) |
 //! | keep epochs able to process commits | `pruning` |
 //! | know with which group a room was started anew | `restarts` |
+//! | know which epoch numbers are made up | `numbers` |
 //! | know who vouches for an epoch | `trees` |
 //! | know who has no place in the room | `outsiders` |
 //! | judge a commit by the Matrix room | `fit`; what does not fit, `doubt` |
@@ -30,6 +31,7 @@ pub(crate) mod head;
 pub(crate) mod joinable;
 mod lineage;
 pub(crate) mod missing;
+pub(crate) mod numbers;
 pub(crate) mod order;
 pub(crate) mod outsiders;
 pub(crate) mod pruning;

@@ -1,16 +1,18 @@
 //! The order among the epochs that a device keeps: the head is the first of it that the room does
 //! not refuse.
 //!
-//! Five things decide, in this order:
+//! Six things decide, in this order:
 //!
 //! 1. **With which of the room's groups it is** (`restarts`). The last one with which the room was
 //!    started anew comes first.
 //! 2. **Whether this device was removed from it, or cannot trust what it knows of it.** Then anything
 //!    else of its group comes before it.
 //! 3. **In which tree the others are** (`trees`). What somebody merely claims takes no place.
-//! 4. **Whether a removed device made it beside its removal** ([`made_beside`]). Such an epoch comes
+//! 4. **Whether the others can come there** (`numbers`). A tree with a number that nobody takes comes
+//!    behind the one that its devices can all be had in.
+//! 5. **Whether a removed device made it beside its removal** ([`made_beside`]). Such an epoch comes
 //!    after every other of its tree, however long its branch is.
-//! 5. **Its [`Rank`]**: the highest number, then the smallest id.
+//! 6. **Its [`Rank`]**: the highest number, then the smallest id.
 //!
 //! It is a function of the epochs, of where each user was last heard, and of who has no place in the
 //! room. Devices for which these are the same send on the same epoch.
@@ -22,7 +24,7 @@ use std::{
 
 use ruma::RoomId;
 
-use super::{graph, outsiders, record::EpochRecord, trees};
+use super::{graph, numbers, outsiders, record::EpochRecord, trees};
 use crate::{
     protocol::{DeviceName, EpochId, GroupRank, Rank},
     room::Room,
@@ -39,6 +41,7 @@ pub(super) struct Place {
     group: Reverse<GroupRank>,
     left: bool,
     support: Reverse<usize>,
+    out_of_reach: bool,
     by_outsider: bool,
     rank: Rank,
 }
@@ -72,12 +75,14 @@ pub(super) fn sort(
 ) -> Result<(), StoreError> {
     let outsiders = on_outsiders_commits(turn.tx, room, kept)?;
     let support = trees::support(turn, room, kept)?.unwrap_or_default();
+    let out_of_reach = numbers::out_of_reach(kept);
     let mut places = HashMap::with_capacity(kept.len());
     for epoch in kept.iter() {
         let place = Place {
             group: Reverse(epoch.group_rank),
             left: epoch.left || epoch.distrusted,
             support: Reverse(support.get(&epoch.root).copied().unwrap_or_default()),
+            out_of_reach: out_of_reach.contains(&numbers::tree(epoch)),
             by_outsider: outsiders.contains(&epoch.id),
             rank: epoch.rank(),
         };
@@ -257,6 +262,7 @@ mod tests {
             group: Reverse(group),
             left,
             support: Reverse(support),
+            out_of_reach: false,
             by_outsider,
             rank: Rank::of(group, number, id(1), None),
         };

@@ -22,7 +22,7 @@ use crate::{
     epochs::{
         CommitDoubt, EpochRecord, Origin, Status, graph,
         head::{self, NewEpoch},
-        missing, restarts,
+        missing, numbers, restarts,
     },
     failure::Failure,
     identity::{self, IdentityError, Provider},
@@ -89,7 +89,7 @@ pub(crate) fn join(
     if is_stranger {
         epoch.doubts.push(CommitDoubt::InvitedByStranger(content.sender.clone()));
     }
-    head::check_number(turn.tx, room, epoch.number)?;
+    numbers::check(turn.tx, room, epoch.number)?;
     epoch.commit_event = Some(content.commit_event.clone());
     epoch.event_is_hint = true;
     epoch.begin_tree();

@@ -4,7 +4,7 @@ use ruma::OwnedRoomId;
 
 use super::pace::{crowd_wait, jitter, recent, welcome_wait};
 use crate::{
-    epochs::{graph, head, joinable, restarts},
+    epochs::{graph, head, joinable, numbers, restarts},
     exported::Update,
     failure::Failure,
     protocol::{EpochId, Rank},
@@ -224,7 +224,7 @@ pub(crate) fn head_changed(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failu
     joinable::forget_behind(turn.tx, &room.id, &reach)?;
     if room.standing.head().is_some() {
         joinable::forget_of_outsiders(turn.tx, room)?;
-        joinable::forget_above(turn.tx, &room.id, head::highest_number(turn.tx, room)?)?;
+        joinable::forget_above(turn.tx, &room.id, numbers::highest(turn.tx, room)?)?;
     }
     if room.standing.head().is_some() && joinable::best(turn.tx, &room.id, Some(&reach))?.is_some()
     {

@@ -155,6 +155,33 @@ async fn a_claim_from_before_a_laptop_was_in_parts_it_from_nobody() -> Result {
     trio.assert_stands(&honest, "when Mallory is gone").await
 }
 
+/// Mallory welcomes a new laptop to a group of her own, with the highest number that a device without
+/// a group takes, and leaves. Then there are two users, and numbers would decide among them; but
+/// nobody else can come to an epoch with such a number, so the laptop goes to where the others are.
+#[tokio::test]
+async fn a_laptop_led_to_a_number_that_nobody_takes_comes_back() -> Result {
+    let mut trio = Trio::new().await?;
+    let room = trio.room.clone();
+    let honest = head(&trio.alice, &room).await;
+    let laptop = trio.laptop().await?;
+    trio.mallory.make_own_group(&room, (1 << 48) - 1);
+    let content = trio.mallory.welcome_to(&laptop, &room, "$made-up:embedded.test").await?;
+    trio.mallory.send_welcome(&laptop, content).await?;
+    laptop.settle().await?;
+    assert_eq!(laptop.head(&room).await?.epoch, 1 << 48, "the laptop believes the Welcome");
+    trio.alice.kick(&room, &trio.mallory.peer.user).await?;
+    let all = [&laptop, &trio.alice, &trio.bob];
+    for _ in 0..3 {
+        trio.clock.pass(60 * 1000)?;
+        quiet(&all).await;
+        for client in all {
+            client.prepare(&room).await?;
+        }
+    }
+    trio.talk(&[&trio.alice, &trio.bob, &laptop], "when Mallory is gone").await?;
+    trio.assert_stands(&honest, "when Mallory is gone").await
+}
+
 /// Ten claims within an hour, each higher than the last, of epochs that exist: Mallory is in them
 /// alone. Alice and Bob may join them beside their head, a bounded number of times, and are never
 /// held up.

@@ -2,7 +2,7 @@
 
 use super::event::{CommitEvent, Confirmation, Processed};
 use crate::{
-    epochs::{JoinableEpoch, head, joinable, missing, outsiders},
+    epochs::{JoinableEpoch, head, joinable, missing, numbers, outsiders},
     failure::EndsTurn,
     incoming::error::EventError,
     room::{RejoinReason, Room},
@@ -50,7 +50,7 @@ pub(super) fn note_joinable(
         }
     };
     let reach = head::reach(turn, room)?;
-    let noted = head::check_number(turn.tx, room, epoch.number)
+    let noted = numbers::check(turn.tx, room, epoch.number)
         .and_then(|()| joinable::note(turn.tx, room, epoch, reach.as_ref()));
     let ahead = match noted {
         Ok(ahead) => ahead,
