@@ -42,6 +42,8 @@ pub(crate) mod sightings;
 #[cfg(test)]
 mod tests;
 pub(crate) mod trees;
+#[cfg(test)]
+mod vectors;
 
 pub(crate) use self::{
     apart::set_imports_apart,

@@ -24,7 +24,11 @@ use std::{
 
 use ruma::RoomId;
 
-use super::{graph, numbers, outsiders, record::EpochRecord, trees};
+use super::{
+    graph, numbers, outsiders,
+    record::EpochRecord,
+    trees::{self, Support},
+};
 use crate::{
     protocol::{DeviceName, EpochId, GroupRank, Rank},
     room::Room,
@@ -73,8 +77,14 @@ pub(super) fn sort(
     room: &Room,
     kept: &mut [EpochRecord],
 ) -> Result<(), StoreError> {
-    let outsiders = on_outsiders_commits(turn.tx, room, kept)?;
+    let led = on_outsiders_commits(turn.tx, room, kept)?;
     let support = trees::support(turn, room, kept)?.unwrap_or_default();
+    sort_by(kept, &support, &led);
+    Ok(())
+}
+
+/// Sorts epochs by what is known: where the others are, and which were made beside a removal.
+pub(super) fn sort_by(kept: &mut [EpochRecord], support: &Support, led: &BTreeSet<EpochId>) {
     let out_of_reach = numbers::out_of_reach(kept);
     let mut places = HashMap::with_capacity(kept.len());
     for epoch in kept.iter() {
@@ -83,13 +93,12 @@ pub(super) fn sort(
             left: epoch.left || epoch.distrusted,
             support: Reverse(support.get(&epoch.root).copied().unwrap_or_default()),
             out_of_reach: out_of_reach.contains(&numbers::tree(epoch)),
-            by_outsider: outsiders.contains(&epoch.id),
+            by_outsider: led.contains(&epoch.id),
             rank: epoch.rank(),
         };
         places.insert(epoch.id, place);
     }
     kept.sort_by(|one, other| places.get(&one.id).cmp(&places.get(&other.id)));
-    Ok(())
 }
 
 /// Of the kept epochs, those that stand on a commit of a device that has no place in the room: made

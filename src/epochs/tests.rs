@@ -255,7 +255,7 @@ fn what_came_before_the_first_epoch_is_from_before_joining() -> Outcome {
 }
 
 #[test]
-fn the_head_passes_over_unfit_commits_and_what_follows_them_where_the_room_says_so() -> Outcome {
+fn unfit_commits_and_what_follows_are_passed_over_where_the_room_says_so() -> Outcome {
     let (_directory, store) = store()?;
     store.write(|tx| {
         let stranger = DeviceName::new(owned_user_id!("@stranger:b"), "D".into());

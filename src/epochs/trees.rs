@@ -35,7 +35,7 @@ const HEARD_FOR_MS: u64 = 24 * 60 * 60 * 1000;
 /// After how long in a tree a device that says nothing counts as being there, in milliseconds.
 const AT_HOME_AFTER_MS: u64 = 60 * 60 * 1000;
 /// The support of a tree in which a device stays.
-const LASTING: usize = usize::MAX;
+pub(super) const LASTING: usize = usize::MAX;
 /// How much later than the last time a device has to be heard for the time to be written again.
 const WRITE_AGAIN_MS: u64 = 10 * 60 * 1000;
 

@@ -15,6 +15,8 @@ mod json;
 mod payload;
 mod rank;
 mod sync;
+#[cfg(test)]
+pub(crate) mod vectors;
 
 pub(crate) use self::{
     credential::CredentialError,

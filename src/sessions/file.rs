@@ -127,7 +127,7 @@ fn unframe(text: &str) -> Result<Vec<u8>, FileError> {
 }
 
 /// Opens a file: the JSON of its sessions.
-fn open(
+pub(super) fn open(
     crypto: &impl OpenMlsCrypto,
     text: &str,
     passphrase: &str,

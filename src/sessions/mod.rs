@@ -13,6 +13,8 @@ pub(crate) mod seal;
 mod session;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
 
 pub(crate) use self::{
     bundle::{BundleError, open_bundle, seal_bundle},

@@ -26,6 +26,8 @@ pub enum Command {
     Simulate(simulate::Options),
     /// Give hostile inputs to every parser and to devices in a room (CONTRIBUTING.md, "Fuzzing").
     Fuzz(fuzz::Options),
+    /// Write the specification's test vectors anew (docs/spec/vectors), and check them.
+    Vectors,
     /// Measure what everything costs by the size of the room, and write docs/bench.
     Bench(bench::options::Options),
     /// Generate the Kotlin, the Swift and the listing of the exported API.
@@ -71,6 +73,7 @@ mod tests {
             "fuzz",
             "fuzz --seconds 60 --only to_device",
             "fuzz --only room --again fuzz/corpus/room/event-00",
+            "vectors",
             "bench",
             "bench --report",
             "bench --quick --part graph --part day --sizes 10,100",

@@ -27,6 +27,7 @@ mod size;
 mod swift;
 mod test;
 mod toolchain;
+mod vectors;
 
 use std::process::ExitCode;
 
@@ -51,6 +52,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Federation => federation::run(),
         Command::Simulate(options) => simulate::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Vectors => vectors::run(),
         Command::Bench(options) => bench::run::run(&options),
         Command::Bindings => bindings::run(),
         Command::Android => android::run(),

@@ -3,6 +3,7 @@
 
 mod counting;
 mod damage;
+mod export_vectors;
 mod leaf_sets;
 mod mls_rs_peer;
 mod openmls_peer;

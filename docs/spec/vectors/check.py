@@ -1,0 +1,361 @@
+#!/usr/bin/env python3
+"""Checks the vectors with what the specification says, and nothing of the library.
+
+It takes Python's standard library and the package `cryptography`. `cargo xtask test` runs it. What
+takes MLS itself (the messages in exports.json) is left to MLS libraries.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import pathlib
+import sys
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+HERE = pathlib.Path(__file__).parent
+BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+
+
+def load(name):
+    return json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def unbase64(text):
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+
+
+def to_base64(data):
+    return base64.b64encode(data).decode().rstrip("=")
+
+
+def vector(data):
+    """A variable-size vector of RFC 9420 §2.1.2."""
+    if len(data) < 0x40:
+        return bytes([len(data)]) + data
+    return (0x4000 | len(data)).to_bytes(2, "big") + data
+
+
+class Reader:
+    def __init__(self, data):
+        self.data = data
+
+    def take(self, length):
+        taken, self.data = self.data[:length], self.data[length:]
+        assert len(taken) == length, "the bytes end too early"
+        return taken
+
+    def number(self, length):
+        return int.from_bytes(self.take(length), "big")
+
+    def vector(self):
+        size = 1 << (self.data[0] >> 6)
+        length = self.number(size) & ((1 << (8 * size - 2)) - 1)
+        return self.take(length)
+
+
+# Identifiers
+
+
+def group_id(room, number, random):
+    if number == 0:
+        return room.encode()
+    return room.encode() + b"\0" + number.to_bytes(8, "big") + random
+
+
+def is_group_of(room, found):
+    rest = found[len(room.encode()):] if found.startswith(room.encode()) else None
+    if rest is None or rest == b"":
+        return rest == b""
+    return rest[:1] == b"\0" and len(rest) == 25 and rest[1:9] != bytes(8)
+
+
+def identifiers():
+    vectors = load("identifiers")
+    for case in vectors["identities"]:
+        identity = vector(case["user_id"].encode()) + vector(case["device_id"].encode())
+        assert identity.hex() == case["identity"], case
+    for case in vectors["group_ids"]:
+        made = group_id(case["room_id"], int(case["number"]), bytes.fromhex(case["random"]))
+        assert made.hex() == case["group_id"], case
+        assert is_group_of(case["room_id"], made), case
+    for case in vectors["refused_group_ids"]:
+        assert not is_group_of(case["room_id"], bytes.fromhex(case["group_id"])), case
+    for case in vectors["epoch_ids"]:
+        context = bytes.fromhex(case["group_context"])
+        assert hashlib.sha256(context).hexdigest() == case["epoch_id"], case
+    for case in vectors["media_references"]:
+        content = bytes.fromhex(case["content"])
+        assert len(content) == case["size"], case
+        assert to_base64(hashlib.sha256(content).digest()) == case["sha256"], case
+
+
+# Bindings
+
+
+def binding_text(case):
+    named = {
+        "user_id": case["user_id"],
+        "device_id": case["device_id"],
+        "mls_key": to_base64(bytes.fromhex(case["mls_key"])),
+        "type": "org.matrix.msc2883.v1.dmls.binding",
+    }
+    return json.dumps(named, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def bindings():
+    for case in load("bindings")["bindings"]:
+        text = binding_text(case)
+        if case["valid"]:
+            assert text == case["text"], case
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(case["device_key"]))
+        try:
+            key.verify(bytes.fromhex(case["signature"]), text.encode())
+            valid = True
+        except InvalidSignature:
+            valid = False
+        assert valid == case["valid"], case
+
+
+# Backups
+
+
+def hkdf(key, salt, info, length):
+    extracted = hmac.digest(salt, key, "sha256")
+    made, block = b"", b""
+    while len(made) < length:
+        block = hmac.digest(extracted, block + info + bytes([len(made) // 32 + 1]), "sha256")
+        made += block
+    return made[:length]
+
+
+def counter_mode(key, iv, data):
+    decryptor = Cipher(algorithms.AES(key), modes.CTR(iv)).decryptor()
+    return decryptor.update(data) + decryptor.finalize()
+
+
+def opened(key, session_id, sealed):
+    keys = hkdf(key, bytes(32), session_id.encode(), 64)
+    ciphertext = unbase64(sealed["ciphertext"])
+    mac = hmac.digest(keys[32:], ciphertext, "sha256")
+    assert hmac.compare_digest(mac, unbase64(sealed["mac"])), "the MAC does not fit"
+    iv = unbase64(sealed["iv"])
+    assert iv[8] & 0x80 == 0, "bit 63 of the IV is set"
+    return counter_mode(keys[:32], iv, ciphertext)
+
+
+def key_text(key):
+    data = bytes([0x8B, 0x01]) + key
+    parity = 0
+    for byte in data:
+        parity ^= byte
+    number, text = int.from_bytes(data + bytes([parity]), "big"), ""
+    while number:
+        number, rest = divmod(number, 58)
+        text = BASE58[rest] + text
+    return " ".join(text[at:at + 4] for at in range(0, len(text), 4))
+
+
+def key_of(text):
+    number = 0
+    for character in text.replace(" ", ""):
+        number = number * 58 + BASE58.index(character)
+    data = number.to_bytes(35, "big")
+    parity = 0
+    for byte in data:
+        parity ^= byte
+    assert data[:2] == bytes([0x8B, 0x01]) and parity == 0, "no recovery key"
+    return data[2:34]
+
+
+def refuses(function, *arguments):
+    try:
+        function(*arguments)
+    except (AssertionError, ValueError, OverflowError):
+        return True
+    return False
+
+
+def backups():
+    vectors = load("backups")
+    for case in vectors["recovery_keys"]:
+        key = bytes.fromhex(case["key"])
+        assert key_text(key) == case["text"], case
+        assert key_of(case["text"]) == key, case
+    for case in vectors["wrong_recovery_keys"]:
+        assert refuses(key_of, case["text"]), case
+    for case in vectors["passphrases"]:
+        passphrase, salt = case["passphrase"].encode(), case["salt"].encode()
+        key = hashlib.pbkdf2_hmac("sha512", passphrase, salt, case["rounds"], 32)
+        assert key.hex() == case["key"], case
+    for case in vectors["beside_megolm"]:
+        info = b"org.matrix.msc4038.v0.aes-hmac-sha2"
+        key = hkdf(bytes.fromhex(case["recovery_key"]), bytes(32), info, 32)
+        assert key.hex() == case["key"], case
+    for case in vectors["sealed"]:
+        key = bytes.fromhex(case["key"])
+        assert opened(key, case["session_id"], case["session_data"]).hex() == case["plaintext"]
+        assert refuses(opened, key, "another", case["session_data"]), case
+    for case in vectors["proofs"]:
+        iv = unbase64(case["auth_data"]["iv"])
+        keys = hkdf(bytes.fromhex(case["key"]), bytes(32), b"", 64)
+        mac = hmac.digest(keys[32:], counter_mode(keys[:32], iv, bytes(32)), "sha256")
+        assert (to_base64(mac) == case["auth_data"]["mac"]) == case["proves"], case
+    for case in vectors["files"]:
+        lines = case["file"].split("\n")
+        assert lines[0] == "-----BEGIN MLS EPOCH EXPORT-----", case
+        end = lines.index("-----END MLS EPOCH EXPORT-----")
+        assert all(len(line) == 96 for line in lines[1:end - 1]), case
+        data = unbase64("".join(lines[1:end]))
+        signed, mac = data[:-32], data[-32:]
+        rounds = int.from_bytes(data[33:37], "big")
+        keys = hashlib.pbkdf2_hmac("sha512", case["passphrase"].encode(), data[1:17], rounds, 64)
+        assert data[0] == 1 and hmac.digest(keys[32:], signed, "sha256") == mac, case
+        assert counter_mode(keys[:32], data[17:33], signed[37:]).decode() == case["contents"], case
+
+
+# Exports
+
+
+def cbor(reader):
+    """As much of RFC 8949 as a chunk of leaves has."""
+    first = reader.number(1)
+    kind, value = first >> 5, first & 31
+    if first == 0xF6:
+        return None
+    if value >= 24:
+        size = 1 << (value - 24)
+        value = reader.number(size)
+        assert value >= (24 if size == 1 else 1 << (4 * size)), "not the shortest form"
+    if kind == 2:
+        return reader.take(value)
+    if kind == 3:
+        return reader.take(value).decode()
+    if kind == 4:
+        return [cbor(reader) for _ in range(value)]
+    assert kind == 5, f"what begins with {first:#x} is not in a chunk"
+    return {cbor(reader): cbor(reader) for _ in range(value)}
+
+
+def exports():
+    for case in load("exports")["epochs"]:
+        reader = Reader(bytes.fromhex(case["group_export"]))
+        assert reader.number(2) == 1, "the version"
+        context = Reader(reader.vector())
+        assert context.number(2) == 1 and context.number(2) == 1, "MLS 1.0 and ciphersuite 1"
+        assert len(reader.vector()) == 32 and len(reader.vector()) == 32, "two secrets"
+        tree_size = reader.number(4)
+        assert tree_size & (tree_size - 1) == 0, "a tree's leaves are a power of two"
+        names = reader.vector()
+        assert reader.data == b"", "nothing follows"
+        chunks = [bytes.fromhex(chunk) for chunk in case["chunks"]]
+        assert names == b"".join(hashlib.sha256(chunk).digest() for chunk in chunks)
+        leaves = []
+        for chunk in chunks:
+            reader = Reader(chunk)
+            read = cbor(reader)
+            assert reader.data == b"" and list(read) == ["leaves"], case
+            assert read["leaves"][-1] is not None and len(read["leaves"]) <= 64, case
+            leaves += read["leaves"]
+        assert 0 < len(leaves) <= tree_size
+        for leaf in leaves:
+            assert leaf is None or list(leaf) == ["credential", "signature_key"], leaf
+        for message in case["messages"]:
+            assert leaves[message["leaf"]] is not None
+            reader = Reader(bytes.fromhex(message["message"]))
+            assert reader.number(2) == 1 and reader.number(2) == 2, "a PrivateMessage"
+
+
+# The head rule
+
+HIGHEST, AHEAD = 1 << 48, 1 << 20
+
+
+def way_back(epochs, start):
+    way = []
+    while start is not None and start in epochs:
+        way.append(start)
+        start = epochs[start]["parent"]
+    return way
+
+
+def led_by_outsiders(epochs, outsiders):
+    def is_out(epoch):
+        return epochs[epoch]["creator"] in outsiders
+
+    gone_on_with = {
+        before for epoch in epochs if not is_out(epoch) for before in way_back(epochs, epoch)
+    }
+    led = set()
+    for removal in gone_on_with:
+        for removed in epochs[removal]["removes"]:
+            for epoch in epochs if removed in outsiders else []:
+                if epochs[epoch]["creator"] == removed:
+                    before = epoch in way_back(epochs, removal)
+                    after = removal in way_back(epochs, epoch)
+                    if not before and not after:
+                        led.add(epoch)
+    found = set()
+    for epoch in epochs:
+        for before in way_back(epochs, epoch):
+            if not is_out(before):
+                break
+            if before in led:
+                found.add(epoch)
+                break
+    return found
+
+
+def out_of_reach(epochs):
+    tips = {}
+    for epoch in epochs.values():
+        tree = (json.dumps(epoch["group"]), epoch["root"])
+        tips[tree] = max(tips.get(tree, 0), int(epoch["number"]))
+    found = set()
+    for group in {group for group, _ in tips}:
+        reached = None
+        for tip, root in sorted((tip, root) for (of, root), tip in tips.items() if of == group):
+            if reached is not None and tip > min(reached + AHEAD, HIGHEST):
+                found.add((group, root))
+            else:
+                reached = tip
+    return found
+
+
+def heads():
+    for case in load("heads")["graphs"]:
+        epochs = {epoch["id"]: epoch for epoch in case["epochs"]}
+        led = led_by_outsiders(epochs, case["outsiders"])
+        far = out_of_reach(epochs)
+
+        def place(epoch):
+            group = {"unnamed": 1, "first": 0}.get(epoch["group"])
+            group = -epoch["group"] if group is None else group
+            votes = case["votes"].get(epoch["root"], 0)
+            votes = float("inf") if votes == "lasting" else votes
+            return (
+                group,
+                epoch["left"],
+                -votes,
+                (json.dumps(epoch["group"]), epoch["root"]) in far,
+                epoch["id"] in led,
+                -int(epoch["number"]),
+                epoch["id"],
+            )
+
+        order = [epoch["id"] for epoch in sorted(case["epochs"], key=place)]
+        assert order == case["order"], case["name"]
+
+
+def main():
+    for check in (identifiers, bindings, backups, exports, heads):
+        check()
+        print(f"vectors: {check.__name__} hold")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
