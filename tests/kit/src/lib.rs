@@ -30,6 +30,7 @@ pub mod parted;
 pub mod peer;
 pub mod process;
 mod result;
+pub mod schema;
 pub mod sim;
 mod sliding_sync;
 pub mod story;

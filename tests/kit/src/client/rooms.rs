@@ -6,7 +6,7 @@ use matrix_mls::{DecryptedMessage, MlsError, RoomSettings};
 use serde_json::{Value, json};
 
 use super::Client;
-use crate::{KitError, http::segment, peer::ALGORITHM};
+use crate::{KitError, http::segment, peer::ALGORITHM, schema};
 
 /// How often a message is prepared anew because the room changed between preparing and sending.
 const PREPARE_ATTEMPTS: usize = 5;
@@ -112,6 +112,8 @@ impl Client {
         let encrypted: Value = serde_json::from_str(&encrypted).map_err(|error| {
             self.gave_up("reading what encrypt returned", format!("it is no JSON: {error}"))
         })?;
+        schema::event(&encrypted)
+            .map_err(|fault| self.gave_up("sending what the specification describes", fault))?;
         self.send_unencrypted(room_id, "m.room.encrypted", encrypted).await
     }
 

@@ -10,7 +10,7 @@ use matrix_mls::{
 };
 
 use super::Client;
-use crate::{Answer, KitError};
+use crate::{Answer, KitError, schema};
 
 /// The shortest pause before a request is offered again, so that no loop spins.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
@@ -53,6 +53,10 @@ impl Client {
     /// content type. The answer's bytes come as they are; the status is 0 where there was none.
     pub async fn transmit(&self, request: &OutgoingRequest) -> Result<Answer, KitError> {
         let OutgoingRequest { method, path, content_type, body, .. } = request;
+        schema::check(method, path, body)
+            .map_err(|fault| self.gave_up("sending what the specification describes", fault))?;
+        schema::check(method, path, body)
+            .map_err(|fault| self.gave_up("sending what the specification describes", fault))?;
         match self.http.send(method, path, content_type, body.clone()).await {
             Ok(_) if self.forgets(path) => Ok(Answer { status: 0, body: Vec::new() }),
             Err(KitError::NoAnswer { .. }) => Ok(Answer { status: 0, body: Vec::new() }),

@@ -62,6 +62,11 @@ pub struct Synapse {
 }
 
 impl Synapse {
+    /// A Python that has Synapse, and with it the package `cryptography`. Installs it the first time.
+    pub fn python() -> Result<PathBuf, KitError> {
+        install::python_with_synapse()
+    }
+
     /// Installs Synapse if need be, starts it, and waits until it answers.
     pub fn start() -> Result<Self, KitError> {
         Self::start_with("synapse.test", Manner::default())
