@@ -36,6 +36,7 @@
 #![deny(missing_docs, unsafe_code)]
 
 mod api;
+mod attachments;
 mod backup;
 mod commits;
 mod devices;
@@ -64,13 +65,15 @@ mod turn;
 mod verification;
 
 pub use api::{
-    BackupCounts, BackupSecret, DecryptedMessage, EpochInfo, ErrorDetails, EventOutcome,
-    EventResult, ImportSummary, LogLevel, LogSink, MachineConfig, MlsBackup, MlsError, MlsIdentity,
-    MlsMachine, MlsReader, MlsRoom, Publishing, RecoveryKey, RestoreScope, RestoreStatus,
-    RoomMember, RoomSettings, RoomSummary, SendPlan, Shield, ShieldCode, StoreKey, SyncSummary,
-    ToDeviceResult, UnreadableCause, UserIdentity, Verdict, Verification, VerificationInfo,
-    VerificationStatus, is_commit_event, key_of_secret, set_log_sink, shield_of,
-    sync_changes_from_response, sync_changes_from_sliding_sync, unreadable_cause_name,
+    AttachmentKey, AttachmentProgress, BackupCounts, BackupSecret, DecryptedMessage,
+    EncryptedAttachment, EpochInfo, ErrorDetails, EventOutcome, EventResult, ImportSummary,
+    LogLevel, LogSink, MachineConfig, MlsBackup, MlsError, MlsIdentity, MlsMachine, MlsReader,
+    MlsRoom, Publishing, RecoveryKey, RestoreScope, RestoreStatus, RoomMember, RoomSettings,
+    RoomSummary, SendPlan, Shield, ShieldCode, StoreKey, SyncSummary, ToDeviceResult,
+    UnreadableCause, UserIdentity, Verdict, Verification, VerificationInfo, VerificationStatus,
+    decrypt_attachment, decrypt_attachment_file, encrypt_attachment, encrypt_attachment_file,
+    is_commit_event, key_of_secret, set_log_sink, shield_of, sync_changes_from_response,
+    sync_changes_from_sliding_sync, unreadable_cause_name,
 };
 pub use exported::{
     AuthChallenge, AuthFlow, BackupState, DeviceListChanges, FollowedRooms, HistoryFailure,

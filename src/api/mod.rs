@@ -4,6 +4,7 @@
 //! the result into an exported shape. The core makes all decisions. Only `error_codes` gives the
 //! core's errors their exported variants and codes.
 
+mod attachments;
 mod backup;
 mod error;
 mod error_codes;
@@ -25,6 +26,10 @@ mod verdict;
 mod verification;
 
 pub use self::{
+    attachments::{
+        AttachmentKey, AttachmentProgress, EncryptedAttachment, decrypt_attachment,
+        decrypt_attachment_file, encrypt_attachment, encrypt_attachment_file,
+    },
     backup::{
         BackupCounts, BackupSecret, ImportSummary, MlsBackup, RecoveryKey, RestoreScope,
         RestoreStatus, key_of_secret,

@@ -32,7 +32,7 @@ private struct Call: Hashable {
         switch (kind, owner) {
         case ("constructor", let owner?): #"\b\#(owner)\.\#(name)\("#
         // What the app implements is called by Rust.
-        case (_, "LogSink"?), (_, "UpdateObserver"?), (_, "RollbackGuard"?): #"\bfunc \#(name)\("#
+        case (_, "LogSink"?), (_, "UpdateObserver"?), (_, "RollbackGuard"?), (_, "AttachmentProgress"?): #"\bfunc \#(name)\("#
         case (_, let owner?) where shared: #"(?i:\#(owner.dropFirst(3)))\.\#(name)\("#
         case (_, _?): #"\.\#(name)\("#
         case (_, nil): #"\b\#(name)\("#
