@@ -20,7 +20,7 @@ pub fn run() -> Result<(), Failure> {
     java::require()?;
     // Setting up Swift is mostly a download, so it goes on beside the first steps.
     let swift = thread::spawn(Swift::require);
-    let mut plan = Plan::new(13);
+    let mut plan = Plan::new(15);
     plan.cargo("checking the formatting", &["fmt", "--all", "--check"])?;
     plan.cargo(
         "linting (the first time this builds all dependencies: several minutes)",
@@ -51,9 +51,19 @@ pub fn run() -> Result<(), Failure> {
     plan.step("running Rust, Kotlin and Swift in one room, on Synapse", || {
         clients::run(HomeserverKind::Synapse, &[Client::kotlin()?, Client::swift(&swift)?])
     })?;
+    let adapter = ["--manifest-path", "adapters/matrix-sdk/Cargo.toml"];
     plan.cargo(
-        "building beside matrix-sdk, on one SQLite (the first time: some minutes)",
-        &["test", "--quiet", "--locked", "--manifest-path", "tests/beside/Cargo.toml"],
+        "checking the formatting of the adapter",
+        &[&["fmt", "--check"][..], &adapter].concat(),
+    )?;
+    plan.cargo(
+        "testing the adapter for matrix-sdk, on one SQLite (the first time: some minutes)",
+        &[&["test", "--quiet", "--locked"][..], &adapter].concat(),
+    )?;
+    plan.cargo(
+        "linting the adapter",
+        &[&["clippy", "--all-targets", "--locked"][..], &adapter, &["--", "-D", "warnings"]]
+            .concat(),
     )?;
     plan.step("building for release and checking the library's size", size::check)?;
     plan.finish("test");

@@ -1,1 +1,0 @@
-//! matrix-mls beside matrix-sdk: nothing but what tests/ builds and runs.
