@@ -3,14 +3,17 @@
 //! It has no to-device events: `to_device` says why. Its position is stored after the machine has the
 //! response on its disk, so a response whose taking was interrupted comes again.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use http::Method;
 use matrix_mls::sync_changes_from_sliding_sync;
 use serde_json::{Value, json};
 
 use crate::{
-    Error,
+    Error, State,
     http::{Request, segment},
     mls::Inner,
     position::{Position, PositionFile},
@@ -25,6 +28,9 @@ const LIST: &str = "all";
 /// How many rooms the first request wants, and how many more each later one.
 const FIRST_ROOMS: u64 = 20;
 const MORE_ROOMS: u64 = 100;
+
+/// How old a sync may be when something is sealed. A sync that waits for news comes back sooner.
+const FRESH: Duration = Duration::from_secs(90);
 
 /// Where the connection stands.
 pub(crate) struct Connection {
@@ -70,6 +76,39 @@ impl Inner {
     /// syncs this connection meanwhile.
     pub(crate) async fn sync(&self, timeout: Duration) -> Result<(), Error> {
         let mut connection = self.connection.lock().await;
+        let synced = self.sync_connection(&mut connection, timeout).await;
+        self.synced.send_replace(synced.as_ref().is_ok_and(|done| *done).then(SystemTime::now));
+        synced.map(drop)
+    }
+
+    /// Waits until what the machine knows of rooms is what the homeserver said within the last
+    /// minute or two. So nothing is sealed for who was in a room when the app was closed.
+    ///
+    /// Fails where the access token is refused. It comes back where the machine was closed, which
+    /// then says so itself.
+    pub(crate) async fn wait_until_fresh(&self) -> Result<(), Error> {
+        let is_fresh = |time: &Option<SystemTime>| {
+            // A clock that was set back says nothing.
+            time.is_some_and(|time| time.elapsed().is_ok_and(|age| age < FRESH))
+        };
+        let mut synced = self.synced.subscribe();
+        let (mut closed, mut state) = (self.is_closed.subscribe(), self.state.subscribe());
+        tokio::select! {
+            biased;
+            _ = synced.wait_for(is_fresh) => Ok(()),
+            _ = closed.wait_for(|is_closed| *is_closed) => Ok(()),
+            _ = state.wait_for(|state| *state == State::Unauthorized) => {
+                Err(Error::Unauthorized { code: "M_UNKNOWN_TOKEN".to_owned() })
+            }
+        }
+    }
+
+    /// Gives whether there was a response: not where the connection has to begin anew.
+    async fn sync_connection(
+        &self,
+        connection: &mut Connection,
+        timeout: Duration,
+    ) -> Result<bool, Error> {
         let body = connection.body();
         let asked = connection.position.pos.clone();
         // All rooms first, then news.
@@ -81,7 +120,8 @@ impl Inner {
         let request = Request::json(Method::POST, path, &body).waiting(timeout);
         let response = match request.send_json(&self.client).await {
             Err(Error::Refused { status: 400, code, .. }) if code == "M_UNKNOWN_POS" => {
-                return connection.begin_anew();
+                connection.begin_anew()?;
+                return Ok(false);
             }
             response => response?,
         };
@@ -97,7 +137,7 @@ impl Inner {
         self.timeline.tell(&summary.rooms, &times);
         connection.file.store(&next)?;
         connection.position = next;
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     fmt,
     path::Path,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures_util::Stream;
@@ -40,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) sending: tokio::sync::Mutex<()>,
     pub(crate) timeline: Timeline,
     pub(crate) state: watch::Sender<State>,
+    /// When the last sync was taken in; nothing before the first, and after one that failed.
+    pub(crate) synced: watch::Sender<Option<SystemTime>>,
     pub(crate) is_running: AtomicBool,
     /// Whether `run` is to end.
     pub(crate) is_closed: watch::Sender<bool>,
@@ -76,6 +78,7 @@ impl Mls {
             sending: tokio::sync::Mutex::new(()),
             timeline: Timeline::new(),
             state: watch::Sender::new(State::Stopped),
+            synced: watch::Sender::new(None),
             is_running: AtomicBool::new(false),
             is_closed: watch::Sender::new(false),
             wake: Notify::new(),

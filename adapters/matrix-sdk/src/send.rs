@@ -116,8 +116,12 @@ impl Mls {
 
     /// Does what has to come before a message: afterwards the devices in the group are those that
     /// belong in the room. [`send`](Self::send) does it by itself.
+    ///
+    /// It waits for a sync where the last one is old or has failed: who is in the room may be others
+    /// than when the app was closed.
     pub async fn prepare(&self, room_id: &RoomId) -> Result<(), Error> {
         let room = self.room(room_id)?;
+        self.inner.wait_until_fresh().await?;
         let mut pause = Pause::default();
         loop {
             let sent = {
