@@ -126,7 +126,9 @@ impl Inner {
             response => response?,
         };
         let changes =
-            sync_changes_from_sliding_sync(body.to_string(), asked, response.to_string())?;
+            sync_changes_from_sliding_sync(body.to_string(), asked, response.to_string()).map_err(
+                |error| Error::BadAnswer { what: NAME.to_owned(), reason: error.to_string() },
+            )?;
         let next = Position {
             pos: Some(changes.next_batch.clone()),
             window: next_window(connection.position.window, &response),

@@ -141,8 +141,6 @@ impl Inner {
                 Err(error) => {
                     match &error {
                         Error::Unauthorized { .. } => self.note(State::Unauthorized),
-                        // A homeserver that was reached through a captive portal answers anything.
-                        Error::BadAnswer { .. } => self.note(State::Offline),
                         error if error.is_transient() => self.note(State::Offline),
                         Error::Refused { .. } => self.note(State::Offline),
                         _ => return Err(error),

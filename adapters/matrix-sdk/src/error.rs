@@ -84,14 +84,14 @@ impl Error {
     /// Whether the same call may succeed later without anybody having done anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::NoAnswer { .. } => true,
+            // A captive portal answers anything.
+            Self::NoAnswer { .. } | Self::BadAnswer { .. } => true,
             Self::Refused { status, .. } => *status == 429 || *status >= 500,
             // Its store may have space again, or be open again.
             Self::Mls(error) => error.retryable(),
             Self::Position(_) => true,
             Self::NotLoggedIn
             | Self::Unauthorized { .. }
-            | Self::BadAnswer { .. }
             | Self::AlreadyRunning
             | Self::CannotUpgrade { .. }
             | Self::BadEvent(_)

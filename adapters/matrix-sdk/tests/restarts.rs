@@ -43,6 +43,7 @@ async fn positions_are_kept_on_one_connection_and_lost_on_the_other() -> Result 
     for number in 0..4 {
         alice.says(&room, &format!("number {number}")).await?;
     }
+    alice.lets_in(&room, "|TABLET").await?;
     let bob = bob.open(&homeserver).await?;
     let mut apps = [alice, bob, tablet];
     all_talk(&mut apps, &room, "kept").await?;
@@ -66,6 +67,28 @@ async fn positions_are_kept_on_one_connection_and_lost_on_the_other() -> Result 
         assert_eq!(app.group(&room).await?.len(), 2, "{}", app.name);
     }
     Ok(())
+}
+
+/// Killed between the machine's disk and the position's: the same response comes again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_whose_position_was_not_stored_comes_again() -> Result {
+    let homeserver = Homeserver::synapse().await?;
+    let alice = App::register(&homeserver, "alice", Setup::default()).await?;
+    let bob = App::register(&homeserver, "bob", Setup::default()).await?;
+    let room = alice.create_room(&[&bob]).await?;
+    let mut apps = [alice, bob];
+    all_talk(&mut apps, &room, "hello").await?;
+    let [alice, bob] = apps;
+    let bob = bob.close().await?;
+    let earlier = std::fs::read(bob.position_file())?;
+    let mut bob = bob.open(&homeserver).await?;
+    let event = alice.says(&room, "taken in").await?;
+    bob.reads(&event).await?;
+    let bob = bob.close().await?;
+    assert_ne!(std::fs::read(bob.position_file())?, earlier);
+    std::fs::write(bob.position_file(), earlier)?;
+    let mut apps = [alice, bob.open(&homeserver).await?];
+    all_talk(&mut apps, &room, "and again").await
 }
 
 /// Somebody is removed while the other is away, in a gap, and the first thing that the other does is

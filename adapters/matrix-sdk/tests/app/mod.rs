@@ -5,6 +5,7 @@
 use std::{
     future::Future,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -23,6 +24,7 @@ use matrix_sdk::{
     sliding_sync::{Version, VersionBuilder},
 };
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
     task::JoinHandle,
@@ -53,6 +55,8 @@ pub struct App {
     pub http: Http,
     pub name: String,
     directory: PathBuf,
+    /// Deletes the directory in the end.
+    place: Arc<TempDir>,
     setup: Setup,
     tasks: Vec<JoinHandle<()>>,
     items: UnboundedReceiver<TimelineItem>,
@@ -66,6 +70,7 @@ pub struct Closed {
     pub directory: PathBuf,
     pub http: Http,
     pub setup: Setup,
+    place: Arc<TempDir>,
 }
 
 /// Builds a client on the store in a directory.
@@ -107,20 +112,21 @@ impl App {
         device: &str,
         setup: Setup,
     ) -> Result<Self> {
-        let directory = tempfile::tempdir()?.keep();
-        let client = client(homeserver.base_url(), &directory, setup).await?;
+        let place = Arc::new(tempfile::tempdir()?);
+        let client = client(homeserver.base_url(), place.path(), setup).await?;
         client.matrix_auth().login_username(name, "p").device_id(device).send().await?;
         client.encryption().wait_for_e2ee_initialization_tasks().await;
-        Self::start(client, homeserver.base_url(), &directory, name, setup).await
+        Self::start(client, homeserver.base_url(), place, name, setup).await
     }
 
     async fn start(
         client: Client,
         base_url: &str,
-        directory: &Path,
+        place: Arc<TempDir>,
         name: &str,
         setup: Setup,
     ) -> Result<Self> {
+        let directory = place.path();
         let token = client.access_token().or_missing("access token")?;
         let http = Http::new(base_url, name)?.with_token(&token);
         let mls = Mls::attach(&client, mls_config(directory, setup)).await?;
@@ -145,8 +151,25 @@ impl App {
                 eprintln!("run ended: {error}");
             }
         }));
+        eventually("its keys are published", async || {
+            let pending = mls.machine().pending_requests().await?;
+            let is_done = mls.machine().outgoing_requests().await?.is_empty();
+            Ok((is_done && pending.put_off == 0).then_some(()))
+        })
+        .await?;
         let (name, directory) = (name.to_owned(), directory.to_owned());
-        Ok(Self { client, mls, http, name, directory, setup, tasks, items, read: Vec::new() })
+        Ok(Self {
+            client,
+            mls,
+            http,
+            name,
+            directory,
+            place,
+            setup,
+            tasks,
+            items,
+            read: Vec::new(),
+        })
     }
 
     pub fn user(&self) -> &UserId {
@@ -174,6 +197,7 @@ impl App {
             directory: self.directory.clone(),
             http: self.http.clone(),
             setup: self.setup,
+            place: self.place.clone(),
         })
     }
 
@@ -253,6 +277,16 @@ impl App {
         }
     }
 
+    /// Says something until a device is in the group: it is new, and has to be heard of.
+    pub async fn lets_in(&self, room_id: &RoomId, device: &str) -> Result {
+        eventually(&format!("{device} is in the group"), async || {
+            self.says(room_id, "is anybody new here?").await?;
+            let group = self.group(room_id).await?;
+            Ok(group.iter().any(|name| name.ends_with(device)).then_some(()))
+        })
+        .await
+    }
+
     /// The devices in the group of a room.
     pub async fn group(&self, room_id: &RoomId) -> Result<Vec<String>> {
         let members = self.mls.room(room_id)?.members().await?;
@@ -287,12 +321,17 @@ impl Closed {
         let base_url = homeserver.base_url();
         let client = client(base_url, &self.directory, self.setup).await?;
         client.restore_session(self.session).await?;
-        App::start(client, base_url, &self.directory, &self.name, self.setup).await
+        App::start(client, base_url, self.place, &self.name, self.setup).await
+    }
+
+    /// Where this crate's connection stands.
+    pub fn position_file(&self) -> PathBuf {
+        self.directory.join("mls/position.json")
     }
 
     /// Has this crate's connection begin anew.
     pub fn lose_position(&self) -> Result {
-        Ok(std::fs::remove_file(self.directory.join("mls/position.json"))?)
+        Ok(std::fs::remove_file(self.position_file())?)
     }
 }
 
