@@ -63,6 +63,7 @@ mod tests {
             "demo --graph graph.svg --homeserver synapse",
             "demo --clients kotlin,swift",
             "demo --clients kotlin --homeserver embedded",
+            "demo --clients sdk --homeserver synapse",
             "demo --homeserver synapse --clients kotlin,swift",
             "test",
             "federation",

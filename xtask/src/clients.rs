@@ -21,6 +21,8 @@ pub enum Language {
     Kotlin,
     /// Swift.
     Swift,
+    /// matrix-sdk, with the adapter beside its Olm machine (Rust).
+    Sdk,
 }
 
 /// A device in another language, as the test kit wants it: `NAME=COMMAND`.
@@ -35,6 +37,16 @@ impl Client {
     /// Builds the Swift device.
     pub fn swift(swift: &Swift) -> Result<Self, Failure> {
         Ok(Self(format!("swift={}", shell_text(&swift::device(swift)?)?)))
+    }
+
+    /// Builds the device of matrix-sdk's.
+    pub fn sdk() -> Result<Self, Failure> {
+        let what = "building the device of matrix-sdk's";
+        let package = ["--manifest-path", "adapters/matrix-sdk/Cargo.toml"];
+        let build = ["build", "--quiet", "--locked", "--example", "device"];
+        process::run(what, &mut process::cargo(build.iter().chain(&package)))?;
+        let device = Command::new(paths::adapter_program("device"));
+        Ok(Self(format!("sdk={}", shell_text(&device)?)))
     }
 }
 
@@ -64,6 +76,7 @@ fn build(language: Language) -> Result<Client, Failure> {
             Client::kotlin()
         }
         Language::Swift => Client::swift(&Swift::require()?),
+        Language::Sdk => Client::sdk(),
     }
 }
 

@@ -22,6 +22,15 @@ pub fn program(profile: &str, name: &str) -> PathBuf {
     target_directory().join(profile).join(name)
 }
 
+/// An example of the adapter for matrix-sdk, which has a target directory of its own.
+pub fn adapter_program(name: &str) -> PathBuf {
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(_) => target_directory(),
+        None => workspace().join("adapters/matrix-sdk/target"),
+    };
+    target.join("debug/examples").join(name)
+}
+
 /// The directory of the native library that tests and samples of other languages load.
 ///
 /// It is inside the workspace even if cargo builds elsewhere, because a Swift in a root of its own

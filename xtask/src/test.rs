@@ -20,7 +20,7 @@ pub fn run() -> Result<(), Failure> {
     java::require()?;
     // Setting up Swift is mostly a download, so it goes on beside the first steps.
     let swift = thread::spawn(Swift::require);
-    let mut plan = Plan::new(15);
+    let mut plan = Plan::new(16);
     plan.cargo("checking the formatting", &["fmt", "--all", "--check"])?;
     plan.cargo(
         "linting (the first time this builds all dependencies: several minutes)",
@@ -60,6 +60,9 @@ pub fn run() -> Result<(), Failure> {
         "testing the adapter for matrix-sdk, on one SQLite (the first time: some minutes)",
         &[&["test", "--quiet", "--locked"][..], &adapter].concat(),
     )?;
+    plan.step("running Rust and matrix-sdk in one room, on Synapse", || {
+        clients::run(HomeserverKind::Synapse, &[Client::sdk()?])
+    })?;
     plan.cargo(
         "linting the adapter",
         &[&["clippy", "--all-targets", "--locked"][..], &adapter, &["--", "-D", "warnings"]]
