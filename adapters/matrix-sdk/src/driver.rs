@@ -154,16 +154,8 @@ impl Inner {
     async fn send_on(&self) -> Result<(), Error> {
         let mut pause = Pause::default();
         loop {
-            match self.send_due().await {
-                Ok(0) => {
-                    pause = Pause::default();
-                    let pending = self.machine.pending_requests().await?;
-                    let longest = u64::try_from(ASK_AGAIN.as_millis()).unwrap_or(u64::MAX);
-                    // Not less than a moment, so that it does not spin.
-                    let wait = pending.retry_after_ms.unwrap_or(longest).clamp(10, longest);
-                    self.machine.wait_for_change(wait).await;
-                }
-                Ok(_) => pause = Pause::default(),
+            match self.send_and_wait().await {
+                Ok(()) => pause = Pause::default(),
                 Err(error) => {
                     match &error {
                         Error::Unauthorized { .. } => self.note(State::Unauthorized),
@@ -174,6 +166,19 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// Sends what is due, and where nothing is, waits until something may be.
+    async fn send_and_wait(&self) -> Result<(), Error> {
+        if self.send_due().await? > 0 {
+            return Ok(());
+        }
+        let pending = self.machine.pending_requests().await?;
+        let longest = u64::try_from(ASK_AGAIN.as_millis()).unwrap_or(u64::MAX);
+        // Not less than a moment, so that it does not spin.
+        let wait = pending.retry_after_ms.unwrap_or(longest).clamp(10, longest);
+        self.machine.wait_for_change(wait).await;
+        Ok(())
     }
 
     /// Ends pauses when the client has another token.
