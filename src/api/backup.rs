@@ -3,10 +3,11 @@
 use std::{fmt, sync::Arc};
 
 use openmls_traits::random::OpenMlsRand;
-use ruma::{OwnedRoomId, RoomId};
+use ruma::OwnedRoomId;
 
 use super::{
     error::MlsError,
+    ids,
     slot::{EngineSlot, blocking},
 };
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
 /// [`bytes`](Self::bytes) into secret storage. The key is wiped from memory when its last handle is
 /// released.
 #[derive(uniffi::Object)]
+#[uniffi::export(Debug)]
 pub struct RecoveryKey {
     pub(super) key: BackupKey,
     pub(super) passphrase: PassphraseInfo,
@@ -170,6 +172,7 @@ pub struct ImportSummary {
 
 /// A backup's key in the form that secret storage has.
 #[derive(Clone, PartialEq, Eq, uniffi::Record)]
+#[uniffi::export(Debug)]
 pub struct BackupSecret {
     /// The secret's name in secret storage.
     pub name: String,
@@ -301,10 +304,7 @@ impl MlsBackup {
         key: Option<Arc<RecoveryKey>>,
         scope: RestoreScope,
     ) -> Result<u64, MlsError> {
-        let room = |text: &str| {
-            RoomId::parse(text)
-                .map_err(|error| MlsError::invalid("bad_room_id", format!("room_id: {error}")))
-        };
+        let room = |text: &str| ids::room_id("room_id", text);
         let scope = match scope {
             RestoreScope::AllRooms => Scope::All,
             RestoreScope::Room { room_id } => Scope::Room(room(&room_id)?),
@@ -343,11 +343,7 @@ impl MlsBackup {
         passphrase: String,
     ) -> Result<String, MlsError> {
         let rooms = room_ids.map(|rooms| {
-            let parse = |room: &String| {
-                RoomId::parse(room).map_err(|error| {
-                    MlsError::invalid("bad_room_id", format!("room_ids: {room}: {error}"))
-                })
-            };
+            let parse = |room: &String| ids::room_id("room_ids", room);
             rooms.iter().map(parse).collect::<Result<Vec<OwnedRoomId>, MlsError>>()
         });
         let (rooms, passphrase) = (rooms.transpose()?, zeroize::Zeroizing::new(passphrase));

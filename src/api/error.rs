@@ -8,6 +8,9 @@ use std::fmt;
 
 use super::unreadable::UnreadableCause;
 
+/// What to do about a machine that was closed.
+const CLOSED: &str = "the machine was closed: open it again, and get new handles of its rooms";
+
 /// The details of an error, which every [`MlsError`] has.
 ///
 /// No field holds a key, a plaintext or a ciphertext.
@@ -86,7 +89,12 @@ pub enum MlsError {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
     },
-    /// This device is not in the room's MLS group. Enable the room, or wait for a Welcome.
+    /// This device is not in the room's MLS group.
+    ///
+    /// With the code `"not_enabled"` nothing says that the room uses MLS: call `MlsRoom::enable`, or
+    /// pass in the sync that shows its state. With `"left_group"` this device has left the group, or
+    /// its user the room. With `"not_joined_yet"` it is on its way: go on sending requests and
+    /// syncing. With `"cannot_heal"` it cannot join for now, and tries again by itself.
     NotInGroup {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
@@ -231,7 +239,7 @@ impl MlsError {
 
     /// The machine was closed.
     pub(crate) fn closed() -> Self {
-        Self::Closed { details: ErrorDetails::permanent("closed", "the machine was closed") }
+        Self::Closed { details: ErrorDetails::permanent("closed", CLOSED) }
     }
 
     /// This library has a defect.

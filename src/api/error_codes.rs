@@ -19,6 +19,7 @@ use crate::{
     messages::{MessageError, SendError},
     protocol::{ContentError, PayloadError},
     rejection::Rejection,
+    room::Outside,
     secrets::SecretsError,
     sessions::{EventSessionError, FileError, KeyError, SessionError},
     signing::SigningError,
@@ -146,6 +147,17 @@ impl From<UnknownEpoch> for MlsError {
     }
 }
 
+impl From<Outside> for MlsError {
+    fn from(error: Outside) -> Self {
+        match error {
+            Outside::NotEnabled(_) => permanent!(NotInGroup, "not_enabled", error),
+            Outside::OtherAlgorithm(..) => permanent!(InvalidInput, "other_algorithm", error),
+            Outside::Left(_) => permanent!(NotInGroup, "left_group", error),
+            Outside::NotYet(_) => transient!(NotInGroup, "not_joined_yet", error),
+        }
+    }
+}
+
 impl From<EventError> for MlsError {
     fn from(error: EventError) -> Self {
         match error {
@@ -166,7 +178,7 @@ impl From<EventError> for MlsError {
             EventError::BadMedia(_) => permanent!(Rejected, "bad_media", error),
             EventError::NotFollowed(_) => permanent!(Forked, "forked", error),
             EventError::OutOfTime(_) => permanent!(Forked, "out_of_time", error),
-            EventError::NotInGroup(_) => transient!(NotInGroup, "not_in_group", error),
+            EventError::NotInGroup(error) => error.into(),
         }
     }
 }
@@ -206,7 +218,7 @@ impl From<SendError> for MlsError {
     fn from(error: SendError) -> Self {
         match error {
             SendError::Failure(error) => error.into(),
-            SendError::NotInGroup(_) => transient!(NotInGroup, "not_in_group", error),
+            SendError::NotInGroup(error) => error.into(),
             SendError::OtherKeys => permanent!(NewDeviceNeeded, "other_keys", error),
             SendError::NotOwnLeaf => transient!(NotReady, "not_own_leaf", error),
             SendError::NotReady(_) => transient!(NotReady, "not_ready", error),
@@ -317,7 +329,7 @@ impl From<BackupError> for MlsError {
             BackupError::Failure(error) => error.into(),
             BackupError::NoBackup => permanent!(InvalidInput, "no_backup", error),
             BackupError::NoKey => permanent!(InvalidInput, "no_key", error),
-            BackupError::TooManyRestores => transient!(NotReady, "not_ready", error),
+            BackupError::TooManyRestores => transient!(NotReady, "too_many_restores", error),
             BackupError::MalformedAnswer(_) => permanent!(Rejected, "malformed_answer", error),
         }
     }

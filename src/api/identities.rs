@@ -2,10 +2,7 @@
 //! and verdicts.
 
 use super::{
-    error::MlsError,
-    machine::{MlsMachine, user_of},
-    user_identity::UserIdentity,
-    verdict::Verdict,
+    error::MlsError, ids, machine::MlsMachine, user_identity::UserIdentity, verdict::Verdict,
 };
 use crate::protocol::{DeviceName, decode_base64};
 
@@ -16,7 +13,7 @@ impl MlsMachine {
     ///
     /// Fails with `InvalidInput` (`"bad_user_id"`).
     pub async fn user_identity(&self, user_id: String) -> Result<Option<UserIdentity>, MlsError> {
-        let user = user_of(&user_id)?;
+        let user = ids::user_id("user_id", &user_id)?;
         let identity = self.engine.run(move |engine| engine.user_identity(&user)).await?;
         Ok(identity.map(UserIdentity::from))
     }
@@ -32,7 +29,7 @@ impl MlsMachine {
         user_id: String,
         master_key: String,
     ) -> Result<(), MlsError> {
-        let user = user_of(&user_id)?;
+        let user = ids::user_id("user_id", &user_id)?;
         let accepted = match decode_base64(&master_key) {
             Some(key) => self.engine.run(move |engine| engine.accept_identity(&user, &key)).await?,
             None => false,
@@ -61,7 +58,7 @@ impl MlsMachine {
     ///
     /// Other devices of yours are not told. Fails with `InvalidInput` (`"bad_user_id"`).
     pub async fn withdraw_verification(&self, user_id: String) -> Result<(), MlsError> {
-        let user = user_of(&user_id)?;
+        let user = ids::user_id("user_id", &user_id)?;
         self.engine.run(move |engine| engine.withdraw_verification(&user)).await
     }
 
@@ -82,7 +79,7 @@ impl MlsMachine {
         user_id: String,
         device_id: String,
     ) -> Result<Verdict, MlsError> {
-        let device = DeviceName::new(user_of(&user_id)?, device_id.into());
+        let device = DeviceName::new(ids::user_id("user_id", &user_id)?, device_id.into());
         Ok(self.engine.run(move |engine| engine.device_verdict(&device)).await?.into())
     }
 }

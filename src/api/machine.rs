@@ -7,11 +7,12 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
-use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, RoomId, UserId};
+use ruma::{DeviceId, OwnedDeviceId};
 
 use super::{
     backup::MlsBackup,
     error::MlsError,
+    ids,
     own_identity::MlsIdentity,
     room::MlsRoom,
     slot::{EngineSlot, blocking},
@@ -30,7 +31,7 @@ use crate::{
 };
 
 /// What opening a machine needs.
-#[derive(Clone, uniffi::Record)]
+#[derive(Debug, Clone, uniffi::Record)]
 pub struct MachineConfig {
     /// The Matrix user id, `@alice:example.org`.
     pub user_id: String,
@@ -197,7 +198,7 @@ impl MlsMachine {
         user_id: String,
         device_id: Option<String>,
     ) -> Result<Arc<Verification>, MlsError> {
-        let user = user_of(&user_id)?;
+        let user = ids::user_id("user_id", &user_id)?;
         if device_id.as_ref().is_some_and(String::is_empty) {
             return Err(MlsError::invalid("bad_device_id", "device_id: it is empty"));
         }
@@ -233,8 +234,7 @@ impl MlsMachine {
     pub fn room(&self, room_id: String) -> Result<Arc<MlsRoom>, MlsError> {
         #[cfg(feature = "test-hooks")]
         crate::store::hooks::reached(crate::store::hooks::IN_CALL);
-        let room_id = RoomId::parse(&room_id)
-            .map_err(|error| MlsError::invalid("bad_room_id", format!("room_id: {error}")))?;
+        let room_id = ids::room_id("room_id", &room_id)?;
         Ok(Arc::new(MlsRoom::new(self.engine.clone(), room_id, self.own.clone())))
     }
 
@@ -388,7 +388,7 @@ impl MlsMachine {
         config: MachineConfig,
         guard: Option<Arc<dyn RollbackGuard>>,
     ) -> Result<Arc<Self>, MlsError> {
-        let user_id = user_of(&config.user_id)?;
+        let user_id = ids::user_id("user_id", &config.user_id)?;
         if config.device_id.is_empty() {
             return Err(MlsError::invalid("bad_device_id", "device_id: it is empty"));
         }
@@ -409,9 +409,4 @@ impl MlsMachine {
         let own = engine.identity().name();
         Ok(Arc::new(Self { own, engine: EngineSlot::new(engine) }))
     }
-}
-
-pub(super) fn user_of(user_id: &str) -> Result<OwnedUserId, MlsError> {
-    UserId::parse(user_id)
-        .map_err(|error| MlsError::invalid("bad_user_id", format!("user_id: {error}")))
 }

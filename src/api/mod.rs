@@ -10,6 +10,7 @@ mod error;
 mod error_codes;
 mod event;
 mod identities;
+mod ids;
 mod logging;
 mod machine;
 mod own_identity;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use ruma::{OwnedDeviceId, UserId};
+use ruma::OwnedDeviceId;
 
-use super::{backup::RecoveryKey, error::MlsError, slot::EngineSlot};
+use super::{backup::RecoveryKey, error::MlsError, ids, slot::EngineSlot};
 use crate::{
     engine::Engine,
     exported::{IdentityState, RecoveryState},
@@ -119,8 +119,7 @@ impl MlsIdentity {
     /// or none; and with `InvalidInput` (`"bad_user_id"`, `"bad_key"`).
     pub async fn sign_user(&self, user_id: String, master_key: String) -> Result<(), MlsError> {
         let key = key_of("master_key", &master_key)?;
-        let user = UserId::parse(&user_id)
-            .map_err(|error| MlsError::invalid("bad_user_id", format!("user_id: {error}")))?;
+        let user = ids::user_id("user_id", &user_id)?;
         let done = self.engine.run(move |engine| engine.sign_user(&user, &key)).await;
         self.engine.note_change();
         done

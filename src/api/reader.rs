@@ -3,9 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use ruma::RoomId;
-
-use super::{error::MlsError, event::DecryptedMessage, slot::blocking, store_key::StoreKey};
+use super::{error::MlsError, event::DecryptedMessage, ids, slot::blocking, store_key::StoreKey};
 use crate::engine::ReadOnlyEngine;
 
 /// A device's store, opened for reading only.
@@ -68,8 +66,7 @@ impl MlsReader {
         room_id: String,
         event: String,
     ) -> Result<DecryptedMessage, MlsError> {
-        let room = RoomId::parse(&room_id)
-            .map_err(|error| MlsError::invalid("bad_room_id", format!("room_id: {error}")))?;
+        let room = ids::room_id("room_id", &room_id)?;
         let reader = self.reader.clone();
         blocking(move || Ok(reader.decrypt(&room, &event)?)).await.map(Into::into)
     }

@@ -151,5 +151,7 @@ fn texts(events: &[Box<RawValue>]) -> Vec<String> {
 }
 
 fn bad_response(error: impl std::fmt::Display) -> MlsError {
-    MlsError::invalid("bad_sync_response", error)
+    let form =
+        "pass in the body of a sync that the homeserver has answered with status 200, unchanged";
+    MlsError::invalid("bad_sync_response", format!("{error}; {form}"))
 }

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use ruma::{OwnedRoomId, UserId};
+use ruma::OwnedRoomId;
 use serde_json::value::RawValue;
 
 use super::{
     error::MlsError,
     event::{DecryptedMessage, EventResult},
+    ids,
     settings::RoomSettings,
     slot::EngineSlot,
     verdict::Verdict,
@@ -128,8 +129,7 @@ impl MlsRoom {
         &self,
         user_id: String,
     ) -> Result<Arc<Verification>, MlsError> {
-        let user = UserId::parse(&user_id)
-            .map_err(|error| MlsError::invalid("bad_user_id", format!("user_id: {error}")))?;
+        let user = ids::user_id("user_id", &user_id)?;
         let room = Some(self.room_id.clone());
         let id =
             self.engine.run(move |engine| engine.request_verification(&user, None, room)).await?;
@@ -184,9 +184,7 @@ impl MlsRoom {
         let room = self.room_id.clone();
         let mut users = BTreeSet::new();
         for user in user_ids {
-            users.insert(UserId::parse(&user).map_err(|error| {
-                MlsError::invalid("bad_user_id", format!("user_ids: {user}: {error}"))
-            })?);
+            users.insert(ids::user_id("user_ids", &user)?);
         }
         self.engine.run(move |engine| engine.set_members(&room, &users)).await
     }

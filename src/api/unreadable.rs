@@ -53,9 +53,9 @@ impl UnreadableCause {
     /// as the store.
     pub(super) fn of(code: &str) -> Option<Self> {
         Some(match code {
-            "before_joining" => Self::BeforeJoining,
+            "before_joining" | "left_group" => Self::BeforeJoining,
             "unknown_epoch" | "value_in_media" | "no_group_yet" | "no_room_yet" | "stranger"
-            | "not_in_group" => Self::NotYetHere,
+            | "not_joined_yet" => Self::NotYetHere,
             "lost_epoch" | "bad_media" | "forked" => Self::Lost,
             "malformed_event" | "not_base64" | "malformed_mls" | "bad_message"
             | "bad_plaintext" | "bad_commit" | "no_event_id" | "not_a_commit" | "no_such_leaf" => {

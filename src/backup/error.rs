@@ -19,7 +19,7 @@ pub(crate) enum BackupError {
     #[error("key: no backup is enabled whose key could be used")]
     NoKey,
     /// Too many restores are under way.
-    #[error("too many restores are under way")]
+    #[error("too many restores are under way: wait for one to end, or cancel one")]
     TooManyRestores,
     /// An answer of the homeserver does not follow the specification.
     #[error("{0}")]

@@ -36,9 +36,11 @@ impl UnlockFailure {
     /// A sentence for a log.
     pub(super) fn reason(self) -> &'static str {
         match self {
-            Self::NoBackup => "the homeserver has no backup",
+            Self::NoBackup => "the homeserver has no backup: create one, or restore from a file",
             Self::Unsupported => "the backup is of a kind that this version does not know",
-            Self::WrongKey => "the key is not that of the backup",
+            Self::WrongKey => {
+                "the key is not that of the homeserver's backup: have the user type the recovery key of the current backup; an older one opens nothing"
+            }
         }
     }
 }

@@ -115,7 +115,11 @@ pub(crate) fn version_found(turn: &Turn<'_>, body: &[u8]) -> Result<(), BackupEr
             request_new_version(turn, &key, passphrase)?;
         }
         Some(Intent::Create { .. }) => {
-            give_up(turn, "backup_exists", "there is a backup already: enable or replace it")?;
+            give_up(
+                turn,
+                "backup_exists",
+                "the homeserver has a backup already: enable it with its recovery key, or create another with replace, which ends the old one",
+            )?;
         }
         Some(Intent::Enable { mut key, others }) => {
             for other in others {

@@ -45,7 +45,7 @@ pub(crate) enum NextStep {
 /// Does what can be done now towards the target membership of a room that has a head.
 pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendError> {
     let Some(head) = room.standing.head() else {
-        return Err(SendError::NotInGroup(room.id.clone()));
+        return Err(room.outside().into());
     };
     let head = graph::get(turn.tx, &room.id, head)?;
     let rotate = room.renewal.wanted || renewal::is_due(turn, room, &head)?;

@@ -30,7 +30,7 @@ use crate::{
 /// Makes another group for a room that uses MLS, and queues its announcement.
 pub(crate) fn restart(turn: &Turn<'_>, room: &mut Room) -> Result<(), SendError> {
     if !room.uses_mls() || room.state.own_user_left || room.standing.is_gone() {
-        return Err(SendError::NotInGroup(room.id.clone()));
+        return Err(room.outside().into());
     }
     if room.restarts.own.is_some() {
         return Ok(());
@@ -38,7 +38,9 @@ pub(crate) fn restart(turn: &Turn<'_>, room: &mut Room) -> Result<(), SendError>
     if let Some(staged) = room.standing.staged()
         && staged::get(turn.tx, &room.id, staged)?.commit_hash.is_none()
     {
-        return Err(SendError::NotReady("the room's group is being made"));
+        return Err(SendError::NotReady(
+            "the room's group is being made: send the machine's requests (drive), and try again",
+        ));
     }
     let nonce = turn.crypto.random_array().map_err(|error| Failure::defect("random", error))?;
     let number = room.group().number().saturating_add(1);

@@ -23,6 +23,7 @@ use crate::{
     incoming::media,
     messages::Sealer,
     rejoin,
+    requests::Unmarked,
     rollback::Rollback,
     room,
     store::{Store, StoreError, StoreKeyMaterial, Tx},
@@ -44,6 +45,8 @@ pub(crate) struct Engine {
     pub(super) rollback: Rollback,
     /// The keys of verifications under way.
     pub(super) secrets: Secrets,
+    /// How often requests were handed out without an answer.
+    pub(super) unmarked: Unmarked,
     /// When a room was last prepared for a message, in milliseconds since 1970.
     pub(super) prepared_ms: AtomicU64,
     /// Set from the moment the engine is to be suspended: turns under way end, and none begins.
@@ -98,6 +101,7 @@ impl Engine {
             observers: Arc::default(),
             rollback: Rollback::new(guard),
             secrets: Secrets::default(),
+            unmarked: Unmarked::default(),
             prepared_ms: AtomicU64::new(0),
             suspended: AtomicBool::new(false),
         };

@@ -23,7 +23,7 @@ pub(crate) enum EngineError {
     #[error(transparent)]
     Failure(#[from] Failure),
     /// No request has such an id.
-    #[error("id: no request has such an id")]
+    #[error("id: no request has such an id: give the id of the request as it was handed out")]
     UnknownRequest,
     /// What the homeserver answered is not taken.
     #[error(transparent)]

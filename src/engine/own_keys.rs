@@ -61,7 +61,7 @@ pub(super) fn before_sending(turn: &Turn<'_>) -> Result<Option<NextStep>, SendEr
         OwnKeys::Unknown => match check(turn)? {
             Some(id) => Ok(Some(NextStep::Waiting(vec![id]))),
             None => Err(SendError::NotReady(
-                "the homeserver refuses to say which keys it has for this device",
+                "the homeserver refuses to say which keys it has for this device: send the machine's requests (drive), and try again later",
             )),
         },
     }
@@ -82,7 +82,7 @@ pub(super) fn refuse_unready(turn: &Turn<'_>) -> Result<(), SendError> {
     if identity::can_be_recognised(turn.tx, turn.identity)? {
         return Ok(());
     }
-    let reason = "the Olm machine beside this device has not signed the device's binding yet";
+    let reason = "the Olm machine beside this device has not signed the device's binding yet: have it sign bindingToSign (binding_to_sign in Rust), and pass that to bindDevice (bind_device)";
     Err(SendError::NotReady(reason))
 }
 

@@ -45,7 +45,12 @@ impl Engine {
     /// changed by somebody else, the next step is to join anew.
     pub(crate) fn prepare(&self, room: &RoomId) -> Result<Readiness, EngineError> {
         let prepared = self.prepare_once(room);
-        if self.distrust_if_changed(room, &prepared)? { self.prepare_once(room) } else { prepared }
+        let changed = self.distrust_if_changed(room, &prepared)?;
+        let prepared = if changed { self.prepare_once(room) } else { prepared };
+        if let Ok(Readiness::Waiting { requests, .. }) = &prepared {
+            self.unmarked.handed_out(requests);
+        }
+        prepared
     }
 
     fn prepare_once(&self, room: &RoomId) -> Result<Readiness, EngineError> {
@@ -88,7 +93,7 @@ fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendError> {
         return Ok(NextStep::Waiting(requests::ids_of_room(turn.tx, &room.id)?));
     }
     if room.standing.is_gone() || !room.uses_mls() {
-        return Err(SendError::NotInGroup(room.id.clone()));
+        return Err(room.outside().into());
     }
     if catch_up::holds_up(turn, &room.id)? {
         return Ok(NextStep::Waiting(catch_up::ask_in(turn, &room.id)?));

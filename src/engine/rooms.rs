@@ -65,7 +65,7 @@ impl Engine {
         self.turn(|turn| {
             Ok(room::edit(turn.tx, room, |room| {
                 if room.standing.head().is_none() {
-                    return Err(SendError::NotInGroup(room.id.clone()));
+                    return Err(SendError::from(room.outside()));
                 }
                 room.renewal.wanted = true;
                 Ok(())
@@ -78,7 +78,7 @@ impl Engine {
         self.turn(|turn| {
             Ok(room::edit(turn.tx, room, |room| {
                 if !room.uses_mls() || room.state.own_user_left {
-                    return Err(SendError::NotInGroup(room.id.clone()));
+                    return Err(SendError::from(room.outside()));
                 }
                 Ok(rejoin::ask(turn, room)?)
             })?)
@@ -111,7 +111,7 @@ impl Engine {
                 let standing = &room.standing;
                 let joins = standing.staged().is_some() || standing.rejoin().is_some();
                 if standing.head().is_none() && !joins {
-                    return Err(SendError::NotInGroup(room.id.clone()));
+                    return Err(SendError::from(room.outside()));
                 }
                 Ok(rejoin::leave(turn, room)?)
             })?)
@@ -121,8 +121,9 @@ impl Engine {
     /// The devices in a room's group.
     pub(crate) fn members(&self, room: &RoomId) -> Result<Vec<GroupMember>, EngineError> {
         self.read(|tx| {
-            let Some(head) = room::load(tx, room)?.standing.head() else {
-                return Err(SendError::NotInGroup(room.to_owned()).into());
+            let known = room::load(tx, room)?;
+            let Some(head) = known.standing.head() else {
+                return Err(SendError::from(known.outside()).into());
             };
             let mut members = Vec::new();
             for (_, leaf) in archive::leaves(tx, room, head)? {

@@ -68,6 +68,7 @@ impl Engine {
             })?;
             // An app that has nothing to send would not come back for the rest.
             if !is_more || !requests.is_empty() {
+                self.unmarked.handed_out(&requests);
                 return Ok(requests);
             }
             // Whoever waits for the lock gets it now.

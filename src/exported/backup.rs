@@ -58,10 +58,37 @@ pub struct HistoryFailure {
     pub code: String,
     /// The number of sessions.
     pub count: u32,
+    /// The reason, as a sentence for a log, and what to do. The wording may change between releases.
+    pub reason: String,
 }
 
 impl From<(String, u32)> for HistoryFailure {
     fn from((code, count): (String, u32)) -> Self {
-        Self { code, count }
+        let reason = reason_of(&code).to_owned();
+        Self { code, count, reason }
+    }
+}
+
+/// What a code of a [`HistoryFailure`] means. The store keeps such failures by their codes alone.
+fn reason_of(code: &str) -> &'static str {
+    match code {
+        "damaged_session" => "the session is damaged, or was sealed with another key",
+        "malformed_session" => "the session does not have the form of one",
+        "other_room" => "the session belongs to another room than it was filed under",
+        "other_epoch" => "the session belongs to another epoch than it was filed under",
+        "missing_leaves" => "the list of the epoch's members is missing: restore the whole room",
+        "bad_leaves" => "the list of the epoch's members is damaged",
+        "bad_export" => "the keys in the session are damaged",
+        "unsupported_session" => "a newer version has written the session: update the app",
+        "read_once" => "this device reads the room's messages once, and restores none",
+        "wrong_key" => {
+            "the key is not that of the homeserver's backup: have the user type the recovery key of \
+             the current backup; an older one opens nothing"
+        }
+        "not_in_backup" => "the backup does not have it: another device may still upload it",
+        "no_backup" => "the homeserver has no backup: there is nothing to restore",
+        "unsupported_backup" => "a newer version has made the backup: update the app",
+        "cancelled" => "the restore was stopped: what it had restored stays",
+        _ => "the homeserver refused: its code says why; try again later",
     }
 }

@@ -33,7 +33,7 @@ pub(crate) enum Publishing {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IdentityError {
     /// The store was made for another device.
-    #[error("the store belongs to {0}")]
+    #[error("the store belongs to {0}: give each device a directory of its own")]
     OtherDevice(DeviceName),
     /// The app passed something else than this device's signed binding.
     #[error("binding: {0}")]

@@ -1,7 +1,5 @@
 //! What became of an event that could not be used, or not yet.
 
-use ruma::OwnedRoomId;
-
 use crate::{
     epochs::UnknownEpoch,
     failure::{EndsTurn, Failure, through_variants},
@@ -9,6 +7,7 @@ use crate::{
     messages::{MessageError, SendError},
     protocol::{CredentialError, GroupName, JsonError, PayloadError},
     rejection::{InputError, Rejection},
+    room::Outside,
     store::StoreError,
 };
 
@@ -40,8 +39,8 @@ pub(crate) enum EventError {
     #[error("{0}")]
     OutOfTime(String),
     /// This device has no group for the room.
-    #[error("this device is in no MLS group of {0}")]
-    NotInGroup(OwnedRoomId),
+    #[error(transparent)]
+    NotInGroup(#[from] Outside),
     /// It made something to be sent, which failed.
     #[error(transparent)]
     Send(#[from] SendError),

@@ -1,6 +1,6 @@
 //! Why a message cannot be read, and why nothing can be sent to a room now.
 
-use ruma::{OwnedRoomId, OwnedUserId};
+use ruma::OwnedUserId;
 
 use crate::{
     epochs::UnknownEpoch,
@@ -9,6 +9,7 @@ use crate::{
     identity::OTHER_KEYS,
     protocol::{ContentError, CredentialError, JsonError, PayloadError},
     rejection::Rejection,
+    room::Outside,
     store::StoreError,
 };
 
@@ -19,10 +20,14 @@ pub(crate) enum MessageError {
     #[error(transparent)]
     Failure(#[from] Failure),
     /// The app passed an event of another type.
-    #[error("event: its type is not m.room.encrypted")]
+    #[error(
+        "event: its type is not m.room.encrypted: pass in encrypted events only, and show others as they are"
+    )]
     NotEncrypted,
     /// The app passed an event of another algorithm.
-    #[error("event: it is not encrypted with MLS")]
+    #[error(
+        "event: it is not encrypted with MLS: pass it to the engine of its algorithm, such as the Olm machine for Megolm"
+    )]
     NotMls,
     /// It is a commit, which changes the group and says nothing to people.
     #[error("event: it is a commit, and no message")]
@@ -83,8 +88,8 @@ pub(crate) enum SendError {
     #[error(transparent)]
     Failure(#[from] Failure),
     /// This device has no group for the room.
-    #[error("this device is in no MLS group of {0}")]
-    NotInGroup(OwnedRoomId),
+    #[error(transparent)]
+    NotInGroup(#[from] Outside),
     /// The homeserver has other keys under this device's id.
     #[error("{}", OTHER_KEYS)]
     OtherKeys,
@@ -110,13 +115,17 @@ pub(crate) enum SendError {
     #[error(transparent)]
     Content(#[from] ContentError),
     /// The room has a group of this device already.
-    #[error("room: this device already has an MLS group for it")]
+    #[error("room: this device already has an MLS group for it: go on, and prepare the room")]
     AlreadyEnabled,
     /// Another device has made the room's group.
-    #[error("room: another device has made its MLS group; its members add this device")]
+    #[error(
+        "room: another device has made its MLS group: prepare the room (prepareToSend, prepare_to_send in Rust), and this device joins that"
+    )]
     GroupExists,
     /// The room is encrypted with something else.
-    #[error("room: it is already encrypted with {0}")]
+    #[error(
+        "room: it is already encrypted with {0}, which cannot change: create a new room for MLS"
+    )]
     OtherAlgorithm(String),
 }
 

@@ -18,7 +18,7 @@ use super::{
     error::{MessageError, SendError},
     event::{EpochName, event_content, plaintext},
     open::{Message, Signer, bind, check},
-    seal::ready_head,
+    seal::{UNPREPARED, ready_head},
 };
 use crate::{
     epochs::{EpochRecord, Status, graph},
@@ -39,7 +39,7 @@ pub(crate) fn seal(
 ) -> Result<String, SendError> {
     let head = ready_head(turn.tx, room)?;
     if archive::has(turn.tx, room, head.id)? {
-        return Err(SendError::NotReady("the room has moved to another epoch"));
+        return Err(SendError::NotReady(UNPREPARED));
     }
     // Each of this device's messages in the epoch was counted, so this is OpenMLS's next generation.
     let generation = turn.tx.generation(head.namespace)?;

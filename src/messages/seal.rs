@@ -23,6 +23,11 @@ use crate::{
     store::{Namespace, Store, Tx},
 };
 
+/// What to do about a room that is not ready for a message.
+pub(super) const UNPREPARED: &str = "the room is not ready for a message: call prepareToSend \
+    (prepare_to_send in Rust) and send its requests until it is ready, then encrypt again; the \
+    encrypt that takes a transport does all of that";
+
 /// The most generations that one reservation takes.
 const MAX_RESERVATION: u32 = 32;
 
@@ -30,11 +35,11 @@ const MAX_RESERVATION: u32 = 32;
 pub(super) fn ready_head(tx: &Tx<'_>, room_id: &RoomId) -> Result<EpochRecord, SendError> {
     let room = room::load(tx, room_id)?;
     let Some(head) = room.standing.head() else {
-        return Err(SendError::NotInGroup(room_id.to_owned()));
+        return Err(room.outside().into());
     };
     // A store of an earlier version can be settled without ever having seen the list.
     if !room.standing.is_settled() || !member_list::load(tx, room_id)?.is_good() {
-        return Err(SendError::NotReady("the group's members have to be compared with the room's"));
+        return Err(SendError::NotReady(UNPREPARED));
     }
     Ok(graph::get(tx, room_id, head)?)
 }
@@ -132,9 +137,7 @@ impl Sealer {
         if self.next == self.reserved {
             let reserved = self.next.saturating_add(self.reservation).min(history::MAX_GENERATION);
             if reserved == self.next {
-                return Err(SendError::NotReady(
-                    "this epoch has no messages left; a new one is needed",
-                ));
+                return Err(SendError::NotReady(UNPREPARED));
             }
             let untold = with.store.write(|tx| {
                 tx.take_generations(self.namespace, self.reserved, reserved)?;

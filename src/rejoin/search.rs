@@ -33,7 +33,7 @@ pub(super) fn search(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendE
         }
     }
     let Some(rejoin) = room.standing.rejoin_mut() else {
-        return Err(SendError::NotInGroup(room.id.clone()));
+        return Err(room.outside().into());
     };
     let (from, pages) = match &rejoin.search {
         Search::NotYet => (None, 0),

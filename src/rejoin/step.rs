@@ -64,7 +64,7 @@ pub(crate) fn step(
     occasion: Occasion,
 ) -> Result<NextStep, SendError> {
     let Some(rejoin) = room.standing.rejoin() else {
-        return Err(SendError::NotInGroup(room.id.clone()));
+        return Err(room.outside().into());
     };
     if rejoin.after_sync || waits_until(turn, room).is_some() {
         return Ok(NextStep::Waiting(Vec::new()));

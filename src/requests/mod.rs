@@ -5,12 +5,13 @@
 //! after it, byte for byte and with the same transaction id, so that sending it twice does no harm.
 //! What an answer means for a room or the device is decided in `engine::answers`. How long a request
 //! that was put off waits, and what ends its wait, is in `waits`; how long refused work rests before
-//! it is planned again, in `pauses`.
+//! it is planned again, in `pauses`. `unmarked` notices an app that never says what became of them.
 
 mod backoff;
 mod pauses;
 mod purpose;
 mod queue;
+mod unmarked;
 mod waits;
 
 pub(crate) use self::{
@@ -24,6 +25,7 @@ pub(crate) use self::{
         BACKUP_SCOPE, DEVICE_SCOPE, QueuedRequest, REQUESTS, Wait, due, enqueue, enqueue_json,
         hand_out, ids_of_room, is_due, remove, transaction_id,
     },
+    unmarked::Unmarked,
     waits::{
         Release, due_when_asked, note_token_refused, note_token_works, pending, put_off, release,
     },

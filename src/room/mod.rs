@@ -11,6 +11,7 @@ mod followed;
 mod hears;
 pub(crate) mod member_list;
 pub(crate) mod membership;
+mod outside;
 mod own_leaf;
 mod record;
 mod rejoin;
@@ -27,6 +28,7 @@ pub(crate) use self::{
     hears::hears,
     member_list::{Doubt, Need, Question},
     membership::Membership,
+    outside::Outside,
     own_leaf::{LeafOrigin, OwnLeaf},
     record::Room,
     rejoin::{Rejoin, RejoinReason, Search, Strangers},

@@ -43,7 +43,11 @@ pub(super) fn recover(turn: &Turn<'_>, work: &Work, key: &BackupKey) -> Result<(
     };
     let is_key = description.is_of(turn.crypto, key);
     if is_key == Some(false) {
-        return Ok(fail(turn, "wrong_key", "this is not the key of the secret storage")?);
+        return Ok(fail(
+            turn,
+            "wrong_key",
+            "this is not the key of the secret storage: have the user type the recovery key that was shown last",
+        )?);
     }
     if !devices::is_list_current(turn.tx, &turn.identity.name().user_id)? {
         // Which keys are published is known with the next answer.

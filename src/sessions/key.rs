@@ -33,22 +33,30 @@ pub(super) const MOST_ROUNDS: u32 = 10_000_000;
 pub(crate) enum KeyError {
     /// A character is not in base58, which leaves out 0, O, I and l because they look alike. The
     /// number is the character's position, from 1, without whitespace.
-    #[error("character {0} cannot occur in a recovery key")]
+    #[error(
+        "character {0} cannot occur in a recovery key: have the user check it (0, O, I and l do not occur)"
+    )]
     Alphabet(usize),
     /// Characters are missing or too many.
-    #[error("a recovery key has 48 characters, this has {0}")]
+    #[error(
+        "a recovery key has 48 characters, this has {0}: have the user check that none is missing or doubled"
+    )]
     Length(usize),
     /// The length is right, but it is another kind of key.
-    #[error("this is another kind of key: a recovery key begins otherwise")]
+    #[error(
+        "this is another kind of key: a recovery key begins with Es; have the user look for that one"
+    )]
     Prefix,
     /// A character is wrong, or two are swapped.
-    #[error("a character is wrong: the parity does not fit")]
+    #[error(
+        "a character is mistyped, or two are swapped: have the user compare the key with what was written down"
+    )]
     Parity,
     /// A key does not have 32 bytes.
     #[error("a backup key has 32 bytes, this has {0}")]
     Bytes(usize),
     /// The passphrase is empty.
-    #[error("the passphrase is empty")]
+    #[error("the passphrase is empty: have the user type it")]
     EmptyPassphrase,
     /// The number of rounds is 0, or more than anybody should ask for.
     #[error("a passphrase cannot be stretched with {0} rounds")]

@@ -11,7 +11,9 @@ use rusqlite::{ErrorCode, ffi};
 pub enum StoreError {
     /// The key or passphrase does not open this store, or is of another kind than the one that
     /// sealed it. The store is unchanged.
-    #[error("the key does not open this store")]
+    #[error(
+        "the key does not open this store: give the key or passphrase that it was made with; a store whose key is lost can only be deleted"
+    )]
     WrongKey,
     /// The file does not hold what was written: it is no database, cut short or garbage, or a row
     /// was altered or moved to another row's place.
@@ -33,13 +35,15 @@ pub enum StoreError {
     #[error("no space is left for the store")]
     Full,
     /// The store is open already, in this process or another.
-    #[error("the store is in use by another opener")]
+    #[error(
+        "the store is in use: close the machine that has it open, in this process or another, or share that one"
+    )]
     InUse,
     /// The store is suspended: its file is closed until it is resumed.
-    #[error("the store is suspended")]
+    #[error("the machine is suspended: resume it, and call again")]
     Suspended,
     /// There is no store to read from: no machine has opened one there yet.
-    #[error("there is no store in this directory yet")]
+    #[error("there is no store in this directory yet: open a machine there first")]
     Missing,
     /// An older version wrote the store. Opening it with a machine upgrades it.
     #[error("the store has to be opened by a machine of this version first")]

@@ -27,6 +27,7 @@ impl Engine {
         status: u16,
         body: &[u8],
     ) -> Result<RequestOutcome, EngineError> {
+        self.unmarked.answered(id);
         let id: i64 = id.parse().map_err(|_| EngineError::UnknownRequest)?;
         let readers = &self.opener.readers;
         let outcome = self.turn(|turn| {

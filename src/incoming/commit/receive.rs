@@ -63,7 +63,7 @@ pub(crate) fn receive(
     }
     match &room.standing {
         Standing::Member(_) => follow(turn, room, commit),
-        Standing::Gone => Err(EventError::NotInGroup(room.id.clone())),
+        Standing::Gone => Err(room.outside().into()),
         Standing::NoGroup | Standing::Founding { .. } | Standing::Joining { .. } => {
             note_joinable(turn, room, commit, Confirmation::NotNeeded)?;
             let reason = "this device is not in the room's group yet".to_owned();
