@@ -1,5 +1,7 @@
 //! The results of events, as an app sees them.
 
+use std::fmt;
+
 use super::{error::MlsError, verdict::Verdict};
 use crate::{
     devices,
@@ -10,7 +12,8 @@ use crate::{
 };
 
 /// A decrypted message.
-#[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
+#[derive(Clone, PartialEq, Eq, uniffi::Record)]
+#[uniffi::export(Debug)]
 pub struct DecryptedMessage {
     /// The id of the Matrix event that carried the message, if the event has one.
     pub event_id: Option<String>,
@@ -38,6 +41,19 @@ pub struct DecryptedMessage {
     /// with the homeserver's help. An app may show them apart, or not at all
     /// (`RoomSettings::refuse_late_messages`).
     pub is_late: bool,
+}
+
+/// Says which message it is, and nothing of its content.
+impl fmt::Debug for DecryptedMessage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { event_id, event_type, sender_user_id, epoch, content, .. } = self;
+        let id = event_id.as_deref().unwrap_or("no id");
+        write!(
+            formatter,
+            "DecryptedMessage({id}: {event_type} of {sender_user_id} in epoch {epoch}, {} bytes)",
+            content.len()
+        )
+    }
 }
 
 /// The result of one event of a room.

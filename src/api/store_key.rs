@@ -1,5 +1,7 @@
 //! `StoreKey`: how an app's store is sealed, checked on its way in.
 
+use std::fmt;
+
 use zeroize::Zeroizing;
 
 use super::error::MlsError;
@@ -7,6 +9,7 @@ use crate::store::StoreKeyMaterial;
 
 /// The secret that seals the store's random data key.
 #[derive(Clone, uniffi::Enum)]
+#[uniffi::export(Debug)]
 pub enum StoreKey {
     /// 32 bytes from the platform's key store (Android Keystore, iOS Keychain).
     Raw {
@@ -22,6 +25,17 @@ pub enum StoreKey {
     Unprotected,
 }
 
+/// Says of which kind it is, and nothing of the secret.
+impl fmt::Debug for StoreKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Raw { .. } => "StoreKey.Raw(..)",
+            Self::Passphrase { .. } => "StoreKey.Passphrase(..)",
+            Self::Unprotected => "StoreKey.Unprotected",
+        })
+    }
+}
+
 /// A store key that was checked. It is wiped on drop.
 pub(super) enum CheckedKey {
     Raw(Zeroizing<[u8; 32]>),
@@ -35,13 +49,17 @@ impl StoreKey {
             Self::Raw { key } => {
                 let key = Zeroizing::new(key);
                 let key = key.as_slice().try_into().map_err(|_| {
-                    MlsError::invalid("bad_store_key", "store_key: a raw key has 32 bytes")
+                    MlsError::invalid(
+                        "bad_store_key",
+                        "store_key: a raw key has 32 bytes: give one from the platform's key store",
+                    )
                 })?;
                 Ok(CheckedKey::Raw(Zeroizing::new(key)))
             }
-            Self::Passphrase { passphrase } if passphrase.is_empty() => {
-                Err(MlsError::invalid("bad_store_key", "store_key: the passphrase is empty"))
-            }
+            Self::Passphrase { passphrase } if passphrase.is_empty() => Err(MlsError::invalid(
+                "bad_store_key",
+                "store_key: the passphrase is empty: have the user type one",
+            )),
             Self::Passphrase { passphrase } => {
                 Ok(CheckedKey::Passphrase(Zeroizing::new(passphrase)))
             }

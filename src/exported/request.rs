@@ -4,6 +4,7 @@ use std::fmt;
 
 /// An HTTP request that the app sends to its homeserver with its own client and access token.
 #[derive(Clone, PartialEq, Eq, uniffi::Record)]
+#[uniffi::export(Debug)]
 pub struct OutgoingRequest {
     /// The request's id, for
     /// [`MlsMachine::mark_request_as_sent`](crate::MlsMachine::mark_request_as_sent).
