@@ -71,9 +71,9 @@ pub use api::{
     MlsRoom, Publishing, RecoveryKey, RestoreScope, RestoreStatus, RoomMember, RoomSettings,
     RoomSummary, SendPlan, Shield, ShieldCode, StoreKey, SyncSummary, ToDeviceResult,
     UnreadableCause, UserIdentity, Verdict, Verification, VerificationInfo, VerificationStatus,
-    decrypt_attachment, decrypt_attachment_file, encrypt_attachment, encrypt_attachment_file,
-    is_commit_event, key_of_secret, set_log_sink, shield_of, sync_changes_from_response,
-    sync_changes_from_sliding_sync, unreadable_cause_name,
+    create_room_body, decrypt_attachment, decrypt_attachment_file, encrypt_attachment,
+    encrypt_attachment_file, is_commit_event, key_of_secret, set_log_sink, shield_of,
+    sync_changes_from_response, sync_changes_from_sliding_sync, unreadable_cause_name, wipe_store,
 };
 pub use exported::{
     AuthChallenge, AuthFlow, BackupState, DeviceListChanges, FollowedRooms, HistoryFailure,

@@ -6,12 +6,14 @@
 
 mod docs;
 mod listing;
+mod mended;
 
 use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use uniffi_bindgen::{
     BindgenLoader, BindgenPaths, BindgenPathsLayer, GlobalConfig,
     bindings::{GenerateOptions, TargetLanguage, generate_with_bindgen_paths},
+    interface::ComponentInterface,
 };
 
 /// The crate whose API is exported, as UniFFI names it.
@@ -26,21 +28,31 @@ fn main() -> Result<()> {
     let mut paths = BindgenPaths::default();
     paths.add_layer(OurConfig(Utf8PathBuf::from(config)));
     match *what {
-        "kotlin" => generate(paths, library, TargetLanguage::Kotlin, out),
-        "swift" => generate(paths, library, TargetLanguage::Swift, out),
+        "kotlin" => generate(paths, (library, config), TargetLanguage::Kotlin, out),
+        "swift" => generate(paths, (library, config), TargetLanguage::Swift, out),
         "api" => {
-            let loader = BindgenLoader::new(paths, GlobalConfig::default());
-            let metadata = loader.load_metadata(Utf8Path::new(library))?;
-            let interfaces = loader.load_cis(metadata)?;
-            let ours = interfaces.iter().find(|interface| interface.crate_name() == CRATE);
-            let ours = ours.with_context(|| format!("{library} does not export {CRATE}"))?;
-            std::fs::write(out, listing::write(ours)).with_context(|| format!("writing {out}"))
+            let listing = listing::write(&interface(paths, library)?);
+            std::fs::write(out, listing).with_context(|| format!("writing {out}"))
         }
         other => bail!("there is no output {other}: kotlin, swift or api"),
     }
 }
 
-fn generate(paths: BindgenPaths, library: &str, language: TargetLanguage, out: &str) -> Result<()> {
+/// What a built library exports.
+fn interface(paths: BindgenPaths, library: &str) -> Result<ComponentInterface> {
+    let loader = BindgenLoader::new(paths, GlobalConfig::default());
+    let metadata = loader.load_metadata(Utf8Path::new(library))?;
+    let interfaces = loader.load_cis(metadata)?;
+    let ours = interfaces.into_iter().find(|interface| interface.crate_name() == CRATE);
+    ours.with_context(|| format!("{library} does not export {CRATE}"))
+}
+
+fn generate(
+    paths: BindgenPaths,
+    (library, config): (&str, &str),
+    language: TargetLanguage,
+    out: &str,
+) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("making {out}"))?;
     let options = GenerateOptions {
         languages: vec![language.clone()],
@@ -49,14 +61,22 @@ fn generate(paths: BindgenPaths, library: &str, language: TargetLanguage, out: &
         crate_filter: Some(CRATE.to_owned()),
         ..GenerateOptions::default()
     };
-    let file = match language {
-        TargetLanguage::Kotlin => "org/matrixmls/matrix_mls.kt",
-        _ => "MatrixMls.swift",
+    let (file, words) = match language {
+        TargetLanguage::Kotlin => ("org/matrixmls/matrix_mls.kt", docs::Language::Kotlin),
+        _ => ("MatrixMls.swift", docs::Language::Swift),
     };
     generate_with_bindgen_paths(options, paths)?;
+    let mut ours = BindgenPaths::default();
+    ours.add_layer(OurConfig(config.into()));
+    let names = docs::Names::of(&interface(ours, library)?);
     let file = Utf8Path::new(out).join(file);
     let code = std::fs::read_to_string(&file).with_context(|| format!("reading {file}"))?;
-    std::fs::write(&file, docs::translate(&code)).with_context(|| format!("writing {file}"))
+    let code = docs::translate(&code, &names, words);
+    let code = match words {
+        docs::Language::Kotlin => mended::kotlin(&code)?,
+        docs::Language::Swift => code,
+    };
+    std::fs::write(&file, code).with_context(|| format!("writing {file}"))
 }
 
 /// Says where the configuration of the one crate is.

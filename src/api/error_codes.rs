@@ -233,6 +233,7 @@ impl From<SendError> for MlsError {
                 permanent!(Internal, "event_content", error)
             }
             SendError::AlreadyEnabled => permanent!(InvalidInput, "already_enabled", error),
+            SendError::NoPower => permanent!(InvalidInput, "no_power", error),
             SendError::GroupExists => permanent!(InvalidInput, "group_exists", error),
             SendError::OtherAlgorithm(_) => permanent!(InvalidInput, "other_algorithm", error),
         }

@@ -68,6 +68,7 @@ pub enum Publishing {
 #[derive(uniffi::Object)]
 pub struct MlsMachine {
     own: DeviceName,
+    pub(super) store_path: String,
     pub(super) engine: Arc<EngineSlot>,
 }
 
@@ -393,6 +394,7 @@ impl MlsMachine {
             return Err(MlsError::invalid("bad_device_id", "device_id: it is empty"));
         }
         let device_id = <&DeviceId>::from(config.device_id.as_str()).to_owned();
+        let store_path = config.store_path.clone();
         let engine = blocking(move || {
             let directory = PathBuf::from(&config.store_path);
             let publishing = match config.publishing {
@@ -407,6 +409,6 @@ impl MlsMachine {
         })
         .await?;
         let own = engine.identity().name();
-        Ok(Arc::new(Self { own, engine: EngineSlot::new(engine) }))
+        Ok(Arc::new(Self { own, store_path, engine: EngineSlot::new(engine) }))
     }
 }

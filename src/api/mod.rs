@@ -13,6 +13,7 @@ mod identities;
 mod ids;
 mod logging;
 mod machine;
+mod new_room;
 mod own_identity;
 mod reader;
 mod responses;
@@ -25,6 +26,7 @@ mod unreadable;
 mod user_identity;
 mod verdict;
 mod verification;
+mod wiping;
 
 pub use self::{
     attachments::{
@@ -39,6 +41,7 @@ pub use self::{
     event::{DecryptedMessage, EventOutcome, EventResult, is_commit_event},
     logging::{LogLevel, LogSink, set_log_sink},
     machine::{MachineConfig, MlsMachine, Publishing},
+    new_room::create_room_body,
     own_identity::MlsIdentity,
     reader::MlsReader,
     responses::{sync_changes_from_response, sync_changes_from_sliding_sync},
@@ -50,4 +53,5 @@ pub use self::{
     user_identity::{UserIdentity, VerificationStatus},
     verdict::{Shield, ShieldCode, Verdict, shield_of},
     verification::{Verification, VerificationInfo},
+    wiping::wipe_store,
 };

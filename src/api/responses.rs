@@ -19,7 +19,8 @@ use crate::{
 /// `since` is that of the request, absent if the request had none. The request's filter must let
 /// `m.room.member`, `m.room.encrypted`, `m.room.encryption`, `m.room.create`,
 /// `m.room.history_visibility` and `org.matrix.msc2883.v1.dmls.restart` pass, and must not leave out
-/// rooms. Lazily loaded members are fine.
+/// rooms. Lazily loaded members are fine. With `m.room.power_levels`, too, `MlsRoom::enable` knows
+/// beforehand whether the user may do that.
 ///
 /// Fails with `InvalidInput` (`"bad_sync_response"`) if the body is not such a response: an error
 /// of the homeserver, for one, or any object without `next_batch`.

@@ -112,7 +112,12 @@ impl MlsRoom {
     /// This device is the group's first member; [`prepare_to_send`](Self::prepare_to_send) adds the
     /// others. Fails with `InvalidInput` if this device already has a group for the room
     /// (`"already_enabled"`), another device has made one (`"group_exists"`), the room is encrypted
-    /// with something else (`"other_algorithm"`), or a setting is out of range (`"bad_settings"`).
+    /// with something else (`"other_algorithm"`), the room's state says that this user may not set its
+    /// encryption (`"no_power"`), or a setting is out of range (`"bad_settings"`). Then nothing has
+    /// changed.
+    ///
+    /// A room that was created with the body of [`create_room_body`](crate::create_room_body) says
+    /// already that it is encrypted, so that no client takes it for one that is not.
     pub async fn enable(&self, settings: RoomSettings) -> Result<(), MlsError> {
         let room = self.room_id.clone();
         let settings = settings.checked()?;

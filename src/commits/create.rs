@@ -29,6 +29,7 @@ pub(crate) fn create_group(
             return Err(SendError::OtherAlgorithm(known.clone()));
         }
         Some(_) => {}
+        None if room.state.power.is_too_little() => return Err(SendError::NoPower),
         None => queue_room_encryption(turn, &room.id, &algorithm)?,
     }
 

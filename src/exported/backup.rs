@@ -59,6 +59,7 @@ pub struct HistoryFailure {
     /// The number of sessions.
     pub count: u32,
     /// The reason, as a sentence for a log, and what to do. The wording may change between releases.
+    #[uniffi(default = "")]
     pub reason: String,
 }
 

@@ -19,7 +19,7 @@ mod validate;
 
 pub(crate) use self::{
     binding::{LeafParts, OlmSignatures},
-    crypto::Crypto,
+    crypto::{Crypto, SUITE},
     device::{
         Identity, IdentityError, OTHER_KEYS, Publishing, has_sealed_marks, note_sealed_marks,
     },

@@ -1,5 +1,5 @@
 //! The state of a Matrix room that this library follows: its creation, its encryption, its history
-//! visibility, its members, and with which group it was started anew.
+//! visibility, its members, who may do what, and with which group it was started anew.
 
 use ruma::{OwnedUserId, UserId};
 
@@ -7,8 +7,8 @@ use super::{error::EventError, members, outcome::Outcome, restart};
 use crate::{
     epochs::{graph, head},
     protocol::{
-        AlgorithmOnly, CreateContent, MemberContent, RoomEvent, VisibilityContent, identifiers,
-        parse,
+        AlgorithmOnly, CreateContent, MemberContent, PowerLevels, RoomEvent, VisibilityContent,
+        identifiers, parse,
     },
     rejection::Rejection,
     room::{Doubt, Membership, Room, membership, wake},
@@ -20,7 +20,13 @@ pub(crate) fn is_followed(event: &RoomEvent) -> bool {
     matches!(
         (&*event.event_type, event.state_key.as_deref()),
         ("m.room.member", Some(_))
-            | ("m.room.create" | "m.room.encryption" | "m.room.history_visibility", Some(""))
+            | (
+                "m.room.create"
+                    | "m.room.encryption"
+                    | "m.room.history_visibility"
+                    | "m.room.power_levels",
+                Some("")
+            )
     ) || restart::is_one(event)
 }
 
@@ -35,6 +41,12 @@ pub(crate) fn receive(
         "m.room.create" => {
             let content: CreateContent = parse(content, "m.room.create")?;
             room.state.create_event = event.event_id.clone();
+            room.state.power.is_creator = content.creators_have_all_power() && {
+                let own = turn.identity.name().user_id;
+                let others = content.additional_creators.as_array();
+                event.sender == own
+                    || others.is_some_and(|users| users.iter().any(|user| user == own.as_str()))
+            };
             if let Some(AlgorithmOnly { algorithm }) = content.encryption {
                 set_algorithm(turn, room, algorithm)?;
             }
@@ -46,6 +58,11 @@ pub(crate) fn receive(
         "m.room.history_visibility" => {
             let content: VisibilityContent = parse(content, "m.room.history_visibility")?;
             set_visibility(turn, room, content.history_visibility)?;
+        }
+        "m.room.power_levels" => {
+            let levels: PowerLevels = parse(content, "m.room.power_levels")?;
+            let own = levels.of(&turn.identity.name().user_id);
+            room.state.power.levels = Some((own, levels.needed_for("m.room.encryption")));
         }
         "m.room.member" => {
             member(turn, room, event)?;
@@ -65,7 +82,7 @@ pub(crate) fn receive_past(
 ) -> Result<Outcome, EventError> {
     match &*event.event_type {
         "m.room.member" => read_member(event).map(|_| Outcome::State),
-        "m.room.history_visibility" => Ok(Outcome::State),
+        "m.room.history_visibility" | "m.room.power_levels" => Ok(Outcome::State),
         _ if restart::is_one(event) => {
             restart::receive(turn, room, event, false)?;
             Ok(Outcome::State)

@@ -114,6 +114,12 @@ pub(crate) enum SendError {
     /// No event could hold it.
     #[error(transparent)]
     Content(#[from] ContentError),
+    /// The homeserver would refuse the state event that says the room is encrypted.
+    #[error(
+        "room: your user may not set its encryption: have an admin enable it, or create a new room \
+         whose first events say that it is encrypted"
+    )]
+    NoPower,
     /// The room has a group of this device already.
     #[error("room: this device already has an MLS group for it: go on, and prepare the room")]
     AlreadyEnabled,

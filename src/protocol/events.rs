@@ -3,7 +3,7 @@
 //! A peer or a homeserver wrote everything here, so every field is checked where it is used. Events
 //! are read leniently (unknown fields are ignored) and written in one form.
 
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, UserId};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Number, Value, value::RawValue};
 
@@ -238,4 +238,49 @@ pub(crate) struct VisibilityContent {
 pub(crate) struct CreateContent {
     /// MSC2883: the room names its algorithm when it is created.
     pub(crate) encryption: Option<AlgorithmOnly>,
+    /// The version of the room: `1` where it is left out.
+    #[serde(default)]
+    pub(crate) room_version: Value,
+    /// Users who have the sender's power, in versions of rooms that know them.
+    #[serde(default)]
+    pub(crate) additional_creators: Value,
+}
+
+impl CreateContent {
+    /// Whether whoever has made the room has power over everything in it, for ever: from version 12 of
+    /// rooms on (MSC4289).
+    pub(crate) fn creators_have_all_power(&self) -> bool {
+        let version = self.room_version.as_str().and_then(|version| version.parse::<u32>().ok());
+        version.is_some_and(|version| version >= 12)
+    }
+}
+
+/// `m.room.power_levels`, as far as this library reads it. Rooms of old versions may have levels in
+/// quotes.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct PowerLevels {
+    #[serde(default)]
+    users: Value,
+    #[serde(default)]
+    users_default: Value,
+    #[serde(default)]
+    events: Value,
+    #[serde(default)]
+    state_default: Value,
+}
+
+impl PowerLevels {
+    /// The level of a user.
+    pub(crate) fn of(&self, user: &UserId) -> i64 {
+        level(&self.users[user.as_str()]).or(level(&self.users_default)).unwrap_or(0)
+    }
+
+    /// The level that a state event of this type takes.
+    pub(crate) fn needed_for(&self, event_type: &str) -> i64 {
+        level(&self.events[event_type]).or(level(&self.state_default)).unwrap_or(50)
+    }
+}
+
+fn level(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str()?.trim().parse().ok())
 }

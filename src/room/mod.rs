@@ -13,6 +13,7 @@ pub(crate) mod member_list;
 pub(crate) mod membership;
 mod outside;
 mod own_leaf;
+mod power;
 mod record;
 mod rejoin;
 mod restarts;

@@ -2,7 +2,9 @@
 
 use ruma::{OwnedEventId, OwnedRoomId};
 
-use super::{own_leaf::OwnLeaf, restarts::Restarts, settings::Settings, standing::Standing};
+use super::{
+    own_leaf::OwnLeaf, power::Power, restarts::Restarts, settings::Settings, standing::Standing,
+};
 use crate::protocol::{EpochId, GroupName, GroupRank, Rank, identifiers};
 
 /// A room.
@@ -33,6 +35,8 @@ pub(crate) struct RoomState {
     pub(crate) algorithm: Option<String>,
     /// `m.room.history_visibility`, as far as it is known.
     pub(crate) history_visibility: Option<String>,
+    /// What this device's user may do.
+    pub(crate) power: Power,
     /// The last that was heard of this device's user is that they left the Matrix room.
     pub(crate) own_user_left: bool,
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     own_leaf::OwnLeaf,
+    power::Power,
     record::{CommitPace, ExternalJoins, Renewal, Room, RoomState},
     rejoin::Rejoin,
     restarts::Restarts,
@@ -47,6 +48,8 @@ pub(super) struct StoredRoom {
     fetched: u32,
     #[serde(default)]
     visibility: Option<String>,
+    #[serde(default)]
+    power: Power,
     own_user_left: bool,
     gone: bool,
     #[serde(default)]
@@ -72,6 +75,7 @@ impl From<StoredRoom> for Room {
                 create_event: row.create_event,
                 algorithm: row.algorithm,
                 history_visibility: row.visibility,
+                power: row.power,
                 own_user_left: row.own_user_left,
             },
             others_group: row.others_group,
@@ -104,6 +108,7 @@ impl From<Room> for StoredRoom {
             create_event: room.state.create_event,
             algorithm: room.state.algorithm,
             visibility: room.state.history_visibility,
+            power: room.state.power,
             own_user_left: room.state.own_user_left,
             others_group: room.others_group,
             restarts: room.restarts,

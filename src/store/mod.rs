@@ -30,6 +30,7 @@ mod queue;
 #[cfg(test)]
 mod tests;
 mod tx;
+mod wipe;
 
 pub(crate) use self::cbor::Mark;
 pub use self::{
@@ -42,4 +43,5 @@ pub use self::{
     openmls::{MlsStorage, RowsMark},
     queue::Queue,
     tx::Tx,
+    wipe::wipe,
 };

@@ -4,49 +4,22 @@
 import Foundation
 import MatrixMls
 
-/// What came of a restore.
-public struct Restored: Sendable {
-    /// How many epochs became readable.
-    public let epochs: UInt64
-    /// What was left out.
-    public let failures: [HistoryFailure]
-}
-
 extension MatrixClient {
     /// Makes a key backup of all that this device can read, and of what comes. Returns the key's text, to be written
     /// down.
     public func backUp() async throws -> String {
-        let (key, backup) = (try RecoveryKey.generate(), machine.backup())
-        try await backup.create(key: key, replace: false)
+        let key = try await machine.createBackup(transport)
+        // The key is good from here on. What is to be backed up goes in with the next requests.
         try await machine.drive(transport)
-        let state = try await backup.state()
-        guard case .enabled = state else {
-            throw MatrixError(what: "an enabled backup", status: nil, body: "\(state)")
-        }
         return key.text()
     }
 
     /// Goes on with the account's key backup, whose key the user has typed, and brings back all that is in it, telling
     /// how many of how many sessions were taken. Throws `InvalidInput` with a code for the mistake when it is mistyped.
     public func restore(
-        _ typed: String, onProgress: (_ done: UInt64, _ total: UInt64) -> Void = { _, _ in }
+        _ typed: String, onProgress: @escaping @Sendable (_ done: UInt64, _ total: UInt64) -> Void = { _, _ in }
     ) async throws -> Restored {
-        let key = try RecoveryKey.parse(text: typed)
-        try await machine.backup().enable(key: key)
-        let steps = try await machine.restoring(key)
-        async let sent = machine.drive(transport)
-        for await step in steps {
-            switch step {
-            case .begun:
-                continue
-            case .progress(let done, let total):
-                onProgress(done, total)
-            case .finished(let epochs, let failures):
-                _ = try await sent
-                return Restored(epochs: epochs, failures: failures)
-            }
-        }
-        throw MatrixError(what: "the end of a restore", status: nil, body: "the machine was shut down")
+        try await machine.restoreBackup(transport, key: try RecoveryKey.parse(text: typed), onProgress: onProgress)
     }
 
     /// Signs another device of this user out; groups leave it out from the next message on.

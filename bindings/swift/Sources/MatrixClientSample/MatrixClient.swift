@@ -84,22 +84,58 @@ public final class MatrixClient: Sendable {
 
     /// Feeds one sync to the engine, waiting this long for news. One at a time.
     public func sync(timeoutMs: Int = 0) async throws -> Synced {
+        let (since, body) = try await askForSync(timeoutMs)
+        let changes = try SyncChanges.fromSyncResponse(body, since: since)
+        let summary = try await machine.receiveSync(changes: changes)
+        // Only now: what the engine did not take in would never come again.
+        try storePosition(changes)
+        let response = try readJson(Data(body.utf8))
+        let isQuiet = ["rooms", "to_device", "device_lists"].allSatisfy { response[$0] == nil }
+        return Synced(messages: messages(of: summary), isQuiet: isQuiet)
+    }
+
+    private func askForSync(_ timeoutMs: Int) async throws -> (since: String?, body: String) {
         let filter = #"{"room":{"timeline":{"limit":50}},"presence":{"not_types":["*"]}}"#
         var path = "/_matrix/client/v3/sync?timeout=\(timeoutMs)&filter=\(quote(filter))"
         let isFirst = !FileManager.default.fileExists(atPath: syncToken.path)
         let since = isFirst ? nil : try String(contentsOf: syncToken, encoding: .utf8)
         if let since { path += "&since=\(quote(since))" }
-        let body = try await transport.callForText("GET", path)
-        let changes = try SyncChanges.fromSyncResponse(body, since: since)
-        let summary = try await machine.receiveSync(changes: changes)
-        // Only now: what the engine did not take in would never come again.
+        return (since, try await transport.callForText("GET", path))
+    }
+
+    private func storePosition(_ changes: SyncChanges) throws {
         try Data(changes.nextBatch.utf8).write(to: syncToken, options: .atomic)
-        let messages = summary.rooms.flatMap(\.events).compactMap { event -> DecryptedMessage? in
+    }
+
+    private func messages(of summary: SyncSummary) -> [DecryptedMessage] {
+        summary.rooms.flatMap(\.events).compactMap { event in
             if case .message(let message) = event.outcome { message } else { nil }
         }
-        let response = try readJson(Data(body.utf8))
-        let isQuiet = ["rooms", "to_device", "device_lists"].allSatisfy { response[$0] == nil }
-        return Synced(messages: messages, isQuiet: isQuiet)
+    }
+
+    /// Syncs and sends until its task is cancelled, and tells what comes: what an app runs all the time.
+    public func run(onMessage: @escaping @Sendable (DecryptedMessage) async -> Void) async throws -> Never {
+        try await machine.run(transport, Syncs(client: self, onMessage: onMessage))
+    }
+
+    private struct Syncs: SyncSource {
+        let client: MatrixClient
+        let onMessage: @Sendable (DecryptedMessage) async -> Void
+
+        func next() async throws -> SyncChanges {
+            do {
+                let (since, body) = try await client.askForSync(30_000)
+                return try SyncChanges.fromSyncResponse(body, since: since)
+            } catch let error as MatrixError where (error.status ?? 0) >= 500 || error.status == 429 {
+                // A refused token, for one, does not get better by asking again; this may.
+                throw NoAnswer()
+            }
+        }
+
+        func received(_ changes: SyncChanges, _ summary: SyncSummary) async throws {
+            try client.storePosition(changes)
+            for message in client.messages(of: summary) { await onMessage(message) }
+        }
     }
 
     /// Sends what the engine wants sent and syncs, until nothing is left and nothing new comes. Returns the messages

@@ -18,14 +18,12 @@ public struct HistoryMessage: Sendable {
 }
 
 extension MatrixClient {
-    /// The room algorithm of MSC2883 with ciphersuite 1.
-    public static let algorithm = "org.matrix.msc2883.v1.dmls.dhkemx25519-aes128gcm-sha256-ed25519"
-
-    /// Creates a room that says at birth that it is encrypted with MLS, and invites others. Returns its id.
+    /// Creates a room that is encrypted with MLS from its first event on, and invites others. Returns its id.
     public func createRoom(invite userIds: [String]) async throws -> String {
-        let creation = ["encryption": ["algorithm": MatrixClient.algorithm]]
-        let request: Json = ["preset": "private_chat", "invite": userIds, "creation_content": creation]
-        return try await transport.call("POST", "/_matrix/client/v3/createRoom", request).text("room_id")
+        let request: Json = ["preset": "private_chat", "invite": userIds]
+        let body = try createRoomBody(request: String(decoding: try writeJson(request), as: UTF8.self))
+        let path = "/_matrix/client/v3/createRoom"
+        return try await transport.call("POST", path, try readJson(Data(body.utf8))).text("room_id")
     }
 
     /// Makes the room's MLS group, with this device in it, unless that has been done; the others are added before the

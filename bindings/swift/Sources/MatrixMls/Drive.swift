@@ -23,8 +23,8 @@ extension MlsMachine {
     /// Throws `MlsError.Unauthorized` when the homeserver refuses the access token: get another one and run this again,
     /// nothing is lost. Throws `MlsError.Suspended` when the machine is suspended.
     ///
-    /// Run it after each sync and whenever the network is back, one at a time: two at once send the same requests
-    /// twice, which does no harm, as each has a transaction id, but is of no use.
+    /// Run it after each sync and whenever the network is back; ``run(_:_:)`` does all of that. Two at once are safe: no
+    /// request is sent by both at a time, and each returns once nothing is left.
     @discardableResult
     public func drive(_ transport: some Transport) async throws -> Driven {
         var driven = Driven()
@@ -43,6 +43,9 @@ extension MlsMachine {
             }
             for request in requests {
                 switch try await send(request, transport) {
+                case nil:
+                    // Another call has sent it meanwhile.
+                    break
                 case .accepted:
                     driven.accepted += 1
                 case .retryLater:
@@ -60,8 +63,7 @@ extension MlsMachine {
     /// Makes a room ready for a message: sends what `prepareToSend` asks for until the group's members are the
     /// room's. A device without a group joins it by this.
     ///
-    /// Waits like ``drive(_:)``, and is over sooner when a sync brings what it waits for: so go on syncing beside it,
-    /// also because some things come in no other way. Throws `MlsError.Unauthorized` like ``drive(_:)``, and
+    /// Waits like ``drive(_:)``. Keep syncing in another task: some of what this waits for arrives only by sync. Throws `MlsError.Unauthorized` like ``drive(_:)``, and
     /// `MlsError.NewDeviceNeeded` when the homeserver has other keys for this device.
     ///
     /// Throws `NotReady` (`"members_unknown"`) if the homeserver does not say who is in the room: then nothing is sent
@@ -98,8 +100,15 @@ extension MlsMachine {
         return try await room.encrypt(eventType: eventType, content: content)
     }
 
-    private func send(_ request: OutgoingRequest, _ transport: some Transport) async throws -> RequestOutcome {
+    /// Sends a request; where another call is just sending it, waits for that and gives nothing.
+    private func send(_ request: OutgoingRequest, _ transport: some Transport) async throws -> RequestOutcome? {
         try Task.checkCancellation()
+        let sending = InFlight.Sending(machine: ObjectIdentifier(self), request: request.id)
+        guard InFlight.shared.begin(sending) else {
+            while InFlight.shared.contains(sending) { try await Task.sleep(nanoseconds: 10_000_000) }
+            return nil
+        }
+        defer { InFlight.shared.end(sending) }
         var answer = Answer(status: 0, body: Data())
         do {
             answer = try await transport.send(request)
@@ -129,6 +138,36 @@ extension MlsMachine {
     private func pause(_ milliseconds: UInt64) async throws {
         try await Task.sleep(nanoseconds: 1_000_000)
         await waitForChange(longestMs: min(milliseconds, longestWaitMs))
+    }
+
+    /// Waits until there may be something to send, and not too long.
+    func pauseBriefly() async throws {
+        try await pause(longestWaitMs)
+    }
+}
+
+/// The requests that are being sent, so that two loops do not send the same at once.
+private final class InFlight: @unchecked Sendable {
+    struct Sending: Hashable {
+        let machine: ObjectIdentifier
+        let request: String
+    }
+
+    static let shared = InFlight()
+    private let lock = NSLock()
+    private var running: Set<Sending> = []
+
+    /// Whether it was not being sent before.
+    func begin(_ sending: Sending) -> Bool {
+        lock.withLock { running.insert(sending).inserted }
+    }
+
+    func contains(_ sending: Sending) -> Bool {
+        lock.withLock { running.contains(sending) }
+    }
+
+    func end(_ sending: Sending) {
+        lock.withLock { _ = running.remove(sending) }
     }
 }
 

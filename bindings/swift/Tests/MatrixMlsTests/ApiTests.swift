@@ -110,6 +110,27 @@ final class ApiTests: XCTestCase {
         XCTAssertTrue(before.contains("* Does the next step towards a group whose members are those of the room"), "\(before)")
         XCTAssertTrue(generated.contains("* 32 bytes from the platform's key store"))
     }
+
+    func testDocumentationSpeaksSwiftAndCodesAreSpelledAsAtRunTime() throws {
+        let file = bindings.appendingPathComponent("swift/Sources/MatrixMls/Generated/MatrixMls.swift")
+        let comments = try String(contentsOf: file, encoding: .utf8).components(separatedBy: "\n")
+            .map { $0.trimmingCharacters(in: .whitespaces) }.filter { $0.hasPrefix("* ") }
+        XCTAssertGreaterThan(comments.count, 1_000)
+        for rust in ["::", "```", "crate", "MlsException", "[`"] {
+            XCTAssertEqual(comments.filter { $0.contains(rust) }, [])
+        }
+        let page = bindings.appendingPathComponent("../docs/errors.md")
+        let codes = try String(contentsOf: page, encoding: .utf8).components(separatedBy: "\n").compactMap { line in
+            line.hasPrefix("| `") ? line.split(separator: "`").dropFirst().first.map(String.init) : nil
+        }
+        XCTAssertGreaterThan(codes.count, 120)
+        let text = comments.joined(separator: " ")
+        // `read_once` is a setting, too.
+        for code in codes where code.contains("_") && code != "read_once" {
+            XCTAssertFalse(text.contains("`\(camelCase(code))`"), code)
+        }
+        XCTAssertTrue(text.contains("`\"backup_exists\"`"))
+    }
 }
 
 /// The variants of `MlsError` in the listing.

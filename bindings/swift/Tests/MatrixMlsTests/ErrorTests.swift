@@ -91,7 +91,7 @@ final class ErrorTests: DirectoryTestCase {
         let (alice, bob) = (try await account("alice"), try await account("bob"))
         let roomId = try await roomOf(alice, bob)
         let (room, bobsRoom) = (try alice.machine.room(roomId: roomId), try bob.machine.room(roomId: roomId))
-        try await fails("NotInGroup", "not_in_group") {
+        try await fails("NotInGroup", "not_enabled") {
             try await alice.machine.room(roomId: "!other:example.org").members()
         }
         let tooMuch = String(decoding: try writeJson(["body": String(repeating: "x", count: 70_000)]), as: UTF8.self)
@@ -198,7 +198,10 @@ final class ErrorTests: DirectoryTestCase {
                 XCTAssertEqual(error.reason, details.reason)
                 XCTAssertTrue(error.retryable)
             }
-            XCTAssertTrue(thrown.localizedDescription.contains(details.code), thrown.localizedDescription)
+            XCTAssertEqual(thrown.localizedDescription, details.reason)
+            let cocoa = thrown as NSError
+            XCTAssertEqual(cocoa.domain, "org.matrixmls.MlsError")
+            XCTAssertEqual(cocoa.userInfo["code"] as? String, details.code)
         }
         XCTAssertEqual(made.map(variant), try listedErrors())
     }

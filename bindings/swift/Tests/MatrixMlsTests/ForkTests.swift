@@ -114,7 +114,7 @@ final class ForkTests: WatchedTestCase {
         let roomId = try await roomOf(alice, bob)
         let laptop = try await laptop(bob)
         let room = try laptop.machine.room(roomId: roomId)
-        try await fails("NotInGroup", "not_in_group") { try await room.joinExternally() }
+        try await fails("NotInGroup", "not_enabled") { try await room.joinExternally() }
         // It has seen what room it is, and none of the commits: those it has to look for, as for who is in the room.
         let state = try await laptop.events(roomId).filter {
             let event = try readJson(Data($0.utf8))

@@ -34,7 +34,7 @@ final class MessageTests: WatchedTestCase {
 
         let bobsRoom = try bob.machine.room(roomId: roomId)
         try await bobsRoom.leave()
-        try await fails("NotInGroup", "not_in_group") { try await bobsRoom.members() }
+        try await fails("NotInGroup", "left_group") { try await bobsRoom.members() }
         try await finish(alice, bob)
     }
 

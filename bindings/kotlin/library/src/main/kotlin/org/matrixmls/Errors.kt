@@ -12,3 +12,8 @@ public val MlsException.reason: String
 /** Whether the same call may succeed later without a change by the app. */
 public val MlsException.retryable: Boolean
     get() = details().retryable
+
+/** What a call on a handle throws that was closed; the generated code calls it. */
+internal fun closedHandle(type: String): MlsException = MlsException.Closed(
+    ErrorDetails("closed", "this $type was closed: open the machine again, and get new handles", retryable = false),
+)

@@ -5,6 +5,7 @@
 package org.matrixmls
 
 import java.io.IOException
+import kotlinx.coroutines.CompletableDeferred
 import kotlinx.coroutines.delay
 
 /** A homeserver's answer, whatever it says. */
@@ -52,7 +53,7 @@ public data class Driven(
 private const val ATTEMPTS = 5
 
 /** How long is waited at the most before the engine is asked again: a sync may have brought something to do. */
-private const val ASK_AGAIN_MS: ULong = 5_000u
+internal const val ASK_AGAIN_MS: ULong = 5_000u
 
 /** The largest HTTP status there is. */
 private const val LARGEST_STATUS = 999
@@ -69,8 +70,8 @@ private const val LARGEST_STATUS = 999
  * Throws [MlsException.Unauthorized] when the homeserver refuses the access token: get another one and
  * run this again, nothing is lost. Throws [MlsException.Suspended] when the machine is suspended.
  *
- * Run it after each sync and whenever the network is back, one at a time: two at once send the same requests twice,
- * which does no harm, as each has a transaction id, but is of no use.
+ * Run it after each sync and whenever the network is back. [run] does all of that. Two at once are safe: no request is
+ * sent by both at a time, and each returns once nothing is left.
  */
 public suspend fun MlsMachine.drive(transport: Transport): Driven {
     var accepted = 0
@@ -87,6 +88,8 @@ public suspend fun MlsMachine.drive(transport: Transport): Driven {
         }
         for (request in requests) {
             when (val outcome = send(request, transport)) {
+                // Another call has sent it meanwhile.
+                null -> {}
                 is RequestOutcome.Accepted -> accepted++
                 is RequestOutcome.RetryLater -> {}
                 is RequestOutcome.Unauthorized -> throw unauthorized(outcome.code)
@@ -99,8 +102,8 @@ public suspend fun MlsMachine.drive(transport: Transport): Driven {
 
 /**
  * Makes a room ready for a message: sends what [MlsRoom.prepareToSend] asks for until the group's
- * members are the room's. A device without a group joins it by this. Waits like [drive], and is over sooner when
- * a sync brings what it waits for: so go on syncing beside it, also because some things come in no other way.
+ * members are the room's. A device without a group joins it by this. Waits like [drive]. Keep syncing in another
+ * coroutine: some of what this waits for arrives only by sync.
  * Throws [MlsException.Unauthorized] like [drive], and [MlsException.NewDeviceNeeded] when the homeserver has other
  * keys for this device.
  *
@@ -153,13 +156,35 @@ public suspend fun MlsMachine.markRequestAsSent(
     return markRequestAsSent(id, status.toUShort(), body)
 }
 
-private suspend fun MlsMachine.send(request: OutgoingRequest, transport: Transport): RequestOutcome {
-    val answer = try {
-        transport.send(request)
-    } catch (_: IOException) {
-        Answer(0, ByteArray(0))
+/** Sends a request; where another call is just sending it, waits for that and gives nothing. */
+private suspend fun MlsMachine.send(request: OutgoingRequest, transport: Transport): RequestOutcome? =
+    InFlight.sendOnce(this, request.id) {
+        val answer = try {
+            transport.send(request)
+        } catch (_: IOException) {
+            Answer(0, ByteArray(0))
+        }
+        markRequestAsSent(request.id, answer.status, answer.body)
     }
-    return markRequestAsSent(request.id, answer.status, answer.body)
+
+/** The requests that are being sent, so that two loops do not send the same at once. */
+private object InFlight {
+    private val running = HashMap<Pair<MlsMachine, String>, CompletableDeferred<Unit>>()
+
+    suspend fun <R> sendOnce(machine: MlsMachine, id: String, send: suspend () -> R): R? {
+        val own = CompletableDeferred<Unit>()
+        val other = synchronized(running) { running.putIfAbsent(machine to id, own) }
+        if (other != null) {
+            other.await()
+            return null
+        }
+        try {
+            return send()
+        } finally {
+            synchronized(running) { running.remove(machine to id) }
+            own.complete(Unit)
+        }
+    }
 }
 
 private fun unauthorized(why: String): MlsException.Unauthorized {
@@ -168,7 +193,7 @@ private fun unauthorized(why: String): MlsException.Unauthorized {
 }
 
 /** Waits until something may have changed, at least a moment, so that no loop spins, and not too long. */
-private suspend fun MlsMachine.pause(milliseconds: ULong) {
+internal suspend fun MlsMachine.pause(milliseconds: ULong) {
     delay(1)
     waitForChange(milliseconds.coerceAtMost(ASK_AGAIN_MS))
 }

@@ -4,27 +4,21 @@
  */
 package org.matrixmls.sample
 
-import kotlinx.coroutines.coroutineScope
-import kotlinx.coroutines.launch
 import org.json.JSONArray
 import org.json.JSONObject
-import org.matrixmls.BackupState
 import org.matrixmls.RecoveryKey
 import org.matrixmls.Restoring
+import org.matrixmls.createBackup
 import org.matrixmls.drive
-import org.matrixmls.restoring
+import org.matrixmls.restoreBackup
 
 private const val DELETE_DEVICES = "/_matrix/client/v3/delete_devices"
 
 /** Makes a key backup of all that this device can read, and of what comes. Returns the key's text, to be written down. */
-suspend fun MatrixClient.backUp(): String = RecoveryKey.generate().use { key ->
-    machine.backup().use { backup ->
-        backup.create(key, replace = false)
-        machine.drive(transport)
-        val state = backup.state()
-        check(state is BackupState.Enabled) { "there is a backup already, or it was refused: $state" }
-        key.text()
-    }
+suspend fun MatrixClient.backUp(): String = machine.createBackup(transport).use { key ->
+    // The key is good from here on. What is to be backed up goes in with the next requests.
+    machine.drive(transport)
+    key.text()
 }
 
 /**
@@ -34,19 +28,8 @@ suspend fun MatrixClient.backUp(): String = RecoveryKey.generate().use { key ->
 suspend fun MatrixClient.restore(
     typed: String,
     onProgress: (done: ULong, total: ULong) -> Unit = { _, _ -> },
-): Restoring.Finished = coroutineScope {
-    RecoveryKey.parse(typed).use { key ->
-        machine.backup().use { it.enable(key) }
-        var finished: Restoring.Finished? = null
-        machine.restoring(key).collect { step ->
-            when (step) {
-                is Restoring.Begun -> launch { machine.drive(transport) }
-                is Restoring.Progress -> onProgress(step.done, step.total)
-                is Restoring.Finished -> finished = step
-            }
-        }
-        checkNotNull(finished) { "the machine was shut down" }
-    }
+): Restoring.Finished = RecoveryKey.parse(typed).use { key ->
+    machine.restoreBackup(transport, key) { done, total -> onProgress(done, total) }
 }
 
 /** Signs another device of this user out; groups leave it out from the next message on. */

@@ -19,14 +19,19 @@ import org.matrixmls.MlsMachine
 import org.matrixmls.Publishing
 import org.matrixmls.RoomSettings
 import org.matrixmls.StoreKey
+import org.matrixmls.SyncChanges
+import org.matrixmls.SyncSource
+import org.matrixmls.SyncSummary
 import org.matrixmls.code
+import org.matrixmls.createRoomBody
 import org.matrixmls.drive
 import org.matrixmls.encrypt
 import org.matrixmls.prepare
+import org.matrixmls.run
 import org.matrixmls.syncChangesFromResponse
 
 /** The homeserver answered with an error. */
-class MatrixError(what: String, status: Int, body: String) : IOException("$what: $status $body")
+class MatrixError(what: String, val status: Int, body: String) : IOException("$what: $status $body")
 
 /** An event of a room's history, and what was inside if it could be opened. */
 class HistoryEvent(val eventId: String, val message: DecryptedMessage?)
@@ -50,24 +55,53 @@ class MatrixClient private constructor(
 
     /** Feeds one sync to the engine. Returns the messages that came, and whether anything did. */
     suspend fun sync(timeoutMs: Int = 0): Synced {
+        val (since, body) = askForSync(timeoutMs)
+        val changes = syncChangesFromResponse(body, since)
+        val summary = machine.receiveSync(changes)
+        // Only now: what the engine did not take in would never come again.
+        storePosition(changes)
+        val response = JSONObject(body)
+        val quiet = listOf("rooms", "to_device", "device_lists").none(response::has)
+        return Synced(messagesOf(summary), quiet)
+    }
+
+    private suspend fun askForSync(timeoutMs: Int): Pair<String?, String> {
         val filter = """{"room":{"timeline":{"limit":50}},"presence":{"not_types":["*"]}}"""
         var path = "/_matrix/client/v3/sync?timeout=$timeoutMs&filter=${quote(filter)}"
         val since = if (Files.exists(syncToken)) Files.readString(syncToken) else null
         if (since != null) path += "&since=${quote(since)}"
-        val body = call("GET", path)
-        val changes = syncChangesFromResponse(body, since)
-        val summary = machine.receiveSync(changes)
-        // Only now: what the engine did not take in would never come again.
+        return since to call("GET", path)
+    }
+
+    private fun storePosition(changes: SyncChanges) {
         val draft = directory.resolve("next_batch.new")
         Files.writeString(draft, changes.nextBatch)
         Files.move(draft, syncToken, REPLACE_EXISTING)
-        val messages = summary.rooms.flatMap { room ->
-            room.events.mapNotNull { (it.outcome as? EventOutcome.Message)?.message }
-        }
-        val response = JSONObject(body)
-        val quiet = listOf("rooms", "to_device", "device_lists").none(response::has)
-        return Synced(messages, quiet)
     }
+
+    private fun messagesOf(summary: SyncSummary): List<DecryptedMessage> = summary.rooms.flatMap { room ->
+        room.events.mapNotNull { (it.outcome as? EventOutcome.Message)?.message }
+    }
+
+    /** Syncs and sends until it is cancelled, and tells what comes: what an app runs all the time. */
+    suspend fun run(onMessage: suspend (DecryptedMessage) -> Unit): Nothing =
+        machine.run(http, object : SyncSource {
+            override suspend fun next(): SyncChanges {
+                val (since, body) = try {
+                    askForSync(timeoutMs = 30_000)
+                } catch (error: MatrixError) {
+                    // A refused token, for one, does not get better by asking again.
+                    if (error.status in 400..499 && error.status != 429) throw IllegalStateException(error)
+                    throw error
+                }
+                return syncChangesFromResponse(body, since)
+            }
+
+            override suspend fun received(changes: SyncChanges, summary: SyncSummary) {
+                storePosition(changes)
+                messagesOf(summary).forEach { onMessage(it) }
+            }
+        })
 
     class Synced(val messages: List<DecryptedMessage>, val quiet: Boolean)
 
@@ -82,13 +116,11 @@ class MatrixClient private constructor(
         return messages
     }
 
-    /** Creates a room that says at birth that it is encrypted with MLS, and invites others. */
+    /** Creates a room that is encrypted with MLS from its first event on, and invites others. */
     suspend fun createRoom(invite: List<String>): String {
-        val request = JSONObject()
-            .put("preset", "private_chat")
-            .put("invite", JSONArray(invite))
-            .put("creation_content", JSONObject().put("encryption", JSONObject().put("algorithm", ALGORITHM)))
-        return JSONObject(call("POST", "/_matrix/client/v3/createRoom", request)).getString("room_id")
+        val request = JSONObject().put("preset", "private_chat").put("invite", JSONArray(invite))
+        val body = JSONObject(createRoomBody(request.toString()))
+        return JSONObject(call("POST", "/_matrix/client/v3/createRoom", body)).getString("room_id")
     }
 
     /** Makes the room's MLS group, with this device in it; the others are added before the first message. */
@@ -164,9 +196,6 @@ class MatrixClient private constructor(
         http.call(method, path, body)
 
     companion object {
-        /** The room algorithm of MSC2883 with ciphersuite 1. */
-        const val ALGORITHM = "org.matrix.msc2883.v1.dmls.dhkemx25519-aes128gcm-sha256-ed25519"
-
         /** Registers an account and its first device. */
         suspend fun register(baseUrl: String, user: String, password: String, device: Device): MatrixClient =
             enter(baseUrl, "register", device, JSONObject()

@@ -71,4 +71,21 @@ class ApiTest {
         assertTrue(before.contains("* Does the next step towards a group whose members are those of the room"), before)
         assertTrue(generated.contains("* 32 bytes from the platform's key store"))
     }
+
+    @Test
+    fun `documentation speaks Kotlin, and codes are spelled as at run time`() {
+        val comments = Path.of("../library/generated/org/matrixmls/matrix_mls.kt").readLines().map { it.trim() }
+            .filter { it.startsWith("* ") }
+        assertTrue(comments.size > 1_000, "${comments.size}")
+        val rust = listOf("::", "```", "crate", "MlsError", "[`")
+        assertEquals(emptyList<String>(), comments.filter { line -> rust.any { line.contains(it) } })
+        val listed = Path.of("../../../docs/errors.md").readLines().mapNotNull { Regex("^\\| `(\\w+)` \\|").find(it)?.groupValues?.get(1) }
+        assertTrue(listed.size > 120, "$listed")
+        val camel = listed.filter { it.contains('_') }.map { camelCase(it) }.toSet()
+        val words = comments.flatMap { Regex("`\"?([A-Za-z_]+)\"?`").findAll(it).map { word -> word.groupValues[1] } }
+        // These are names of calls or settings, too.
+        val both = setOf("readOnce")
+        assertEquals(emptyList<String>(), words.filter { it in camel && it !in both })
+        assertTrue(words.contains("backup_exists") && words.contains("members_unknown"))
+    }
 }

@@ -109,7 +109,7 @@ class ForksTest {
         val roomId = roomOf(alice, bob)
         val laptop = laptop(bob)
         val room = laptop.machine.room(roomId)
-        fails(MlsException.NotInGroup::class, "not_in_group") { room.joinExternally() }
+        fails(MlsException.NotInGroup::class, "not_enabled") { room.joinExternally() }
         // It has seen what room it is, and none of the commits: those it has to look for, as for who is in the room.
         val state = laptop.events(roomId).filter { it.has("state_key") && it.getString("type") != "m.room.member" }
         room.receiveEvents(state.map { it.toString() })

@@ -48,7 +48,7 @@ class MessagesTest {
         assertEquals(SendPlan.Ready, room.prepareToSend())
 
         bob.machine.room(roomId).leave()
-        fails(MlsException.NotInGroup::class, "not_in_group") { bob.machine.room(roomId).members() }
+        fails(MlsException.NotInGroup::class, "left_group") { bob.machine.room(roomId).members() }
         alice.close()
         bob.close()
     }

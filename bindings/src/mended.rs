@@ -1,0 +1,28 @@
+//! What the generator's templates say otherwise than this library wants: the text of an error, and
+//! what a call on a closed handle throws.
+//!
+//! Each change must be needed: where a template of a later UniFFI says something else, generating
+//! fails, and somebody looks.
+
+use anyhow::{Result, ensure};
+
+/// Changes the generated Kotlin.
+pub fn kotlin(code: &str) -> Result<String> {
+    // An error's message is its code and its sentence, and not the form of its record.
+    let code = replace(code, "get() = \"details=${ `details` }\"", MESSAGE)?;
+    let code =
+        replace(&code, "get() = \"userIds=${ `userIds` }, details=${ `details` }\"", MESSAGE)?;
+    // A call on a closed handle is an error like any other.
+    replace(
+        &code,
+        "throw IllegalStateException(\"${this.javaClass.simpleName} object has already been destroyed\")",
+        "throw closedHandle(this.javaClass.simpleName)",
+    )
+}
+
+const MESSAGE: &str = "get() = \"${ `details`.`code` }: ${ `details`.`reason` }\"";
+
+fn replace(code: &str, from: &str, to: &str) -> Result<String> {
+    ensure!(code.contains(from), "UniFFI's templates have no {from} any more");
+    Ok(code.replace(from, to))
+}
