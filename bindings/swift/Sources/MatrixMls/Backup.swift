@@ -81,7 +81,7 @@ extension MlsMachine {
             group.addTask { try await block() }
             defer { group.cancelAll() }
             // Driving ends by failing alone.
-            try await group.next()
+            _ = try await group.next()
         }
     }
 }

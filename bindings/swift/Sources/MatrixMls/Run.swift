@@ -43,7 +43,7 @@ extension MlsMachine {
             group.addTask { try await self.driveForEver(transport) }
             group.addTask { try await self.syncForEver(source) }
             // The first to end is the reason; the group cancels the other.
-            while true { try await group.next() }
+            while true { _ = try await group.next() }
         }
     }
 
