@@ -19,6 +19,8 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("bad_group_state", "OpenMLS refuses it: the device then joins by another"),
     ("bad_key_package", "the homeserver's lie ends as a device that is not reachable"),
     ("bad_leaves", "as bad_export"),
+    ("bad_media", "the tests of large rooms look at what becomes of the commit instead"),
+    ("bad_signature", "the device tests match on the fault; for group states as bad_group_state"),
     ("bad_plaintext", "only a member with another implementation can seal what is no event"),
     ("bad_tree", "as bad_group_state"),
     ("bad_welcome", "as bad_group_state"),
@@ -26,11 +28,20 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("event_content", "a defect"),
     ("forged_history", "tests of sharing look at the verdict of the message instead"),
     ("known_epoch", "an announcement of a known group is a duplicate for the app"),
+    ("lost_epoch", "the tests of absence look at the cause and the update instead"),
+    ("malformed_answer", "the tests of answers match on the outcome of the request instead"),
     ("malformed_keys", "the device tests match on the fault instead of its code"),
+    ("no_event_id", "the tests of garbage match on the variant"),
+    ("no_group_info", "as bad_group_state"),
+    ("no_group_yet", "the tests of gaps match on EventOutcome::Waiting"),
+    ("no_identity", "the tests of the own identity match on its state instead"),
     ("no_such_leaf", "as bad_commit"),
     ("not_a_member", "as bad_commit"),
+    ("not_a_welcome", "the tests of garbage match on the variant"),
+    ("not_base64", "the tests of garbage match on the variant"),
     ("not_own_leaf", "needs keys of another device in this one's store"),
     ("other_epoch", "as bad_export"),
+    ("other_group", "the tests of restarts look at the group instead"),
     ("other_private_key", "needs a private key in the store that was made up"),
     ("random", "the system's random source does not fail"),
     ("removes_another", "as bad_commit"),
@@ -49,6 +60,13 @@ const UNPROVOKED: &[(&str, &str)] = &[
 /// Words in quotes and backticks that are no codes: names and values of the Matrix API.
 const NO_CODES: &[&str] = &[
     "auth",
+    "code",
+    "creation_content",
+    "device_one_time_keys_count",
+    "device_unused_fallback_key_types",
+    "initial_state",
+    "invite",
+    "preset",
     "completed",
     "errcode",
     "ephemeral",
@@ -143,6 +161,7 @@ fn literals(text: &str) -> BTreeSet<String> {
 
 /// The literals that are the first ones after each of these words.
 fn after(text: &str, word: &str) -> BTreeSet<String> {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ").replace("( ", "(");
     let parts = text.split(word).skip(1);
     let first = parts.filter_map(|part| {
         // A variable in that place is somebody else's code.
@@ -183,9 +202,7 @@ fn given() -> Result<BTreeSet<String>> {
     }
     for path in files("src", ".rs")? {
         let text = source(&path)?;
-        for word in
-            ["give_up(turn, ", "fail(turn, ", "fail(turn, &restore, ", "fail(turn, restore, "]
-        {
+        for word in ["give_up(turn, ", "fail(turn, ", "flow.end(", "flow.cancel("] {
             codes.extend(after(&text, word));
         }
         if path.ends_with("secrets/reading.rs") || path.ends_with("secrets/recover.rs") {
@@ -278,14 +295,16 @@ fn every_code_that_is_named_anywhere_is_on_the_page() -> Result {
     paths.extend(files("bindings/kotlin/library/src", ".kt")?);
     paths.extend(files("bindings/swift/Sources/MatrixMls", ".swift")?);
     paths.push(root().join("README.md"));
-    let mut count = 0;
+    let (mut count, mut unknown) = (0, Vec::new());
     for path in paths {
         for word in named(&fs::read_to_string(&path)?) {
             count += 1;
-            let is_known = listed.contains(&word) || NO_CODES.contains(&word.as_str());
-            assert!(is_known, "{}: `\"{word}\"` is not in docs/errors.md", path.display());
+            if !listed.contains(&word) && !NO_CODES.contains(&word.as_str()) {
+                unknown.push(format!("{}: {word}", path.display()));
+            }
         }
     }
+    assert!(unknown.is_empty(), "not in docs/errors.md: {unknown:#?}");
     assert!(count > 60, "{count}");
     Ok(())
 }
@@ -318,10 +337,9 @@ fn every_code_is_provoked_by_a_test_or_it_is_said_why_not() -> Result {
         .collect();
     let excused: BTreeMap<_, _> = UNPROVOKED.iter().copied().collect();
     let listed: BTreeSet<_> = page()?.into_iter().map(|row| row.code).collect();
-    for code in &listed {
-        let is_fine = provoked.contains(code) || excused.contains_key(code.as_str());
-        assert!(is_fine, "{code}: no test provokes it");
-    }
+    let is_fine = |code: &&String| provoked.contains(*code) || excused.contains_key(code.as_str());
+    let alone: Vec<_> = listed.iter().filter(|code| !is_fine(code)).collect();
+    assert!(alone.is_empty(), "no test provokes {alone:?}");
     for (code, why) in excused {
         assert!(listed.contains(code) && !why.is_empty(), "{code}: it is no code");
         assert!(!provoked.contains(code), "{code}: a test provokes it");

@@ -209,6 +209,8 @@ async fn a_room_that_was_left_is_told_apart_from_one_that_is_not_joined_yet() ->
         says(&error, "not_joined_yet", "send the machine's requests");
         assert!(error.retryable(), "{error}");
     }
+    let error = handle.enable(RoomSettings::default()).await.refused()?;
+    says(&error, "group_exists", "prepare the room");
     quiet(&[&alice, &bob]).await;
     alice.send_text(&room, "welcome").await?;
     quiet(&[&alice, &bob]).await;
@@ -335,5 +337,24 @@ async fn a_refused_access_token_ends_the_wait_and_says_so() -> Result {
     assert!(matches!(told, MlsError::Unauthorized { .. }), "{told}");
     heard.wait_for(|update| matches!(update, Update::Unauthorized { .. })).await?;
     assert!(fault.hits() > 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn too_many_restores_at_once_are_told_to_wait() -> Result {
+    let directory = tempfile::tempdir()?;
+    let machine = open(&directory).await?;
+    let key = RecoveryKey::generate()?;
+    let mut refused = None;
+    for at in 0..1_000 {
+        let scope = RestoreScope::Room { room_id: format!("!{at}:example.org") };
+        if let Err(error) = machine.backup().restore(Some(key.clone()), scope).await {
+            refused = Some(error);
+            break;
+        }
+    }
+    let error = refused.or_missing("a refusal")?;
+    says(&error, "too_many_restores", "wait for one to end");
+    assert!(error.retryable());
     Ok(())
 }

@@ -209,8 +209,9 @@ impl MlsRoom {
     /// as the result is `Waiting`, send its `requests` and mark each as sent, or, if there are
     /// none, wait for `retry_after_ms` milliseconds.
     ///
-    /// Fails with `NotInGroup` if this device has no group and cannot join one (`"not_in_group"`),
-    /// or cannot join anew for now (`"cannot_heal"`). Fails with `NotReady` (`"members_unknown"`) if
+    /// Fails with `NotInGroup` if nothing says that the room uses MLS (`"not_enabled"`), this device
+    /// has left the group (`"left_group"`), or it cannot join anew for now (`"cannot_heal"`). Fails
+    /// with `InvalidInput` (`"other_algorithm"`) in a room that is encrypted with something else. Fails with `NotReady` (`"members_unknown"`) if
     /// the homeserver does not say who is in the room: nothing is sent to a room whose members are
     /// not known.
     pub async fn prepare_to_send(&self) -> Result<SendPlan, MlsError> {

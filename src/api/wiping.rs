@@ -1,6 +1,6 @@
 //! Deleting a device's store, with everything that belongs to it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{error::MlsError, machine::MlsMachine, slot::blocking};
 use crate::store;
@@ -17,7 +17,7 @@ use crate::store;
 #[uniffi::export(async_runtime = "tokio")]
 pub async fn wipe_store(store_path: String) -> Result<(), MlsError> {
     let directory = PathBuf::from(store_path);
-    blocking(move || Ok(store::wipe(Path::new(&directory))?)).await
+    blocking(move || Ok(store::wipe(&directory)?)).await
 }
 
 #[uniffi::export(async_runtime = "tokio")]
