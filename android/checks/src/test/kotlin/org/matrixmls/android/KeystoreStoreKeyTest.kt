@@ -57,6 +57,17 @@ class KeystoreStoreKeyTest {
     }
 
     @Test
+    fun `a deleted key leaves no file, and the next is another`() {
+        val key = KeystoreStoreKey(file, wrapper)
+        val first = key.get().key
+        File(file.path + ".new").writeText("left by a crash")
+        key.delete()
+        key.delete()
+        assertEquals(emptyList<String>(), directory.toFile().list()!!.toList())
+        assertFalse(first.contentEquals(key.get().key))
+    }
+
+    @Test
     fun `many that ask at once get the same`() {
         val pool = Executors.newFixedThreadPool(8)
         val keys = (0 until 32).map { pool.submit<List<Byte>> { KeystoreStoreKey(file, wrapper).get().key.toList() } }

@@ -49,6 +49,18 @@ public class KeystoreStoreKey(private val file: File, private val wrapper: KeyWr
         StoreKey.Raw(if (wrapped == null) make() else open(wrapped))
     }
 
+    /**
+     * Deletes the key, after `MlsMachine.wipe` or `wipeStore` has deleted the store that it opens: what a flash memory
+     * still holds of the store is then of no use. The next [get] makes another. Deleting again does nothing. Throws
+     * [StoreKeyException.Unavailable] if the file cannot be deleted.
+     */
+    @Throws(StoreKeyException::class)
+    public fun delete(): Unit = synchronized(LOCK) {
+        for (old in listOf(file, File(file.path + ".new"))) {
+            if (!old.delete() && old.exists()) throw StoreKeyException.Unavailable(IOException("$old cannot be deleted"))
+        }
+    }
+
     private fun open(wrapped: ByteArray): ByteArray {
         // What seals a key makes it longer.
         if (wrapped.size <= KEY_BYTES) throw StoreKeyException.Damaged(null)
