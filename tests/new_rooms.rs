@@ -3,7 +3,7 @@
 
 use matrix_mls::{MlsError, RoomSettings, create_room_body};
 use matrix_mls_kit::{
-    Client, Fields as _, Homeserver, OrMissing as _, Refused as _, Result,
+    Client, Homeserver, OrMissing as _, Refused as _, Result,
     together::{all_talk, phone_of, quiet, two_phones},
 };
 use serde_json::{Value, json};
@@ -16,31 +16,39 @@ async fn state_of(client: &Client, room: &str) -> Result<Vec<Value>> {
 
 #[tokio::test]
 async fn the_body_makes_a_room_that_every_client_sees_as_encrypted() -> Result {
-    for homeserver in [Homeserver::embedded()?, Homeserver::shared_synapse().await?] {
-        let (alice, bob) = two_phones(&homeserver).await?;
-        let request = json!({ "preset": "private_chat", "invite": [bob.user_id()] });
-        let body: Value = serde_json::from_str(&create_room_body(request.to_string())?)?;
-        let room = alice.create_room_from(body).await?;
-        bob.join(&room).await?;
-        quiet(&[&alice, &bob]).await;
-        for client in [&alice, &bob] {
-            let state = state_of(client, &room).await?;
-            let said = state.iter().find(|event| event["type"] == "m.room.encryption");
-            let said = said.or_missing("m.room.encryption")?;
-            let created = state.iter().find(|event| event["type"] == "m.room.create");
-            let created = created.or_missing("m.room.create")?;
-            let algorithm = said["content"]["algorithm"].as_str().or_missing("an algorithm")?;
-            assert_eq!(created["content"]["encryption"]["algorithm"], algorithm);
-            assert!(algorithm.contains("mls"), "{algorithm}");
-            assert!(client.room(&room).await?.is_enabled().await?);
-        }
-        alice.enable(&room, RoomSettings::default()).await?;
-        quiet(&[&alice, &bob]).await;
-        all_talk(&[&alice, &bob], &room).await;
-        let state = state_of(&alice, &room).await?;
-        let said = state.iter().filter(|event| event["type"] == "m.room.encryption").count();
-        assert_eq!(said, 1);
+    is_seen_as_encrypted(&Homeserver::embedded()?).await
+}
+
+#[tokio::test]
+async fn so_it_is_on_synapse() -> Result {
+    is_seen_as_encrypted(&*Homeserver::shared_synapse().await?).await
+}
+
+async fn is_seen_as_encrypted(homeserver: &Homeserver) -> Result {
+    let alice = phone_of(homeserver, "alice-new-rooms").await?;
+    let bob = phone_of(homeserver, "bob-new-rooms").await?;
+    let request = json!({ "preset": "private_chat", "invite": [bob.user_id()] });
+    let body: Value = serde_json::from_str(&create_room_body(request.to_string())?)?;
+    let room = alice.create_room_from(body).await?;
+    bob.join(&room).await?;
+    quiet(&[&alice, &bob]).await;
+    for client in [&alice, &bob] {
+        let state = state_of(client, &room).await?;
+        let said = state.iter().find(|event| event["type"] == "m.room.encryption");
+        let said = said.or_missing("m.room.encryption")?;
+        let created = state.iter().find(|event| event["type"] == "m.room.create");
+        let created = created.or_missing("m.room.create")?;
+        let algorithm = said["content"]["algorithm"].as_str().or_missing("an algorithm")?;
+        assert_eq!(created["content"]["encryption"]["algorithm"], algorithm);
+        assert!(algorithm.contains("mls"), "{algorithm}");
+        assert!(client.room(&room).await?.is_enabled().await?);
     }
+    alice.enable(&room, RoomSettings::default()).await?;
+    quiet(&[&alice, &bob]).await;
+    all_talk(&[&alice, &bob], &room).await;
+    let state = state_of(&alice, &room).await?;
+    let said = state.iter().filter(|event| event["type"] == "m.room.encryption").count();
+    assert_eq!(said, 1);
     Ok(())
 }
 

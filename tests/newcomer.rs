@@ -199,6 +199,7 @@ async fn a_room_that_was_left_is_told_apart_from_one_that_is_not_joined_yet() ->
     let homeserver = Homeserver::embedded()?;
     let (alice, bob) = two_phones(&homeserver).await?;
     let room = alice.create_group(&[&bob], RoomSettings::default()).await?;
+    alice.drive().await?;
     bob.sync().await?;
     let handle = bob.room(&room).await?;
     for error in [

@@ -80,7 +80,10 @@ async fn nothing_that_prints_shows_a_secret() -> Result {
     let text = key.text();
     let backup = bob.machine()?.backup();
     backup.create(key.clone(), false).await?;
-    all.extend(printed(&bob.machine()?.outgoing_requests().await?));
+    // So often that the log warns of it.
+    for _ in 0..5 {
+        all.extend(printed(&bob.machine()?.outgoing_requests().await?));
+    }
     let auth = json!({ "type": "m.login.password", "password": "the secret password" });
     let identity = bob.machine()?.identity();
     if let Err(error) = identity.authorize(auth.to_string()).await {
@@ -95,7 +98,7 @@ async fn nothing_that_prints_shows_a_secret() -> Result {
     let imported = backup.import_history(said.into(), "the secret passphrase".into()).await;
     all.extend(printed_error(&imported.refused()?));
     set_log_sink(LogLevel::Debug, None)?;
-    assert!(lines.lines().len() > 10, "the log was heard");
+    assert!(!lines.lines().is_empty(), "the log was heard");
     all.extend(lines.lines().iter().cloned());
 
     let bytes = key.bytes();
