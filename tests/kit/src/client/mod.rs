@@ -8,6 +8,7 @@
 mod account;
 mod group;
 mod history;
+mod identity;
 mod media;
 mod rooms;
 mod snapshot;

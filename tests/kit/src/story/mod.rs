@@ -8,6 +8,7 @@ mod forks;
 mod large;
 mod lost;
 mod phone;
+mod trust;
 
 use std::time::Instant;
 
@@ -147,6 +148,10 @@ pub async fn tell(
     lost::everything(stage, &mut cast, &room, listener).await?;
     large::room(stage, &cast, listener).await?;
     phone::lost(stage, &mut cast, &room, listener).await?;
+    trust::emojis(&cast, &room, listener).await?;
+    trust::ghost(stage, &cast, &room, listener).await?;
+    trust::changed(&cast, &room, listener).await?;
+    trust::recovered(stage, &cast, &room, listener).await?;
     Ok(cast.alice_laptop.epochs(&room).await?)
 }
 
