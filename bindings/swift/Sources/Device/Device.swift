@@ -3,8 +3,9 @@
 //
 // `register` (prints the user's id), `log-in`, `settle`, `create-room USER_ID …`, `enable ROOM`, `join ROOM`, `kick ROOM USER_ID`, `prepare ROOM`,
 // `rotate ROOM`, `send ROOM TEXT`, `head ROOM`, `look ROOM`, `read ROOM`, `back-up` (prints the recovery key), `restore KEY`,
-// `sign-out DEVICE`, `quit`. Each answers with its result lines and then `ok`, or `failed` and why. Kotlin and Rust have the same
-// program.
+// `sign-out DEVICE`, `make-identity`, `ask USER_ID` (to compare emojis), `answer`, `begin`, `emojis`, `confirm`, `verified` (prints
+// whether the other is signed), `verdict USER_ID DEVICE`, `shields ROOM` (prints each message with its verdict), `quit`. Each answers
+// with its result lines and then `ok`, or `failed` and why. Kotlin and Rust have the same program.
 
 import Foundation
 import MatrixClientSample
@@ -41,6 +42,8 @@ actor Steps {
     private let user: String
     private let device: MatrixClient.Device
     private var client: MatrixClient?
+    /// The id of the verification under way.
+    private var verificationId: String?
 
     init(url: String, user: String, device: MatrixClient.Device) {
         self.url = url
@@ -88,7 +91,38 @@ actor Steps {
         case ("sign-out", 2):
             try await current().signOut(words[1], password: password)
         default:
-            throw StepError(description: "there is no step \(line)")
+            try await verify(words)
+        }
+    }
+
+    /// The steps about who is who.
+    private func verify(_ words: [String]) async throws {
+        switch (words[0], words.count) {
+        case ("make-identity", 1):
+            try await current().makeIdentity()
+        case ("ask", 2):
+            verificationId = try await current().askToVerify(words[1])
+        case ("answer", 1):
+            verificationId = try await current().answerWhoAsks()
+        case ("begin", 1):
+            try await verification().startSas()
+        case ("emojis", 1):
+            say("emojis \(try await verification().emojis().joined(separator: " "))")
+        case ("confirm", 1):
+            try await verification().confirm()
+        case ("verified", 1):
+            say("signed \(try await verification().hasSigned())")
+        case ("verdict", 3):
+            let verdict = try await current().machine.deviceVerdict(userId: words[1], deviceId: words[2])
+            say("verdict \(name(verdict))")
+        case ("shields", 2):
+            for entry in try await current().history(words[1]) {
+                guard let message = entry.message, let text = entry.text else { continue }
+                let sender = "\(message.senderUserId)|\(message.senderDeviceId)"
+                say("shield \(sender) \(name(message.verdict)) \(text)")
+            }
+        default:
+            throw StepError(description: "there is no step \(words.joined(separator: " "))")
         }
     }
 
@@ -140,6 +174,14 @@ actor Steps {
         guard let client else { throw StepError(description: "register or log-in comes first") }
         return client
     }
+
+    private func verification() throws -> Verification {
+        guard let verificationId else { throw StepError(description: "ask or answer comes first") }
+        return try current().machine.verification(verificationId: verificationId)
+    }
+
+    /// A verdict, as every language prints it.
+    private func name(_ verdict: Verdict) -> String { "\(verdict)".lowercased() }
 
     /// The password of every test account, so that another device can log in.
     private var password: String { "the password of \(user)" }

@@ -4,15 +4,17 @@
 //! line, and answers each with its result lines and then `ok` or `failed` and why. Kotlin and Swift
 //! have the same program. Steps: `register` (prints the user's id), `log-in`, `settle`, `create-room USER_ID …`,
 //! `enable ROOM`, `join ROOM`, `kick ROOM USER_ID`, `prepare ROOM`, `rotate ROOM`, `send ROOM TEXT`, `head ROOM`,
-//! `look ROOM`, `read ROOM`, `back-up` (prints the recovery key), `restore KEY`, `sign-out DEVICE`, `quit`; and here
-//! only `encrypt ROOM TEXT …`, which prints what would be sent, and `log-out`.
+//! `look ROOM`, `read ROOM`, `back-up` (prints the recovery key), `restore KEY`, `sign-out DEVICE`, `make-identity`,
+//! `ask USER_ID` (to verify each other), `answer`, `begin`, `emojis`, `confirm`, `verified` (prints whether the other is
+//! signed), `verdict USER_ID DEVICE`, `shields ROOM` (prints each message with its verdict), `quit`; and here only
+//! `encrypt ROOM TEXT …`, which prints what would be sent, and `log-out`.
 //!
 //! The crash tests run it with `MATRIX_MLS_KILL` set, so that it dies at a chosen commit of its store,
 //! and then without, as an app that is started again.
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode, sync::Arc};
 
-use matrix_mls::{EpochInfo, MlsError, RoomSettings};
+use matrix_mls::{EpochInfo, MlsError, RoomSettings, Verdict, Verification, VerificationState};
 use matrix_mls_kit::{Client, ClientOptions, Homeserver, OrMissing as _, Result, bail};
 
 fn main() -> ExitCode {
@@ -43,6 +45,7 @@ async fn run(arguments: &[String]) -> Result {
         user: user.clone(),
         device: device.clone(),
         client: None,
+        verification: None,
     };
     let step: Vec<&str> = step.iter().map(String::as_str).collect();
     if step.is_empty() {
@@ -62,6 +65,8 @@ struct Device {
     user: String,
     device: String,
     client: Option<Client>,
+    /// The verification under way, by its id.
+    verification: Option<String>,
 }
 
 impl Device {
@@ -126,6 +131,34 @@ impl Device {
         }
         let client = self.client()?;
         match step {
+            ["ask", user] => {
+                let asked =
+                    client.machine()?.request_verification((*user).to_owned(), None).await?;
+                self.verification = Some(asked.id());
+            }
+            ["answer"] => {
+                let asked = client.machine()?.verifications().await?;
+                let asked = asked.into_iter().find(|asked| asked.is_incoming);
+                let id = asked.or_missing("request to verify")?.id;
+                client.machine()?.verification(id.clone()).accept().await?;
+                self.verification = Some(id);
+            }
+            ["begin"] => self.verification()?.start_sas().await?,
+            ["emojis"] => {
+                println!("emojis {}", client.emojis(&*self.verification()?).await?.join(" "))
+            }
+            ["confirm"] => self.verification()?.confirm().await?,
+            ["verified"] => match self.verification()?.info().await?.state {
+                VerificationState::Done { is_signed, .. } => println!("signed {is_signed}"),
+                state => bail!("not verified: {state:?}"),
+            },
+            ["verdict", user, device] => {
+                let (user, device) = ((*user).to_owned(), (*device).to_owned());
+                let verdict = client.machine()?.device_verdict(user, device).await?;
+                println!("verdict {}", name_of(verdict));
+            }
+            ["shields", room] => shields(client, room).await?,
+            ["make-identity"] => client.make_identity().await?,
             ["settle"] => client.settle().await?,
             ["create-room", invited @ ..] => {
                 let request = serde_json::json!({ "preset": "private_chat", "invite": invited });
@@ -169,6 +202,28 @@ impl Device {
     fn client(&self) -> Result<&Client> {
         self.client.as_ref().or_missing("client (register or log-in comes first)")
     }
+
+    fn verification(&self) -> Result<Arc<Verification>> {
+        let id =
+            self.verification.clone().or_missing("verification (ask or answer comes first)")?;
+        Ok(self.client()?.machine()?.verification(id))
+    }
+}
+
+/// A verdict, as every language prints it.
+fn name_of(verdict: Verdict) -> String {
+    format!("{verdict:?}").to_lowercase()
+}
+
+/// Prints every text of the room that can be read, with its verdict.
+async fn shields(client: &Client, room: &str) -> Result {
+    for event in client.read(room).await? {
+        if let (Some(text), Ok(message)) = (event.text(), &event.message) {
+            let (user, device) = (&message.sender_user_id, &message.sender_device_id);
+            println!("shield {user}|{device} {} {text}", name_of(message.verdict));
+        }
+    }
+    Ok(())
 }
 
 /// Makes the room's group unless that has been done, as an app does that does not remember.

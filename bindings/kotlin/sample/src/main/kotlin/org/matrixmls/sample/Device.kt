@@ -4,7 +4,9 @@
  *
  * `register` (prints the user's id), `log-in`, `settle`, `create-room USER_ID …`, `enable ROOM`, `join ROOM`, `kick ROOM USER_ID`,
  * `prepare ROOM`, `rotate ROOM`, `send ROOM TEXT`, `head ROOM`, `look ROOM`, `read ROOM`, `back-up` (prints the recovery key),
- * `restore KEY`, `sign-out DEVICE`, `quit`. Each answers with its result lines and then `ok` or `failed` and why.
+ * `restore KEY`, `sign-out DEVICE`, `make-identity`, `ask USER_ID` (to compare emojis), `answer`, `begin`, `emojis`, `confirm`,
+ * `verified` (prints whether the other is signed), `verdict USER_ID DEVICE`, `shields ROOM` (prints each message with its verdict),
+ * `quit`. Each answers with its result lines and then `ok` or `failed` and why.
  */
 package org.matrixmls.sample
 
@@ -13,6 +15,8 @@ import kotlinx.coroutines.runBlocking
 import org.json.JSONObject
 import org.matrixmls.EpochInfo
 import org.matrixmls.StoreKey
+import org.matrixmls.Verdict
+import org.matrixmls.Verification
 
 fun main(arguments: Array<String>) = runBlocking {
     require(arguments.size == 4) { "usage: Device URL DIRECTORY USER DEVICE" }
@@ -30,6 +34,9 @@ fun main(arguments: Array<String>) = runBlocking {
 
 private class Steps(private val url: String, private val user: String, private val device: MatrixClient.Device) {
     private var client: MatrixClient? = null
+
+    /** The id of the verification under way. */
+    private var verification: String? = null
 
     private fun client(): MatrixClient = checkNotNull(client) { "register or log-in comes first" }
 
@@ -64,6 +71,15 @@ private class Steps(private val url: String, private val user: String, private v
             "back-up" -> println("key ${client().backUp()}")
             "restore" -> restore(line.substringAfter(' '))
             "sign-out" -> client().signOut(words[1], password())
+            "make-identity" -> client().makeIdentity()
+            "ask" -> verification = client().askToVerify(words[1])
+            "answer" -> verification = client().answerWhoAsks()
+            "begin" -> verification { it.startSas() }
+            "emojis" -> verification { println("emojis ${it.emojis().joinToString(" ")}") }
+            "confirm" -> verification { it.confirm() }
+            "verified" -> verification { println("signed ${it.hasSigned()}") }
+            "verdict" -> println("verdict ${name(client().machine.deviceVerdict(words[1], words[2]))}")
+            "shields" -> shields(room)
             else -> error("there is no step ${words[0]}")
         }
     }
@@ -101,6 +117,22 @@ private class Steps(private val url: String, private val user: String, private v
                 println("text ${message.senderUserId}|${message.senderDeviceId} $text")
             }
         }
+    }
+
+    /** Prints every message of the room that can be read, with what is known of its sender. */
+    private suspend fun shields(roomId: String) {
+        for (message in client().history(roomId).mapNotNull { it.message }) {
+            val text = JSONObject(message.content).getString("body")
+            println("shield ${message.senderUserId}|${message.senderDeviceId} ${name(message.verdict)} $text")
+        }
+    }
+
+    /** A verdict, as every language prints it. */
+    private fun name(verdict: Verdict) = verdict.name.replace("_", "").lowercase()
+
+    private suspend fun verification(action: suspend (Verification) -> Unit) {
+        val id = checkNotNull(verification) { "ask or answer comes first" }
+        client().machine.verification(id).use { action(it) }
     }
 
     private fun password() = "the password of $user"
