@@ -50,6 +50,10 @@ struct ContentView: View {
             if let problem = model.state.problem {
                 Banner(text: problem)
             }
+            ChangedIdentitiesView(model: model)
+            if let comparison = model.state.comparison {
+                ComparisonView(model: model, comparison: comparison)
+            }
             switch model.state.phase {
             case .starting:
                 StartingView(model: model)

@@ -34,6 +34,11 @@ struct TimelineView: View {
         }
         .navigationTitle(title)
         .navigationBarTitleDisplayMode(.inline)
+        .toolbar {
+            ForEach(room.joined.subtracting([model.state.userId ?? ""]).sorted(), id: \.self) { userId in
+                Button("Verify \(userId)") { Task { await model.verify(userId) } }
+            }
+        }
         .task { await model.openTimeline(room.id) }
     }
 
@@ -56,19 +61,17 @@ struct MessageView: View {
 
     var body: some View {
         VStack(alignment: isOwn ? .trailing : .leading, spacing: 2) {
-            HStack(spacing: 4) {
-                if let warning = row.warning {
-                    Image(systemName: "exclamationmark.shield").foregroundColor(.red).accessibilityLabel(warning)
-                }
-                Text(row.sender)
-            }
-            .font(.caption)
-            .foregroundColor(.secondary)
+            Text(row.sender)
+                .font(.caption)
+                .foregroundColor(.secondary)
             switch row.content {
             case .text(let text):
                 Text(text)
             case .unreadable:
                 Text("This message cannot be read yet").italic().foregroundColor(.secondary)
+            }
+            if let shield = row.shield {
+                HStack(spacing: 4) { ShieldView(shield: shield) }.font(.caption)
             }
         }
         .frame(maxWidth: .infinity, alignment: isOwn ? .trailing : .leading)

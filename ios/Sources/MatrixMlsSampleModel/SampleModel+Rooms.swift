@@ -58,7 +58,9 @@ extension SampleModel {
         // From now on the sync loop adds what it brings.
         state.timelines[roomId] = state.timelines[roomId] ?? []
         var rows = try await account.history(of: roomId)
-        for row in state.timelines[roomId] ?? [] { rows.upsert(row) }
+        // What was read now has the newer shield.
+        let read = Set(rows.filter(\.isReadable).map(\.id))
+        for row in state.timelines[roomId] ?? [] where !read.contains(row.id) { rows.upsert(row) }
         state.timelines[roomId] = rows
     }
 

@@ -30,6 +30,8 @@ public final class SampleModel: Observed {
 
     let places: Places
     var progress = SyncProgress()
+    /// Comparisons that were over and that the user has closed.
+    var closedComparisons: Set<String> = []
     private(set) var account: Account?
     private let vault: Vault
     private let streams = StateStreams()
@@ -79,9 +81,15 @@ public final class SampleModel: Observed {
         await enter { try await Homeserver.logIn(homeserver, user: user, password: password) }
     }
 
-    /// Makes an account and logs in, where the homeserver lets anybody.
+    /// Makes an account, with an identity by which others know which devices are the user's, and logs in, where the
+    /// homeserver lets anybody.
     public func register(homeserver: String, user: String, password: String) async {
         await enter { try await Homeserver.register(homeserver, user: user, password: password) }
+        guard let account else { return }
+        await attempt {
+            try await account.machine.identity().create()
+            self.wake()
+        }
     }
 
     private func enter(_ getSession: @Sendable () async throws -> Session) async {
@@ -149,8 +157,10 @@ public final class SampleModel: Observed {
             // Two loops at once would each write how far they came.
             await previous?.value
             async let sending: Void = self.sendLoop(account, wakes)
+            async let watching: Void = self.watchLoop(account)
             await self.syncLoop(account)
             await sending
+            await watching
         }
     }
 

@@ -39,6 +39,12 @@ public struct SampleState: Sendable, Equatable {
     public internal(set) var rooms: [RoomRow] = []
     /// What was said in the rooms that were looked at, by room.
     public internal(set) var timelines: [String: [TimelineRow]] = [:]
+    /// How the user's own identity stands.
+    public internal(set) var identity: IdentityState?
+    /// Who has another identity than before, and is to be warned of.
+    public internal(set) var changedIdentities: [ChangedIdentity] = []
+    /// With whom emojis are compared.
+    public internal(set) var comparison: Comparison?
     /// What went wrong with what the user did last, as a sentence.
     public internal(set) var problem: String?
 
@@ -78,8 +84,8 @@ public struct TimelineRow: Sendable, Equatable, Identifiable {
     public let senderDevice: String?
     /// What it says.
     public let content: Content
-    /// The red shield's sentence, if the message has one.
-    public let warning: String?
+    /// Its shield, if it has one.
+    public let shield: RowShield?
 
     /// A message that was opened.
     init(id: String, _ message: DecryptedMessage) {
@@ -89,11 +95,7 @@ public struct TimelineRow: Sendable, Equatable, Identifiable {
         sender = message.senderUserId
         senderDevice = message.senderDeviceId
         content = .text(body ?? message.eventType)
-        if case .red(_, let sentence) = shieldOf(verdict: message.verdict, strict: false) {
-            warning = sentence
-        } else {
-            warning = nil
-        }
+        shield = RowShield(message.verdict)
     }
 
     /// A message that was not.
@@ -102,7 +104,7 @@ public struct TimelineRow: Sendable, Equatable, Identifiable {
         self.sender = sender
         senderDevice = nil
         content = .unreadable(code: code)
-        warning = nil
+        shield = nil
     }
 
     /// Whether it was opened.

@@ -25,13 +25,14 @@ final class Installation {
 
     func model() -> SampleModel { SampleModel(places: places, vault: vault) }
 
-    /// A model that has registered and runs.
+    /// A model that has registered, has its identity, and runs.
     func registered() async throws -> SampleModel {
         let model = model()
         await model.start()
         await model.register(homeserver: try homeserver(), user: user, password: password)
         XCTAssertNil(model.state.problem)
         XCTAssertEqual(model.state.phase, .running)
+        try await eventually(model, shows: "its identity") { $0.identity == .complete }
         return model
     }
 

@@ -53,8 +53,8 @@ class Homeserver(private val baseUrl: String, private val accessToken: String? =
             if (accessToken != null) setRequestProperty("Authorization", "Bearer $accessToken")
             if (body != null) {
                 setRequestProperty("Content-Type", contentType)
+                // Not streamed: the JVM then throws a 401 away, which may ask who the user is.
                 doOutput = true
-                setFixedLengthStreamingMode(body.size)
                 outputStream.use { it.write(body) }
             }
             val status = responseCode

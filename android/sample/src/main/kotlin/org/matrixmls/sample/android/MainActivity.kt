@@ -70,11 +70,23 @@ class MainActivity : Activity() {
     private var watching = false
 
     private fun draw(session: Session, shown: Shown) {
-        val open = room
+        val (open, trust) = room to session.trust
+        screen.trust(shown.changed.values.toList(), shown.comparison, TrustActions(
+            accept = { attempt { trust.accept(it) } },
+            withdraw = { attempt { trust.withdraw(it) } },
+            verify = { attempt { trust.verify(it) } },
+            answer = { attempt { trust.answer(it) } },
+            match = { attempt { trust.match(it) } },
+            mismatch = { attempt { trust.mismatch(it) } },
+            leave = { attempt { trust.leave(it) } },
+        ))
         if (open == null) {
-            screen.rooms(shown.rooms, { select(session, it) }) { invite ->
-                attempt { select(session, session.createRoom(invite)) }
-            }
+            screen.rooms(
+                shown.rooms,
+                select = { select(session, it) },
+                create = { invite -> attempt { select(session, session.createRoom(invite)) } },
+                verify = { user -> attempt { trust.verify(user) } },
+            )
         } else {
             screen.timeline(shown.timelines[open].orEmpty()) { text ->
                 attempt { session.send(open, text) }

@@ -1,7 +1,14 @@
-/** The sample's views: three pages in one column, each made when it is shown. Every view has a tag. */
+/**
+ * The sample's views: three pages in one column, each made when it is shown, and above them what is to be decided about
+ * people. Every view has a tag.
+ */
 package org.matrixmls.sample.android
 
+import android.graphics.Color
 import android.text.InputType
+import android.text.SpannableStringBuilder
+import android.text.Spanned
+import android.text.style.ForegroundColorSpan
 import android.view.View
 import android.widget.Button
 import android.widget.CheckBox
@@ -9,16 +16,31 @@ import android.widget.EditText
 import android.widget.LinearLayout
 import android.widget.ScrollView
 import android.widget.TextView
+import org.matrixmls.VerificationState
+
+/** What the user decides about people. */
+class TrustActions(
+    val accept: (ChangedIdentity) -> Unit,
+    val withdraw: (ChangedIdentity) -> Unit,
+    val verify: (String) -> Unit,
+    val answer: (Comparison) -> Unit,
+    val match: (Comparison) -> Unit,
+    val mismatch: (Comparison) -> Unit,
+    val leave: (Comparison) -> Unit,
+)
 
 class Screen(val root: LinearLayout) {
     private val status = TextView(root.context).apply { tag = "status" }
     private val page = LinearLayout(root.context).apply { orientation = LinearLayout.VERTICAL }
+    private val trust = LinearLayout(root.context).apply { orientation = LinearLayout.VERTICAL }
     private var shown = ""
+    private var decisions: Any? = null
 
     init {
         val padding = (16 * root.resources.displayMetrics.density).toInt()
         root.setPadding(padding, padding, padding, padding)
         root.addView(status)
+        root.addView(trust)
         root.addView(page, LinearLayout.LayoutParams(LinearLayout.LayoutParams.MATCH_PARENT, 0, 1f))
         say("")
     }
@@ -39,13 +61,65 @@ class Screen(val root: LinearLayout) {
         }
     }
 
-    fun rooms(rooms: List<String>, select: (String) -> Unit, create: (List<String>) -> Unit) {
+    /** Shows who has another identity than before, and the comparison under way. */
+    fun trust(changed: List<ChangedIdentity>, comparison: Comparison?, actions: TrustActions) {
+        if (decisions == changed to comparison) return
+        decisions = changed to comparison
+        trust.removeAllViews()
+        for (one in changed) {
+            val known = if (one.wasVerified) "You verified ${one.userId}, but" else "${one.userId} is known to you, but"
+            sentence("changed", "$known their identity is another now.")
+            choice("accept", "It is them") { actions.accept(one) }
+            if (one.wasVerified) choice("withdraw", "Withdraw verification") { actions.withdraw(one) }
+            choice("verify-anew", "Verify") { actions.verify(one.userId) }
+        }
+        if (comparison != null) compare(comparison, actions)
+    }
+
+    private fun compare(comparison: Comparison, actions: TrustActions) {
+        val (user, state) = comparison.userId to comparison.state
+        sentence("comparison", when (state) {
+            is VerificationState.Requested -> if (comparison.isIncoming) "$user wants to compare emojis" else "Asking $user"
+            is VerificationState.Ready, is VerificationState.Started -> "Agreeing with $user"
+            is VerificationState.Comparing -> "Does $user see the same?\n" + shownBy(state)
+            is VerificationState.Confirmed -> "Waiting for $user"
+            is VerificationState.Done -> "You have verified $user"
+            is VerificationState.Cancelled -> "Not verified: ${state.reason} (${state.code})"
+        })
+        if (state is VerificationState.Requested && comparison.isIncoming) {
+            choice("answer", "Compare") { actions.answer(comparison) }
+        }
+        if (state is VerificationState.Comparing) {
+            choice("match", "They match") { actions.match(comparison) }
+            choice("mismatch", "They differ") { actions.mismatch(comparison) }
+        }
+        choice("leave", if (comparison.isOver) "Close" else "Cancel") { actions.leave(comparison) }
+    }
+
+    /** Emojis with their names; numbers where the other side has no emojis. */
+    private fun shownBy(state: VerificationState.Comparing): String =
+        if (state.emojis.isEmpty()) state.decimals.joinToString(" ")
+        else state.emojis.joinToString("\n") { "${it.symbol} ${it.description}" }
+
+    private fun sentence(name: String, words: String) = trust.addView(TextView(root.context).apply {
+        tag = name
+        text = words
+    })
+
+    private fun choice(name: String, label: String, action: () -> Unit) = trust.addView(Button(root.context).apply {
+        tag = name
+        text = label
+        setOnClickListener { action() }
+    })
+
+    fun rooms(rooms: List<String>, select: (String) -> Unit, create: (List<String>) -> Unit, verify: (String) -> Unit) {
         page("rooms") {
             add("room-list", LinearLayout(root.context).apply { orientation = LinearLayout.VERTICAL })
             val invite = field("invite", "Invite, such as @bob:example.org", InputType.TYPE_TEXT_VARIATION_URI)
             button("create", "New MLS room") {
                 create(invite.text.split(' ').filter { it.isNotEmpty() })
             }
+            button("verify", "Verify by emojis") { verify(invite.text.trim().toString()) }
         }
         val list = page.findViewWithTag<LinearLayout>("room-list")
         list.removeAllViews()
@@ -69,7 +143,20 @@ class Screen(val root: LinearLayout) {
                 text.setText("")
             }
         }
-        page.findViewWithTag<TextView>("lines").text = lines.joinToString("\n") { "${it.sender}: ${it.text}" }
+        page.findViewWithTag<TextView>("lines").text = text(lines)
+    }
+
+    /** The lines, each with its shield's sentence in the shield's colour. */
+    private fun text(lines: List<Line>): CharSequence {
+        val text = SpannableStringBuilder()
+        for (line in lines) {
+            if (text.isNotEmpty()) text.append("\n")
+            text.append("${line.sender}: ${line.text}")
+            val badge = line.badge ?: continue
+            val colour = ForegroundColorSpan(if (badge.isRed) Color.RED else Color.GRAY)
+            text.append("\n").append(badge.why, colour, Spanned.SPAN_EXCLUSIVE_EXCLUSIVE)
+        }
+        return text
     }
 
     /** Makes a page unless it is the one that is shown: what is being typed stays. */

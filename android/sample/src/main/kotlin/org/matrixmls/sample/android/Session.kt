@@ -23,6 +23,7 @@ import org.json.JSONArray
 import org.json.JSONObject
 import org.matrixmls.DecryptedMessage
 import org.matrixmls.EventOutcome
+import org.matrixmls.IdentityState
 import org.matrixmls.MachineConfig
 import org.matrixmls.MlsException
 import org.matrixmls.MlsMachine
@@ -34,11 +35,18 @@ import org.matrixmls.drive
 import org.matrixmls.encrypt
 import org.matrixmls.syncChangesFromResponse
 
-/** A line of a room. */
-data class Line(val sender: String, val text: String)
+/** A line of a room, with its shield, if it has one. */
+data class Line(val sender: String, val text: String, val badge: Badge? = null)
 
 /** What the screens show. */
-data class Shown(val rooms: List<String> = emptyList(), val timelines: Map<String, List<Line>> = emptyMap())
+data class Shown(
+    val rooms: List<String> = emptyList(),
+    val timelines: Map<String, List<Line>> = emptyMap(),
+    /** Who has another identity than before, by user. */
+    val changed: Map<String, ChangedIdentity> = emptyMap(),
+    /** With whom emojis are compared. */
+    val comparison: Comparison? = null,
+)
 
 /** One logged-in device. */
 class Session private constructor(
@@ -51,6 +59,9 @@ class Session private constructor(
     private val state = MutableStateFlow(Shown())
     val shown: StateFlow<Shown> = state.asStateFlow()
 
+    /** Who is really there. */
+    val trust = Trust(machine, state) { machine.drive(homeserver) }
+
     private val syncing = Mutex()
     private val syncToken = File(directory, "next_batch")
 
@@ -61,6 +72,7 @@ class Session private constructor(
     suspend fun run(): Unit = coroutineScope {
         val news = Channel<Unit>(Channel.CONFLATED)
         launch { for (unit in news) machine.drive(homeserver) }
+        launch { trust.watch(::reopen) }
         while (true) {
             try {
                 receive(LONG_POLL_MS)
@@ -126,6 +138,37 @@ class Session private constructor(
         state.update { it.copy(timelines = it.timelines + (roomId to lines)) }
     }
 
+    /** Reads the timelines that are shown anew: their shields may be others. */
+    private suspend fun reopen() {
+        for (roomId in state.value.timelines.keys) {
+            try {
+                open(roomId)
+            } catch (_: IOException) {
+                // The shields are old until the room is opened again.
+            }
+        }
+    }
+
+    /** Makes this user's identity, by which others know which devices are theirs. */
+    suspend fun makeIdentity() {
+        machine.identity().use { it.create() }
+        machine.drive(homeserver)
+    }
+
+    /** Makes the identity anew, for a user who has lost all devices: whoever had verified the user is asked. */
+    suspend fun resetIdentity(password: String) = machine.identity().use { identity ->
+        identity.reset()
+        machine.drive(homeserver)
+        val asked = identity.state()
+        if (asked is IdentityState.AuthNeeded) {
+            val user = JSONObject().put("type", "m.id.user").put("user", userId)
+            val auth = JSONObject().put("type", "m.login.password").put("identifier", user)
+                .put("password", password).put("session", asked.challenge.session)
+            identity.authorize(auth.toString())
+            machine.drive(homeserver)
+        }
+    }
+
     /** Makes an MLS room with these users in it. */
     suspend fun createRoom(invite: List<String>): String {
         val request = JSONObject().put("preset", "private_chat").put("invite", JSONArray(invite))
@@ -158,7 +201,7 @@ class Session private constructor(
 
     private fun line(message: DecryptedMessage): Line {
         val text = runCatching { JSONObject(message.content).getString("body") }.getOrDefault(message.eventType)
-        return Line(message.senderUserId, text)
+        return Line(message.senderUserId, text, badge(message.verdict))
     }
 
     /** Who to be, and where. */
@@ -187,7 +230,9 @@ class Session private constructor(
                 directory.mkdirs()
                 File(directory, ACCOUNT).writeText(account.toString())
             }
-            return start(directory, storeKey, account)
+            val session = start(directory, storeKey, account)
+            if (login.newAccount) session.makeIdentity()
+            return session
         }
 
         /** The device that is logged in on this phone, if there is one. */
