@@ -222,6 +222,27 @@ async fn a_refused_identity_leaves_nothing_behind() -> Result {
     create(&bob).await
 }
 
+/// A homeserver without cross-signing: the app is told at once, and nothing waits for it.
+#[tokio::test]
+async fn a_homeserver_that_does_not_know_the_upload_is_told() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let bob = phone_of(&homeserver, "bob").await?;
+    let (heard, _listening) = Heard::of(&bob).await?;
+    let controls = homeserver.controls().or_missing("controls")?;
+    for status in [404, 405, 501] {
+        controls.clear_requests();
+        let refusal = controls.fail(Target::path(UPLOAD), u64::MAX, status);
+        own(&bob)?.create().await?;
+        bob.settle().await?;
+        assert!(!heard.hear(failed).await?.is_empty(), "{status}");
+        assert_eq!(refusal.hits(), 1, "{status}");
+        assert_eq!(state(&bob).await?, IdentityState::Absent, "{status}");
+        assert_eq!(bob.machine()?.outgoing_requests().await?, [], "{status}");
+        refusal.stop();
+    }
+    create(&bob).await
+}
+
 /// A homeserver answers 200 and has taken nothing.
 #[tokio::test]
 async fn a_signature_that_is_not_taken_is_told() -> Result {

@@ -198,6 +198,49 @@ async fn a_passphrase_recovers_too() -> Result {
     Ok(())
 }
 
+/// The homeserver says how a passphrase makes the key. With few rounds the key could be guessed, and
+/// with very many the phone would be busy for hours.
+#[tokio::test]
+async fn a_key_description_cannot_ask_for_too_few_or_too_many_rounds() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let bob = phone_of(&homeserver, "bob").await?;
+    create(&bob).await?;
+    let (passphrase, salt) = ("It's a secret".to_owned(), "salt".to_owned());
+    let least = RecoveryKey::from_passphrase(passphrase.clone(), salt, 100_000).await?;
+    store(&bob, &least, false).await?;
+    let id = account_data(&bob, DEFAULT_KEY).await?["key"].take();
+    let kind = format!("m.secret_storage.key.{}", id.as_str().or_missing("id")?);
+    let description = account_data(&bob, &kind).await?;
+    let new = log_in(&homeserver, "bob", "NEW").await?;
+    for (rounds, is_refused) in [
+        (0, true),
+        (1, true),
+        (99_999, true),
+        (10_000_001, true),
+        (u32::MAX, true),
+        (100_000, false),
+    ] {
+        let mut told = description.clone();
+        told["passphrase"]["iterations"] = json!(rounds);
+        put_account_data(&new, &kind, told).await?;
+        own(&new)?.look_for_recovery().await?;
+        new.drive().await?;
+        let RecoveryState::Present { passphrase: Some(how), .. } =
+            own(&new)?.recovery_state().await?
+        else {
+            matrix_mls_kit::bail!("no secret storage is found with {rounds} rounds");
+        };
+        assert_eq!(how.rounds, rounds);
+        let typed = RecoveryKey::from_passphrase(passphrase.clone(), how.salt, how.rounds).await;
+        if is_refused {
+            assert_eq!(typed.refused()?.code(), "bad_rounds", "{rounds}");
+        } else {
+            assert_eq!(recover(&new, &typed?).await?.0.len(), 3);
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_is_stored_under_another_key_is_replaced_only_when_asked() -> Result {
     let homeserver = Homeserver::embedded()?;

@@ -87,7 +87,8 @@ impl RecoveryKey {
     ///
     /// `salt` and `rounds` are those of `BackupState::Locked`; the derivation is PBKDF2 with
     /// HMAC-SHA-512 (`m.pbkdf2` of the Matrix spec). Fails with `InvalidInput`
-    /// (`"empty_passphrase"` or `"bad_rounds"`).
+    /// (`"empty_passphrase"`, or `"bad_rounds"` for fewer than 100,000 rounds or more than
+    /// 10,000,000: the homeserver says how many, and few make a key that can be guessed).
     #[uniffi::constructor]
     pub async fn from_passphrase(
         passphrase: String,

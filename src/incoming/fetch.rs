@@ -39,8 +39,8 @@ pub(crate) fn ask_for_missing(
     }
     let mut asked: Vec<OwnedEventId> = Vec::new();
     for (_, queued) in REQUESTS.in_scope(turn.tx, room.id.as_bytes())? {
-        if let Purpose::FetchEvent { event_id, .. } = queued.purpose {
-            asked.push(event_id);
+        if let Purpose::FetchEvent { event_id, .. } = &queued.purpose {
+            asked.push(event_id.clone());
         }
     }
     for (_, event) in waiting {

@@ -1,6 +1,6 @@
 //! The queue of one store's requests: made once, kept until the answer is known.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, mem::take};
 
 use http::{header::CONTENT_TYPE, uri::PathAndQuery};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -13,6 +13,7 @@ use ruma::{
     },
 };
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
 
 use super::{backoff::MOST_IMPOSED_MS, purpose::Purpose};
 use crate::{
@@ -37,8 +38,9 @@ pub(crate) enum Wait {
     Refused,
 }
 
-/// A request in the store.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A request in the store. Its body may have a password, or a sealed key: it is wiped on drop, and
+/// there is no `Debug`.
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct QueuedRequest {
     pub(crate) purpose: Purpose,
     pub(crate) method: String,
@@ -60,6 +62,12 @@ pub(crate) struct QueuedRequest {
     /// When a success of another request last ended its wait, in milliseconds since 1970.
     #[serde(default)]
     pub(crate) released_ms: u64,
+}
+
+impl Drop for QueuedRequest {
+    fn drop(&mut self) {
+        self.body.zeroize();
+    }
 }
 
 /// Requests of all kinds, oldest first; those of a room under the room's id.
@@ -160,10 +168,13 @@ fn push(
     now_ms: u64,
     mut queued: QueuedRequest,
 ) -> Result<i64, StoreError> {
-    let long = (queued.body.len() >= LONG_BODY).then(|| std::mem::take(&mut queued.body));
+    let long = (queued.body.len() >= LONG_BODY).then(|| take(&mut queued.body));
     let id = REQUESTS.push(tx, scope, now_ms, &queued)?;
     if let Some(body) = long {
-        BODIES.put(tx, b"", &id.to_be_bytes(), &body.into())?;
+        let mut body = serde_bytes::ByteBuf::from(body);
+        let kept = BODIES.put(tx, b"", &id.to_be_bytes(), &body);
+        body.zeroize();
+        kept?;
     }
     Ok(id)
 }
@@ -217,14 +228,18 @@ pub(crate) fn transaction_id() -> OwnedTransactionId {
 }
 
 /// The exported form of a queued request.
-fn exported(tx: &Tx<'_>, id: i64, queued: QueuedRequest) -> Result<OutgoingRequest, StoreError> {
+fn exported(
+    tx: &Tx<'_>,
+    id: i64,
+    mut queued: QueuedRequest,
+) -> Result<OutgoingRequest, StoreError> {
     let beside = BODIES.get(tx, b"", &id.to_be_bytes())?.map(serde_bytes::ByteBuf::into_vec);
     Ok(OutgoingRequest {
         id: id.to_string(),
-        method: queued.method,
-        path: queued.path,
-        content_type: queued.content_type,
-        body: beside.unwrap_or(queued.body),
+        method: take(&mut queued.method),
+        path: take(&mut queued.path),
+        content_type: take(&mut queued.content_type),
+        body: beside.unwrap_or_else(|| take(&mut queued.body)),
     })
 }
 

@@ -1,6 +1,7 @@
 //! The row of an identity that is being made.
 
 use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{
     devices::PrivateKeys,
@@ -8,15 +9,21 @@ use crate::{
     store::{Collection, StoreError, Tx},
 };
 
-/// A new identity on its way to the homeserver. There is no `Debug`: `auth` may have a password.
+/// An app's `auth` object as JSON. It may have a password, so it is wiped on drop, and there is no
+/// `Debug`.
+#[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(transparent)]
+pub(super) struct Auth(pub(super) String);
+
+/// A new identity on its way to the homeserver. There is no `Debug`: it has private keys.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Setup {
     pub(super) keys: PrivateKeys,
     /// Whether it may replace another.
     pub(super) is_reset: bool,
     pub(super) step: Step,
-    /// The app's `auth` object for the next upload, as JSON.
-    pub(super) auth: Option<String>,
+    /// The app's `auth` object for the next upload.
+    pub(super) auth: Option<Auth>,
     /// With which code and sentence the homeserver has refused the last upload.
     pub(super) refusal: Option<(String, String)>,
 }

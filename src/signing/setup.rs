@@ -9,11 +9,13 @@
 //! The homeserver may ask for proof of who the user is (user-interactive authentication). The app
 //! is told, and the upload waits for the app's `auth` object.
 
-use serde_json::{Map, Value};
+use ruma::CanonicalJsonObject;
+use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use super::{
     error::SigningError,
-    record::{SETUP, Setup, Step},
+    record::{Auth, SETUP, Setup, Step},
     signatures::{follow, look_again, must_be_alone},
     state::{tell_again, tell_state},
     trust::tell_trust_changed,
@@ -57,11 +59,10 @@ pub(crate) fn authorize(turn: &Turn<'_>, auth: &str) -> Result<(), SigningError>
     let Some(setup) = setup.filter(|setup| matches!(setup.step, Step::Auth(_))) else {
         return Err(SigningError::NoAuthNeeded);
     };
-    let is_object = serde_json::from_str::<Map<String, Value>>(auth).is_ok();
-    if !is_object || auth.len() > LONGEST_AUTH {
+    if auth.len() > LONGEST_AUTH || !is_object(auth) {
         return Err(SigningError::BadAuth);
     }
-    look(turn, Setup { auth: Some(auth.to_owned()), ..setup })
+    look(turn, Setup { auth: Some(Auth(auth.trim().to_owned())), ..setup })
 }
 
 /// Gives a new identity up; tells whether there was one. Not while it may be on its way: the
@@ -107,17 +108,33 @@ pub(crate) fn go_on(turn: &Turn<'_>) -> Result<(), SigningError> {
     if published.is_some() && !setup.is_reset {
         return give_up(turn, "identity_exists", "this user has an identity already");
     }
-    let mut body = new.objects;
-    if let Some(auth) = setup.auth.take() {
-        let auth = serde_json::from_str(&auth).map_err(|_| SigningError::BadAuth)?;
-        body.insert("auth".to_owned(), auth);
-    }
-    let body = serde_json::to_vec(&body).map_err(|error| Failure::defect("identity", error))?;
+    let body = upload_body(&new.objects, setup.auth.take().as_ref())?;
     setup.step = Step::Upload;
     SETUP.put(turn.tx, b"", b"", &setup)?;
     let purpose = Purpose::UploadIdentity;
     requests::enqueue_json(turn.tx, DEVICE_SCOPE, turn.now_ms, purpose, UPLOAD, body)?;
     Ok(())
+}
+
+/// Whether a text is a JSON object. Nothing of it is copied: it may have a password.
+fn is_object(text: &str) -> bool {
+    text.trim_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok()
+}
+
+/// The body of the upload: the three keys, and the app's `auth` object as it is. It is written into
+/// one allocation, so that no copy of a password stays behind. Whoever gets it wipes it.
+fn upload_body(keys: &CanonicalJsonObject, auth: Option<&Auth>) -> Result<Vec<u8>, SigningError> {
+    let mut keys = serde_json::to_vec(keys).map_err(|e| Failure::defect("identity", e))?;
+    let Some(Auth(auth)) = auth else { return Ok(keys) };
+    if keys.pop() != Some(b'}') || !is_object(auth) {
+        return Err(SigningError::BadAuth);
+    }
+    const MEMBER: &[u8] = b",\"auth\":";
+    let mut body = Vec::with_capacity(keys.len() + MEMBER.len() + auth.len() + 1);
+    for part in [&keys, MEMBER, auth.as_bytes(), b"}"] {
+        body.extend_from_slice(part);
+    }
+    Ok(body)
 }
 
 /// The homeserver has taken the upload.
@@ -193,4 +210,41 @@ fn give_up(turn: &Turn<'_>, code: &str, reason: &str) -> Result<(), SigningError
     SETUP.delete(turn.tx, b"", b"")?;
     turn.tell(Update::IdentityFailed { code: code.to_owned(), reason: reason.to_owned() });
     Ok(tell_state(turn)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use zeroize::{Zeroize as _, ZeroizeOnDrop};
+
+    use super::*;
+
+    #[test]
+    fn an_auth_object_goes_into_the_upload_as_it_is() -> Result<(), Box<dyn std::error::Error>> {
+        let keys: CanonicalJsonObject = serde_json::from_value(json!({ "master_key": {} }))?;
+        assert_eq!(upload_body(&keys, None)?, br#"{"master_key":{}}"#);
+        let auth = r#"{ "type": "m.login.password", "password": "\"} ü", "at": 1.5 }"#;
+        let body = upload_body(&keys, Some(&Auth(auth.to_owned())))?;
+        assert_eq!(
+            String::from_utf8(body.clone())?,
+            format!(r#"{{"master_key":{{}},"auth":{auth}}}"#)
+        );
+        assert_eq!(body.capacity(), body.len(), "it was written into one allocation");
+        let read: Value = serde_json::from_slice(&body)?;
+        assert_eq!(read["auth"]["password"], "\"} ü");
+        for wrong in ["", "[]", "7", "{}}", "{} {}", r#"{"a":1},"b":{"#] {
+            assert!(!is_object(wrong), "{wrong}");
+            assert!(upload_body(&keys, Some(&Auth(wrong.to_owned()))).is_err(), "{wrong}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_password_is_wiped() {
+        fn is_wiped_on_drop(_: &impl ZeroizeOnDrop) {}
+        let mut auth = Auth("a password".to_owned());
+        is_wiped_on_drop(&auth);
+        auth.zeroize();
+        assert_eq!(auth.0, "");
+    }
 }

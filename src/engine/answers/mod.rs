@@ -74,7 +74,9 @@ impl Engine {
                 401 if !MatrixError::of(body).errcode.is_empty() => {
                     Ok(unauthorized(turn, id, queued, MatrixError::of(body))?)
                 }
-                400..=499 if !matches!(status, 401 | 407 | 408) => {
+                // A homeserver without cross-signing says so with a 501 or a 404. It will not have
+                // learnt it when it is asked again.
+                400..=501 if is_refusal(status, &queued.purpose) => {
                     let error = MatrixError::of(body);
                     let outcome = refused::refused(turn, &self.secrets, id, queued, status, error)?;
                     catching_up::go_on(turn, readers)?;
@@ -90,6 +92,15 @@ impl Engine {
             Err(_) if self.is_suspended() => Ok(outcome),
             restored => restored.map(|()| outcome),
         }
+    }
+}
+
+/// Whether a status from 400 on says that the homeserver will not do what it was asked.
+fn is_refusal(status: u16, purpose: &Purpose) -> bool {
+    match status {
+        401 | 407 | 408 => false,
+        501 => matches!(purpose, Purpose::UploadIdentity),
+        status => status < 500,
     }
 }
 
