@@ -277,14 +277,15 @@ async fn last_verdict(
 /// The users for whose changed identity a device sends nothing, if it is so.
 async fn stopped(client: &Client, room: &str) -> Result<Option<Vec<String>>, StoryError> {
     client.settle().await?;
-    match client.room(room).await?.prepare_to_send().await {
-        Ok(_) => Ok(None),
-        Err(MlsError::UntrustedMembers { user_ids, details })
+    // By sliding sync a device first asks who is in the room.
+    let Err(error) = client.prepare(room).await else { return Ok(None) };
+    match error.of_engine() {
+        Some(MlsError::UntrustedMembers { user_ids, details })
             if details.code == "identity_changed" =>
         {
-            Ok(Some(user_ids))
+            Ok(Some(user_ids.clone()))
         }
-        Err(error) => Err(engine(client, "preparing", error)),
+        _ => Err(error.into()),
     }
 }
 
