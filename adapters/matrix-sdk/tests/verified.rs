@@ -1,17 +1,21 @@
 //! A device of matrix-sdk that its owner and others have verified becomes an MLS device, on Synapse. What
-//! it has published stays as it is, so it stays verified, and nobody has to do anything.
+//! it has published stays as it is, so it stays verified, nobody has to do anything, and each person sees
+//! the same shields beside the other's messages as before.
+//!
+//! `cargo xtask demo --clients sdk` runs this, and shows what it prints.
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
-use matrix_mls::{MemberPolicy, Publishing, RoomSettings, Verdict};
+use matrix_mls::{MemberPolicy, Publishing, RoomSettings, Shield, Verdict, shield_of};
 use matrix_mls_kit::{
-    Client as MlsClient, ClientOptions, Homeserver, OrMissing as _, Result,
+    Client as MlsClient, ClientOptions, Homeserver, OrMissing as _, Result, eyre,
     together::{all_talk, quiet, texts},
 };
 use matrix_sdk::{
     Client,
     config::SyncSettings,
-    ruma::{OwnedDeviceId, OwnedUserId, UserId, api::client::uiaa},
+    deserialized_responses::{ShieldState, VerificationState},
+    ruma::{EventId, OwnedDeviceId, OwnedUserId, RoomId, UserId, api::client::uiaa},
 };
 use matrix_sdk_crypto::OlmMachine;
 use matrix_sdk_sqlite::SqliteCryptoStore;
@@ -99,11 +103,84 @@ impl Person {
         Ok(())
     }
 
+    /// Tells this library which identity is this person's, as the Olm machine knows it.
+    async fn confirm_own_identity(&self) -> Result {
+        let own = self.sdk.encryption().get_user_identity(&self.user()?).await?;
+        let own = own.or_missing("own identity")?;
+        assert!(own.is_verified(), "the Olm machine has its private keys");
+        let key = own.master_key().get_first_key().or_missing("master key")?;
+        Ok(self.mls.machine()?.confirm_own_identity(key.to_base64()).await?)
+    }
+
+    /// The shields that matrix-sdk has for a message of an Olm room: for strict apps, and for others.
+    async fn olm_shields(&self, room: &str, event: &str) -> Result<[Shown; 2]> {
+        self.sdk.sync_once(SyncSettings::default()).await?;
+        let room = self.sdk.get_room(&RoomId::parse(room)?).or_missing("room")?;
+        let event = room.event(&EventId::parse(event)?, None).await?;
+        let info = event.encryption_info().or_missing("a message that opens")?;
+        let state: &VerificationState = &info.verification_state;
+        Ok([state.to_shield_state_strict(), state.to_shield_state_lax()].map(Shown::of_olm))
+    }
+
+    /// The shields that this library has for a message of another person's, and the verdict behind.
+    async fn mls_shields(&self, room: &str, text: &str) -> Result<(Verdict, [Shown; 2])> {
+        let events = self.mls.read(room).await?;
+        let event = events.into_iter().find(|event| event.text().as_deref() == Some(text));
+        let verdict = event.or_missing(text)?.message?.verdict;
+        Ok((verdict, [true, false].map(|strict| Shown::of_mls(shield_of(verdict, strict)))))
+    }
+
     /// What the homeserver hands out for this person.
     async fn published(&self) -> Result<Value> {
         let query = json!({ "device_keys": { self.mls.user_id(): [] } });
         Ok(self.mls.http().post("/_matrix/client/v3/keys/query", query).await?)
     }
+}
+
+/// A shield, as a person sees it: its colour, and its code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Shown(&'static str, String);
+
+impl Shown {
+    fn of_olm(shield: ShieldState) -> Self {
+        match shield {
+            ShieldState::None => Self("none", String::new()),
+            ShieldState::Grey { code, .. } => Self("grey", format!("{code:?}")),
+            ShieldState::Red { code, .. } => Self("red", format!("{code:?}")),
+        }
+    }
+
+    fn of_mls(shield: Shield) -> Self {
+        match shield {
+            Shield::None => Self("none", String::new()),
+            Shield::Grey { code, .. } => Self("grey", format!("{code:?}")),
+            Shield::Red { code, .. } => Self("red", format!("{code:?}")),
+        }
+    }
+}
+
+/// An Olm room of two, in which each has said something; the room, and the events.
+async fn olm_room(alice: &Person, bob: &Person) -> Result<(String, [String; 2])> {
+    let room = alice.mls.create_room_from(json!({
+        "preset": "private_chat", "invite": [bob.mls.user_id()],
+        "initial_state": [{
+            "type": "m.room.encryption", "state_key": "",
+            "content": { "algorithm": "m.megolm.v1.aes-sha2" },
+        }],
+    }));
+    let room = room.await?;
+    bob.mls.join(&room).await?;
+    let mut events = Vec::new();
+    for sender in [alice, bob] {
+        for person in [alice, bob] {
+            person.sdk.sync_once(SyncSettings::default()).await?;
+        }
+        let room = sender.sdk.get_room(&RoomId::parse(&*room)?).or_missing("room")?;
+        let content = json!({ "msgtype": "m.text", "body": "over Olm" });
+        let sent = room.send_raw("m.room.message", content).await?;
+        events.push(sent.response.event_id.to_string());
+    }
+    Ok((room, events.try_into().map_err(|events| eyre!("{events:?}"))?))
 }
 
 /// The Olm machine of matrix-sdk's store, which matrix-sdk does not give out.
@@ -122,17 +199,40 @@ async fn a_verified_device_becomes_an_mls_device_and_stays_verified() -> Result 
     assert_eq!(alice.judges(&bob).await?, (true, true), "Alice has verified Bob");
     assert_eq!(bob.judges(&alice).await?, (true, false), "Bob has not verified Alice");
     let before = [alice.published().await?, bob.published().await?];
+    let (olm_room, [alices, bobs]) = olm_room(&alice, &bob).await?;
+    let of_bob = alice.olm_shields(&olm_room, &bobs).await?;
+    let of_alice = bob.olm_shields(&olm_room, &alices).await?;
+    let none = Shown("none", String::new());
+    let unverified = Shown("red", "UnverifiedIdentity".to_owned());
+    assert_eq!(of_bob, [none.clone(), none.clone()], "Alice has verified Bob");
+    assert_eq!(of_alice, [unverified, none], "Bob has not verified Alice");
+    println!("Over Olm: beside Bob's message Alice has {of_bob:?}, beside hers he has {of_alice:?}.");
 
     alice.bind().await?;
     bob.bind().await?;
+    println!("Both apps get MLS with an update: each has its Olm machine sign one text.");
     let room = alice.mls.create_group(&[&bob.mls], RoomSettings::default()).await?;
     alice.mls.send_text(&room, "over MLS").await?;
     quiet(&[&alice.mls, &bob.mls]).await;
     assert!(texts(&bob.mls, &room).await.contains(&"over MLS".to_owned()));
     all_talk(&[&alice.mls, &bob.mls], &room).await;
-    let members = alice.mls.members(&room).await?;
-    let is_signed = |verdict| matches!(verdict, Verdict::OwnerNotVerified | Verdict::Verified);
-    assert!(members.iter().all(|member| is_signed(member.verdict)), "{members:?}");
+    // Every shield is as it was: this library believes what the Olm machine knows of its own user.
+    alice.confirm_own_identity().await?;
+    bob.confirm_own_identity().await?;
+    let said = [alice.mls.name(), bob.mls.name()].map(|name| format!("{name} is here"));
+    let (of_bob_now, shown) = alice.mls_shields(&room, &said[1]).await?;
+    assert_eq!((of_bob_now, &shown), (Verdict::Verified, &of_bob));
+    println!("Over MLS: beside Bob's message Alice has {shown:?} ({of_bob_now:?}),");
+    let (of_alice_now, shown) = bob.mls_shields(&room, &said[0]).await?;
+    assert_eq!((of_alice_now, &shown), (Verdict::OwnerNotVerified, &of_alice));
+    println!("and beside hers he has {shown:?} ({of_alice_now:?}): every shield is as it was.");
+    for (person, other, verdict) in [(&alice, &bob, of_bob_now), (&bob, &alice, of_alice_now)] {
+        let members = person.mls.members(&room).await?;
+        let of_other = members.iter().find(|member| member.user_id == other.mls.user_id());
+        assert_eq!(of_other.or_missing("member")?.verdict, verdict);
+        let own = members.iter().find(|member| member.user_id == person.mls.user_id());
+        assert_eq!(own.or_missing("own member")?.verdict, Verdict::Verified);
+    }
 
     for person in [&alice, &bob] {
         person.sdk.sync_once(SyncSettings::default()).await?;
@@ -140,6 +240,8 @@ async fn a_verified_device_becomes_an_mls_device_and_stays_verified() -> Result 
     }
     assert_eq!(alice.judges(&bob).await?, (true, true));
     assert_eq!(bob.judges(&alice).await?, (true, false));
+    assert_eq!(alice.olm_shields(&olm_room, &bobs).await?, of_bob, "in the Olm room as well");
+    assert_eq!(bob.olm_shields(&olm_room, &alices).await?, of_alice, "in the Olm room as well");
     assert_eq!([alice.published().await?, bob.published().await?], before, "not a byte is another");
     // Somebody whose app has only just heard of them.
     let carol = Person::register(&homeserver, "carol").await?;
