@@ -1,5 +1,6 @@
-//! The story that the demo tells (create, add, talk, rotate, remove, restart), on both homeservers,
-//! with apps that sync by `/v3/sync` and with apps that sync as Element X does.
+//! The story that the demo tells (create, add, talk, rotate, remove, restart; a ghost device, a
+//! changed identity, a recovered phone), on both homeservers, with apps that sync by `/v3/sync` and
+//! with apps that sync as Element X does.
 
 use matrix_mls_kit::{
     Homeserver, Result, SyncBy,

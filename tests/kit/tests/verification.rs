@@ -264,6 +264,55 @@ async fn a_person_with_olm_and_one_with_mls_verify_each_other() -> Result {
     Ok(())
 }
 
+/// Both begin before they hear of each other: the start of the user whose id is smaller counts, on
+/// both sides, whichever side that is.
+#[tokio::test]
+async fn both_begin_at_once() -> Result {
+    let homeserver = Homeserver::shared_synapse().await?;
+    for (ours_first, alices_name, bobs_name) in [(true, "a", "b"), (false, "b", "a")] {
+        let name = format!("sas-glare-{:x}", std::process::id());
+        let alices_name = format!("{name}-{alices_name}-mls");
+        let alice = Client::register(&homeserver, &alices_name, "PHONE").await?;
+        alice.settle().await?;
+        let bobs_name = format!("{name}-{bobs_name}-olm");
+        let (bob, http) = Http::register(homeserver.base_url(), &bobs_name, "OLM").await?;
+        assert_eq!(alice.user_id() < bob.as_str(), ours_first);
+        let mut olm = Olm::with_identity(&bob, "OLM", http).await?;
+        let alices_id = UserId::parse(alice.user_id())?;
+        olm.machine.update_tracked_users([&*alices_id]).await?;
+        olm.look_at(&alices_id).await?;
+
+        let ours = alice.machine()?.request_verification(bob.clone(), None).await?;
+        settle(&alice, &mut olm).await?;
+        let request = olm.request_of(&alices_id)?;
+        olm.send(request.accept().or_missing("an answer")?).await?;
+        settle(&alice, &mut olm).await?;
+        ours.start_sas().await?;
+        let (_, start) = request.start_sas().await?.or_missing("a start")?;
+        // Neither syncs before both are on their way.
+        alice.drive().await?;
+        olm.send(start).await?;
+        settle(&alice, &mut olm).await?;
+        let sas = olm.sas_of(&request)?;
+        // Whoever answers a start has given its own up.
+        let answer = sas.accept();
+        assert_eq!(answer.is_some(), ours_first);
+        if let Some(answer) = answer {
+            olm.send(answer).await?;
+            settle(&alice, &mut olm).await?;
+        }
+        compare(&ours, &sas).await?;
+        ours.confirm().await?;
+        settle(&alice, &mut olm).await?;
+        olm.confirm(&sas).await?;
+        settle(&alice, &mut olm).await?;
+        assert!(sas.is_done());
+        let state = state(&ours).await?;
+        assert!(matches!(state, VerificationState::Done { .. }), "{state:?}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_device_with_olm_signs_this_one_of_the_same_user() -> Result {
     let homeserver = Homeserver::shared_synapse().await?;
