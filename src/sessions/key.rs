@@ -94,9 +94,14 @@ impl BackupKey {
         if !(LEAST_ROUNDS..=MOST_ROUNDS).contains(&rounds) {
             return Err(KeyError::Rounds(rounds));
         }
+        Ok(Self::stretched(passphrase, salt, rounds))
+    }
+
+    /// The same, whatever the rounds: [`from_passphrase`](Self::from_passphrase) has looked at them.
+    pub(crate) fn stretched(passphrase: &str, salt: &str, rounds: u32) -> Self {
         let mut key = Zeroizing::new([0; KEY_LENGTH]);
         pbkdf2::pbkdf2_hmac::<Sha512>(passphrase.as_bytes(), salt.as_bytes(), rounds, &mut *key);
-        Ok(Self(key))
+        Self(key)
     }
 
     /// Reads the text form. Whitespace is ignored.
