@@ -176,9 +176,22 @@ impl Engine {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs one turn: all of it happens, or none. Only the call of the job is compiled for each of
-    /// them (docs/decisions/005).
+    /// Runs one turn: all of it happens, or none, and it survives a loss of power.
     pub(super) fn turn<T>(
+        &self,
+        job: impl FnOnce(&Turn<'_>) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        self.repeatable_turn(|turn| {
+            turn.tx.promise();
+            job(turn)
+        })
+    }
+
+    /// Runs a turn that is done again where it is lost: the app is asked for the same, or the
+    /// homeserver answers the same. Only what leaves in it has to be on disk, and whatever has it
+    /// leave promises that (`Tx::promise`). Only the call of the job is compiled for each of them
+    /// (docs/decisions/005).
+    pub(super) fn repeatable_turn<T>(
         &self,
         job: impl FnOnce(&Turn<'_>) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
@@ -187,13 +200,15 @@ impl Engine {
             return Err(StoreError::Suspended.into());
         }
         let mut work = self.lock();
+        // Also where the turn fails: its commit may have been made all the same.
+        work.turns += 1;
         let now_ms = now_ms();
-        let (value, done) = self.store.write(|tx| {
+        let (value, done) = self.store.write_repeatable(|tx| {
             let turn = Turn::new(tx, &self.identity, &self.opener.crypto, &self.groups, now_ms);
             let value = job(&turn).map_err(|error| turn.true_cause(error))?;
             Ok::<_, EngineError>((value, self.end(turn)?))
         })?;
-        self.committed(&mut work, done);
+        self.committed(done);
         Ok(value)
     }
 
@@ -209,14 +224,13 @@ impl Engine {
 
     /// A turn is on disk.
     #[inline(never)]
-    fn committed(&self, work: &mut Work, done: Done) {
+    fn committed(&self, done: Done) {
         self.opener.readers.bindings.written(&done.bound);
         self.groups.keep(done.groups);
         if done.keys_deleted {
             self.opener.readers.clear();
             self.store.cut_log();
         }
-        work.turns += 1;
         // Under the lock, so that updates come in the order of the turns.
         self.observers.tell(&done.updates);
     }

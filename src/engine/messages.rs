@@ -69,7 +69,12 @@ impl Engine {
             identity: &self.identity,
             rollback: &self.rollback,
         };
-        Ok(sealer.seal(&with, room, event_type, content)?)
+        let sealed = sealer.seal(&with, room, event_type, content);
+        if sealed.is_err() {
+            // Generations may have been taken all the same.
+            work.sealers.pop(room);
+        }
+        Ok(sealed?)
     }
 
     /// Opens one message event. Where messages are read once, that is a turn.
@@ -91,7 +96,7 @@ impl Engine {
         let unwritten = self.opener.readers.bindings.waiting();
         // A turn that is under way writes them, too.
         if unwritten >= MOST_UNWRITTEN && self.work.try_lock().is_ok() {
-            self.turn(|_| Ok(()))?;
+            self.repeatable_turn(|_| Ok(()))?;
         }
         Ok(message)
     }

@@ -54,7 +54,7 @@ impl Engine {
     }
 
     fn prepare_once(&self, room: &RoomId) -> Result<Readiness, EngineError> {
-        self.turn(|turn| {
+        self.repeatable_turn(|turn| {
             self.prepared_ms.store(turn.now_ms, Ordering::Relaxed);
             // The group is where its last commit has led it.
             catching_up::go_on_in(turn, &self.opener.readers, room)?;

@@ -53,8 +53,9 @@ impl Engine {
             SyncOutcome { to_device: Vec::new(), rooms: std::mem::take(&mut self.lock().untold) };
         loop {
             let mut to_device = Vec::new();
-            let turned = self
-                .turn(|turn| self.go_on_with_sync(turn, changes, &mut progress, &mut to_device));
+            let turned = self.repeatable_turn(|turn| {
+                self.go_on_with_sync(turn, changes, &mut progress, &mut to_device)
+            });
             let is_done = match turned {
                 Ok(is_done) => is_done,
                 Err(error) => {
@@ -90,7 +91,13 @@ impl Engine {
             Intake::new(room.to_owned(), events.iter().collect(), 0..events.len(), Source::History);
         let mut received = Vec::new();
         loop {
-            let turned = self.turn(|turn| Ok(intake.go_on(turn, &self.opener.readers)?));
+            let turned = self.repeatable_turn(|turn| {
+                let is_done = intake.go_on(turn, &self.opener.readers)?;
+                if is_done {
+                    turn.tx.promise();
+                }
+                Ok(is_done)
+            });
             let is_done = match turned {
                 Ok(is_done) => is_done,
                 Err(error) => {
@@ -142,6 +149,8 @@ impl Engine {
                 connections::end(turn, changes)?;
                 rejoin::mark_synced(turn)?;
                 answers::has_worked(turn)?;
+                // The app goes on from here, and is not given this sync again.
+                turn.tx.promise();
                 return Ok(true);
             }
             progress.woken = true;

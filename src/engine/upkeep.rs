@@ -48,7 +48,7 @@ impl Engine {
         self.go_on_restoring()?;
         self.seal_verifications()?;
         loop {
-            let (requests, is_more) = self.turn(|turn| {
+            let (requests, is_more) = self.repeatable_turn(|turn| {
                 let is_more = catching_up::go_on(turn, &self.opener.readers)?;
                 plan_key_requests(turn)?;
                 delete_old_keys(turn)?;

@@ -140,6 +140,62 @@ impl Purpose {
         }
     }
 
+    /// Whether the request asks only, or is made again the same where a loss of power took it after it
+    /// was sent: no more is lost than time. A Welcome is of a commit that was sent before it, and
+    /// comes again with the answer to that.
+    pub(super) fn is_made_again(&self) -> bool {
+        match self {
+            Self::CheckKeys
+            | Self::TakeBackKey
+            | Self::QueryKeys(_)
+            | Self::ClaimKeys { .. }
+            | Self::AskSilent { .. }
+            | Self::Welcome { .. }
+            | Self::Download { .. }
+            | Self::FetchEvent { .. }
+            | Self::FetchEncryption { .. }
+            | Self::FetchRestart { .. }
+            | Self::FindGroup { .. }
+            | Self::FindCommits { .. }
+            | Self::FindPlace { .. }
+            | Self::CatchUp { .. }
+            | Self::FetchMembers { .. }
+            | Self::FollowMembers { .. }
+            | Self::SetPushRule
+            | Self::BackupVersion
+            | Self::RestoreKeys { .. }
+            | Self::ReadSecret { .. }
+            | Self::VerificationKeys { .. } => true,
+            Self::UploadKeys(_)
+            | Self::EnableEncryption { .. }
+            | Self::Commit { .. }
+            | Self::Restart { .. }
+            | Self::Upload { .. }
+            | Self::CreateBackup
+            | Self::DeleteBackup
+            | Self::BackUp(_)
+            | Self::DeleteFromBackup { .. }
+            | Self::OfferHistory(_)
+            | Self::TellHistory { .. }
+            | Self::WriteSecret { .. }
+            | Self::UploadIdentity
+            | Self::UploadSignature(_)
+            | Self::Verification { .. } => false,
+        }
+    }
+
+    /// Whether the request does or says something else when it is sent again after it was answered:
+    /// then its answer must not be lost.
+    pub(crate) fn is_done_once(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateBackup
+                | Self::DeleteBackup
+                | Self::DeleteFromBackup { .. }
+                | Self::UploadIdentity
+        )
+    }
+
     /// What an app is told that the request is for.
     pub(crate) fn kind(&self) -> RequestKind {
         match self {

@@ -243,7 +243,8 @@ fn exported(
     })
 }
 
-/// Notes that the app has seen these requests, and gives their exported form.
+/// Notes that the app has seen these requests, and gives their exported form. What this device must
+/// remember of them is promised.
 pub(crate) fn hand_out(
     tx: &Tx<'_>,
     requests: Vec<(i64, QueuedRequest)>,
@@ -251,6 +252,9 @@ pub(crate) fn hand_out(
     let mut out = Vec::with_capacity(requests.len());
     for (id, mut queued) in requests {
         if !queued.handed_out {
+            if !queued.purpose.is_made_again() {
+                tx.promise();
+            }
             queued.handed_out = true;
             REQUESTS.update(tx, id, queued.due_ms, &queued)?;
         }

@@ -4,9 +4,9 @@
 //! the real name is a whole store from its first moment: a process killed at any point leaves
 //! either no store or one that opens, and an empty or half-written file under that name is damage.
 //!
-//! `synchronous=FULL` with a write-ahead log makes every commit survive a loss of power. It has to:
-//! a ratchet step that is forgotten after its message was sent would be used twice. `secure_delete`
-//! overwrites deleted rows, so that old epochs' keys do not stay in free pages.
+//! A commit is written into the log and not flushed (`synchronous=NORMAL`): a loss of power takes the
+//! last ones, and never one from the middle. Which of them have to be on disk, `flush` sees to.
+//! `secure_delete` overwrites deleted rows, so that old epochs' keys do not stay in free pages.
 
 use std::{
     fs::{self, File},
@@ -159,9 +159,11 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
 }
 
 fn configure(connection: &Connection) -> Result<(), StoreError> {
-    connection
+    let mode = connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    // Where the file system has no place for a log, each commit flushes the file itself.
+    let synchronous = if mode.eq_ignore_ascii_case("wal") { "NORMAL" } else { "FULL" };
+    connection.pragma_update(None, "synchronous", synchronous)?;
     flush_fully(connection)?;
     // The journal that undoes one bad event of a sync is a few pages and ends with the event, so it
     // is kept in memory. On disk it would be as much as all else that a sync writes, in a directory

@@ -15,6 +15,7 @@ use super::{
     connection,
     error::StoreError,
     file_mark::FileMark,
+    flush::Unflushed,
     lock::{self, DirLock},
     log::{Log, Writer},
     tx::Tx,
@@ -65,11 +66,19 @@ impl StoreReader {
     }
 }
 
+/// What a transaction leaves to be done after its commit.
+#[derive(Default)]
+struct End {
+    promises: bool,
+    deletes_secrets: bool,
+}
+
 /// An open store.
 pub struct Store {
     /// Nothing while the store is suspended.
     pub(super) writer: Arc<Writer>,
     log: Log,
+    unflushed: Unflushed,
     pub(super) reader: StoreReader,
     /// The mark that tells this store's file from a copy of it.
     file_mark: Option<FileMark>,
@@ -94,6 +103,7 @@ impl Store {
         Ok(Self {
             log: Log::of(writer.clone()),
             writer,
+            unflushed: Unflushed::unknown(),
             reader: StoreReader { connection, cipher, path },
             file_mark,
             directory: dir.to_owned(),
@@ -134,6 +144,7 @@ impl Store {
         let mut reader = lock(&self.reader.connection);
         *reader = Some(connection::open_reader(path)?);
         *writer = Some(opened);
+        self.unflushed.reopened();
         *self.dir_lock() = Some(dir_lock);
         Ok(())
     }
@@ -178,7 +189,9 @@ impl Store {
     }
 
     /// Runs `f` in a write transaction (`BEGIN IMMEDIATE`), committed when `f` succeeds and
-    /// undone when it fails or panics. When this returns `Ok`, the commit is on disk.
+    /// undone when it fails or panics. When this returns `Ok`, the commit is on disk, and so are all
+    /// before it. Where it fails because the disk could not be flushed, the commit has been made,
+    /// and later calls fail until it is on disk.
     ///
     /// Writers wait for each other. `write` is not re-entrant: calling it from inside `f`, on any
     /// `Store` of the same directory, deadlocks. Use [`Tx::savepoint`] for a part that may fail.
@@ -186,24 +199,53 @@ impl Store {
         &self,
         f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut secrets_deleted = false;
+        self.write_repeatable(|tx| {
+            tx.promise();
+            f(tx)
+        })
+    }
+
+    /// The same for work that is done again where it is lost. The commit outlives the process; a loss
+    /// of power may take it, with all that came after it, unless it has promised something
+    /// ([`Tx::promise`]).
+    pub fn write_repeatable<T, E: From<StoreError>>(
+        &self,
+        f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut end = End::default();
         let mut writer = lock(&self.writer);
         let connection = writer.as_mut().ok_or(StoreError::Suspended)?;
+        self.unflushed.recover(connection)?;
+        let before = connection.total_changes();
         let written =
             transact(connection, &self.reader.cipher, TransactionBehavior::Immediate, |tx| {
                 let value = f(tx)?;
-                secrets_deleted = tx.has_deleted_secrets();
+                end =
+                    End { promises: tx.has_promised(), deletes_secrets: tx.has_deleted_secrets() };
                 #[cfg(feature = "test-hooks")]
                 hooks::reached(hooks::BEFORE_COMMIT);
                 Ok::<T, E>(value)
             })?;
-        #[cfg(feature = "test-hooks")]
-        hooks::committed();
+        self.end(connection, before, &end)?;
         drop(writer);
-        if secrets_deleted {
+        if end.deletes_secrets {
             self.log.secrets_deleted();
         }
         Ok(written)
+    }
+
+    /// What follows a commit.
+    #[inline(never)]
+    fn end(&self, connection: &Connection, before: u64, end: &End) -> Result<(), StoreError> {
+        if connection.total_changes() != before {
+            self.unflushed.committed();
+        }
+        if end.promises {
+            self.unflushed.flush(connection)?;
+        }
+        #[cfg(feature = "test-hooks")]
+        hooks::committed();
+        Ok(())
     }
 
     /// Runs `f` in a read transaction. `f` sees one state, that of the last commit, however long it

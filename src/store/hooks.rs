@@ -99,6 +99,19 @@ pub(crate) fn ranks_by_event() -> bool {
     BY_EVENT.load(Ordering::SeqCst)
 }
 
+/// Whether flushes are left out.
+static NO_FLUSHES: AtomicBool = AtomicBool::new(false);
+
+/// Leaves out what a commit would flush. So a test of lost power can show that it fails without.
+pub fn leave_out_flushes(leave_out: bool) {
+    NO_FLUSHES.store(leave_out, Ordering::SeqCst);
+}
+
+/// The choice made with [`leave_out_flushes`].
+pub(super) fn keeps_from_flushing() -> bool {
+    NO_FLUSHES.load(Ordering::SeqCst)
+}
+
 thread_local! {
     /// Whether OpenMLS's rows are all written whole.
     static WHOLE: Cell<bool> = const { Cell::new(false) };

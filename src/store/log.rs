@@ -164,7 +164,7 @@ fn cut(writer: &Writer) -> Cut {
 }
 
 /// Whether the log was cut as a whole.
-fn checkpoint(connection: &Connection) -> rusqlite::Result<bool> {
+pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<bool> {
     connection.busy_timeout(PATIENCE)?;
     let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
     let is_busy = connection.query_row(sql, [], |row| row.get::<_, i64>(0));

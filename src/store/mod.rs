@@ -3,8 +3,8 @@
 //! The store owns the file, its lock, its schema and its encryption at rest. It offers transactions
 //! ([`Store::write`], [`Store::read`]) and, inside them, sealed records ([`Collection`]), ordered
 //! queues ([`Queue`]), and OpenMLS's rows in one namespace for each epoch ([`MlsStorage`]). It
-//! promises that a transaction is kept whole or not at all, through kills and losses of power, and
-//! that a file that was damaged or tampered with gives [`StoreError::Damaged`], never a panic. It
+//! promises that a transaction is kept whole or not at all, through kills and losses of power, that
+//! what was promised is kept (`flush`), and that a file that was damaged or tampered with gives [`StoreError::Damaged`], never a panic. It
 //! knows nothing of rooms, epochs or requests.
 //!
 //! There are two connections, each behind its own mutex: the writer, and a reader that sees the
@@ -17,6 +17,7 @@ mod collection;
 mod connection;
 mod error;
 mod file_mark;
+mod flush;
 mod handle;
 #[cfg(feature = "test-hooks")]
 pub mod hooks;

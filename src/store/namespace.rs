@@ -64,6 +64,7 @@ impl Tx<'_> {
     ///
     /// Fails with [`StoreError::Changed`] if the generation is not `from`: another opener has taken
     /// some since, or the store was edited. A generation used twice would repeat a key and a nonce.
+    /// So the transaction promises it.
     pub fn take_generations(
         &self,
         namespace: Namespace,
@@ -76,6 +77,7 @@ impl Tx<'_> {
         if to < from {
             return Err(StoreError::Damaged(format!("generations do not go from {from} to {to}")));
         }
+        self.promise();
         self.put_generation(namespace, to)
     }
 

@@ -21,6 +21,8 @@ pub struct Tx<'a> {
     failure: RefCell<Option<StoreError>>,
     /// Whether secrets were deleted or replaced.
     deleted_secrets: Cell<bool>,
+    /// Whether the transaction has to survive a loss of power.
+    promises: Cell<bool>,
 }
 
 impl<'a> Tx<'a> {
@@ -31,6 +33,7 @@ impl<'a> Tx<'a> {
             undone_by: RefCell::new(None),
             failure: RefCell::new(None),
             deleted_secrets: Cell::new(false),
+            promises: Cell::new(false),
         }
     }
 
@@ -54,6 +57,18 @@ impl<'a> Tx<'a> {
     /// Whether secrets were deleted or replaced so far.
     pub fn has_deleted_secrets(&self) -> bool {
         self.deleted_secrets.get()
+    }
+
+    /// This transaction, and all before it, survive a loss of power once the call that makes it
+    /// returns: something is about to leave the device, or somebody is about to rely on it. A promise
+    /// stays where the part that made it is undone.
+    pub fn promise(&self) {
+        self.promises.set(true);
+    }
+
+    /// Whether the transaction has promised something.
+    pub(super) fn has_promised(&self) -> bool {
+        self.promises.get()
     }
 
     /// A statement from the connection's cache.

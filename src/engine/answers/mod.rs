@@ -30,11 +30,15 @@ impl Engine {
         self.unmarked.answered(id);
         let id: i64 = id.parse().map_err(|_| EngineError::UnknownRequest)?;
         let readers = &self.opener.readers;
-        let outcome = self.turn(|turn| {
+        // The answer to a request that is still there is asked for again.
+        let outcome = self.repeatable_turn(|turn| {
             let Some(queued) = REQUESTS.get(turn.tx, id)? else {
                 // Answered before, or overtaken by what sync brought.
                 return Ok(RequestOutcome::Accepted);
             };
+            if queued.purpose.is_done_once() {
+                turn.tx.promise();
+            }
             // The token is good: the homeserver wants to know who the user is.
             if status == 401
                 && matches!(queued.purpose, Purpose::UploadIdentity)
