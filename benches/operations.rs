@@ -3,7 +3,8 @@
 //! `cargo xtask bench` adds libraries that cannot be linked into the same program.
 //!
 //! `cargo bench --bench operations -- 10 1000` measures those sizes; with `--constant` only what must not grow with
-//! the room, which the tests do. Prints a JSON line a figure. `written_bytes` is what one operation writes to files,
+//! the room, which the tests do. `--flush-and-open-all` flushes every commit and opens records each time, as before
+//! docs/decisions/029. Prints a JSON line a figure. `written_bytes` is what one operation writes to files,
 //! where the system counts that (Linux).
 
 mod support;
@@ -30,6 +31,10 @@ const TEXT: &str = r#"{"msgtype":"m.text","body":"forty-two characters are enoug
 
 fn main() -> Result {
     let runtime = tokio::runtime::Runtime::new()?;
+    // Durability and reading as they were before docs/decisions/029.
+    matrix_mls::test_hooks::flush_and_open_all(
+        std::env::args().any(|argument| argument == "--flush-and-open-all"),
+    );
     let only_constant = std::env::args().any(|argument| argument == "--constant");
     for devices in sizes(&[10, 100, 1_000, 10_000]) {
         eprintln!("rooms of {devices} devices …");

@@ -77,8 +77,7 @@ impl OpenedValue {
 
     /// Decodes the payload from CBOR.
     pub(super) fn decode<T: DeserializeOwned>(&self) -> Result<T, StoreError> {
-        cbor::read(self.payload())
-            .map_err(|_| StoreError::Damaged("a sealed value does not decode".to_owned()))
+        decode(self.payload())
     }
 
     /// Decodes the payload from the packed form, or from CBOR.
@@ -86,6 +85,12 @@ impl OpenedValue {
         packed::read(self.payload())
             .map_err(|_| StoreError::Damaged("a sealed value does not decode".to_owned()))
     }
+}
+
+/// Decodes a payload from CBOR.
+pub(super) fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, StoreError> {
+    cbor::read(payload)
+        .map_err(|_| StoreError::Damaged("a sealed value does not decode".to_owned()))
 }
 
 /// A value that is being written, before it is sealed: the tag of its place, then its payload.

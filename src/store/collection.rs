@@ -7,10 +7,12 @@
 use std::marker::PhantomData;
 
 use serde::{Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
 
 use super::{
     StoreError, Tx,
-    cipher::{Hash, Place},
+    cipher::{Hash, OpenedValue, Place, Plaintext, decode},
+    opened::{Columns, Opened},
 };
 
 /// A named set of records of type `T`. Two collections of one name are the same collection.
@@ -26,48 +28,78 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         Self { name, records: PhantomData }
     }
 
-    /// The record at `key` in `scope`.
+    /// The record at `key` in `scope`. A transaction that writes opens each record once.
     pub fn get(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8]) -> Result<Option<T>, StoreError> {
-        let (scope, key) = self.columns(tx, scope, key);
+        tx.check_open()?;
+        let name = (self.name, scope, key);
+        let known = |opened: &Opened| opened.with(name, |_, value| value.map(decode).transpose());
+        if let Some(known) = tx.opened.as_ref().and_then(known) {
+            return known;
+        }
+        let columns = self.columns(tx, scope, key);
+        let value = self.open(tx, &columns)?;
+        if let Some(opened) = &tx.opened {
+            let payload = value.as_ref().map(OpenedValue::payload);
+            opened.keep(name, columns, payload.map(|bytes| Zeroizing::new(bytes.to_vec())));
+        }
+        value.map(|value| value.decode()).transpose()
+    }
+
+    fn open(&self, tx: &Tx<'_>, columns: &Columns) -> Result<Option<OpenedValue>, StoreError> {
         let mut statement = tx.statement(
             "SELECT value FROM record WHERE collection = ?1 AND scope = ?2 AND key = ?3",
         )?;
-        let mut rows = statement.query((self.name, scope, key))?;
+        let mut rows = statement.query((self.name, columns.scope, columns.key))?;
         let Some(row) = rows.next()? else {
             return Ok(None);
         };
-        let place = self.place(tx, &scope, &key);
         let sealed = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
-        tx.cipher.open(&place, sealed)?.decode().map(Some)
+        tx.cipher.open(&columns.place, sealed).map(Some)
     }
 
     /// Whether there is a record at `key` in `scope`. The record is not opened.
     pub fn has(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8]) -> Result<bool, StoreError> {
         let mut statement =
             tx.statement("SELECT 1 FROM record WHERE collection = ?1 AND scope = ?2 AND key = ?3")?;
-        let (scope, key) = self.columns(tx, scope, key);
-        Ok(statement.exists((self.name, scope, key))?)
+        let columns = self.known_columns(tx, scope, key);
+        Ok(statement.exists((self.name, columns.scope, columns.key))?)
     }
 
-    /// Writes the record at `key` in `scope`, over the one that is there. Its rank in lists stays.
+    /// Writes the record at `key` in `scope`, over the one that is there. Its rank in lists stays. A
+    /// record that is known to be the same already is not written.
     pub fn put(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8], value: &T) -> Result<(), StoreError> {
-        let (scope, key) = self.columns(tx, scope, key);
-        let sealed = tx.cipher.seal(&self.place(tx, &scope, &key), value)?;
+        let name = (self.name, scope, key);
+        let columns = self.known_columns(tx, scope, key);
+        let mut plaintext = Plaintext::new(&columns.place);
+        plaintext.encode(value)?;
+        let payload = plaintext.payload();
+        let is_same = |opened: &Opened| opened.with(name, |_, known| known == Some(payload));
+        if tx.opened.as_ref().and_then(is_same) == Some(true) {
+            return tx.check_open();
+        }
+        let kept = tx.opened.as_ref().map(|opened| (opened, Zeroizing::new(payload.to_vec())));
+        let sealed = tx.cipher.seal_plaintext(plaintext)?;
         tx.execute(
             "INSERT INTO record (collection, scope, key, value) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (collection, scope, key) DO UPDATE SET value = excluded.value",
-            (self.name, scope, key, sealed),
+            (self.name, columns.scope, columns.key, sealed),
         )?;
+        if let Some((opened, kept)) = kept {
+            opened.keep(name, columns, Some(kept));
+        }
         Ok(())
     }
 
     /// Deletes the record at `key` in `scope`; tells whether it existed.
     pub fn delete(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8]) -> Result<bool, StoreError> {
-        let (scope, key) = self.columns(tx, scope, key);
+        let columns = self.known_columns(tx, scope, key);
         let deleted = tx.execute(
             "DELETE FROM record WHERE collection = ?1 AND scope = ?2 AND key = ?3",
-            (self.name, scope, key),
+            (self.name, columns.scope, columns.key),
         )?;
+        if let Some(opened) = &tx.opened {
+            opened.keep((self.name, scope, key), columns, None);
+        }
         Ok(deleted > 0)
     }
 
@@ -102,6 +134,9 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
             "DELETE FROM record WHERE collection = ?1 AND scope = ?2",
             (self.name, self.scope(tx, scope)),
         )?;
+        if let Some(opened) = &tx.opened {
+            opened.forget_scope(self.name, scope);
+        }
         Ok(deleted as u64)
     }
 
@@ -127,13 +162,21 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         tx.cipher.hash(&format!("scope of records of {}", self.name), scope)
     }
 
-    /// The hashes of scope and key. The key's hash covers its scope, so that one key in two scopes
-    /// has two hashes.
-    fn columns(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8]) -> (Hash, Hash) {
+    /// Where a record is. The key's hash covers its scope, so that one key in two scopes has two
+    /// hashes.
+    fn columns(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8]) -> Columns {
         let scope = self.scope(tx, scope);
         let mut bytes = scope.to_vec();
         bytes.extend_from_slice(key);
-        (scope, tx.cipher.hash(&format!("key of records of {}", self.name), &bytes))
+        let key = tx.cipher.hash(&format!("key of records of {}", self.name), &bytes);
+        Columns { scope, key, place: self.place(tx, &scope, &key) }
+    }
+
+    /// The same, not computed anew where it is known.
+    fn known_columns(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8]) -> Columns {
+        let known = |opened: &Opened| opened.with((self.name, scope, key), |columns, _| *columns);
+        let known = tx.opened.as_ref().and_then(known);
+        known.unwrap_or_else(|| self.columns(tx, scope, key))
     }
 
     fn place(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8]) -> Place {

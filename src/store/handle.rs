@@ -18,6 +18,7 @@ use super::{
     flush::Unflushed,
     lock::{self, DirLock},
     log::{Log, Writer},
+    opened::Opened,
     tx::Tx,
 };
 
@@ -294,9 +295,10 @@ fn transact<T, E: From<StoreError>>(
     behavior: TransactionBehavior,
     f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
+    let opened = Opened::of(behavior);
     let transaction = begin(connection, behavior)?;
     // An early return or a panic drops the transaction, which rolls it back.
-    let tx = Tx::new(&transaction, cipher);
+    let tx = Tx::new(&transaction, cipher, opened);
     let value = f(&tx)?;
     tx.check_open()?;
     commit(transaction)?;

@@ -112,6 +112,20 @@ pub(super) fn keeps_from_flushing() -> bool {
     NO_FLUSHES.load(Ordering::SeqCst)
 }
 
+/// Whether every commit is flushed, and records are opened each time that they are read.
+static AS_BEFORE: AtomicBool = AtomicBool::new(false);
+
+/// Flushes every commit, and opens records each time that they are read, as it was before decision
+/// 029. The bench of operations compares with that.
+pub fn flush_and_open_all(all: bool) {
+    AS_BEFORE.store(all, Ordering::SeqCst);
+}
+
+/// The choice made with [`flush_and_open_all`].
+pub(super) fn flushes_and_opens_all() -> bool {
+    AS_BEFORE.load(Ordering::SeqCst)
+}
+
 thread_local! {
     /// Whether OpenMLS's rows are all written whole.
     static WHOLE: Cell<bool> = const { Cell::new(false) };

@@ -25,6 +25,7 @@ mod lock;
 mod log;
 mod migrations;
 mod namespace;
+mod opened;
 mod openmls;
 pub(crate) mod packed;
 mod queue;

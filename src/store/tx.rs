@@ -8,13 +8,15 @@ use std::cell::{Cell, RefCell};
 
 use rusqlite::{CachedStatement, Connection, Params};
 
-use super::{StoreError, cipher::Cipher, connection};
+use super::{StoreError, cipher::Cipher, connection, opened::Opened};
 
 /// A transaction under way, given to the closures of [`Store::write`](super::Store::write) and
 /// [`Store::read`](super::Store::read).
 pub struct Tx<'a> {
     connection: &'a Connection,
     pub(super) cipher: &'a Cipher,
+    /// What was opened so far, where the transaction writes. Others are short.
+    pub(super) opened: Option<Opened>,
     /// Why SQLite undid the transaction, if it did.
     undone_by: RefCell<Option<StoreError>>,
     /// The first failure below OpenMLS.
@@ -26,10 +28,15 @@ pub struct Tx<'a> {
 }
 
 impl<'a> Tx<'a> {
-    pub(super) fn new(connection: &'a Connection, cipher: &'a Cipher) -> Self {
+    pub(super) fn new(
+        connection: &'a Connection,
+        cipher: &'a Cipher,
+        opened: Option<Opened>,
+    ) -> Self {
         Self {
             connection,
             cipher,
+            opened,
             undone_by: RefCell::new(None),
             failure: RefCell::new(None),
             deleted_secrets: Cell::new(false),
@@ -148,6 +155,9 @@ impl Savepoint<'_> {
 impl Drop for Savepoint<'_> {
     fn drop(&mut self) {
         if self.open {
+            if let Some(opened) = &self.tx.opened {
+                opened.forget();
+            }
             // If this fails, the whole transaction is gone; `check_open` reports that to the next
             // statement.
             let undone = self.tx.run("ROLLBACK TO step").and_then(|()| self.tx.run("RELEASE step"));

@@ -266,7 +266,7 @@ fn altered_pieces_are_damage_for_their_group_alone() -> Outcome {
         // On the writer's connection, which sees it.
         let tx = |f: &dyn Fn(&Tx<'_>) -> Result<Option<Item>, StoreError>| {
             let connection = opened(&store.writer);
-            f(&Tx::new(&connection, &store.reader.cipher))
+            f(&Tx::new(&connection, &store.reader.cipher, None))
         };
         let read = tx(&|tx| MlsStorage::new(tx, epoch).tree(&broken));
         assert!(is_damaged(read), "{sql}");

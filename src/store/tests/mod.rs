@@ -10,6 +10,7 @@ mod mls_flow;
 mod mls_overlay;
 mod mls_rows;
 mod old_rows;
+mod opened_rows;
 mod opening;
 mod records;
 mod transactions;
