@@ -241,7 +241,11 @@ impl Store {
         if connection.total_changes() != before {
             self.unflushed.committed();
         }
-        if end.promises {
+        #[cfg(feature = "test-hooks")]
+        let promises = end.promises || hooks::flushes_and_opens_all();
+        #[cfg(not(feature = "test-hooks"))]
+        let promises = end.promises;
+        if promises {
             self.unflushed.flush(connection)?;
         }
         #[cfg(feature = "test-hooks")]

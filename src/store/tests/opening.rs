@@ -189,7 +189,7 @@ fn a_directory_that_cannot_be_used_is_an_io_error() -> Outcome {
 }
 
 #[test]
-fn both_connections_have_the_settings_that_keep_what_was_committed() -> Outcome {
+fn both_connections_keep_a_log_that_is_flushed_where_it_is_asked_for() -> Outcome {
     let (_dir, store) = fresh()?;
     for connection in [&store.writer, &store.reader.connection] {
         let connection = opened(connection);
@@ -201,7 +201,7 @@ fn both_connections_have_the_settings_that_keep_what_was_committed() -> Outcome 
             )
         };
         assert_eq!(setting("journal_mode")?, "wal");
-        assert_eq!(setting("synchronous")?, "2", "FULL");
+        assert_eq!(setting("synchronous")?, "1", "NORMAL: see store::flush");
         assert_eq!(setting("foreign_keys")?, "1");
         assert_eq!(setting("secure_delete")?, "1");
         assert_eq!(setting("temp_store")?, "2", "MEMORY");
