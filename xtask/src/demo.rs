@@ -21,8 +21,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE.svg", conflicts_with = "clients")]
     graph: Option<PathBuf>,
 
-    /// Instead of the story, run devices in these languages and in Rust in one room; or, with `sdk`,
-    /// two people whose apps have matrix-sdk and get MLS.
+    /// Instead of the story, run devices in these languages and in Rust in one room.
     #[arg(long, value_enum, value_name = "LANGUAGE,…", value_delimiter = ',')]
     clients: Vec<Language>,
 }
