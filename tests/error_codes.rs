@@ -26,6 +26,7 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("bad_welcome", "as bad_group_state"),
     ("ciphersuite", "this version has one ciphersuite"),
     ("event_content", "a defect"),
+    ("file_full", "as store_full"),
     ("forged_history", "tests of sharing look at the verdict of the message instead"),
     ("known_epoch", "an announcement of a known group is a duplicate for the app"),
     ("lost_epoch", "the tests of absence look at the cause and the update instead"),
