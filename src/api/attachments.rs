@@ -2,7 +2,6 @@
 
 use std::{
     fmt, fs,
-    io::ErrorKind,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
@@ -11,14 +10,8 @@ use std::{
     },
 };
 
-use super::{
-    error::{ErrorDetails, MlsError},
-    slot::blocking,
-};
-use crate::{
-    attachments::{self, AttachmentError, DescriptionError, FileError},
-    identity::Crypto,
-};
+use super::{error::MlsError, slot::blocking};
+use crate::{attachments, identity::Crypto};
 
 /// The key of one encrypted file, and what the file has to hash to.
 ///
@@ -163,47 +156,5 @@ fn going_on(
             }
         }
         !given_up.load(Ordering::Relaxed)
-    }
-}
-
-impl From<DescriptionError> for MlsError {
-    fn from(error: DescriptionError) -> Self {
-        match error {
-            DescriptionError::Form => {
-                Self::Rejected { details: ErrorDetails::permanent("bad_encrypted_file", error) }
-            }
-            DescriptionError::Unknown => {
-                Self::Unsupported { details: ErrorDetails::permanent("unknown_encryption", error) }
-            }
-        }
-    }
-}
-
-impl From<AttachmentError> for MlsError {
-    fn from(error: AttachmentError) -> Self {
-        match error {
-            AttachmentError::Changed => {
-                Self::Rejected { details: ErrorDetails::permanent("attachment_changed", error) }
-            }
-            AttachmentError::TooLong => {
-                Self::TooLarge { details: ErrorDetails::permanent("too_large", error) }
-            }
-            AttachmentError::Random => Self::internal("random", error),
-        }
-    }
-}
-
-impl From<FileError> for MlsError {
-    fn from(error: FileError) -> Self {
-        match error {
-            FileError::Attachment(error) => error.into(),
-            FileError::Io { error: ref cause, .. } if cause.kind() == ErrorKind::StorageFull => {
-                Self::StoreFull { details: ErrorDetails::transient("file_full", error) }
-            }
-            // Nobody is there to hear the second.
-            FileError::Io { .. } | FileError::GivenUp => {
-                Self::StoreIo { details: ErrorDetails::transient("file_io", error) }
-            }
-        }
     }
 }

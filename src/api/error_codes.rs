@@ -5,10 +5,13 @@
 //!
 //! A code is stable across releases. An error's variant follows from what an app can do about it.
 
+use std::io::ErrorKind;
+
 use ruma::OwnedUserId;
 
 use super::error::{ErrorDetails, MlsError};
 use crate::{
+    attachments::{self, AttachmentError, DescriptionError},
     backup::BackupError,
     devices::{self, DevicesError},
     engine::EngineError,
@@ -382,6 +385,39 @@ impl From<FileError> for MlsError {
             FileError::Sealed(_) | FileError::Crypto(_) | FileError::Random => {
                 permanent!(Internal, "file", error)
             }
+        }
+    }
+}
+
+impl From<DescriptionError> for MlsError {
+    fn from(error: DescriptionError) -> Self {
+        match error {
+            DescriptionError::Form => permanent!(Rejected, "bad_encrypted_file", error),
+            DescriptionError::Unknown => permanent!(Unsupported, "unknown_encryption", error),
+        }
+    }
+}
+
+impl From<AttachmentError> for MlsError {
+    fn from(error: AttachmentError) -> Self {
+        match error {
+            AttachmentError::Changed => permanent!(Rejected, "attachment_changed", error),
+            AttachmentError::TooLong => permanent!(TooLarge, "too_large", error),
+            AttachmentError::Random => permanent!(Internal, "random", error),
+        }
+    }
+}
+
+impl From<attachments::FileError> for MlsError {
+    fn from(error: attachments::FileError) -> Self {
+        use attachments::FileError;
+        match error {
+            FileError::Attachment(error) => error.into(),
+            FileError::Io { error: ref cause, .. } if cause.kind() == ErrorKind::StorageFull => {
+                transient!(StoreFull, "file_full", error)
+            }
+            // Whoever has given it up is not there to hear that.
+            FileError::Io { .. } | FileError::GivenUp => transient!(StoreIo, "file_io", error),
         }
     }
 }
