@@ -206,7 +206,9 @@ async fn a_verified_device_becomes_an_mls_device_and_stays_verified() -> Result 
     let unverified = Shown("red", "UnverifiedIdentity".to_owned());
     assert_eq!(of_bob, [none.clone(), none.clone()], "Alice has verified Bob");
     assert_eq!(of_alice, [unverified, none], "Bob has not verified Alice");
-    println!("Over Olm: beside Bob's message Alice has {of_bob:?}, beside hers he has {of_alice:?}.");
+    println!(
+        "Over Olm: beside Bob's message Alice has {of_bob:?}, beside hers he has {of_alice:?}."
+    );
 
     alice.bind().await?;
     bob.bind().await?;
