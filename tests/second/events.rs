@@ -1,0 +1,120 @@
+//! Contents as the schemas of docs/spec have them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::head::Device;
+
+/// A large value in the media repository.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Media {
+    pub url: String,
+    pub size: usize,
+    pub sha256: String,
+}
+
+/// Bytes, or where they are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Payload {
+    Inline(String),
+    Media(Media),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Commit {
+    pub algorithm: String,
+    pub ciphertext: Payload,
+    pub epoch_creator: Device,
+    pub sender: Device,
+    pub resolves: Vec<(String, Device)>,
+    pub commit_event: String,
+    pub public_group_state: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratchet_tree: Option<Media>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Message {
+    pub algorithm: String,
+    pub ciphertext: String,
+    pub epoch_creator: Device,
+    pub commit_event: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Welcome {
+    pub algorithm: String,
+    pub ciphertext: String,
+    pub room_id: String,
+    pub sender: Device,
+    pub resolves: Vec<(String, Device)>,
+    pub commit_event: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratchet_tree: Option<Media>,
+}
+
+/// The application data of a message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Plaintext {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub content: Value,
+    pub room_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u32>,
+}
+
+/// The state that starts a room anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restart {
+    pub number: u64,
+    pub announcement: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
+}
+
+/// A sealed session.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Sealed {
+    pub iv: String,
+    pub ciphertext: String,
+    pub mac: String,
+}
+
+/// A session: an epoch or a chunk of leaves.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Session {
+    pub algorithm: String,
+    pub room_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<(String, Device)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_export: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit_event: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leaf_chunk: Option<String>,
+}
+
+/// An offer of history.
+#[derive(Clone, Debug, Deserialize)]
+pub struct HistoryOffer {
+    pub room_id: String,
+    pub sender: Device,
+    pub bundle_id: String,
+    pub bundle: Media,
+}
+
+/// An event of a room, as far as it is looked at.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Event {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub event_id: String,
+    pub sender: String,
+    pub content: Value,
+    pub state_key: Option<String>,
+    #[serde(default)]
+    pub origin_server_ts: u64,
+}
