@@ -13,9 +13,12 @@ use crate::{
     head::{Device, EpochId},
     names,
     opening::{Export, sha256, suite},
-    room::Epoch,
+    room::{Epoch, Room},
     wire::{Reader, base64, from_base64},
 };
+
+/// The exporter's label of a bundle.
+const HISTORY_LABEL: &[u8] = b"org.matrix.msc2883.v1.dmls.history";
 
 type Aes256Ctr = ctr::Ctr128BE<aes::Aes256>;
 
@@ -121,55 +124,87 @@ fn session_id(number: &str, creator: &Device, of: Option<&EpochId>) -> String {
     }
 }
 
+/// All that opens a room's messages, by session id.
+fn sessions(room: &Room) -> Result<BTreeMap<String, Session>> {
+    let mut sessions = BTreeMap::new();
+    for (epoch_id, epoch) in &room.epochs {
+        let (export, chunks) = epoch.export.write();
+        let number = epoch.number.to_string();
+        let is_twin =
+            |other: &&Epoch| (other.number, &other.creator) == (epoch.number, &epoch.creator);
+        let of = (room.epochs.values().filter(is_twin).count() > 1).then_some(epoch_id);
+        let common = Session {
+            algorithm: names::ROOM.into(),
+            room_id: room.id.clone(),
+            ..Session::default()
+        };
+        for chunk in chunks {
+            let leaf_chunk = Some(base64(&chunk));
+            let id = format!("leaves|{}", base64(&sha256(&chunk)));
+            sessions.insert(id, Session { leaf_chunk, ..common.clone() });
+        }
+        let session = Session {
+            epoch: Some((number.clone(), epoch.creator.clone())),
+            group_export: Some(base64(&export)),
+            commit_event: epoch.commit_event.clone(),
+            ..common
+        };
+        sessions.insert(session_id(&number, &epoch.creator, of), session);
+    }
+    Ok(sessions)
+}
+
 impl Second {
     /// Makes a backup of all epochs; gives its key.
     pub async fn back_up(&self) -> Result<BackupKey> {
         let key = BackupKey::generate()?;
         let version = json!({ "algorithm": names::BACKUP, "auth_data": key.auth_data()? });
-        let answer = self.http.post("/_matrix/client/v3/room_keys/version", version).await?;
+        let answer = self.post("/_matrix/client/v3/room_keys/version", version).await?;
         let version = answer.text("version")?.to_owned();
         let mut rooms = serde_json::Map::new();
         for room in self.rooms.values() {
-            let mut sessions = serde_json::Map::new();
-            let mut keep = |id: String, session: &Session| -> Result {
-                let sealed = seal(&key.0, &id, &serde_json::to_vec(session)?)?;
+            let mut kept = serde_json::Map::new();
+            for (id, session) in sessions(room)? {
+                let sealed = seal(&key.0, &id, &serde_json::to_vec(&session)?)?;
                 let data = json!({
                     "first_message_index": 0, "forwarded_count": 0, "is_verified": true,
                     "session_data": sealed,
                 });
-                sessions.insert(id, data);
-                Ok(())
-            };
-            for (epoch_id, epoch) in &room.epochs {
-                let (export, chunks) = epoch.export.write();
-                let number = epoch.number.to_string();
-                let twins = room.epochs.values().filter(|other| {
-                    (other.number, &other.creator) == (epoch.number, &epoch.creator)
-                });
-                let of = (twins.count() > 1).then_some(epoch_id);
-                let common = Session {
-                    algorithm: names::ROOM.into(),
-                    room_id: room.id.clone(),
-                    ..Session::default()
-                };
-                for chunk in chunks {
-                    let id = format!("leaves|{}", base64(&sha256(&chunk)));
-                    let leaf_chunk = Some(base64(&chunk));
-                    keep(id, &Session { leaf_chunk, ..common.clone() })?;
-                }
-                let session = Session {
-                    epoch: Some((number.clone(), epoch.creator.clone())),
-                    group_export: Some(base64(&export)),
-                    commit_event: epoch.commit_event.clone(),
-                    ..common
-                };
-                keep(session_id(&number, &epoch.creator, of), &session)?;
+                kept.insert(id, data);
             }
-            rooms.insert(room.id.clone(), json!({ "sessions": sessions }));
+            rooms.insert(room.id.clone(), json!({ "sessions": kept }));
         }
         let path = format!("/_matrix/client/v3/room_keys/keys?version={version}");
-        self.http.put(&path, json!({ "rooms": rooms })).await?;
+        self.put(&path, json!({ "rooms": rooms })).await?;
         Ok(key)
+    }
+
+    /// Offers a device in the head what was said before it came.
+    pub async fn offer(&mut self, room: &str, to: &Device) -> Result {
+        let head = self.head(room)?;
+        let known = self.room(room)?;
+        let shared = sessions(known)?.into_values().map(|session| {
+            let shared_history = session.epoch.as_ref().map(|_| true);
+            Session { shared_history, ..session }
+        });
+        let shared = serde_json::to_vec(&shared.collect::<Vec<_>>())?;
+        let epoch = known.epoch(head)?;
+        let commit_event = epoch.commit_event.clone().or_missing("commit event")?;
+        let mut random = [0; 16];
+        suite()?.random_bytes(&mut random)?;
+        let bundle_id = hex::encode(random);
+        let group = epoch.group.as_ref().or_missing("state")?;
+        let key = group.export_secret(HISTORY_LABEL, bundle_id.as_bytes(), 32)?;
+        let sealed = seal(key.as_bytes(), &bundle_id, &shared)?;
+        let offer = HistoryOffer {
+            algorithm: names::HISTORY.into(),
+            room_id: room.to_owned(),
+            sender: self.device.clone(),
+            commit_event,
+            bundle_id,
+            bundle: self.upload(serde_json::to_vec(&sealed)?).await?,
+        };
+        self.send_to(to, &offer).await
     }
 
     /// Takes in the account's backup; gives how many epochs became readable.
@@ -234,16 +269,16 @@ impl Second {
         let sealed: Sealed = serde_json::from_slice(&bundle)?;
         let known = self.room(room)?;
         let from_member = |epoch: &&Epoch| {
-            epoch.export.leaves.iter().flatten().any(|leaf| {
-                leaf.identity()
-                    .is_ok_and(|identity| identity == crate::mls::identity(&offer.sender))
-            })
+            epoch.commit_event.as_ref() == Some(&offer.commit_event)
+                && epoch.export.leaves.iter().flatten().any(|leaf| {
+                    leaf.identity()
+                        .is_ok_and(|identity| identity == crate::mls::identity(&offer.sender))
+                })
         };
         let groups =
             known.epochs.values().filter(from_member).filter_map(|epoch| epoch.group.as_ref());
-        let label = b"org.matrix.msc2883.v1.dmls.history";
         let opened = groups.into_iter().find_map(|group| {
-            let key = group.export_secret(label, offer.bundle_id.as_bytes(), 32).ok()?;
+            let key = group.export_secret(HISTORY_LABEL, offer.bundle_id.as_bytes(), 32).ok()?;
             open(key.as_bytes(), &offer.bundle_id, &sealed).ok()
         });
         let sessions: Vec<Session> =

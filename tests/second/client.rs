@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use matrix_mls_kit::{Fields as _, Homeserver, Http, OrMissing as _, Result, bail};
+use matrix_mls_kit::{Fields as _, Homeserver, Http, OrMissing as _, Result, bail, eyre, schema};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -113,7 +113,7 @@ impl Second {
             "device_keys": self.device_keys()?, "one_time_keys": one_time,
             "fallback_keys": { fallback: base64(&package) },
         });
-        self.http.post("/_matrix/client/v3/keys/upload", upload).await?;
+        self.post("/_matrix/client/v3/keys/upload", upload).await?;
         Ok(())
     }
 
@@ -130,6 +130,18 @@ impl Second {
         let signature = base64(&self.mls.sign(serde_json::to_string(&canonical)?.as_bytes())?);
         keys["signatures"] = json!({ user: { &ids[0]: signature, &ids[1]: signature } });
         Ok(keys)
+    }
+
+    /// Posts what fits the schemas.
+    pub async fn post(&self, path: &str, body: Value) -> Result<Value> {
+        schema::check("POST", path, body.to_string().as_bytes()).map_err(|fault| eyre!(fault))?;
+        Ok(self.http.post(path, body).await?)
+    }
+
+    /// Puts what fits the schemas.
+    pub async fn put(&self, path: &str, body: Value) -> Result<Value> {
+        schema::check("PUT", path, body.to_string().as_bytes()).map_err(|fault| eyre!(fault))?;
+        Ok(self.http.put(path, body).await?)
     }
 
     /// Its room of this id.
@@ -270,7 +282,7 @@ impl Second {
             segment(room),
             TRANSACTION.fetch_add(1, Ordering::Relaxed)
         );
-        let answer = self.http.put(&path, serde_json::to_value(content)?).await?;
+        let answer = self.put(&path, serde_json::to_value(content)?).await?;
         Ok(answer.text("event_id")?.to_owned())
     }
 
@@ -282,7 +294,7 @@ impl Second {
         );
         let content = serde_json::to_value(content)?;
         let body = json!({ "messages": { &to.0: { &to.1: content } } });
-        self.http.put(&path, body).await?;
+        self.put(&path, body).await?;
         Ok(())
     }
 

@@ -95,13 +95,17 @@ pub struct Session {
     pub commit_event: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaf_chunk: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_history: Option<bool>,
 }
 
 /// An offer of history.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct HistoryOffer {
+    pub algorithm: String,
     pub room_id: String,
     pub sender: Device,
+    pub commit_event: String,
     pub bundle_id: String,
     pub bundle: Media,
 }

@@ -3,9 +3,11 @@
 use matrix_mls_kit::{
     OrMissing as _, Result,
     other::{Other, join_path},
-    peer::{Peer, base64},
+    peer::{Peer, base64, from_base64},
 };
+use openmls::prelude::{KeyPackageIn, OpenMlsProvider as _, ProtocolVersion};
 use serde_json::{Value, json};
+use tls_codec::DeserializeBytes as _;
 
 use crate::meeting::{Meeting, holds, scenario};
 
@@ -169,6 +171,48 @@ async fn refuses_a_commit_in_anothers_name() -> Result {
     scenario(
         "refuses_a_commit_in_anothers_name",
         "a commit is its leaf's and its event's sender's",
+        steps,
+    )
+    .await
+}
+
+#[tokio::test]
+async fn is_led_away_by_no_group_of_a_members_own() -> Result {
+    let steps = async {
+        let (mut meeting, mut mallory, _) = with_mallory().await?;
+        let room = meeting.room.clone();
+        let head = meeting.second.head(&room)?;
+        let number = meeting.second.room(&room)?.epoch(head)?.number;
+        // A group of hers under the room's id, further on than the room's, with a Welcome to it.
+        mallory.make_own_group(&room, number + 40);
+        let (user, device) = meeting.second.device.clone();
+        let request = json!({ "one_time_keys": { &user: { &device: crate::names::KEY_PACKAGE } } });
+        let answer = mallory.http.post("/_matrix/client/v3/keys/claim", request).await?;
+        let keys = answer["one_time_keys"][&user][&device].as_object().or_missing("keys")?;
+        let package = keys.values().next().and_then(Value::as_str).or_missing("key package")?;
+        let package = KeyPackageIn::tls_deserialize_exact_bytes(&from_base64(package))?;
+        let crypto = mallory.peer.provider.crypto();
+        let package = package.validate(crypto, ProtocolVersion::Mls10)?;
+        let (_, welcome) = mallory.peer.add(&[package]);
+        let welcome = json!({
+            "algorithm": crate::names::WELCOME, "ciphertext": base64(&welcome), "room_id": room,
+            "sender": mallory.name(), "resolves": [], "commit_event": "$none:example.org",
+        });
+        let messages = json!({ "messages": { user: { device: welcome } } });
+        let path = "/_matrix/client/v3/sendToDevice/m.room.encrypted/own";
+        mallory.http.put(path, messages).await?;
+        meeting.quiet().await?;
+        let known = meeting.second.room(&room)?;
+        let beside = known.epochs.values().any(|epoch| epoch.number == number + 41);
+        holds(beside, || format!("it is in that group as well: {:?}", known.refused))?;
+        meeting.both_talk().await?;
+        let head = meeting.second.head(&room)?;
+        let now = meeting.second.room(&room)?.epoch(head)?.number;
+        holds(now < number + 40, || format!("it goes on where the others are, at {now}"))
+    };
+    scenario(
+        "is_led_away_by_no_group_of_a_members_own",
+        "the tree in which the room's users speak comes before a higher number",
         steps,
     )
     .await

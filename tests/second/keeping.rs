@@ -3,7 +3,7 @@
 use matrix_mls::RoomSettings;
 use matrix_mls_kit::{
     Result,
-    together::{log_in, texts},
+    together::{log_in, phone_of, texts},
 };
 
 use crate::{
@@ -70,4 +70,26 @@ async fn takes_offered_history() -> Result {
         holds(taken > 0 && read.contains(&"before dora"), || format!("{taken} epochs: {read:?}"))
     };
     scenario("takes_offered_history", "who comes later reads what was said before", steps).await
+}
+
+#[tokio::test]
+async fn offers_history() -> Result {
+    let steps = async {
+        let mut meeting = Meeting::of_second().await?;
+        let room = meeting.room.clone();
+        let carol = phone_of(&meeting.homeserver, "carol").await?;
+        meeting.second.invite(&room, carol.user_id()).await?;
+        carol.join(&room).await?;
+        carol.settle().await?;
+        let settings = RoomSettings { share_history: true, ..RoomSettings::default() };
+        carol.set_settings(&room, settings).await?;
+        meeting.second.say(&room, "after carol").await?;
+        let to = (carol.user_id().to_owned(), carol.device_id().to_owned());
+        meeting.second.offer(&room, &to).await?;
+        carol.settle().await?;
+        let read = texts(&carol, &room).await;
+        holds(read == ["from second", "after carol"], || format!("carol reads {read:?}"))
+    };
+    scenario("offers_history", "the library reads what was said before its device came", steps)
+        .await
 }

@@ -42,7 +42,7 @@ impl Second {
                 "type": "m.room.encryption", "state_key": "", "content": { "algorithm": names::ROOM },
             }],
         });
-        let answer = self.http.post("/_matrix/client/v3/createRoom", request).await?;
+        let answer = self.post("/_matrix/client/v3/createRoom", request).await?;
         let room = answer.text("room_id")?.to_owned();
         self.settle().await?;
         Ok(room)
@@ -51,14 +51,14 @@ impl Second {
     /// Invites a user to a Matrix room.
     pub async fn invite(&mut self, room: &str, user: &str) -> Result {
         let path = format!("/_matrix/client/v3/rooms/{}/invite", segment(room));
-        self.http.post(&path, json!({ "user_id": user })).await?;
+        self.post(&path, json!({ "user_id": user })).await?;
         self.settle().await
     }
 
     /// Joins a Matrix room.
     pub async fn join(&mut self, room: &str) -> Result {
         let path = format!("/_matrix/client/v3/rooms/{}/join", segment(room));
-        self.http.post(&path, json!({})).await?;
+        self.post(&path, json!({})).await?;
         self.settle().await
     }
 
@@ -111,7 +111,7 @@ impl Second {
             segment(room),
             segment(names::RESTART)
         );
-        self.http.put(&path, content).await?;
+        self.put(&path, content).await?;
         self.settle().await
     }
 
@@ -325,7 +325,7 @@ impl Second {
     async fn claim_package(&mut self, device: &Device) -> Result<MlsMessage> {
         for name in [names::KEY_PACKAGE.to_owned(), names::stable(names::KEY_PACKAGE)] {
             let request = json!({ "one_time_keys": { &device.0: { &device.1: name } } });
-            let answer = self.http.post("/_matrix/client/v3/keys/claim", request).await?;
+            let answer = self.post("/_matrix/client/v3/keys/claim", request).await?;
             let found = answer["one_time_keys"][&device.0][&device.1].as_object();
             let value = found.and_then(|found| found.values().next());
             if let Some(text) = value.and_then(Value::as_str) {
