@@ -25,6 +25,29 @@ async fn with_mallory() -> Result<(Meeting, Other, String)> {
     Ok((meeting, mallory, at))
 }
 
+/// Mallory adds the second device to a group of hers under the room's id, whose epochs go on from a
+/// number of her own.
+async fn welcome_to_own_group(mallory: &mut Other, meeting: &mut Meeting, number: u64) -> Result {
+    mallory.make_own_group(&meeting.room, number);
+    let (user, device) = meeting.second.device.clone();
+    let request = json!({ "one_time_keys": { &user: { &device: crate::names::KEY_PACKAGE } } });
+    let answer = mallory.http.post("/_matrix/client/v3/keys/claim", request).await?;
+    let keys = answer["one_time_keys"][&user][&device].as_object().or_missing("keys")?;
+    let package = keys.values().next().and_then(Value::as_str).or_missing("key package")?;
+    let package = KeyPackageIn::tls_deserialize_exact_bytes(&from_base64(package))?;
+    let package = package.validate(mallory.peer.provider.crypto(), ProtocolVersion::Mls10)?;
+    let (_, welcome) = mallory.peer.add(&[package]);
+    let welcome = json!({
+        "algorithm": crate::names::WELCOME, "ciphertext": base64(&welcome),
+        "room_id": meeting.room, "sender": mallory.name(), "resolves": [],
+        "commit_event": "$none:example.org",
+    });
+    let messages = json!({ "messages": { user: { device: welcome } } });
+    let path = format!("/_matrix/client/v3/sendToDevice/m.room.encrypted/own{number}");
+    mallory.http.put(&path, messages).await?;
+    meeting.quiet().await
+}
+
 #[tokio::test]
 async fn refuses_a_made_up_number() -> Result {
     let steps = async {
@@ -32,7 +55,9 @@ async fn refuses_a_made_up_number() -> Result {
         let room = meeting.room.clone();
         // A good commit beside a number that nobody takes is followed, and nobody goes by the number.
         let mut content = mallory.renewal(&json!(meeting.second.device), &at);
-        content["public_group_state"] = json!(base64(&mallory.peer.forged_group_info(1 << 40)));
+        let number = mallory.peer.group().epoch().as_u64();
+        let forged = mallory.peer.forged_group_info(number + 7);
+        content["public_group_state"] = json!(base64(&forged));
         let event = mallory.send(&room, content).await;
         meeting.quiet().await?;
         let head = meeting.second.head(&room)?;
@@ -41,13 +66,19 @@ async fn refuses_a_made_up_number() -> Result {
         let claimed = meeting.second.room(&room)?.claims.contains_key(&event);
         holds(!claimed, || "its GroupInfo is not kept".into())?;
         // A group of her own that goes on from a number of her own is none.
-        mallory.make_own_group(&room, 1 << 30);
-        let state = mallory.peer.group_info();
-        let content = mallory.announcement(&state);
-        let event = mallory.send(&room, content).await;
-        meeting.quiet().await?;
-        let refused = meeting.second.room(&room)?.refused.iter().any(|(of, _)| *of == event);
-        holds(refused, || "the announcement is refused".into())?;
+        for number in [number + 7, 1 << 40] {
+            mallory.make_own_group(&room, number);
+            let state = mallory.peer.group_info();
+            let content = mallory.announcement(&state);
+            let event = mallory.send(&room, content).await;
+            meeting.quiet().await?;
+            let refused = meeting.second.room(&room)?.refused.iter().any(|(of, _)| *of == event);
+            holds(refused, || format!("the announcement with {number} is refused"))?;
+        }
+        welcome_to_own_group(&mut mallory, &mut meeting, 1 << 40).await?;
+        let known = meeting.second.room(&room)?;
+        let highest = known.epochs.values().map(|epoch| epoch.number).max();
+        holds(highest < Some(1 << 40), || "the Welcome is refused".into())?;
         holds(meeting.second.head(&room)? == head, || "the head stays".into())?;
         meeting.both_talk().await
     };
@@ -80,6 +111,15 @@ async fn refuses_a_message_sealed_again() -> Result {
             holds(refused(&event) != is_own, || format!("{text} is judged by its generation"))?;
             holds(refused(&again), || format!("{text} in a second event is refused"))?;
         }
+        // Its own message in a second event is none either.
+        let own = meeting.second.say(&room, "once").await?;
+        let history = meeting.alice.history(&room).await?;
+        let own = history.iter().find(|event| event["event_id"] == own).or_missing("event")?;
+        let again = meeting.second.send(&room, "m.room.encrypted", &own["content"]).await?;
+        meeting.second.settle().await?;
+        let known = meeting.second.room(&room)?;
+        let refused = known.refused.iter().any(|(of, _)| *of == again);
+        holds(refused, || "its own message in a second event is refused".into())?;
         let of_another = Peer::plaintext("!another:example.org", "of another room");
         let content = mallory.message(&of_another, &creator, &at);
         let event = mallory.send(&room, content).await;
@@ -184,24 +224,7 @@ async fn is_led_away_by_no_group_of_a_members_own() -> Result {
         let head = meeting.second.head(&room)?;
         let number = meeting.second.room(&room)?.epoch(head)?.number;
         // A group of hers under the room's id, further on than the room's, with a Welcome to it.
-        mallory.make_own_group(&room, number + 40);
-        let (user, device) = meeting.second.device.clone();
-        let request = json!({ "one_time_keys": { &user: { &device: crate::names::KEY_PACKAGE } } });
-        let answer = mallory.http.post("/_matrix/client/v3/keys/claim", request).await?;
-        let keys = answer["one_time_keys"][&user][&device].as_object().or_missing("keys")?;
-        let package = keys.values().next().and_then(Value::as_str).or_missing("key package")?;
-        let package = KeyPackageIn::tls_deserialize_exact_bytes(&from_base64(package))?;
-        let crypto = mallory.peer.provider.crypto();
-        let package = package.validate(crypto, ProtocolVersion::Mls10)?;
-        let (_, welcome) = mallory.peer.add(&[package]);
-        let welcome = json!({
-            "algorithm": crate::names::WELCOME, "ciphertext": base64(&welcome), "room_id": room,
-            "sender": mallory.name(), "resolves": [], "commit_event": "$none:example.org",
-        });
-        let messages = json!({ "messages": { user: { device: welcome } } });
-        let path = "/_matrix/client/v3/sendToDevice/m.room.encrypted/own";
-        mallory.http.put(path, messages).await?;
-        meeting.quiet().await?;
+        welcome_to_own_group(&mut mallory, &mut meeting, number + 40).await?;
         let known = meeting.second.room(&room)?;
         let beside = known.epochs.values().any(|epoch| epoch.number == number + 41);
         holds(beside, || format!("it is in that group as well: {:?}", known.refused))?;
