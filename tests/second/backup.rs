@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aes::cipher::{KeyIvInit as _, StreamCipher as _};
-use matrix_mls_kit::{Fields as _, OrMissing as _, Result, bail};
+use matrix_mls_kit::{Fields as _, OrMissing as _, Result, bail, eyre, schema};
 use mls_rs::CipherSuiteProvider as _;
 use serde_json::{Value, json};
 
@@ -150,6 +150,10 @@ fn sessions(room: &Room) -> Result<BTreeMap<String, Session>> {
             ..common
         };
         sessions.insert(session_id(&number, &epoch.creator, of), session);
+    }
+    for session in sessions.values() {
+        let json = serde_json::to_value(session)?;
+        schema::fits("session", &json).map_err(|fault| eyre!(fault))?;
     }
     Ok(sessions)
 }

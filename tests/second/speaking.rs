@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use matrix_mls_kit::{Fields as _, OrMissing as _, Result, bail};
+use matrix_mls_kit::{Fields as _, OrMissing as _, Result, bail, eyre, schema};
 use mls_rs::{ExtensionList, MlsMessage, group::CommitOutput};
 use serde_json::{Value, json};
 
@@ -106,11 +106,7 @@ impl Second {
         let group_id = names::group_id(room, number, rand_bytes());
         let announcement = self.begin_group(room, group_id).await?;
         let content = serde_json::to_value(Restart { number, announcement, replaces })?;
-        let path = format!(
-            "/_matrix/client/v3/rooms/{}/state/{}/",
-            segment(room),
-            segment(names::RESTART)
-        );
+        let path = format!("/_matrix/client/v3/rooms/{}/state/{}/", segment(room), names::RESTART);
         self.put(&path, content).await?;
         self.settle().await
     }
@@ -380,7 +376,9 @@ impl Second {
             generation: Some(epoch.sealed),
         };
         let group = epoch.group.as_mut().or_missing("state")?;
-        let plaintext = serde_json::to_vec(&plaintext)?;
+        let plaintext = serde_json::to_value(plaintext)?;
+        schema::fits("plaintext", &plaintext).map_err(|fault| eyre!(fault))?;
+        let plaintext = plaintext.to_string().into_bytes();
         let sealed = group.encrypt_application_message(&plaintext, Vec::new())?;
         epoch.sealed += 1;
         Ok(Message {
