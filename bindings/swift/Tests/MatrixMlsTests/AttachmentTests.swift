@@ -1,6 +1,7 @@
 // Files that are sent encrypted.
 
 import Foundation
+import MatrixClientSample
 import MatrixMls
 import XCTest
 
