@@ -150,6 +150,41 @@ async fn whoever_leaves_while_being_removed_is_out_for_good() -> Result {
     Ok(())
 }
 
+/// Bob leaves and comes back, and the Welcome comes after the next commits: they lead nowhere for him
+/// until then, and are what he goes on with from there.
+#[tokio::test]
+async fn whoever_is_let_in_again_late_reads_what_was_said_meanwhile() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let controls = homeserver.controls().or_missing("controls")?;
+    let (alice, bob, carol, room) = three(&homeserver).await?;
+    controls.hold_to_device(bob.user_id());
+    bob.leave(&room).await?;
+    alice.settle().await?;
+    alice.send_text(&room, "without him").await?;
+    alice.invite(&room, bob.user_id()).await?;
+    bob.join(&room).await?;
+    alice.settle().await?;
+    alice.send_text(&room, "with him again").await?;
+    carol.settle().await?;
+    carol.rotate_keys(&room).await?;
+    carol.send_text(&room, "in a new epoch").await?;
+    carol.rotate_keys(&room).await?;
+    carol.send_text(&room, "and in another").await?;
+    bob.settle().await?;
+    controls.release_to_device(bob.user_id());
+    for _ in 0..3 {
+        quiet(&[&bob]).await;
+        texts(&bob, &room).await;
+    }
+    let read = texts(&bob, &room).await;
+    assert!(!read.contains(&"without him".to_owned()), "{read:?}");
+    for text in ["with him again", "in a new epoch", "and in another"] {
+        assert!(read.contains(&text.to_owned()), "bob never reads {text:?}: {read:?}");
+    }
+    quiet(&[&alice, &bob, &carol]).await;
+    are_the_group(&[&alice, &bob, &carol], &room).await
+}
+
 #[tokio::test]
 async fn two_that_merge_a_fork_at_once_need_no_third_commit() -> Result {
     let homeserver = Homeserver::embedded()?;

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     lineage::{self, Link},
+    numbers::comes_before,
     outsiders,
 };
 use crate::{
@@ -186,7 +187,7 @@ pub(crate) fn best(
     head: Option<&Rank>,
 ) -> Result<Option<JoinableEpoch>, StoreError> {
     let best = list(tx, room)?.into_iter().find(|epoch| !epoch.unconfirmed);
-    Ok(best.filter(|best| head.is_none_or(|head| best.rank() < *head)))
+    Ok(best.filter(|best| head.is_none_or(|head| comes_before(&best.rank(), head))))
 }
 
 /// The claims that count, for a device that knows no more of the room than these: the one of which most
@@ -279,7 +280,7 @@ pub(crate) fn note(
         maker: epoch.creator.user_id.clone(),
     };
     lineage::note(tx, room, &epoch.commit_event, &link)?;
-    if !is_of_group || head.is_some_and(|head| *head <= epoch.rank()) {
+    if !is_of_group || head.is_some_and(|head| !comes_before(&epoch.rank(), head)) {
         return Ok(false);
     }
     // One of each maker: nobody can fill the list.
@@ -336,7 +337,7 @@ pub(crate) fn forget_above(tx: &Tx<'_>, room: &RoomId, number: u64) -> Result<()
 /// Forgets those that do not come before the head.
 pub(crate) fn forget_behind(tx: &Tx<'_>, room: &RoomId, head: &Rank) -> Result<(), StoreError> {
     for epoch in list(tx, room)? {
-        if *head <= epoch.rank() {
+        if !comes_before(&epoch.rank(), head) {
             forget(tx, room, epoch.id)?;
         }
     }

@@ -163,8 +163,9 @@ pub(crate) fn mark_found(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<
 }
 
 /// Has all missing commits asked for again: this device has come in by a Welcome, maybe further back
-/// than it was.
+/// than it was. What led nowhere while it was out may lead on from there.
 pub(crate) fn ask_again(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {
+    HOPELESS.delete_scope(turn.tx, room.as_bytes())?;
     MISSING.delete_scope(turn.tx, room.as_bytes()).map(drop)
 }
 

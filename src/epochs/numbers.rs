@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use super::{graph, record::EpochRecord};
 use crate::{
-    protocol::{EpochId, GroupRank},
+    protocol::{EpochId, GroupRank, Rank},
     rejection::{InputError, Rejection},
     room::Room,
     store::{StoreError, Tx},
@@ -37,11 +37,26 @@ pub(crate) fn check(tx: &Tx<'_>, room: &Room, number: u64) -> Result<(), InputEr
 }
 
 /// The highest number that an epoch can have that this device is told of. While it is in no group, it
-/// has nothing to compare with.
+/// has nothing to compare with. A tree that is out of reach is none that it goes back to.
 pub(crate) fn highest(tx: &Tx<'_>, room: &Room) -> Result<u64, StoreError> {
-    let reached = graph::kept(tx, room)?.iter().map(|epoch| epoch.number).max();
+    let kept = graph::kept(tx, room)?;
+    let out_of_reach = out_of_reach(&kept);
+    let in_reach = kept.iter().filter(|epoch| !out_of_reach.contains(&tree(epoch)));
+    let reached = in_reach.map(|epoch| epoch.number).max();
     let most = reached.map_or(HIGHEST_NUMBER, |reached| reached.saturating_add(MOST_AHEAD));
     Ok(most.min(HIGHEST_NUMBER))
+}
+
+/// Whether an epoch that is claimed comes before what this device has reached: by its rank, or
+/// because whoever is there cannot come here.
+pub(super) fn comes_before(claim: &Rank, reached: &Rank) -> bool {
+    claim < reached
+        || (claim.group() == reached.group() && !is_in_reach(claim.number(), reached.number()))
+}
+
+/// Whether devices that have come to one number can come to another.
+fn is_in_reach(from: u64, number: u64) -> bool {
+    number <= from.saturating_add(MOST_AHEAD).min(HIGHEST_NUMBER)
 }
 
 /// Of the trees of these kept epochs, those that nobody can come to who is in the lowest tree of the
@@ -66,11 +81,10 @@ fn unreachable(epochs: impl Iterator<Item = (Tree, u64)>) -> BTreeSet<Tree> {
     for (tree, tip) in tips {
         match reached {
             Some((group, from)) if group == tree.0 => {
-                let most = from.saturating_add(MOST_AHEAD).min(HIGHEST_NUMBER);
-                if tip > most {
-                    out.insert(tree);
-                } else {
+                if is_in_reach(from, tip) {
                     reached = Some((group, tip));
+                } else {
+                    out.insert(tree);
                 }
             }
             _ => reached = Some((tree.0, tip)),

@@ -50,6 +50,18 @@ impl Rank {
     }
 }
 
+impl Rank {
+    /// The epoch's number.
+    pub(crate) fn number(&self) -> u64 {
+        self.0.0
+    }
+
+    /// How its group stands.
+    pub(crate) fn group(&self) -> GroupRank {
+        self.2
+    }
+}
+
 /// Rows of earlier versions have no group: theirs is the first.
 impl<'de> Deserialize<'de> for Rank {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
