@@ -33,6 +33,7 @@ extension MlsMachine {
         try await accessTokenRenewed()
         while true {
             try Task.checkCancellation()
+            let asked = InFlight.shared.now
             let requests = try await outgoingRequests()
             if requests.isEmpty {
                 let pending = try await pendingRequests()
@@ -42,7 +43,7 @@ extension MlsMachine {
                 try await pause(left)
             }
             for request in requests {
-                switch try await send(request, transport) {
+                switch try await send(request, transport, asked) {
                 case nil:
                     // Another call has sent it meanwhile.
                     break
@@ -69,10 +70,12 @@ extension MlsMachine {
     /// Throws `NotReady` (`"members_unknown"`) if the homeserver does not say who is in the room: then nothing is sent
     /// there.
     public func prepare(_ room: MlsRoom, _ transport: some Transport) async throws {
-        while case .waiting(let requests, let retryAfterMs) = try await room.prepareToSend() {
+        while true {
+            let asked = InFlight.shared.now
+            guard case .waiting(let requests, let retryAfterMs) = try await room.prepareToSend() else { return }
             try Task.checkCancellation()
             for request in requests {
-                if case .unauthorized(let code, _, _) = try await send(request, transport) {
+                if case .unauthorized(let code, _, _) = try await send(request, transport, asked) {
                     throw unauthorized(code)
                 }
             }
@@ -100,11 +103,14 @@ extension MlsMachine {
         return try await room.encrypt(eventType: eventType, content: content)
     }
 
-    /// Sends a request; where another call is just sending it, waits for that and gives nothing.
-    private func send(_ request: OutgoingRequest, _ transport: some Transport) async throws -> RequestOutcome? {
+    /// Sends a request that was handed out after a time; where another call is just sending it, waits for that and
+    /// gives nothing, and where another has sent it since, gives nothing.
+    private func send(
+        _ request: OutgoingRequest, _ transport: some Transport, _ asked: UInt64
+    ) async throws -> RequestOutcome? {
         try Task.checkCancellation()
         let sending = InFlight.Sending(machine: ObjectIdentifier(self), request: request.id)
-        guard InFlight.shared.begin(sending) else {
+        guard InFlight.shared.begin(sending, asked) else {
             while InFlight.shared.contains(sending) { try await Task.sleep(nanoseconds: 10_000_000) }
             return nil
         }
@@ -146,7 +152,7 @@ extension MlsMachine {
     }
 }
 
-/// The requests that are being sent, so that two loops do not send the same at once.
+/// The requests that are being sent, and those that were lately, so that two loops do not send the same.
 private final class InFlight: @unchecked Sendable {
     struct Sending: Hashable {
         let machine: ObjectIdentifier
@@ -156,10 +162,18 @@ private final class InFlight: @unchecked Sendable {
     static let shared = InFlight()
     private let lock = NSLock()
     private var running: Set<Sending> = []
+    private var ended: [Sending: UInt64] = [:]
+    private var ends: UInt64 = 0
 
-    /// Whether it was not being sent before.
-    func begin(_ sending: Sending) -> Bool {
-        lock.withLock { running.insert(sending).inserted }
+    /// A point in time: what a machine hands out after it was not answered before it.
+    var now: UInt64 { lock.withLock { ends } }
+
+    /// Whether it is to be sent: it is not being sent, and was not since the time at which it was asked for.
+    func begin(_ sending: Sending, _ asked: UInt64) -> Bool {
+        lock.withLock {
+            if let end = ended[sending], end > asked { return false }
+            return running.insert(sending).inserted
+        }
     }
 
     func contains(_ sending: Sending) -> Bool {
@@ -167,7 +181,13 @@ private final class InFlight: @unchecked Sendable {
     }
 
     func end(_ sending: Sending) {
-        lock.withLock { _ = running.remove(sending) }
+        lock.withLock {
+            running.remove(sending)
+            ends += 1
+            ended[sending] = ends
+            // The last ones are enough: a loop sends what it was given within moments.
+            if ended.count > 2_000 { ended = ended.filter { $0.value + 1_000 > ends } }
+        }
     }
 }
 

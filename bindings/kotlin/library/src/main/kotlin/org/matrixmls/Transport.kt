@@ -79,6 +79,7 @@ public suspend fun MlsMachine.drive(transport: Transport): Driven {
     // Whoever runs this wants to try with the token that there is now.
     accessTokenRenewed()
     while (true) {
+        val asked = InFlight.now()
         val requests = outgoingRequests()
         if (requests.isEmpty()) {
             val pending = pendingRequests()
@@ -87,7 +88,7 @@ public suspend fun MlsMachine.drive(transport: Transport): Driven {
             pause(pending.retryAfterMs ?: return Driven(accepted, refused))
         }
         for (request in requests) {
-            when (val outcome = send(request, transport)) {
+            when (val outcome = send(request, transport, asked)) {
                 // Another call has sent it meanwhile.
                 null -> {}
                 is RequestOutcome.Accepted -> accepted++
@@ -112,9 +113,10 @@ public suspend fun MlsMachine.drive(transport: Transport): Driven {
  */
 public suspend fun MlsMachine.prepare(room: MlsRoom, transport: Transport) {
     while (true) {
+        val asked = InFlight.now()
         val plan = room.prepareToSend() as? SendPlan.Waiting ?: return
         for (request in plan.requests) {
-            val outcome = send(request, transport)
+            val outcome = send(request, transport, asked)
             if (outcome is RequestOutcome.Unauthorized) throw unauthorized(outcome.code)
         }
         if (plan.requests.isEmpty()) pause(plan.retryAfterMs ?: 0u)
@@ -157,8 +159,8 @@ public suspend fun MlsMachine.markRequestAsSent(
 }
 
 /** Sends a request; where another call is just sending it, waits for that and gives nothing. */
-private suspend fun MlsMachine.send(request: OutgoingRequest, transport: Transport): RequestOutcome? =
-    InFlight.sendOnce(this, request.id) {
+private suspend fun MlsMachine.send(request: OutgoingRequest, transport: Transport, asked: Long): RequestOutcome? =
+    InFlight.sendOnce(this, request.id, asked) {
         val answer = try {
             transport.send(request)
         } catch (_: IOException) {
@@ -167,13 +169,28 @@ private suspend fun MlsMachine.send(request: OutgoingRequest, transport: Transpo
         markRequestAsSent(request.id, answer.status, answer.body)
     }
 
-/** The requests that are being sent, so that two loops do not send the same at once. */
+/** The requests that are being sent, and those that were lately, so that two loops do not send the same. */
 private object InFlight {
-    private val running = HashMap<Pair<MlsMachine, String>, CompletableDeferred<Unit>>()
+    private const val REMEMBERED = 1_000
 
-    suspend fun <R> sendOnce(machine: MlsMachine, id: String, send: suspend () -> R): R? {
+    /** By the machine's identity: what is remembered here keeps no machine alive. */
+    private val running = HashMap<Pair<Int, String>, CompletableDeferred<Unit>>()
+    private val ended = object : LinkedHashMap<Pair<Int, String>, Long>() {
+        override fun removeEldestEntry(eldest: Map.Entry<Pair<Int, String>, Long>) = size > REMEMBERED
+    }
+    private var ends = 0L
+
+    /** A point in time: what a machine hands out after it was not answered before it. */
+    fun now(): Long = synchronized(running) { ends }
+
+    /** Sends a request that was handed out after [asked], unless another loop is sending it or has since. */
+    suspend fun <R> sendOnce(machine: MlsMachine, id: String, asked: Long, send: suspend () -> R): R? {
+        val key = System.identityHashCode(machine) to id
         val own = CompletableDeferred<Unit>()
-        val other = synchronized(running) { running.putIfAbsent(machine to id, own) }
+        val other = synchronized(running) {
+            if ((ended[key] ?: 0L) > asked) return null
+            running.putIfAbsent(key, own)
+        }
         if (other != null) {
             other.await()
             return null
@@ -181,7 +198,11 @@ private object InFlight {
         try {
             return send()
         } finally {
-            synchronized(running) { running.remove(machine to id) }
+            synchronized(running) {
+                running.remove(key)
+                ended.remove(key)
+                ended[key] = ++ends
+            }
             own.complete(Unit)
         }
     }
