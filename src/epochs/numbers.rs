@@ -48,10 +48,11 @@ pub(crate) fn highest(tx: &Tx<'_>, room: &Room) -> Result<u64, StoreError> {
 }
 
 /// Whether an epoch that is claimed comes before what this device has reached: by its rank, or
-/// because whoever is there cannot come here.
+/// because it is so far behind that whoever is there cannot come here. Only the distance counts:
+/// a claim right behind a device that is above all numbers is no other place to go to.
 pub(super) fn comes_before(claim: &Rank, reached: &Rank) -> bool {
-    claim < reached
-        || (claim.group() == reached.group() && !is_in_reach(claim.number(), reached.number()))
+    let is_far = reached.number() > claim.number().saturating_add(MOST_AHEAD);
+    claim < reached || (claim.group() == reached.group() && is_far)
 }
 
 /// Whether devices that have come to one number can come to another.
@@ -118,6 +119,19 @@ mod tests {
     #[test]
     fn what_a_tree_has_come_to_counts_and_not_where_it_begins() {
         assert_eq!(out(&[(1, 5), (2, 0), (2, 9 + MOST_AHEAD)]), [2, 2]);
+    }
+
+    #[test]
+    fn a_claim_far_behind_is_a_place_to_go_to_and_one_right_behind_is_none() {
+        let rank = |group, number| Rank::of(group, number, EpochId::from_bytes([1; 32]), None);
+        let before = |claim, reached| {
+            comes_before(&rank(GroupRank::First, claim), &rank(GroupRank::First, reached))
+        };
+        assert!(before(6, 5) && !before(5, 5) && !before(4, 5));
+        assert!(!before(4, 4 + MOST_AHEAD) && before(4, 5 + MOST_AHEAD));
+        assert!(before(16, HIGHEST_NUMBER + 8) && !before(HIGHEST_NUMBER, HIGHEST_NUMBER + 8));
+        let restarted = rank(GroupRank::Restart(1), 2 * MOST_AHEAD);
+        assert!(!comes_before(&rank(GroupRank::First, 4), &restarted));
     }
 
     #[test]

@@ -129,7 +129,6 @@ pub fn check(method: &str, path: &str, body: &[u8]) -> Result<(), String> {
         ("POST" | "PUT", ["room_keys", "version", ..]) => {
             let body = json()?;
             let is_ours = body["algorithm"].as_str().is_some_and(|name| name.contains("msc4038"));
-            // A new version has no field for its number, and a changed one may.
             if is_ours { fits("backup_version", &body) } else { Ok(()) }
         }
         ("PUT", ["room_keys", "keys", ..]) => fits("backup_upload", &json()?),
