@@ -6,12 +6,12 @@
 //! signature is verified. Nothing here is remembered (`user_identity`).
 
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, SigningKeyAlgorithm, UserId,
-    signatures::{to_canonical_json_string_for_signing, verify_canonical_json_bytes},
+    CanonicalJsonObject, CanonicalJsonValue, UserId,
+    signatures::to_canonical_json_string_for_signing,
 };
 use serde_json::value::RawValue;
 
-use crate::protocol::{decode_base64, encode_base64};
+use crate::protocol::{decode_base64, encode_base64, is_signed};
 
 /// How long an Ed25519 key is, in bytes.
 const KEY_LENGTH: usize = 32;
@@ -101,10 +101,7 @@ pub(super) fn is_signed_under(
         decode_base64(signatures.get(key_id)?.as_str()?)
     };
     let Some(signature) = signature() else { return false };
-    to_canonical_json_string_for_signing(object).is_ok_and(|text| {
-        let algorithm = SigningKeyAlgorithm::Ed25519;
-        verify_canonical_json_bytes(&algorithm, key, &signature, text.as_bytes()).is_ok()
-    })
+    to_canonical_json_string_for_signing(object).is_ok_and(|text| is_signed(&text, key, &signature))
 }
 
 /// The id under which a cross-signing key is listed, and signs.

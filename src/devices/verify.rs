@@ -10,13 +10,13 @@
 use std::fmt;
 
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, DeviceId, SigningKeyAlgorithm, UserId,
-    signatures::{to_canonical_json_string_for_signing, verify_canonical_json_bytes},
+    CanonicalJsonObject, CanonicalJsonValue, DeviceId, UserId,
+    signatures::to_canonical_json_string_for_signing,
 };
 use serde::{Deserialize, Serialize};
 
 use super::cross_signing;
-use crate::protocol::{DeviceName, decode_base64, identifiers};
+use crate::protocol::{DeviceName, decode_base64, identifiers, is_signed};
 
 /// Why a device may not take part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,13 +135,9 @@ fn check_signatures(
             .and_then(CanonicalJsonValue::as_str)
             .and_then(decode_base64)
             .ok_or(DeviceFault::BadSignature)?;
-        verify_canonical_json_bytes(
-            &SigningKeyAlgorithm::Ed25519,
-            key,
-            &signature,
-            canonical.as_bytes(),
-        )
-        .map_err(|_| DeviceFault::BadSignature)?;
+        if !is_signed(&canonical, key, &signature) {
+            return Err(DeviceFault::BadSignature);
+        }
     }
     Ok(())
 }

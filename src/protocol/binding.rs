@@ -8,12 +8,12 @@
 //! the extension holds the 64 bytes of the signature and nothing that could be read in two ways.
 
 use openmls::prelude::{Extension, ExtensionType, Extensions, LeafNode, UnknownExtension};
-use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, SigningKeyAlgorithm,
-    signatures::verify_canonical_json_bytes,
-};
+use ruma::{CanonicalJsonObject, CanonicalJsonValue};
 
-use super::{device_name::DeviceName, identifiers::BINDING_TYPE, payload::encode_base64};
+use super::{
+    device_name::DeviceName, identifiers::BINDING_TYPE, payload::encode_base64,
+    signature::is_signed,
+};
 
 /// The extension's type, of those for private use (RFC 9420 §17.3): 0xF000 and the number 2883.
 const EXTENSION: u16 = 0xFB43;
@@ -66,9 +66,7 @@ pub(crate) fn is_valid(
     signature: &[u8],
     device_key: &[u8],
 ) -> bool {
-    let text = text(device, mls_key);
-    let algorithm = SigningKeyAlgorithm::Ed25519;
-    verify_canonical_json_bytes(&algorithm, device_key, signature, text.as_bytes()).is_ok()
+    is_signed(&text(device, mls_key), device_key, signature)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub(crate) mod identifiers;
 mod json;
 mod payload;
 mod rank;
+mod signature;
 mod sync;
 #[cfg(test)]
 pub(crate) mod vectors;
@@ -27,6 +28,7 @@ pub(crate) use self::{
     json::{CONTENT_LIMIT, ContentError, JsonError, parse, write_content},
     payload::{MediaReference, Payload, PayloadError, decode_base64, encode_base64},
     rank::{GroupRank, Rank},
+    signature::is_signed,
     sync::{
         DeviceLists, Ranges, RequestedList, SlidingSyncRequest, SlidingSyncResponse, SyncResponse,
     },
