@@ -59,6 +59,50 @@ fn hpke(config: HpkeConfig) -> Result<Hpke<SuiteHpke>, CryptoError> {
     Ok(Hpke::new(Mode::Base, kem, kdf, AeadAlgorithm::Aes128Gcm))
 }
 
+/// The keys of small order, and how else they are written: 0, 1 and -1, the two of order 8, and 0 and
+/// 1 with the prime added. The highest bit of a key does not count (RFC 7748, section 5).
+const SMALL_ORDER: [[u8; 32]; 7] = [
+    [0; 32],
+    between(0x01, 0x00, 0x00),
+    between(0xec, 0xff, 0x7f),
+    between(0xed, 0xff, 0x7f),
+    between(0xee, 0xff, 0x7f),
+    [
+        0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4,
+        0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49,
+        0xb8, 0x00,
+    ],
+    [
+        0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef,
+        0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f,
+        0x11, 0x57,
+    ],
+];
+
+/// A key with these bytes first, between and last.
+const fn between(first: u8, rest: u8, last: u8) -> [u8; 32] {
+    let mut key = [rest; 32];
+    key[0] = first;
+    key[31] = last;
+    key
+}
+
+/// Whether bytes are an X25519 key that one can seal to. Under a key of small order the secret would
+/// be one that everybody knows (RFC 9180, section 7.1.4).
+pub(crate) fn is_usable_key(key: &[u8]) -> bool {
+    let Ok(mut key) = <[u8; 32]>::try_from(key) else { return false };
+    key[31] &= 0x7f;
+    !SMALL_ORDER.contains(&key)
+}
+
+impl Crypto {
+    /// A public key whose private key nobody has.
+    fn throwaway(&self) -> Result<[u8; 32], CryptoError> {
+        let secret = self.0.random_array().map_err(|_| CryptoError::InsufficientRandomness)?;
+        Ok(PublicKey::from(&StaticSecret::from(secret)).to_bytes())
+    }
+}
+
 impl OpenMlsCrypto for Crypto {
     fn supports(&self, ciphersuite: Ciphersuite) -> Result<(), CryptoError> {
         if ciphersuite == SUITE { Ok(()) } else { Err(CryptoError::UnsupportedCiphersuite) }
@@ -165,9 +209,15 @@ impl OpenMlsCrypto for Crypto {
         aad: &[u8],
         plaintext: &[u8],
     ) -> Result<HpkeCiphertext, CryptoError> {
-        let (kem_output, ciphertext) = hpke(config)?
-            .seal(&public_key.into(), info, aad, plaintext, None, None, None)
-            .map_err(|error| crypto_error(&error))?;
+        let seal = |key: &[u8]| {
+            hpke(config)?
+                .seal(&key.into(), info, aad, plaintext, None, None, None)
+                .map_err(|error| crypto_error(&error))
+        };
+        // MLS seals to the keys of a tree, in which each member puts its own: one that nobody can
+        // seal to would end all commits. Whoever is behind such a key gets what nobody can open.
+        let (kem_output, ciphertext) =
+            if is_usable_key(public_key) { seal(public_key)? } else { seal(&self.throwaway()?)? };
         Ok(HpkeCiphertext { kem_output: kem_output.into(), ciphertext: ciphertext.into() })
     }
 
@@ -404,14 +454,42 @@ mod tests {
         let sealed = theirs.hpke_seal(config(), &pair.public, b"info", b"aad", b"text")?;
         let opened = ours.hpke_open(config(), &sealed, &pair.private, b"info", b"aad")?;
         assert_eq!(opened, b"text");
-        let low_order = [0; 32];
-        assert!(ours.hpke_seal(config(), &low_order, b"info", b"aad", b"text").is_err());
         let (output, secret) =
             ours.hpke_setup_sender_and_export(config(), &pair.public, b"i", b"c", 32)?;
         let private = &pair.private;
         let received =
             theirs.hpke_setup_receiver_and_export(config(), &output, private, b"i", b"c", 32);
         assert_eq!(*secret, *received?);
+        Ok(())
+    }
+
+    #[test]
+    fn keys_of_small_order_are_none_to_seal_to() -> Outcome {
+        let secret = StaticSecret::from([7; 32]);
+        for key in SMALL_ORDER {
+            for last in [key[31], key[31] | 0x80] {
+                let mut key = key;
+                key[31] = last;
+                assert!(!secret.diffie_hellman(&PublicKey::from(key)).was_contributory());
+                assert!(!is_usable_key(&key));
+            }
+        }
+        assert!(is_usable_key(PublicKey::from(&secret).as_bytes()));
+        assert!(!is_usable_key(&[9; 31]) && !is_usable_key(&[9; 33]) && !is_usable_key(&[]));
+        Ok(())
+    }
+
+    #[test]
+    fn sealing_to_no_usable_key_gives_what_nobody_opens() -> Outcome {
+        let crypto = Crypto::default();
+        let seal =
+            |key: &[u8]| crypto.hpke_seal(SUITE.hpke_config(), key, b"info", b"aad", b"text");
+        for key in [vec![0; 32], vec![9; 31], Vec::new()] {
+            let (one, other) = (seal(&key)?, seal(&key)?);
+            assert_eq!(one.ciphertext.as_slice().len(), b"text".len() + 16);
+            assert_ne!(one.kem_output.as_slice(), other.kem_output.as_slice());
+            assert!(is_usable_key(one.kem_output.as_slice()));
+        }
         Ok(())
     }
 }

@@ -3,10 +3,14 @@
 use openmls::prelude::{
     BasicCredential, Capabilities, Ciphersuite, CredentialType, ExtensionType, KeyPackage,
     KeyPackageIn, KeyPackageVerifyError, LeafNode, Lifetime, ProtocolVersion,
-    VerifiableCiphersuite, tls_codec::Deserialize as _,
+    VerifiableCiphersuite,
+    tls_codec::{Deserialize as _, Serialize as _},
 };
 
-use super::{crypto::Crypto, device::IdentityError};
+use super::{
+    crypto::{Crypto, is_usable_key},
+    device::IdentityError,
+};
 use crate::protocol::{DeviceName, credential};
 
 /// The most that has to be left of a package's lifetime when it is used, in seconds: 60 days.
@@ -60,8 +64,18 @@ pub(crate) fn validate_key_package(
             "has a leaf extension that its capabilities do not list, or GREASE as one",
         ));
     }
+    if !is_usable_key(package.hpke_init_key().as_slice()) || !has_usable_key(leaf) {
+        return Err(bad("has a key to which nobody can seal"));
+    }
     check_lifetime(package.life_time(), now_ms / 1000)?;
     Ok(package)
+}
+
+/// Whether others can seal to the leaf's encryption key, which OpenMLS gives only as it is written: one
+/// byte for its length, and the key.
+fn has_usable_key(leaf: &LeafNode) -> bool {
+    let written = leaf.encryption_key().tls_serialize_detached();
+    written.is_ok_and(|bytes| bytes.split_first().is_some_and(|(_, key)| is_usable_key(key)))
 }
 
 fn check_lifetime(lifetime: &Lifetime, now_s: u64) -> Result<(), IdentityError> {

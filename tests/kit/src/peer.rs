@@ -317,6 +317,26 @@ impl Peer {
         bytes
     }
 
+    /// What others join by, with another key for external commits than the epoch's.
+    pub fn group_info_with_external_key(&mut self, key: &[u8]) -> Vec<u8> {
+        let mut bytes = self.group_info();
+        let own =
+            self.in_group("reading its key for external commits", |group, provider, signer| {
+                let info = group.export_group_info(provider.crypto(), signer, false)?.to_bytes()?;
+                let MlsMessageBodyIn::GroupInfo(info) = message(&info)?.extract() else {
+                    bail!("this is no GroupInfo")
+                };
+                let extension = info.extensions().external_pub().or_missing("external_pub")?;
+                Ok(extension.external_pub().as_slice().to_vec())
+            });
+        let at = bytes.windows(own.len()).position(|window| window == own);
+        let at = sure(at.or_missing("key for external commits"));
+        bytes[at..at + own.len()].copy_from_slice(key);
+        let end = bytes.len() - SIGNATURE;
+        surely("forging a GroupInfo", || self.sign_in_place(&mut bytes, "GroupInfoTBS", 4, end));
+        bytes
+    }
+
     /// Makes a group with itself in it whose epochs go on from this number: all but the number is
     /// as it should be.
     pub fn create_at(&mut self, room_id: &str, number: u64) {
