@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use matrix_mls::RoomSettings;
 use matrix_mls_kit::{
-    Client, Homeserver, OrMissing as _, Refused as _, Result, is_commit,
+    Client, Homeserver, OrMissing as _, Refused as _, Result, Target, is_commit,
     parted::members,
     together::{all_talk, log_in, newcomer, phone_of, quiet, renew_keys, texts, two_phones},
 };
@@ -183,6 +183,28 @@ async fn whoever_is_let_in_again_late_reads_what_was_said_meanwhile() -> Result 
     }
     quiet(&[&alice, &bob, &carol]).await;
     are_the_group(&[&alice, &bob, &carol], &room).await
+}
+
+/// Bob adds Dave, and is thrown out of the room before the Welcome has left his phone: it is owed to
+/// Dave all the same, who reads what Bob said.
+#[tokio::test]
+async fn a_welcome_is_sent_by_a_device_that_is_out_of_the_room_as_well() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let controls = homeserver.controls().or_missing("controls")?;
+    let (alice, bob, _carol, room) = three(&homeserver).await?;
+    let dave = comes(&homeserver, "dave", &alice, &room).await?;
+    bob.settle().await?;
+    let partition = controls.partition(Target::path("sendToDevice").user(bob.user_id()));
+    bob.send_text(&room, "to all four").await?;
+    assert!(partition.hits() > 0, "the Welcome was not to be sent");
+    alice.kick(&room, bob.user_id()).await?;
+    bob.sync().await?;
+    partition.stop();
+    bob.settle().await?;
+    quiet(&[&dave]).await;
+    let read = texts(&dave, &room).await;
+    assert!(read.contains(&"to all four".to_owned()), "Dave reads {read:?}");
+    Ok(())
 }
 
 #[tokio::test]

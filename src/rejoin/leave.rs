@@ -7,7 +7,7 @@ use crate::{
     exported::Update,
     failure::Failure,
     incoming::{catch_up, walk},
-    requests::{self, REQUESTS},
+    requests::{self, Purpose, REQUESTS},
     room::{RejoinReason, Room, membership, undone},
     turn::Turn,
 };
@@ -34,10 +34,13 @@ pub(crate) fn removed(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Drops every state that could send or process, and what was still to be sent for the room.
+/// Drops every state that could send or process, and what was still to be sent for the room. Welcomes
+/// are owed: their commit is in the room, and nobody else can let the added devices into its epoch.
 pub(crate) fn leave(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
-    for (request, _) in REQUESTS.in_scope(turn.tx, room.id.as_bytes())? {
-        requests::remove(turn.tx, request)?;
+    for (request, queued) in REQUESTS.in_scope(turn.tx, room.id.as_bytes())? {
+        if !matches!(queued.purpose, Purpose::Welcome { .. }) {
+            requests::remove(turn.tx, request)?;
+        }
     }
     walk::forget(turn, &room.id)?;
     catch_up::forget(turn, &room.id)?;
