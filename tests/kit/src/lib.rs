@@ -15,6 +15,7 @@ pub mod cross_signing;
 pub mod crowd;
 mod embedded;
 mod error;
+mod faulty;
 mod federation;
 mod feed;
 pub mod giant;

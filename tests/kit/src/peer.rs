@@ -15,7 +15,7 @@ use ruma::CanonicalJsonObject;
 use serde_json::{Value, json};
 use tls_codec::{Deserialize as _, Serialize as _, VLBytes};
 
-use crate::{OrMissing as _, Result, result::sure};
+use crate::{OrMissing as _, Result, faulty::FaultyProvider, result::sure};
 
 /// The ciphersuite and its name in Matrix.
 pub const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
@@ -386,6 +386,18 @@ impl Peer {
     pub fn update(&mut self) -> Vec<u8> {
         self.in_group("renewing its keys", |group, provider, signer| {
             let bundle = group.self_update(provider, signer, LeafNodeParameters::default())?;
+            let commit = bundle.into_commit().to_bytes()?;
+            group.merge_pending_commit(provider)?;
+            Ok(commit)
+        })
+    }
+
+    /// Renews its keys in a commit that these members cannot open, whose leaves have these encryption
+    /// keys: all others can.
+    pub fn update_closed_to(&mut self, victims: Vec<Vec<u8>>) -> Vec<u8> {
+        self.in_group("making a commit that some cannot open", |group, provider, signer| {
+            let faulty = FaultyProvider::new(provider, victims);
+            let bundle = group.self_update(&faulty, signer, LeafNodeParameters::default())?;
             let commit = bundle.into_commit().to_bytes()?;
             group.merge_pending_commit(provider)?;
             Ok(commit)
