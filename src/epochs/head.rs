@@ -10,7 +10,9 @@
 //! the library is reported (`turn::Consequence`).
 
 use super::{
-    contested, fit, graph, numbers, order, outsiders,
+    contested, fit, graph,
+    numbers::{self, Reach},
+    order, outsiders,
     pruning::prune,
     record::{EpochRecord, Status},
     trees,
@@ -66,19 +68,21 @@ pub(crate) fn rank(tx: &Tx<'_>, room: &Room) -> Result<Option<Rank>, StoreError>
     room.standing.head().map(|head| Ok(graph::get(tx, &room.id, head)?.rank())).transpose()
 }
 
-/// The best rank of the kept epochs, the head or not: as far as this device has come. A tree in which
-/// nobody has been heard for a while is as far as nobody has come.
-pub(crate) fn reach(turn: &Turn<'_>, room: &Room) -> Result<Option<Rank>, StoreError> {
+/// As far as this device has come, the head or not. A tree in which nobody has been heard for a while
+/// is as far as nobody has come.
+pub(crate) fn reach(turn: &Turn<'_>, room: &Room) -> Result<Option<Reach>, StoreError> {
     let mut kept = graph::kept(turn.tx, room)?;
     kept.retain(|epoch| epoch.group_rank != GroupRank::Unnamed);
     let out_of_reach = numbers::out_of_reach(&kept);
     kept.retain(|epoch| !out_of_reach.contains(&numbers::tree(epoch)));
-    if let Some(support) = trees::support(turn, room, &kept)? {
-        kept.retain(|epoch| {
+    let support = trees::support(turn, room, &kept)?;
+    let is_heard = |epoch: &&EpochRecord| {
+        support.as_ref().is_none_or(|support| {
             support.contains_key(&epoch.root) || !turn.has_passed(epoch.since_ms, UNHEARD_FOR_MS)
-        });
-    }
-    Ok(kept.iter().map(EpochRecord::rank).min())
+        })
+    };
+    let first = kept.iter().filter(is_heard).map(EpochRecord::rank).min();
+    Ok(first.map(|first| Reach::among(first, &kept)))
 }
 
 /// Makes an epoch part of the room, and the head if it comes first.

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     lineage::{self, Link},
-    numbers::comes_before,
+    numbers::Reach,
     outsiders,
 };
 use crate::{
@@ -180,14 +180,14 @@ fn list(tx: &Tx<'_>, room: &RoomId) -> Result<Vec<JoinableEpoch>, StoreError> {
     Ok(epochs)
 }
 
-/// The first of them that counts, if it comes before the head.
+/// The first of them that counts, if it comes before what this device has reached.
 pub(crate) fn best(
     tx: &Tx<'_>,
     room: &RoomId,
-    head: Option<&Rank>,
+    reach: Option<&Reach>,
 ) -> Result<Option<JoinableEpoch>, StoreError> {
     let best = list(tx, room)?.into_iter().find(|epoch| !epoch.unconfirmed);
-    Ok(best.filter(|best| head.is_none_or(|head| comes_before(&best.rank(), head))))
+    Ok(best.filter(|best| reach.is_none_or(|reach| reach.is_behind(&best.rank()))))
 }
 
 /// The claims that count, for a device that knows no more of the room than these: the one of which most
@@ -263,13 +263,13 @@ pub(crate) fn confirm(
     Ok(false)
 }
 
-/// Keeps one, if it is of the group in which the room goes on, comes before the head, and is among the
-/// best; tells whether it comes before the head.
+/// Keeps one, if it is of the group in which the room goes on, comes before what this device has
+/// reached, and is among the best; tells whether it comes before that.
 pub(crate) fn note(
     tx: &Tx<'_>,
     room: &Room,
     mut epoch: JoinableEpoch,
-    head: Option<&Rank>,
+    reach: Option<&Reach>,
 ) -> Result<bool, InputError> {
     let is_of_group = epoch.group == room.group();
     epoch.group_rank = room.rank_of(epoch.group);
@@ -280,7 +280,7 @@ pub(crate) fn note(
         maker: epoch.creator.user_id.clone(),
     };
     lineage::note(tx, room, &epoch.commit_event, &link)?;
-    if !is_of_group || head.is_some_and(|head| !comes_before(&epoch.rank(), head)) {
+    if !is_of_group || reach.is_some_and(|reach| !reach.is_behind(&epoch.rank())) {
         return Ok(false);
     }
     // One of each maker: nobody can fill the list.
@@ -334,10 +334,10 @@ pub(crate) fn forget_above(tx: &Tx<'_>, room: &RoomId, number: u64) -> Result<()
     Ok(())
 }
 
-/// Forgets those that do not come before the head.
-pub(crate) fn forget_behind(tx: &Tx<'_>, room: &RoomId, head: &Rank) -> Result<(), StoreError> {
+/// Forgets those that do not come before what this device has reached.
+pub(crate) fn forget_behind(tx: &Tx<'_>, room: &RoomId, reach: &Reach) -> Result<(), StoreError> {
     for epoch in list(tx, room)? {
-        if !comes_before(&epoch.rank(), head) {
+        if !reach.is_behind(&epoch.rank()) {
             forget(tx, room, epoch.id)?;
         }
     }

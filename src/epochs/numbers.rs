@@ -6,7 +6,7 @@
 //! **out of reach** of the lowest tree that a device is in comes behind it ([`out_of_reach`]): those
 //! who are there cannot come, and whoever is in both goes to them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{graph, record::EpochRecord};
 use crate::{
@@ -47,12 +47,40 @@ pub(crate) fn highest(tx: &Tx<'_>, room: &Room) -> Result<u64, StoreError> {
     Ok(most.min(HIGHEST_NUMBER))
 }
 
-/// Whether an epoch that is claimed comes before what this device has reached: by its rank, or
-/// because it is so far behind that whoever is there cannot come here. Only the distance counts:
-/// a claim right behind a device that is above all numbers is no other place to go to.
-pub(super) fn comes_before(claim: &Rank, reached: &Rank) -> bool {
-    let is_far = reached.number() > claim.number().saturating_add(MOST_AHEAD);
-    claim < reached || (claim.group() == reached.group() && is_far)
+/// As far as a device has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// The first of its epochs by rank.
+    first: Rank,
+    /// How far it has come in the lowest tree of that epoch's group.
+    lowest: u64,
+}
+
+impl Reach {
+    /// A device that has this epoch and no other.
+    pub(crate) fn at(rank: Rank) -> Self {
+        Self { lowest: rank.number(), first: rank }
+    }
+
+    /// A device whose first epoch has this rank, and that has kept these besides.
+    pub(super) fn among(first: Rank, kept: &[EpochRecord]) -> Self {
+        let mut tips: BTreeMap<Tree, u64> = BTreeMap::new();
+        for epoch in kept.iter().filter(|epoch| epoch.group_rank == first.group()) {
+            let tip = tips.entry(tree(epoch)).or_default();
+            *tip = epoch.number.max(*tip);
+        }
+        let lowest = tips.into_values().min().unwrap_or(first.number());
+        Self { first, lowest }
+    }
+
+    /// Whether an epoch that is claimed comes before what the device has reached: by its rank, or
+    /// because it is so far behind that whoever is there cannot come here. Only the distance counts:
+    /// a claim right behind a device that is above all numbers is no other place to go to. Nor is one
+    /// near a tree that the device is in besides.
+    pub(super) fn is_behind(&self, claim: &Rank) -> bool {
+        let is_far = self.lowest > claim.number().saturating_add(MOST_AHEAD);
+        *claim < self.first || (claim.group() == self.first.group() && is_far)
+    }
 }
 
 /// Whether devices that have come to one number can come to another.
@@ -125,13 +153,21 @@ mod tests {
     fn a_claim_far_behind_is_a_place_to_go_to_and_one_right_behind_is_none() {
         let rank = |group, number| Rank::of(group, number, EpochId::from_bytes([1; 32]), None);
         let before = |claim, reached| {
-            comes_before(&rank(GroupRank::First, claim), &rank(GroupRank::First, reached))
+            Reach::at(rank(GroupRank::First, reached)).is_behind(&rank(GroupRank::First, claim))
         };
         assert!(before(6, 5) && !before(5, 5) && !before(4, 5));
         assert!(!before(4, 4 + MOST_AHEAD) && before(4, 5 + MOST_AHEAD));
         assert!(before(16, HIGHEST_NUMBER + 8) && !before(HIGHEST_NUMBER, HIGHEST_NUMBER + 8));
         let restarted = rank(GroupRank::Restart(1), 2 * MOST_AHEAD);
-        assert!(!comes_before(&rank(GroupRank::First, 4), &restarted));
+        assert!(!Reach::at(restarted).is_behind(&rank(GroupRank::First, 4)));
+    }
+
+    #[test]
+    fn a_claim_near_a_tree_that_the_device_is_in_is_no_place_to_go_to() {
+        let rank = |number| Rank::of(GroupRank::First, number, EpochId::from_bytes([1; 32]), None);
+        let reach = Reach { first: rank(9 + MOST_AHEAD), lowest: 9 };
+        assert!(!reach.is_behind(&rank(7)) && !reach.is_behind(&rank(9)));
+        assert!(reach.is_behind(&rank(10 + MOST_AHEAD)));
     }
 
     #[test]

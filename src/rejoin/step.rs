@@ -12,6 +12,7 @@ use crate::{
     epochs::{
         JoinableEpoch, head,
         joinable::{self, Dispute},
+        numbers::Reach,
     },
     exported::Update,
     failure::{EndsTurn, Failure},
@@ -204,7 +205,7 @@ fn next_to_join(
         }
         // A store that is not to be trusted has a head that is as foreign as any.
         RejoinReason::OldCopy => None,
-        RejoinReason::Removed => head::rank(turn.tx, room)?,
+        RejoinReason::Removed => head::rank(turn.tx, room)?.map(Reach::at),
         RejoinReason::Outrun => head::reach(turn, room)?,
     };
     joinable::best(turn.tx, &room.id, ahead_of.as_ref())

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use super::event::{CommitEvent, Processed};
 use crate::{
     commits::{self, outcome},
-    epochs::{JoinableEpoch, graph, head, joinable, missing},
+    epochs::{JoinableEpoch, graph, head, joinable, missing, numbers::Reach},
     incoming::error::EventError,
     protocol::{CommitContent, Payload},
     rejection::Rejection,
@@ -41,8 +41,8 @@ pub(super) fn receive(
         return Ok(Processed::Known);
     }
     missing::mark_hopeless(turn, &room.id, commit.id.as_str())?;
-    let head = head::rank(turn.tx, room)?;
-    let ahead = joinable::note(turn.tx, room, epoch, head.as_ref())?;
+    let reach = head::rank(turn.tx, room)?.map(Reach::at);
+    let ahead = joinable::note(turn.tx, room, epoch, reach.as_ref())?;
     if ahead && room.standing.head().is_some() {
         turn.report(Consequence::MustRejoin(RejoinReason::OldCopy));
     }
