@@ -22,6 +22,8 @@ use super::{
 
 /// The largest event, as it would be sent to another homeserver.
 const MAX_EVENT: usize = 65_536;
+/// The power that redacts events of others, where the room does not say.
+const POWER_TO_REDACT: i64 = 50;
 /// Integers beyond these are no canonical JSON.
 const MAX_INTEGER: i64 = (1 << 53) - 1;
 
@@ -43,6 +45,46 @@ pub(super) async fn send(
                 transaction: Some((sender.user_id.clone(), sender.device_id.clone(), txn_id)),
             };
             Ok(json!({ "event_id": post(world, &room_id, new)? }))
+        })
+    })
+}
+
+/// Takes the content from an event of the timeline. State is redacted by no test, and keeps its own.
+pub(super) async fn redact(
+    State(shared): State<Arc<Shared>>,
+    OriginalUri(uri): OriginalUri,
+    Path((room_id, event_id, txn_id)): Path<(String, String, String)>,
+    sender: Sender,
+    Body(mut content): Body,
+) -> Answer {
+    shared.change(|world| {
+        once(world, &sender, uri.path(), |world| {
+            world.limit_event(&sender.user_id)?;
+            let room = membership::room_of_member(world, &room_id, &sender.user_id)?;
+            let power = room.power_of(&sender.user_id);
+            let event = room.events.iter().find(|event| event.event_id == event_id);
+            let event = event.ok_or_else(|| Refusal::not_found("Unknown event"))?;
+            if event.sender != sender.user_id && power < POWER_TO_REDACT {
+                return Err(Refusal::forbidden("You don't have permission to redact events"));
+            }
+            if event.state_key.is_some() {
+                return Err(Refusal::forbidden("State is not redacted here"));
+            }
+            content.insert("redacts".to_owned(), json!(event_id));
+            let new = NewEvent {
+                sender: &sender.user_id,
+                event_type: "m.room.redaction",
+                state_key: None,
+                content,
+                transaction: Some((sender.user_id.clone(), sender.device_id.clone(), txn_id)),
+            };
+            let redaction = post(world, &room_id, new)?;
+            let room = world.rooms.get_mut(&room_id);
+            let mut events = room.into_iter().flat_map(|room| &mut room.events);
+            if let Some(event) = events.find(|event| event.event_id == event_id) {
+                event.content = json!({});
+            }
+            Ok(json!({ "event_id": redaction }))
         })
     })
 }

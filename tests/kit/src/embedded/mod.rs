@@ -149,6 +149,7 @@ fn routes() -> Router<Arc<Shared>> {
         .route("/rooms/{room_id}/event/{event_id}", get(messages::event))
         .route("/rooms/{room_id}/context/{event_id}", get(context::context))
         .route("/rooms/{room_id}/send/{event_type}/{txn_id}", put(events::send))
+        .route("/rooms/{room_id}/redact/{event_id}/{txn_id}", put(events::redact))
         .route("/rooms/{room_id}/state", get(messages::full_state))
         .route(
             "/rooms/{room_id}/state/{event_type}",
