@@ -245,6 +245,8 @@ impl Second {
             let answer = self.http.try_json("GET", &path, Value::Null).await?;
             if answer.status == 200 {
                 room.joined = answer.json().object("joined")?.keys().cloned().collect();
+            } else {
+                room.joined.remove(&self.device.0);
             }
         }
         let mut users: Vec<String> = self.rooms.values().flat_map(Room::users).collect();

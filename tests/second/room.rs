@@ -55,10 +55,18 @@ pub struct Claim {
     pub tree: Option<Media>,
 }
 
+/// A commit that removed this device.
+pub struct Removal {
+    /// The epoch that it leads to.
+    pub node: Node,
+    /// The epochs that this device was in when it came. What it is let into later is not left.
+    pub before: BTreeSet<EpochId>,
+}
+
 /// A message that was read.
 #[derive(Clone, Debug)]
 pub struct Read {
-    pub sender: String,
+    pub sender: Device,
     pub kind: String,
     pub content: Value,
 }
@@ -78,8 +86,8 @@ pub struct Room {
     pub unsettled: Vec<Event>,
     pub epochs: BTreeMap<EpochId, Epoch>,
     pub claims: BTreeMap<String, Claim>,
-    /// The epochs that commits which removed this device lead to.
-    pub removals: Vec<Node>,
+    /// The commits that removed this device.
+    pub removals: Vec<Removal>,
     pub read: Vec<Read>,
     /// Events that were refused, and why.
     pub refused: Vec<(String, String)>,
@@ -258,18 +266,19 @@ impl Room {
             .nodes()
             .map(|node| (node.id, Node { group: self.place_of(node.id), ..node.clone() }))
             .collect();
-        let makers = graph.values().chain(&self.removals).map(|node| &node.creator);
+        let removals = || self.removals.iter().map(|removal| &removal.node);
+        let makers = graph.values().chain(removals()).map(|node| &node.creator);
         let outsiders: BTreeSet<Device> =
             makers.filter(|device| self.is_outsider(devices, device)).cloned().collect();
         // Comparison 2 asks whether a removal comes before an epoch by the others.
         let mut with_removals = graph.clone();
-        with_removals.extend(self.removals.iter().map(|node| (node.id, node.clone())));
+        with_removals.extend(removals().map(|node| (node.id, node.clone())));
         let votes = self.votes(&with_removals, devices, own);
-        let mut removed = false;
+        let mut passed: Vec<&Removal> = Vec::new();
         for id in head::order(&with_removals, &votes, &outsiders) {
-            removed |= self.removals.iter().any(|node| node.id == id);
+            passed.extend(self.removals.iter().filter(|removal| removal.node.id == id));
             if let Some(node) = graph.get_mut(&id) {
-                node.left = removed;
+                node.left = passed.iter().any(|removal| removal.before.contains(&id));
             }
         }
         let head = head::order(&graph, &votes, &outsiders).first().copied();
@@ -283,7 +292,26 @@ impl Room {
 
     /// Whether what would be the head is left: the device was removed.
     pub fn is_left(&self, head: EpochId) -> bool {
-        self.removals.iter().any(|removal| removal.parent == Some(head))
+        self.removals.iter().any(|removal| removal.node.parent == Some(head))
+    }
+
+    /// The claims of epochs that come before an epoch of the same group and that this device is not
+    /// in, first the one that comes first (E14).
+    pub fn claims_ahead_of(&self, head: EpochId) -> Vec<(String, Claim)> {
+        let Some(epoch) = self.epochs.get(&head) else { return Vec::new() };
+        let is_ahead = |claim: &&Claim| {
+            claim.group_id == epoch.group_id
+                && (Reverse(claim.number), claim.id) < (Reverse(epoch.number), head)
+                && !self.epochs.contains_key(&claim.id)
+        };
+        let mut ahead: Vec<(String, Claim)> = self
+            .claims
+            .iter()
+            .filter(|(_, claim)| is_ahead(claim))
+            .map(|(event, claim)| (event.clone(), claim.clone()))
+            .collect();
+        ahead.sort_by_key(|(_, claim)| (Reverse(claim.number), claim.id));
+        ahead
     }
 
     /// The ends of other branches of the head's group (E10).
@@ -312,6 +340,6 @@ impl Room {
 
     /// Whether this user was read saying this.
     pub fn was_said_by(&self, user: &str, text: &str) -> bool {
-        self.read.iter().any(|read| read.sender == user && read.content["body"] == text)
+        self.read.iter().any(|read| read.sender.0 == user && read.content["body"] == text)
     }
 }

@@ -111,8 +111,13 @@ impl Second {
         self.settle().await
     }
 
-    /// Joins by an external commit, by the best claim (E15).
-    pub async fn join_externally(&mut self, room: &str) -> Result {
+    /// The claims to join by, the best one first (E14, E15).
+    fn claims_to_join_by(&mut self, room: &str) -> Result<Vec<(String, Claim)>> {
+        if let Ok(head) = self.head(room)
+            && self.is_up_to_date(room, head)?
+        {
+            return Ok(self.room(room)?.claims_ahead_of(head));
+        }
         let known = self.room(room)?;
         let mut claims: Vec<(String, Claim)> =
             known.claims.iter().map(|(event, claim)| (event.clone(), claim.clone())).collect();
@@ -120,6 +125,12 @@ impl Second {
             let (whole, length) = way_back(&known.claims, event);
             (known.place(&claim.group_id), !whole, std::cmp::Reverse(length), claim.id)
         });
+        Ok(claims)
+    }
+
+    /// Joins by an external commit.
+    pub async fn join_externally(&mut self, room: &str) -> Result {
+        let claims = self.claims_to_join_by(room)?;
         for (event, claim) in claims {
             let Ok(tree) = self.checked_tree(&claim).await else { continue };
             let me = self.device.clone();

@@ -16,7 +16,7 @@ use crate::{
     mls::{MlsGroup, device_in, device_of, epoch_id},
     names,
     opening::{Export, Header},
-    room::{Claim, Epoch, Read},
+    room::{Claim, Epoch, Read, Removal},
     wire::from_base64,
 };
 
@@ -204,7 +204,8 @@ impl Second {
                 removes,
                 joined_as_outsider: outsider,
             };
-            room.removals.push(node);
+            let before = room.epochs.keys().copied().collect();
+            room.removals.push(Removal { node, before });
             return Ok(());
         }
         let arrival = Arrival {
@@ -344,7 +345,7 @@ impl Second {
             }
         }
         room.hear(&sender, epoch_id, event.origin_server_ts);
-        let (sender, kind) = (event.sender.clone(), plaintext.kind);
+        let kind = plaintext.kind;
         room.read.push(Read { sender, kind, content: plaintext.content });
         Ok(Outcome::Settled)
     }
