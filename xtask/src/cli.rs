@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, demo, fuzz, simulate};
+use crate::{bench, conformance, demo, fuzz, simulate};
 
 /// The commands of matrix-mls. Each one sets up what it needs.
 #[derive(Debug, Parser)]
@@ -20,6 +20,8 @@ pub enum Command {
     Demo(demo::Options),
     /// Run all lints, and the tests of Rust, Kotlin and Swift.
     Test,
+    /// Have clients go through the scenarios of docs/spec/8-conformance.md.
+    Conformance(conformance::Options),
     /// Run a room on two Synapses while their link is cut and healed.
     Federation,
     /// Run invented histories of a room in which everything goes wrong (docs/simulator.md).
@@ -66,6 +68,9 @@ mod tests {
             "demo --clients sdk --homeserver synapse",
             "demo --homeserver synapse --clients kotlin,swift",
             "test",
+            "conformance",
+            "conformance --homeserver synapse --client second --json",
+            "conformance --client rust --client ./adapter.py --only backup --patience 30",
             "federation",
             "simulate",
             "simulate --schedules 5000 --seed 1 --jobs 2",
@@ -95,6 +100,8 @@ mod tests {
             "demo --clients java",
             "demo --homeserver dendrite",
             "demo --clients kotlin --graph graph.svg",
+            "conformance --homeserver dendrite",
+            "conformance --patience 0",
             "simulate --only Everything",
             "simulate --seed minus-one",
             "fuzz --only everything",

@@ -39,6 +39,11 @@ impl Client {
         Ok(Self(format!("swift={}", shell_text(&swift::device(swift)?)?)))
     }
 
+    /// As the programs of the test kit want it.
+    pub fn argument(&self) -> String {
+        self.0.clone()
+    }
+
     /// Builds the device of matrix-sdk's.
     pub fn sdk() -> Result<Self, Failure> {
         let what = "building the device of matrix-sdk's";

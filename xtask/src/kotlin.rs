@@ -45,6 +45,8 @@ fn java(module: &str, class: &str) -> Result<Command, Failure> {
 fn package(module: &str) -> Result<String, Failure> {
     let modules = format!("library,{module}");
     let mut build = maven(PROJECT, &native(), &["package", "-DskipTests", "-pl", &modules]);
+    // Standard output is for figures and reports.
+    build.stdout(std::io::stderr());
     process::run(&format!("building the Kotlin {module}"), &mut build)?;
     let target = workspace().join("bindings/kotlin").join(module).join("target");
     let list = target.join("classpath");

@@ -11,6 +11,7 @@ mod bench;
 mod bindings;
 mod cli;
 mod clients;
+mod conformance;
 mod demo;
 mod deny;
 mod failure;
@@ -49,6 +50,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(options) => demo::run(&options),
         Command::Test => test::run(),
+        Command::Conformance(options) => conformance::run(&options),
         Command::Federation => federation::run(),
         Command::Simulate(options) => simulate::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),

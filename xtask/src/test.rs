@@ -5,6 +5,7 @@ use std::thread;
 use crate::{
     bench, bindings,
     clients::{self, Client},
+    conformance,
     failure::Failure,
     homeserver::{Homeserver, HomeserverKind},
     kotlin, paths,
@@ -20,7 +21,7 @@ pub fn run() -> Result<(), Failure> {
     java::require()?;
     // Setting up Swift is mostly a download, so it goes on beside the first steps.
     let swift = thread::spawn(Swift::require);
-    let mut plan = Plan::new(16);
+    let mut plan = Plan::new(17);
     plan.cargo("checking the formatting", &["fmt", "--all", "--check"])?;
     plan.cargo(
         "linting (the first time this builds all dependencies: several minutes)",
@@ -48,8 +49,13 @@ pub fn run() -> Result<(), Failure> {
     })?;
     plan.command("testing Swift", &mut swift::tests(&swift, &homeserver))?;
     plan.command("testing the iOS side", &mut swift::ios_tests(&swift, &homeserver))?;
-    plan.step("running Rust, Kotlin and Swift in one room, on Synapse", || {
-        clients::run(HomeserverKind::Synapse, &[Client::kotlin()?, Client::swift(&swift)?])
+    let clients = plan.step("running Rust, Kotlin and Swift in one room, on Synapse", || {
+        let clients = [Client::kotlin()?, Client::swift(&swift)?];
+        clients::run(HomeserverKind::Synapse, &clients)?;
+        Ok(clients)
+    })?;
+    plan.step("running the conformance scenarios with Rust, mls-rs, Kotlin and Swift", || {
+        conformance::check(&clients)
     })?;
     let adapter = ["--manifest-path", "adapters/matrix-sdk/Cargo.toml"];
     plan.cargo(

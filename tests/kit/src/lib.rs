@@ -11,6 +11,7 @@
 mod client;
 mod clock;
 mod config;
+pub mod conformance;
 pub mod cross_signing;
 pub mod crowd;
 mod embedded;
