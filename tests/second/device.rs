@@ -120,8 +120,8 @@ impl Second {
         Ok(())
     }
 
-    /// Joins the group by itself where it is in none, was put out, the room was started anew, or has
-    /// gone on where this device cannot follow (E14).
+    /// Joins the group by itself where it is in none, was put out, the room was started anew, or
+    /// has gone on where this device cannot follow (E14).
     async fn come_in(&mut self, room: &str) -> Result {
         self.settle().await?;
         let user = self.device.0.clone();

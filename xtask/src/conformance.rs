@@ -82,7 +82,7 @@ impl Tested {
             }
             Self::Swift => Ok(clients::Client::swift(&Swift::require()?)?.argument()),
             Self::Second => {
-                // As the tests build it.
+                // With the features that the tests build it with: it is there then.
                 let build = ["build", "--quiet", "--locked", "--workspace", "--example", "second"];
                 process::run("building the second implementation", &mut process::cargo(build))?;
                 Ok(format!("second={}", shell(&paths::program("debug", "examples/second"))?))
@@ -101,7 +101,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let mut plan = Plan::new(4);
     plan.cargo(
         "building the library and the partner (the first time: some minutes)",
-        &["build", "--workspace", "--locked"],
+        // As the tests build them.
+        &["build", "--workspace", "--locked", "--lib", "--bins", "--example", "second"],
     )?;
     plan.step("generating Kotlin and Swift, where they are asked for", || {
         if !options.clients.iter().any(Tested::is_generated) {

@@ -124,9 +124,7 @@ pub async fn does_without_a_redacted_commit(stage: &Stage) -> Result {
     let room = meeting.room.clone();
     say_in_a_new_epoch(&meeting.alice, &room, "behind what is gone").await?;
     let commit = meeting.alice.head(&room).await?.commit_event.or_missing("event of the commit")?;
-    let path =
-        format!("/_matrix/client/v3/rooms/{}/redact/{}/gone", segment(&room), segment(&commit));
-    meeting.alice.http().put(&path, json!({})).await?;
+    meeting.redact(&commit).await?;
     say_in_a_new_epoch(&meeting.alice, &room, "further on").await?;
     meeting.quiet().await?;
     meeting.tested_says("back again").await?;

@@ -317,10 +317,13 @@ pub async fn passes_over_garbage(stage: &Stage) -> Result {
 pub async fn reads_edits_of_nothing(stage: &Stage) -> Result {
     let mut meeting = stage.meet().await?;
     let room = meeting.room.clone();
+    // A homeserver refuses what relates to an event that never was.
+    let gone = meeting.alice.send_text(&room, "soon gone").await?;
+    meeting.redact(&gone).await?;
     for (relation, text) in [
-        (json!({ "rel_type": "m.replace", "event_id": "$nothing" }), "an edit of nothing"),
-        (json!({ "m.in_reply_to": { "event_id": "$nothing" } }), "an answer to nothing"),
-        (json!({ "rel_type": "m.thread", "event_id": "$nothing" }), "a thread of nothing"),
+        (json!({ "rel_type": "m.replace", "event_id": gone }), "an edit of nothing"),
+        (json!({ "m.in_reply_to": { "event_id": gone } }), "an answer to nothing"),
+        (json!({ "rel_type": "m.thread", "event_id": gone }), "a thread of nothing"),
     ] {
         let content = json!({
             "msgtype": "m.text", "body": text, "m.relates_to": relation,
@@ -330,5 +333,6 @@ pub async fn reads_edits_of_nothing(stage: &Stage) -> Result {
         meeting.quiet().await?;
         meeting.tested_reads(text, 1).await?;
     }
+    meeting.tested_reads("soon gone", 0).await?;
     meeting.talk().await
 }

@@ -133,7 +133,7 @@ scenarios! {
     liars::passes_over_garbage ["R5", "R15"]
         "go on beside contents that are nothing";
     liars::reads_edits_of_nothing ["R8"]
-        "read messages that relate to events that are not there";
+        "read messages that relate to an event that is gone";
     keeping::its_backup_is_read ["H1", "H3", "H5"]
         "write a backup that another implementation reads";
     keeping::reads_a_backup ["H3", "H5", "H6"]

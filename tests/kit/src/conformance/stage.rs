@@ -253,6 +253,14 @@ impl Meeting<'_> {
         Ok(())
     }
 
+    /// The partner takes the content from an event.
+    pub async fn redact(&self, event_id: &str) -> Result {
+        let (room, event) = (crate::http::segment(&self.room), crate::http::segment(event_id));
+        let path = format!("/_matrix/client/v3/rooms/{room}/redact/{event}/gone");
+        self.alice.http().put(&path, json!({})).await?;
+        Ok(())
+    }
+
     /// That the client reads a text so many times.
     pub async fn tested_reads(&mut self, text: &str, times: usize) -> Result {
         let facts = self.tested.reading(&self.room).await?;
