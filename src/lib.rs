@@ -43,6 +43,7 @@ mod devices;
 mod engine;
 mod epochs;
 mod exported;
+mod exporter;
 mod failure;
 mod groups;
 mod history;
@@ -66,14 +67,15 @@ mod verification;
 
 pub use api::{
     AttachmentKey, AttachmentProgress, BackupCounts, BackupSecret, DecryptedMessage,
-    EncryptedAttachment, EpochInfo, ErrorDetails, EventOutcome, EventResult, ImportSummary,
-    LogLevel, LogSink, MachineConfig, MlsBackup, MlsError, MlsIdentity, MlsMachine, MlsReader,
-    MlsRoom, Publishing, RecoveryKey, RestoreScope, RestoreStatus, RoomMember, RoomSettings,
-    RoomSummary, SendPlan, Shield, ShieldCode, StoreKey, SyncSummary, ToDeviceResult,
-    UnreadableCause, UserIdentity, Verdict, Verification, VerificationInfo, VerificationStatus,
-    create_room_body, decrypt_attachment, decrypt_attachment_file, encrypt_attachment,
-    encrypt_attachment_file, is_commit_event, key_of_secret, set_log_sink, shield_of,
-    sync_changes_from_response, sync_changes_from_sliding_sync, unreadable_cause_name, wipe_store,
+    EncryptedAttachment, EpochInfo, ErrorDetails, EventOutcome, EventResult, ExportedSecret,
+    ImportSummary, LogLevel, LogSink, MachineConfig, MlsBackup, MlsError, MlsIdentity, MlsMachine,
+    MlsReader, MlsRoom, Publishing, RecoveryKey, RestoreScope, RestoreStatus, RoomMember,
+    RoomSettings, RoomSummary, RoomUpgrade, SendPlan, Shield, ShieldCode, StoreKey, SyncSummary,
+    ToDeviceResult, UnreadableCause, UserIdentity, Verdict, Verification, VerificationInfo,
+    VerificationStatus, create_room_body, decrypt_attachment, decrypt_attachment_file,
+    encrypt_attachment, encrypt_attachment_file, is_commit_event, key_of_secret, set_log_sink,
+    shield_of, sync_changes_from_response, sync_changes_from_sliding_sync, unreadable_cause_name,
+    wipe_store,
 };
 pub use exported::{
     AuthChallenge, AuthFlow, BackupState, DeviceListChanges, FollowedRooms, HistoryFailure,

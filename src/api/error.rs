@@ -26,7 +26,7 @@ pub struct ErrorDetails {
 
 /// Everything that can go wrong, grouped by what an app can do about it.
 ///
-/// Every variant holds the same [`ErrorDetails`]; one names users beside them.
+/// Every variant holds the same [`ErrorDetails`]; some name users or a room beside them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, uniffi::Error)]
 #[non_exhaustive]
 pub enum MlsError {
@@ -94,7 +94,8 @@ pub enum MlsError {
     /// With the code `"not_enabled"` nothing says that the room uses MLS: call `MlsRoom::enable`, or
     /// pass in the sync that shows its state. With `"left_group"` this device has left the group, or
     /// its user the room. With `"not_joined_yet"` it is on its way: go on sending requests and
-    /// syncing. With `"cannot_heal"` it cannot join for now, and tries again by itself.
+    /// syncing. With `"cannot_heal"` it cannot join for now, and tries again by itself. With `"downgraded"` the room
+    /// replaces an MLS room and does not use MLS: ask your user before anything is sent there.
     NotInGroup {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
@@ -116,6 +117,14 @@ pub enum MlsError {
     UntrustedMembers {
         /// The users' ids.
         user_ids: Vec<String>,
+        /// The code, the reason, and whether to try again.
+        details: ErrorDetails,
+    },
+    /// Another room replaces this one (`m.room.tombstone`), so nothing is sent here. Join that room and
+    /// send there; old messages stay readable here.
+    RoomReplaced {
+        /// The id of the room that replaces this one.
+        replacement_room_id: String,
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
     },
@@ -208,6 +217,7 @@ impl MlsError {
             | Self::NotInGroup { details }
             | Self::NotReady { details }
             | Self::UntrustedMembers { details, .. }
+            | Self::RoomReplaced { details, .. }
             | Self::TooLarge { details }
             | Self::UnknownEpoch { details }
             | Self::Forked { details }

@@ -16,6 +16,7 @@ use crate::{
     devices::{self, DevicesError},
     engine::EngineError,
     epochs::UnknownEpoch,
+    exporter::ExportError,
     failure::Failure,
     identity::IdentityError,
     incoming::{Awaited, EventError},
@@ -81,6 +82,7 @@ impl From<EngineError> for MlsError {
             EngineError::Event(error) => error.into(),
             EngineError::Message(error) => error.into(),
             EngineError::Send(error) => error.into(),
+            EngineError::Export(error) => error.into(),
             EngineError::Backup(error) => error.into(),
             EngineError::File(error) => error.into(),
             EngineError::Session(error) => error.into(),
@@ -154,6 +156,7 @@ impl From<Outside> for MlsError {
     fn from(error: Outside) -> Self {
         match error {
             Outside::NotEnabled(_) => permanent!(NotInGroup, "not_enabled", error),
+            Outside::Downgraded(..) => permanent!(NotInGroup, "downgraded", error),
             Outside::OtherAlgorithm(..) => permanent!(InvalidInput, "other_algorithm", error),
             Outside::Left(_) => permanent!(NotInGroup, "left_group", error),
             Outside::NotYet(_) => transient!(NotInGroup, "not_joined_yet", error),
@@ -222,6 +225,10 @@ impl From<SendError> for MlsError {
         match error {
             SendError::Failure(error) => error.into(),
             SendError::NotInGroup(error) => error.into(),
+            SendError::Replaced { ref by, .. } => MlsError::RoomReplaced {
+                replacement_room_id: by.to_string(),
+                details: ErrorDetails::permanent("room_replaced", error),
+            },
             SendError::OtherKeys => permanent!(NewDeviceNeeded, "other_keys", error),
             SendError::NotOwnLeaf => transient!(NotReady, "not_own_leaf", error),
             SendError::NotReady(_) => transient!(NotReady, "not_ready", error),
@@ -239,6 +246,23 @@ impl From<SendError> for MlsError {
             SendError::NoPower => permanent!(InvalidInput, "no_power", error),
             SendError::GroupExists => permanent!(InvalidInput, "group_exists", error),
             SendError::OtherAlgorithm(_) => permanent!(InvalidInput, "other_algorithm", error),
+        }
+    }
+}
+
+impl From<ExportError> for MlsError {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Failure(error) => error.into(),
+            ExportError::Send(error) => error.into(),
+            ExportError::BadLabel => permanent!(InvalidInput, "bad_label", error),
+            ExportError::ReservedLabel(_) => permanent!(InvalidInput, "reserved_label", error),
+            ExportError::BadLength => permanent!(InvalidInput, "bad_length", error),
+            ExportError::BadContext => permanent!(InvalidInput, "bad_context", error),
+            ExportError::BadEpochId => permanent!(InvalidInput, "bad_epoch_id", error),
+            ExportError::UnknownEpoch => transient!(UnknownEpoch, "unknown_epoch", error),
+            ExportError::RestoredEpoch => permanent!(UnknownEpoch, "restored_epoch", error),
+            ExportError::NotKept => permanent!(UnknownEpoch, "epoch_not_kept", error),
         }
     }
 }

@@ -45,7 +45,7 @@ pub use self::{
     own_identity::MlsIdentity,
     reader::MlsReader,
     responses::{sync_changes_from_response, sync_changes_from_sliding_sync},
-    room::{EpochInfo, MlsRoom, RoomMember, SendPlan},
+    room::{EpochInfo, ExportedSecret, MlsRoom, RoomMember, RoomUpgrade, SendPlan},
     settings::RoomSettings,
     store_key::StoreKey,
     sync::{RoomSummary, SyncSummary, ToDeviceResult},

@@ -1,8 +1,8 @@
 //! `MlsRoom`: one room, as an app sees it. Thin, like `machine`.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use ruma::OwnedRoomId;
+use ruma::{OwnedRoomId, RoomId};
 use serde_json::value::RawValue;
 
 use super::{
@@ -17,7 +17,9 @@ use super::{
 use crate::{
     engine::Readiness,
     exported::OutgoingRequest,
+    exporter::Wanted,
     protocol::{DeviceName, parse},
+    room::Upgrade,
 };
 
 /// Whether a room is ready to be sent to.
@@ -79,6 +81,39 @@ pub struct EpochInfo {
     pub doubts: Vec<String>,
 }
 
+/// A secret that all devices of an epoch can export.
+#[derive(Clone, PartialEq, Eq, uniffi::Record)]
+pub struct ExportedSecret {
+    /// The secret. Forget it when it is not needed any more.
+    pub secret: Vec<u8>,
+    /// The MLS epoch number. On different branches two epochs can have the same.
+    pub epoch: u64,
+    /// The id of the epoch: 64 digits in hex. It is no secret, and others need it.
+    pub epoch_id: String,
+}
+
+/// Leaves out the secret.
+impl fmt::Debug for ExportedSecret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "ExportedSecret(epoch {}, {})", self.epoch, self.epoch_id)
+    }
+}
+
+/// What is known of a room's upgrades: the rooms before and after it.
+#[derive(Debug, Clone, PartialEq, Eq, uniffi::Record)]
+pub struct RoomUpgrade {
+    /// The id of the room that replaces this one, as the room's state says (`m.room.tombstone`).
+    /// Nothing is sent to a room that has one.
+    pub replacement_room_id: Option<String>,
+    /// The id of the room that this one says it replaces (`predecessor` of `m.room.create`).
+    pub predecessor_room_id: Option<String>,
+    /// Whether this device knows that room, and that room names this one as its replacement. Without
+    /// that the predecessor is a claim of whoever has made this room.
+    pub is_confirmed: bool,
+    /// Whether the predecessor is confirmed and uses MLS, and this room does not.
+    pub is_downgrade: bool,
+}
+
 /// One room, on one device.
 #[derive(uniffi::Object)]
 pub struct MlsRoom {
@@ -90,6 +125,28 @@ pub struct MlsRoom {
 impl MlsRoom {
     pub(super) fn new(engine: Arc<EngineSlot>, room_id: OwnedRoomId, own: DeviceName) -> Self {
         Self { engine, room_id, own }
+    }
+
+    async fn export(
+        &self,
+        epoch: Option<String>,
+        label: String,
+        context: Vec<u8>,
+        length: u32,
+    ) -> Result<ExportedSecret, MlsError> {
+        let room = self.room_id.clone();
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        self.engine
+            .run(move |engine| {
+                let wanted = Wanted { label: &label, context: &context, length };
+                let exported = engine.export_secret(&room, epoch.as_deref(), &wanted)?;
+                Ok::<_, MlsError>(ExportedSecret {
+                    secret: exported.secret.to_vec(),
+                    epoch: exported.number,
+                    epoch_id: exported.epoch.to_hex(),
+                })
+            })
+            .await
     }
 }
 
@@ -105,6 +162,22 @@ impl MlsRoom {
         let room = self.room_id.clone();
         let record = self.engine.run(move |engine| engine.room(&room)).await?;
         Ok(record.is_some_and(|record| record.uses_mls()))
+    }
+
+    /// What is known of the room's upgrades: which room replaces it, and which it replaces.
+    ///
+    /// `Update::RoomReplaced`, `RoomUpgraded` and `UpgradeNotEncrypted` tell of changes.
+    pub async fn upgrade(&self) -> Result<RoomUpgrade, MlsError> {
+        let room = self.room_id.clone();
+        let (room, is_confirmed) = self.engine.run(move |engine| engine.upgrade(&room)).await?;
+        let upgrade = room.as_ref().map(|room| &room.upgrade);
+        let id = |id: &RoomId| id.to_string();
+        Ok(RoomUpgrade {
+            replacement_room_id: upgrade.and_then(|known| known.replacement.as_deref()).map(id),
+            predecessor_room_id: upgrade.and_then(Upgrade::predecessor).map(id),
+            is_confirmed,
+            is_downgrade: upgrade.is_some_and(|known| known.is_downgrade) && is_confirmed,
+        })
     }
 
     /// Makes the room an MLS room: creates its group and queues the group's announcement.
@@ -211,6 +284,8 @@ impl MlsRoom {
     ///
     /// Fails with `NotInGroup` if nothing says that the room uses MLS (`"not_enabled"`), this device
     /// has left the group (`"left_group"`), or it cannot join anew for now (`"cannot_heal"`). Fails
+    /// with `RoomReplaced` if another room replaces this one, and with `NotInGroup` (`"downgraded"`) if
+    /// the room replaces an MLS room and does not use MLS. Fails
     /// with `InvalidInput` (`"other_algorithm"`) in a room that is encrypted with something else. Fails with `NotReady` (`"members_unknown"`) if
     /// the homeserver does not say who is in the room: nothing is sent to a room whose members are
     /// not known.
@@ -232,7 +307,7 @@ impl MlsRoom {
     ///
     /// Fails with `NotReady` if [`prepare_to_send`](Self::prepare_to_send) has to be called first:
     /// with `"not_own_leaf"` if the store's keys for the room are not this device's, which then joins
-    /// anew. Fails with `TooLarge` if the result is too large for an event, and with `InvalidInput`
+    /// anew. Fails with `RoomReplaced` if another room replaces this one, with `TooLarge` if the result is too large for an event, and with `InvalidInput`
     /// (`"bad_content"`) if `content` is not a JSON object.
     pub async fn encrypt(&self, event_type: String, content: String) -> Result<String, MlsError> {
         let room = self.room_id.clone();
@@ -273,6 +348,52 @@ impl MlsRoom {
     pub async fn decrypt(&self, event: String) -> Result<DecryptedMessage, MlsError> {
         let room = self.room_id.clone();
         self.engine.run(move |engine| engine.decrypt(&room, &event)).await.map(Into::into)
+    }
+
+    /// Exports a secret that every device of the room's group has and nobody else (RFC 9420 §8.5): for
+    /// the keys of a call, for example.
+    ///
+    /// It is of the epoch that a message would be encrypted in now: call
+    /// [`prepare_to_send`](Self::prepare_to_send) first, as before a message. Devices get the same
+    /// bytes for the same epoch, label, context and length. Tell the others the `epoch_id`, so that
+    /// they know which secret to take. A device that was removed has no secret of the epochs after
+    /// that. `Update::ExportedSecretsChanged` tells when there is another epoch.
+    ///
+    /// `label` says what the secret is for: 1 to 255 bytes, beginning with a domain of yours. `context`
+    /// tells secrets of one kind apart: at most 65,535 bytes, such as the ids of the call, the user
+    /// and the device. `length` is 16 to 1,024 bytes. Use a secret for one purpose and keep it in
+    /// memory only; two devices must not seal with one key, so put the sender into the context.
+    ///
+    /// Fails with `InvalidInput` (`"bad_label"`, `"reserved_label"`, `"bad_context"`, `"bad_length"`),
+    /// and as [`encrypt`](Self::encrypt) does with `NotReady`, `NotInGroup` and `RoomReplaced`.
+    pub async fn export_secret(
+        &self,
+        label: String,
+        context: Vec<u8>,
+        length: u32,
+    ) -> Result<ExportedSecret, MlsError> {
+        self.export(None, label, context, length).await
+    }
+
+    /// Exports a secret of the epoch with this id: to take in what another device sends that has named
+    /// the epoch.
+    ///
+    /// The arguments are those of [`export_secret`](Self::export_secret). It works for the epochs that
+    /// this device was in and that can still take a commit (`RoomSettings::kept_epochs`,
+    /// `kept_for_ms`), on any branch. Do not send with it.
+    ///
+    /// Fails with `InvalidInput` as `export_secret` does and with `"bad_epoch_id"`, with `NotInGroup`
+    /// if this device is in no group of the room, and with `UnknownEpoch`: `"unknown_epoch"` if this
+    /// device does not know it yet, `"restored_epoch"` if it has the epoch from a backup, a file or a
+    /// member, and `"epoch_not_kept"` if the epoch is over and its secrets were deleted.
+    pub async fn export_secret_of_epoch(
+        &self,
+        epoch_id: String,
+        label: String,
+        context: Vec<u8>,
+        length: u32,
+    ) -> Result<ExportedSecret, MlsError> {
+        self.export(Some(epoch_id), label, context, length).await
     }
 
     /// Makes the next [`prepare_to_send`](Self::prepare_to_send) renew this device's keys in a new

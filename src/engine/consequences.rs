@@ -8,7 +8,7 @@
 //! | consequence | what follows |
 //! |---|---|
 //! | an epoch was entered | its commit is missing no more; this device's keys are as old as before; it belongs into the backup; what was missed is told; waiting events are tried |
-//! | the head has changed | a commit that nobody has seen is dropped; a rejoin ends, or becomes due |
+//! | the head has changed | a commit that nobody has seen is dropped; an app that has exported secrets is told; a rejoin ends, or becomes due |
 //! | the head is the same | a rejoin because of doubt ends |
 //! | somebody was heard in another tree of epochs | the head is chosen anew |
 //! | no kept epoch is fit | the device rejoins |
@@ -27,6 +27,7 @@ use crate::{
     backup,
     commits::{self, outcome},
     epochs::{head, missing, retention},
+    exporter,
     failure::Failure,
     rejoin,
     room::{self, RejoinReason, Room, wake},
@@ -77,6 +78,7 @@ fn settle_one(turn: &Turn<'_>, room: &mut Room, consequence: Consequence) -> Res
         }
         Consequence::HeadChanged { is_first } => {
             outcome::drop_unsent(turn, room)?;
+            exporter::tell_changed(turn, room)?;
             if is_first {
                 rejoin::joined(turn, room)?;
             } else {

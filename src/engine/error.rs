@@ -4,6 +4,7 @@
 use crate::{
     backup::BackupError,
     devices::DevicesError,
+    exporter::ExportError,
     failure::{EndsTurn, Failure, through_variants},
     identity::IdentityError,
     incoming::EventError,
@@ -40,6 +41,9 @@ pub(crate) enum EngineError {
     /// A message cannot be read.
     #[error(transparent)]
     Message(#[from] MessageError),
+    /// No secret can be exported.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// Nothing can be sent to the room now.
     #[error(transparent)]
     Send(#[from] SendError),
@@ -99,6 +103,7 @@ impl EndsTurn for EngineError {
             Self::Event(error) => error.ends_turn(),
             Self::Message(error) => error.ends_turn(),
             Self::Send(error) => error.ends_turn(),
+            Self::Export(error) => error.ends_turn(),
             Self::Backup(error) => error.ends_turn(),
             Self::Signing(error) => error.ends_turn(),
             Self::Verification(error) => error.ends_turn(),

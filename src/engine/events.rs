@@ -13,6 +13,7 @@ use super::{
     consequences::{in_room, settle_reported},
     early,
     to_device::{self, EarlyEvent, Received, ToDeviceOutcome},
+    upgrades,
 };
 use crate::{
     epochs::{joinable, missing, restarts, trees},
@@ -163,6 +164,7 @@ impl<'a> Intake<'a> {
                 self.heard.push((at, to_device::keep_early(turn, &event, json)?));
             }
             look_for_restart(turn, &self.room)?;
+            upgrades::look(turn, &self.room)?;
             to_device::retry(turn, &self.room)?;
             if self.is_of_sync {
                 join_where_left_out(turn, &self.room)?;

@@ -48,6 +48,7 @@ mod push_rules;
 mod rooms;
 mod sync;
 mod to_device;
+mod upgrades;
 mod upkeep;
 mod verification;
 

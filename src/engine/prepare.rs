@@ -16,7 +16,7 @@ use super::{
     consequences::{in_room, settle},
     core::Engine,
     error::EngineError,
-    own_keys,
+    own_keys, upgrades,
 };
 use crate::{
     commits::{self, NextStep},
@@ -24,7 +24,7 @@ use crate::{
     exported::OutgoingRequest,
     failure::EndsTurn,
     incoming::{catch_up, members, restart},
-    messages::SendError,
+    messages::{SendError, refuse_replaced},
     rejoin::{self, Occasion},
     requests::{self, REQUESTS},
     room::{self, RejoinReason, Room},
@@ -89,6 +89,7 @@ fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendError> {
     if let Some(first) = own_keys::before_sending(turn)? {
         return Ok(first);
     }
+    refuse_replaced(room)?;
     if room.standing.staged().is_some() || room.restarts.own.is_some() {
         return Ok(NextStep::Waiting(requests::ids_of_room(turn.tx, &room.id)?));
     }
@@ -112,6 +113,7 @@ fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendError> {
     }
     if room.standing.rejoin().is_some() {
         let step = rejoin::step(turn, room, Occasion::Asked);
+        let step = upgrades::found_where_none_is(turn, room, step);
         if !rejoin::can_go_on_without(turn, room, &step) {
             return step;
         }
@@ -134,8 +136,12 @@ pub(super) fn rejoin_rooms(turn: &Turn<'_>, occasion: Occasion) -> Result<(), En
         if !may_step || catch_up::holds_up(turn, &room_id)? {
             continue;
         }
-        let stepped =
-            turn.atomically(|| in_room(turn, &room_id, |room| rejoin::step(turn, room, occasion)));
+        let stepped = turn.atomically(|| {
+            in_room(turn, &room_id, |room| {
+                let step = rejoin::step(turn, room, occasion);
+                upgrades::found_where_none_is(turn, room, step)
+            })
+        });
         match stepped {
             Ok(_) => {}
             Err(error) if error.ends_turn() => return Err(error.into()),

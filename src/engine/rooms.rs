@@ -9,15 +9,32 @@ use crate::{
     commits,
     devices::{self, Verdict},
     epochs::{EpochRecord, Status, graph, retention},
+    exporter::{self, Exported, Wanted},
     failure::Failure,
     history::archive,
     incoming::members,
-    messages::SendError,
+    messages::{SendError, refuse_replaced},
     protocol::{DeviceName, credential},
     rejoin,
     room::{self, Doubt, Retention, Room, Settings},
     store::StoreError,
+    turn::Turn,
 };
+
+/// Replaces a room's settings.
+pub(super) fn change_settings(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    settings: Settings,
+) -> Result<(), Failure> {
+    let is_once = |settings: &Settings| settings.history == Retention::ReadOnce;
+    // How an epoch's messages are read is decided when it begins.
+    room.renewal.wanted |=
+        room.standing.head().is_some() && is_once(&settings) != is_once(&room.settings);
+    room.settings = settings;
+    room.standing.unsettle();
+    Ok(retention::delete_old(turn, room)?)
+}
 
 /// A device in a room's group.
 pub(crate) struct GroupMember {
@@ -30,7 +47,12 @@ impl Engine {
     pub(crate) fn enable(&self, room: &RoomId, settings: Settings) -> Result<(), EngineError> {
         self.turn(|turn| {
             own_keys::refuse_unready(turn)?;
-            Ok(in_room(turn, room, |room| commits::create_group(turn, room, settings))?)
+            Ok(in_room(turn, room, |room| {
+                refuse_replaced(room)?;
+                commits::create_group(turn, room, settings)?;
+                room.upgrade.settings_chosen = true;
+                Ok::<_, SendError>(())
+            })?)
         })
     }
 
@@ -38,7 +60,10 @@ impl Engine {
     pub(crate) fn restart(&self, room: &RoomId) -> Result<(), EngineError> {
         self.turn(|turn| {
             own_keys::refuse_unready(turn)?;
-            Ok(in_room(turn, room, |room| commits::restart::restart(turn, room))?)
+            Ok(in_room(turn, room, |room| {
+                refuse_replaced(room)?;
+                commits::restart::restart(turn, room)
+            })?)
         })
     }
 
@@ -93,13 +118,8 @@ impl Engine {
     ) -> Result<(), EngineError> {
         self.turn(|turn| {
             Ok(in_room(turn, room, |room| {
-                let is_once = |settings: &Settings| settings.history == Retention::ReadOnce;
-                // How an epoch's messages are read is decided when it begins.
-                room.renewal.wanted |=
-                    room.standing.head().is_some() && is_once(&settings) != is_once(&room.settings);
-                room.settings = settings;
-                room.standing.unsettle();
-                retention::delete_old(turn, room)
+                room.upgrade.settings_chosen = true;
+                change_settings(turn, room, settings)
             })?)
         })
     }
@@ -115,6 +135,22 @@ impl Engine {
                 }
                 Ok(rejoin::leave(turn, room)?)
             })?)
+        })
+    }
+
+    /// Exports a secret from a room's head, or from an epoch that is named.
+    pub(crate) fn export_secret(
+        &self,
+        room: &RoomId,
+        epoch: Option<&str>,
+        wanted: &Wanted<'_>,
+    ) -> Result<Exported, EngineError> {
+        self.repeatable_turn(|turn| {
+            own_keys::refuse_others(turn.tx)?;
+            Ok(match epoch {
+                Some(epoch) => exporter::of_epoch(turn, room, epoch, wanted)?,
+                None => exporter::of_head(turn, room, wanted)?,
+            })
         })
     }
 
@@ -144,6 +180,19 @@ impl Engine {
             let mut epochs = graph::all(tx, room)?;
             epochs.retain(|epoch| epoch.status == Status::Accepted);
             Ok((room::load(tx, room)?, epochs))
+        })
+    }
+
+    /// What is known of a room, and whether the room that it says it replaces confirms that.
+    pub(crate) fn upgrade(&self, room: &RoomId) -> Result<(Option<Room>, bool), EngineError> {
+        self.read(|tx| {
+            let Some(room) = room::find(tx, room)? else { return Ok((None, false)) };
+            let old = match room.upgrade.predecessor() {
+                Some(old) => room::find(tx, old)?,
+                None => None,
+            };
+            let is_confirmed = old.is_some_and(|old| old.is_replaced_by(&room));
+            Ok((Some(room), is_confirmed))
         })
     }
 

@@ -55,6 +55,58 @@ pub enum Update {
         /// The id of the user who started it anew.
         by_user_id: String,
     },
+    /// Another room replaces this MLS room (`m.room.tombstone`): nothing can be sent here any more.
+    ///
+    /// Offer your user to join that room. Old messages stay readable here. The homeserver's word is
+    /// all there is for it; what the new room gets is told by `Update::RoomUpgraded`.
+    RoomReplaced {
+        /// The id of the room that was replaced.
+        room_id: String,
+        /// The id of the room that replaces it.
+        replacement_room_id: String,
+    },
+    /// A room replaces an MLS room, by the word of both, and uses MLS too.
+    ///
+    /// This device's settings of the old room were carried over, unless the app had chosen some for
+    /// the new one. The new room gets its group before the first message. The app need not do
+    /// anything.
+    RoomUpgraded {
+        /// The id of the new room.
+        room_id: String,
+        /// The id of the MLS room that it replaces.
+        predecessor_room_id: String,
+    },
+    /// A room replaces an MLS room, by the word of both, and does not use MLS.
+    ///
+    /// What is said there has other protection, or none. Tell your user before they write there. Call
+    /// `MlsRoom::enable` if the room is not encrypted at all and is to use MLS; `Update::RoomUpgraded`
+    /// follows.
+    UpgradeNotEncrypted {
+        /// The id of the new room.
+        room_id: String,
+        /// The id of the MLS room that it replaces.
+        predecessor_room_id: String,
+        /// The algorithm that the new room uses instead; absent if it is not encrypted.
+        algorithm: Option<String>,
+    },
+    /// Secrets that the app has exported (`MlsRoom::export_secret`) are of an epoch that is over.
+    ///
+    /// Call `prepare_to_send` and `export_secret` again, and send with the new secret from then on. Take
+    /// what others send with the secret that they name: those of the epoch before for
+    /// `previous_for_ms` longer, as not everybody hears of the new epoch at once. Then forget them. It
+    /// is told once for each export, however many epochs follow.
+    ExportedSecretsChanged {
+        /// The room's id.
+        room_id: String,
+        /// The MLS epoch number of the new epoch.
+        epoch: u64,
+        /// The id of the new epoch, as in `ExportedSecret::epoch_id`.
+        epoch_id: String,
+        /// The id of the epoch that the app has exported from.
+        previous_epoch_id: String,
+        /// For how long its secrets are still taken, in milliseconds from now.
+        previous_for_ms: u64,
+    },
     /// A commit adds or removes devices without a reason that this device knows of.
     UnfitCommit {
         /// The room's id.

@@ -1,17 +1,19 @@
 //! The state of a Matrix room that this library follows: its creation, its encryption, its history
-//! visibility, its members, who may do what, and with which group it was started anew.
+//! visibility, its members, who may do what, with which group it was started anew, and which room
+//! replaces it.
 
-use ruma::{OwnedUserId, UserId};
+use ruma::{OwnedRoomId, OwnedUserId, UserId};
 
 use super::{error::EventError, members, outcome::Outcome, restart};
 use crate::{
     epochs::{graph, head},
+    exported::Update,
     protocol::{
-        AlgorithmOnly, CreateContent, MemberContent, PowerLevels, RoomEvent, VisibilityContent,
-        identifiers, parse,
+        AlgorithmOnly, CreateContent, MemberContent, PowerLevels, RoomEvent, TombstoneContent,
+        VisibilityContent, identifiers, parse,
     },
     rejection::Rejection,
-    room::{Doubt, Membership, Room, membership, wake},
+    room::{Creation, Doubt, Membership, Room, membership, wake},
     turn::Turn,
 };
 
@@ -24,7 +26,8 @@ pub(crate) fn is_followed(event: &RoomEvent) -> bool {
                 "m.room.create"
                     | "m.room.encryption"
                     | "m.room.history_visibility"
-                    | "m.room.power_levels",
+                    | "m.room.power_levels"
+                    | "m.room.tombstone",
                 Some("")
             )
     ) || restart::is_one(event)
@@ -47,6 +50,13 @@ pub(crate) fn receive(
                 event.sender == own
                     || others.is_some_and(|users| users.iter().any(|user| user == own.as_str()))
             };
+            let creation = || Creation {
+                sender: event.sender.clone(),
+                predecessor: content.predecessor().filter(|old| *old != room.id),
+            };
+            if room.upgrade.creation.is_none() {
+                room.upgrade.creation = Some(creation());
+            }
             if let Some(AlgorithmOnly { algorithm }) = content.encryption {
                 set_algorithm(turn, room, algorithm)?;
             }
@@ -63,6 +73,10 @@ pub(crate) fn receive(
             let levels: PowerLevels = parse(content, "m.room.power_levels")?;
             let own = levels.of(&turn.identity.name().user_id);
             room.state.power.levels = Some((own, levels.needed_for("m.room.encryption")));
+        }
+        "m.room.tombstone" => {
+            let content: TombstoneContent = parse(content, "m.room.tombstone")?;
+            replaced(turn, room, content.replacement());
         }
         "m.room.member" => {
             member(turn, room, event)?;
@@ -82,7 +96,9 @@ pub(crate) fn receive_past(
 ) -> Result<Outcome, EventError> {
     match &*event.event_type {
         "m.room.member" => read_member(event).map(|_| Outcome::State),
-        "m.room.history_visibility" | "m.room.power_levels" => Ok(Outcome::State),
+        "m.room.history_visibility" | "m.room.power_levels" | "m.room.tombstone" => {
+            Ok(Outcome::State)
+        }
         _ if restart::is_one(event) => {
             restart::receive(turn, room, event, false)?;
             Ok(Outcome::State)
@@ -119,6 +135,19 @@ fn member(turn: &Turn<'_>, room: &mut Room, event: &RoomEvent) -> Result<(), Eve
         }
     }
     Ok(())
+}
+
+/// The room's state says which room replaces it. A room does not replace itself.
+fn replaced(turn: &Turn<'_>, room: &mut Room, replacement: Option<OwnedRoomId>) {
+    let replacement = replacement.filter(|other| *other != room.id);
+    if replacement == room.upgrade.replacement {
+        return;
+    }
+    if let Some(replacement) = replacement.as_ref().filter(|_| room.uses_mls()) {
+        let (room_id, replacement_room_id) = (room.id.to_string(), replacement.to_string());
+        turn.tell(Update::RoomReplaced { room_id, replacement_room_id });
+    }
+    room.upgrade.replacement = replacement;
 }
 
 /// The room says that it uses this algorithm. A room that uses MLS does so for ever: a homeserver

@@ -1,6 +1,6 @@
 //! Why a message cannot be read, and why nothing can be sent to a room now.
 
-use ruma::OwnedUserId;
+use ruma::{OwnedRoomId, OwnedUserId};
 
 use crate::{
     epochs::UnknownEpoch,
@@ -90,6 +90,9 @@ pub(crate) enum SendError {
     /// This device has no group for the room.
     #[error(transparent)]
     NotInGroup(#[from] Outside),
+    /// Another room replaces this one.
+    #[error("{room} was replaced by {by}: join that room, and send there")]
+    Replaced { room: OwnedRoomId, by: OwnedRoomId },
     /// The homeserver has other keys under this device's id.
     #[error("{}", OTHER_KEYS)]
     OtherKeys,

@@ -16,5 +16,5 @@ pub(crate) use self::{
     event::parse_event,
     open::{Message, open},
     readers::Readers,
-    seal::{SealContext, Sealer},
+    seal::{SealContext, Sealer, ready_head, refuse_replaced},
 };

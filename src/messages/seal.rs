@@ -32,8 +32,9 @@ pub(super) const UNPREPARED: &str = "the room is not ready for a message: call p
 const MAX_RESERVATION: u32 = 32;
 
 /// The epoch that a room is sent to on, if it may be sent to.
-pub(super) fn ready_head(tx: &Tx<'_>, room_id: &RoomId) -> Result<EpochRecord, SendError> {
+pub(crate) fn ready_head(tx: &Tx<'_>, room_id: &RoomId) -> Result<EpochRecord, SendError> {
     let room = room::load(tx, room_id)?;
+    refuse_replaced(&room)?;
     let Some(head) = room.standing.head() else {
         return Err(room.outside().into());
     };
@@ -42,6 +43,14 @@ pub(super) fn ready_head(tx: &Tx<'_>, room_id: &RoomId) -> Result<EpochRecord, S
         return Err(SendError::NotReady(UNPREPARED));
     }
     Ok(graph::get(tx, room_id, head)?)
+}
+
+/// Fails where another room replaces this one: nobody would see what is said here.
+pub(crate) fn refuse_replaced(room: &Room) -> Result<(), SendError> {
+    match &room.upgrade.replacement {
+        Some(by) => Err(SendError::Replaced { room: room.id.clone(), by: by.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// Whether the leaf that an export seals for is this device's: it has this device's signature key and
@@ -110,7 +119,9 @@ impl Sealer {
 
     /// Whether the room may still be sent to on the epoch that this was loaded for.
     pub(crate) fn is_current(&self, room: &Room) -> bool {
-        room.standing.is_settled() && room.standing.head() == Some(self.epoch)
+        room.standing.is_settled()
+            && room.standing.head() == Some(self.epoch)
+            && room.upgrade.replacement.is_none()
     }
 
     /// Seals one message; gives the content of its event.

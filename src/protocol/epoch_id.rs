@@ -29,6 +29,13 @@ impl EpochId {
         Self(Sha256::digest(context).into())
     }
 
+    /// What [`Self::to_hex`] has written.
+    pub(crate) fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).ok()?;
+        Some(Self(bytes))
+    }
+
     /// An id that no group has.
     #[cfg(test)]
     pub(crate) fn from_bytes(bytes: [u8; 32]) -> Self {

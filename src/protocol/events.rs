@@ -3,7 +3,7 @@
 //! A peer or a homeserver wrote everything here, so every field is checked where it is used. Events
 //! are read leniently (unknown fields are ignored) and written in one form.
 
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, UserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Number, Value, value::RawValue};
 
@@ -244,6 +244,9 @@ pub(crate) struct CreateContent {
     /// Users who have the sender's power, in versions of rooms that know them.
     #[serde(default)]
     pub(crate) additional_creators: Value,
+    /// The room that it replaces.
+    #[serde(default)]
+    predecessor: Value,
 }
 
 impl CreateContent {
@@ -252,6 +255,25 @@ impl CreateContent {
     pub(crate) fn creators_have_all_power(&self) -> bool {
         let version = self.room_version.as_str().and_then(|version| version.parse::<u32>().ok());
         version.is_some_and(|version| version >= 12)
+    }
+
+    /// The room that it says it replaces.
+    pub(crate) fn predecessor(&self) -> Option<OwnedRoomId> {
+        RoomId::parse(self.predecessor["room_id"].as_str()?).ok()
+    }
+}
+
+/// `m.room.tombstone`, as far as this library reads it.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct TombstoneContent {
+    #[serde(default)]
+    replacement_room: Value,
+}
+
+impl TombstoneContent {
+    /// The room that replaces this one. A redacted tombstone names none.
+    pub(crate) fn replacement(&self) -> Option<OwnedRoomId> {
+        RoomId::parse(self.replacement_room.as_str()?).ok()
     }
 }
 

@@ -29,6 +29,6 @@ pub(crate) use self::{
         mark_synced, require, rooms_to_see_to, started_anew, stop, tell_missed,
     },
     pace::{Occasion, put_off, waits_until},
-    search::{search_refused, searched},
+    search::{has_found_nothing, search_refused, searched},
     step::{can_go_on_without, may_step_unasked, rest, step},
 };

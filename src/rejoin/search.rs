@@ -19,6 +19,7 @@ use crate::{
     rejection::InputError,
     requests::{self, Purpose, REQUESTS},
     room::{Room, Search, Strangers},
+    store::StoreError,
     turn::Turn,
 };
 
@@ -83,6 +84,14 @@ pub(crate) fn searched(turn: &Turn<'_>, room: &mut Room, body: &[u8]) -> Result<
         None => Search::FoundNothing { at_ms: turn.now_ms },
     };
     Ok(())
+}
+
+/// Whether the room's history was looked through, and nothing known of the room could be joined.
+pub(crate) fn has_found_nothing(turn: &Turn<'_>, room: &Room) -> Result<bool, StoreError> {
+    let found_nothing = room.standing.rejoin().is_some_and(|rejoin| {
+        matches!(rejoin.search, Search::FoundNothing { .. }) && rejoin.strangers != Strangers::Seen
+    });
+    Ok(found_nothing && joinable::best(turn.tx, &room.id, None)?.is_none())
 }
 
 /// The homeserver does not show the room's history.

@@ -41,6 +41,7 @@ pub(crate) fn may_step_unasked(turn: &Turn<'_>, room: &Room) -> Result<bool, Sto
     let is_out = !membership::is_joined(turn.tx, &room.id, &own)?
         && (rejoin.reason == RejoinReason::NoGroup || member_list::was_seen(turn.tx, &room.id)?);
     Ok(!is_out
+        && room.upgrade.replacement.is_none()
         && rejoin.reason != RejoinReason::Removed
         && !turn.is_ahead(rejoin.resting_until_ms, SEARCH_AGAIN_MS)
         && !turn.is_ahead(rejoin.unasked_from_ms, LONGEST_WAIT_MS)
@@ -80,7 +81,10 @@ pub(crate) fn step(
              added, and joins by itself later",
         ));
     }
-    if !room.settings.allow_external_joins {
+    // A room that was upgraded may have no group yet, and then this device can make it.
+    let may_join = room.settings.allow_external_joins
+        || (room.awaits_group() && joinable::best(turn.tx, &room.id, None)?.is_none());
+    if !may_join {
         return Err(SendError::CannotRejoin(
             "this device cannot go on, and the room's settings forbid joining by itself: it waits \
              to be added again",

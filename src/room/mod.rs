@@ -22,6 +22,7 @@ mod settings;
 mod standing;
 mod stored;
 pub(crate) mod undone;
+mod upgrade;
 mod woken;
 
 pub(crate) use self::{
@@ -37,5 +38,6 @@ pub(crate) use self::{
     rows::{all, edit, find, load},
     settings::{Retention, Settings},
     standing::Standing,
+    upgrade::{Creation, Upgrade},
     woken::{take_woken, wake, woken},
 };

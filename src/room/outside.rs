@@ -13,6 +13,12 @@ pub(crate) enum Outside {
          shows the room's state"
     )]
     NotEnabled(OwnedRoomId),
+    /// It replaces an MLS room and does not use MLS itself.
+    #[error(
+        "{0} replaces the MLS room {1}, and is not encrypted with MLS: tell your user; have the room \
+         enabled, or create another one, before anything is said there"
+    )]
+    Downgraded(OwnedRoomId, OwnedRoomId),
     /// The room uses something else.
     #[error(
         "{0} is encrypted with {1}: use that algorithm's engine for this room, or create a new room \
@@ -39,6 +45,11 @@ impl Room {
         let id = self.id.clone();
         if self.standing.is_gone() || self.state.own_user_left {
             return Outside::Left(id);
+        }
+        if let (false, true, Some(old)) =
+            (self.uses_mls(), self.upgrade.is_downgrade, self.upgrade.predecessor())
+        {
+            return Outside::Downgraded(id, old.to_owned());
         }
         match &self.state.algorithm {
             None => Outside::NotEnabled(id),

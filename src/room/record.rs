@@ -4,6 +4,7 @@ use ruma::{OwnedEventId, OwnedRoomId};
 
 use super::{
     own_leaf::OwnLeaf, power::Power, restarts::Restarts, settings::Settings, standing::Standing,
+    upgrade::Upgrade,
 };
 use crate::protocol::{EpochId, GroupName, GroupRank, Rank, identifiers};
 
@@ -17,6 +18,7 @@ pub(crate) struct Room {
     pub(crate) others_group: bool,
     pub(crate) standing: Standing,
     pub(crate) restarts: Restarts,
+    pub(crate) upgrade: Upgrade,
     /// The accepted epochs whose full state is kept, the head among them.
     pub(crate) kept: Vec<EpochId>,
     pub(crate) renewal: Renewal,
@@ -95,6 +97,7 @@ impl Room {
             others_group: false,
             standing: Standing::NoGroup,
             restarts: Restarts::default(),
+            upgrade: Upgrade::default(),
             kept: Vec::new(),
             renewal: Renewal::default(),
             pace: CommitPace::default(),
@@ -146,5 +149,21 @@ impl Room {
         self.pace.refusals = 0;
         self.pace.blocked_until_ms = None;
         self.commits_fetched = 0;
+    }
+
+    /// Whether this room was replaced by another, and both say so.
+    pub(crate) fn is_replaced_by(&self, other: &Self) -> bool {
+        self.id != other.id
+            && self.upgrade.replacement.as_ref() == Some(&other.id)
+            && other.upgrade.predecessor() == Some(&*self.id)
+    }
+
+    /// Whether the room replaces an MLS room and nobody is known to have made its group.
+    pub(crate) fn awaits_group(&self) -> bool {
+        self.upgrade.carried_from.is_some()
+            && self.uses_mls()
+            && !self.others_group
+            && self.standing.head().is_none()
+            && self.standing.staged().is_none()
     }
 }

@@ -14,6 +14,7 @@ use super::{
     restarts::Restarts,
     settings::Settings,
     standing::{Member, Standing},
+    upgrade::Upgrade,
 };
 use crate::protocol::{EpochId, Rank};
 
@@ -54,6 +55,8 @@ pub(super) struct StoredRoom {
     gone: bool,
     #[serde(default)]
     restarts: Restarts,
+    #[serde(default)]
+    upgrade: Upgrade,
 }
 
 impl From<StoredRoom> for Room {
@@ -81,6 +84,7 @@ impl From<StoredRoom> for Room {
             others_group: row.others_group,
             standing,
             restarts: row.restarts,
+            upgrade: row.upgrade,
             kept: row.kept,
             renewal: Renewal { wanted: row.rotate, done_in: row.rotated, leaves: row.own_leaves },
             pace: CommitPace {
@@ -112,6 +116,7 @@ impl From<Room> for StoredRoom {
             own_user_left: room.state.own_user_left,
             others_group: room.others_group,
             restarts: room.restarts,
+            upgrade: room.upgrade,
             kept: room.kept,
             rotate: room.renewal.wanted,
             rotated: room.renewal.done_in,

@@ -61,6 +61,7 @@ impl Connection {
                     ["m.room.encryption", ""],
                     ["m.room.create", ""],
                     ["m.room.history_visibility", ""],
+                    ["m.room.tombstone", ""],
                     ["org.matrix.msc2883.v1.dmls.restart", ""],
                     ["m.room.member", "$LAZY"],
                 ],

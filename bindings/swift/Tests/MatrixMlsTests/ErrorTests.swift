@@ -181,6 +181,7 @@ final class ErrorTests: DirectoryTestCase {
             .NotInGroup(details: details),
             .NotReady(details: details),
             .UntrustedMembers(userIds: ["@bob:example.org"], details: details),
+            .RoomReplaced(replacementRoomId: "!new:example.org", details: details),
             .TooLarge(details: details),
             .UnknownEpoch(details: details),
             .Forked(details: details),

@@ -182,6 +182,7 @@ func variant(_ error: MlsError) -> String {
     case .NotInGroup: "NotInGroup"
     case .NotReady: "NotReady"
     case .UntrustedMembers: "UntrustedMembers"
+    case .RoomReplaced: "RoomReplaced"
     case .TooLarge: "TooLarge"
     case .UnknownEpoch: "UnknownEpoch"
     case .Forked: "Forked"

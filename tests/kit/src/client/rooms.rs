@@ -61,6 +61,13 @@ impl Client {
         Ok(room_id)
     }
 
+    /// Upgrades a room to another version; gives the id of the room that replaces it.
+    pub async fn upgrade_room(&self, room_id: &str, version: &str) -> Result<String, KitError> {
+        let path = format!("/_matrix/client/v3/rooms/{}/upgrade", segment(room_id));
+        let answer = self.http.post(&path, json!({ "new_version": version })).await?;
+        self.text_field(&path, &answer, "replacement_room")
+    }
+
     /// Invites a user.
     pub async fn invite(&self, room_id: &str, user_id: &str) -> Result<(), KitError> {
         self.act(room_id, "invite", json!({ "user_id": user_id })).await

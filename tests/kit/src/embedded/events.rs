@@ -162,7 +162,7 @@ pub(super) struct NewEvent<'a> {
 }
 
 /// Checks that a joined user may send this, and appends it. Returns the event id.
-fn post(world: &mut World, room_id: &str, new: NewEvent<'_>) -> Result<String, Refusal> {
+pub(super) fn post(world: &mut World, room_id: &str, new: NewEvent<'_>) -> Result<String, Refusal> {
     let room = membership::room_of_member(world, room_id, new.sender)?;
     let needed = room.power_to_send(new.event_type, new.state_key.is_some());
     if room.power_of(new.sender) < needed {

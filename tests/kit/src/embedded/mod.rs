@@ -25,6 +25,7 @@ mod push;
 mod receipts;
 mod room_creation;
 mod room_keys;
+mod room_upgrade;
 mod sliding_sync;
 mod state;
 mod sync;
@@ -143,6 +144,7 @@ fn routes() -> Router<Arc<Shared>> {
         .route("/rooms/{room_id}/kick", post(membership::kick))
         .route("/rooms/{room_id}/ban", post(membership::ban))
         .route("/rooms/{room_id}/unban", post(membership::unban))
+        .route("/rooms/{room_id}/upgrade", post(room_upgrade::upgrade))
         .route("/rooms/{room_id}/members", get(messages::members))
         .route("/rooms/{room_id}/joined_members", get(messages::joined_members))
         .route("/rooms/{room_id}/messages", get(messages::messages))

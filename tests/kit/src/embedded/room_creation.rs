@@ -37,7 +37,7 @@ pub(super) async fn create_room(
 }
 
 /// A `createRoom` request.
-struct Order {
+pub(super) struct Order {
     version: String,
     preset: String,
     creation_content: Map<String, Value>,
@@ -50,7 +50,7 @@ struct Order {
 }
 
 impl Order {
-    fn read(body: &Map<String, Value>) -> Result<Self, Refusal> {
+    pub(super) fn read(body: &Map<String, Value>) -> Result<Self, Refusal> {
         let object = |name: &str| match body.get(name) {
             None => Ok(Map::new()),
             Some(Value::Object(object)) => Ok(object.clone()),
@@ -99,7 +99,7 @@ impl Order {
         })
     }
 
-    fn execute(&self, world: &mut World, creator: &str) -> Result<String, Refusal> {
+    pub(super) fn execute(&self, world: &mut World, creator: &str) -> Result<String, Refusal> {
         let supreme = self.version.parse().is_ok_and(|number: u8| number >= 12);
         let trusted = self.preset == "trusted_private_chat";
         let id = match supreme {

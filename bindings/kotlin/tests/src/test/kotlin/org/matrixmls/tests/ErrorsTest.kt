@@ -174,6 +174,7 @@ class ErrorsTest {
             MlsException.NewDeviceNeeded(details),
             MlsException.NotInGroup(details), MlsException.NotReady(details),
             MlsException.UntrustedMembers(listOf("@bob:example.org"), details),
+            MlsException.RoomReplaced("!new:example.org", details),
             MlsException.TooLarge(details), MlsException.UnknownEpoch(details),
             MlsException.Forked(details), MlsException.Rejected(details),
             MlsException.Unsupported(details), MlsException.Internal(details),
