@@ -1,8 +1,9 @@
-//! Two devices talk in an MLS room: the README's ten lines, with a homeserver and HTTP around them.
+//! Two devices talk in an MLS room: the README's ten lines, with HTTP around them.
 //!
-//! `cargo run --example two_devices`
+//! `cargo run --example two_devices -- http://localhost:8008`, with any homeserver that lets accounts
+//! be registered. Without an address the example brings a homeserver of its own.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use matrix_mls::{MlsMachine, OutgoingRequest, RoomSettings, SendPlan};
 use matrix_mls_kit::{Client, Homeserver, Result};
@@ -34,10 +35,14 @@ async fn send(app: &Client, request: &OutgoingRequest) -> Result<(u16, Vec<u8>)>
 
 #[tokio::main]
 async fn main() -> Result {
-    let homeserver = Homeserver::embedded()?;
+    let homeserver = match std::env::args().nth(1) {
+        Some(address) => Homeserver::at(&address),
+        None => Homeserver::embedded()?,
+    };
+    let tag = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
     // `Client` logs in, keeps a store in a temporary directory, and feeds syncs to its machine.
-    let alice = Client::register(&homeserver, "alice", "PHONE").await?;
-    let bob = Client::register(&homeserver, "bob", "PHONE").await?;
+    let alice = Client::register(&homeserver, &format!("alice-{tag}"), "PHONE").await?;
+    let bob = Client::register(&homeserver, &format!("bob-{tag}"), "PHONE").await?;
     for app in [&alice, &bob] {
         app.settle().await?;
     }

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, conformance, demo, fuzz, simulate};
+use crate::{bench, conformance, demo, fuzz, homeserver, simulate};
 
 /// The commands of matrix-mls. Each one sets up what it needs.
 #[derive(Debug, Parser)]
@@ -18,6 +18,8 @@ pub struct CommandLine {
 pub enum Command {
     /// Tell the story of a room, step by step: three people, five devices.
     Demo(demo::Options),
+    /// Run a homeserver to try things on, until Ctrl-C: a small one, or Synapse.
+    Homeserver(homeserver::Options),
     /// Run all lints, and the tests of Rust, Kotlin and Swift.
     Test,
     /// Have clients go through the scenarios of docs/spec/8-conformance.md.
@@ -67,6 +69,8 @@ mod tests {
             "demo --clients kotlin --homeserver embedded",
             "demo --clients sdk --homeserver synapse",
             "demo --homeserver synapse --clients kotlin,swift",
+            "homeserver",
+            "homeserver synapse --port 8008",
             "test",
             "conformance",
             "conformance --homeserver synapse --client second --json",
@@ -99,6 +103,9 @@ mod tests {
             "dmeo",
             "demo --clients java",
             "demo --homeserver dendrite",
+            "homeserver dendrite",
+            "homeserver --port 0",
+            "homeserver --port any",
             "demo --clients kotlin --graph graph.svg",
             "conformance --homeserver dendrite",
             "conformance --patience 0",

@@ -1,11 +1,13 @@
-//! The test kit's homeservers: their kinds, and one that runs for the tests of other languages.
+//! The test kit's homeservers: their kinds, one that runs for the tests of other languages, and one
+//! for people (`cargo xtask homeserver`).
 
 use std::{
     io::{BufRead, BufReader},
+    os::unix::process::CommandExt as _,
     process::{Child, Command, Stdio},
 };
 
-use crate::{failure::Failure, paths};
+use crate::{failure::Failure, paths, process};
 
 /// The kinds of homeserver that the test kit can start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -24,6 +26,31 @@ impl HomeserverKind {
             Self::Synapse => "synapse",
         }
     }
+}
+
+/// The options of `cargo xtask homeserver`.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Which homeserver.
+    #[arg(value_enum, default_value = "embedded")]
+    kind: HomeserverKind,
+
+    /// The port. Without one it is 8008, or any that is free where another program has that.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+}
+
+/// Runs a homeserver until Ctrl-C.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    eprintln!("[xtask] building the homeserver (the first time: several minutes)");
+    let package = ["build", "--quiet", "--locked", "-p", "matrix-mls-kit", "--bin", "homeserver"];
+    process::run("building the homeserver", &mut process::cargo(package))?;
+    let port = options.port.map_or_else(|| "any".to_owned(), |port| port.to_string());
+    // In place of this program, so that Ctrl-C and other signals reach it and nobody else.
+    let error = Command::new(paths::program("debug", "homeserver"))
+        .args([options.kind.name(), "--port", &port])
+        .exec();
+    Err(Failure::start("homeserver")(error))
 }
 
 /// A running embedded homeserver. Dropping this stops it.

@@ -49,6 +49,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(options) => demo::run(&options),
+        Command::Homeserver(options) => homeserver::run(&options),
         Command::Test => test::run(),
         Command::Conformance(options) => conformance::run(&options),
         Command::Federation => federation::run(),

@@ -78,6 +78,19 @@ impl Homeserver {
         }
     }
 
+    /// Starts the homeserver that was asked for at this port of this machine.
+    pub async fn start_at(kind: HomeserverKind, port: u16) -> Result<Self, KitError> {
+        match kind {
+            HomeserverKind::Embedded => {
+                let started = EmbeddedServer::start_at(port);
+                Ok(Self(Running::Embedded(
+                    started.map_err(KitError::io("starting the homeserver"))?,
+                )))
+            }
+            HomeserverKind::Synapse => started(move || Synapse::start_at(port)).await,
+        }
+    }
+
     /// One Synapse for all tests of this process, started by the first that asks. It ends with
     /// the process. Tests that share it take user names of their own.
     pub async fn shared_synapse() -> Result<Arc<Self>, KitError> {
@@ -124,7 +137,9 @@ impl Homeserver {
     }
 }
 
-async fn started(start: fn() -> Result<Synapse, KitError>) -> Result<Homeserver, KitError> {
+async fn started(
+    start: impl FnOnce() -> Result<Synapse, KitError> + Send + 'static,
+) -> Result<Homeserver, KitError> {
     match tokio::task::spawn_blocking(start).await {
         Ok(synapse) => Ok(Homeserver(Running::Synapse(synapse?))),
         Err(error) => Err(KitError::Setup(format!("starting Synapse was aborted: {error}"))),

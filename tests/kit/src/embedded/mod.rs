@@ -80,7 +80,12 @@ impl Shared {
 impl EmbeddedServer {
     /// Starts a server that knows nobody.
     pub fn start() -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        Self::start_at(0)
+    }
+
+    /// The same at this port of this machine; 0 stands for any that is free.
+    pub fn start_at(port: u16) -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", port))?;
         listener.set_nonblocking(true)?;
         let base_url = format!("http://{}", listener.local_addr()?);
         let world = World::new("embedded.test");

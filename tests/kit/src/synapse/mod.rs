@@ -13,6 +13,7 @@ mod install;
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -48,6 +49,8 @@ exit "$status"
 /// How a Synapse is to be, where that differs from the usual.
 #[derive(Clone, Copy, Default)]
 struct Manner {
+    /// The port for clients, where not any will do.
+    port: Option<u16>,
     federates: bool,
     limited: bool,
 }
@@ -70,6 +73,11 @@ impl Synapse {
     /// Installs Synapse if need be, starts it, and waits until it answers.
     pub fn start() -> Result<Self, KitError> {
         Self::start_with("synapse.test", Manner::default())
+    }
+
+    /// The same at this port of this machine.
+    pub fn start_at(port: u16) -> Result<Self, KitError> {
+        Self::start_with("synapse.test", Manner { port: Some(port), ..Manner::default() })
     }
 
     /// The same with Synapse's default limits on how often users may send, join, invite and create
@@ -109,7 +117,7 @@ impl Synapse {
             .tempdir()
             .map_err(KitError::io("making a directory for Synapse"))?;
         let free_port = || free_port().map_err(KitError::io("finding a free port"));
-        let port = free_port()?;
+        let port = manner.port.map_or_else(free_port, Ok)?;
         let federation_port = manner.federates.then(free_port).transpose()?;
         if manner.federates {
             certificate::make(python, directory.path())?;
@@ -131,6 +139,8 @@ impl Synapse {
             .stdin(Stdio::piped())
             .stdout(output)
             .stderr(errors)
+            // Ctrl-C is for this process alone, which then ends the server and deletes its files.
+            .process_group(0)
             .spawn()
             .map_err(KitError::io("starting Synapse through `sh`"))?;
         let base_url = format!("http://127.0.0.1:{port}");
