@@ -66,7 +66,7 @@ mod turn;
 mod verification;
 
 pub use api::{
-    AttachmentKey, AttachmentProgress, BackupCounts, BackupSecret, DecryptedMessage,
+    AttachmentKey, AttachmentProgress, BackupCounts, BackupSecret, DecryptedMessage, Diagnostics,
     EncryptedAttachment, EpochInfo, ErrorDetails, EventOutcome, EventResult, ExportedSecret,
     ImportSummary, LogLevel, LogSink, MachineConfig, MlsBackup, MlsError, MlsIdentity, MlsMachine,
     MlsReader, MlsRoom, Publishing, RecoveryKey, RestoreScope, RestoreStatus, RoomMember,

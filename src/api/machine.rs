@@ -21,7 +21,7 @@ use super::{
     verification::{Verification, VerificationInfo},
 };
 use crate::{
-    engine::Engine,
+    engine::{Engine, diagnostics::Call},
     exported::{
         MemberPolicy, OutgoingRequest, PendingRequests, RequestOutcome, RollbackGuard,
         Subscription, SyncChanges, UpdateObserver,
@@ -128,7 +128,8 @@ impl MlsMachine {
         status: u16,
         body: Vec<u8>,
     ) -> Result<RequestOutcome, MlsError> {
-        let outcome = self.engine.run(move |engine| engine.answered(&id, status, &body)).await;
+        let answered = move |engine: &Engine| engine.answered(&id, status, &body);
+        let outcome = self.engine.run_timed(Call::Answer, answered).await;
         self.engine.note_change();
         outcome
     }
@@ -178,9 +179,14 @@ impl MlsMachine {
     /// fails only if the store does. Feed the same sync again then: what was taken in before the
     /// failure is on disk, and its results come with the next sync.
     pub async fn receive_sync(&self, changes: SyncChanges) -> Result<SyncSummary, MlsError> {
-        let outcome = self.engine.run(move |engine| engine.receive_sync(&changes)).await?;
+        let receive = move |engine: &Engine| engine.receive_sync(&changes);
+        let outcome = self.engine.run_timed(Call::ReceiveSync, receive).await?;
         self.engine.note_change();
-        Ok(outcome.into())
+        let summary = SyncSummary::from(outcome);
+        for room in &summary.rooms {
+            self.engine.note_events(&room.events);
+        }
+        Ok(summary)
     }
 
     /// Asks another device of this user, or a user's devices, for an interactive verification.

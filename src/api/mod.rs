@@ -6,6 +6,7 @@
 
 mod attachments;
 mod backup;
+mod diagnostics;
 mod error;
 mod error_codes;
 mod event;
@@ -37,6 +38,7 @@ pub use self::{
         BackupCounts, BackupSecret, ImportSummary, MlsBackup, RecoveryKey, RestoreScope,
         RestoreStatus, key_of_secret,
     },
+    diagnostics::Diagnostics,
     error::{ErrorDetails, MlsError},
     event::{DecryptedMessage, EventOutcome, EventResult, is_commit_event},
     logging::{LogLevel, LogSink, set_log_sink},

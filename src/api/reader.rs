@@ -14,7 +14,7 @@ use crate::engine::ReadOnlyEngine;
 /// fails with `UnknownEpoch`. A notification can then only say that there is a message.
 #[derive(uniffi::Object)]
 pub struct MlsReader {
-    reader: Arc<ReadOnlyEngine>,
+    pub(super) reader: Arc<ReadOnlyEngine>,
 }
 
 #[uniffi::export(async_runtime = "tokio")]

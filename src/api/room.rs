@@ -15,7 +15,7 @@ use super::{
     verification::Verification,
 };
 use crate::{
-    engine::Readiness,
+    engine::{Engine, Readiness, diagnostics::Call},
     exported::OutgoingRequest,
     exporter::Wanted,
     protocol::{DeviceName, parse},
@@ -291,12 +291,14 @@ impl MlsRoom {
     /// not known.
     pub async fn prepare_to_send(&self) -> Result<SendPlan, MlsError> {
         let room = self.room_id.clone();
-        Ok(match self.engine.run(move |engine| engine.prepare(&room)).await? {
-            Readiness::Ready => SendPlan::Ready,
-            Readiness::Waiting { requests, retry_after_ms } => {
-                SendPlan::Waiting { requests, retry_after_ms }
-            }
-        })
+        Ok(
+            match self.engine.run_timed(Call::Prepare, move |engine| engine.prepare(&room)).await? {
+                Readiness::Ready => SendPlan::Ready,
+                Readiness::Waiting { requests, retry_after_ms } => {
+                    SendPlan::Waiting { requests, retry_after_ms }
+                }
+            },
+        )
     }
 
     /// Encrypts an event. Gives the content of the `m.room.encrypted` event to send instead, as
@@ -312,7 +314,7 @@ impl MlsRoom {
     pub async fn encrypt(&self, event_type: String, content: String) -> Result<String, MlsError> {
         let room = self.room_id.clone();
         self.engine
-            .run(move |engine| {
+            .run_timed(Call::Encrypt, move |engine| {
                 let content: Box<RawValue> = parse(&content, "content")
                     .map_err(|error| MlsError::invalid("bad_content", error))?;
                 if !content.get().starts_with('{') {
@@ -334,7 +336,9 @@ impl MlsRoom {
     pub async fn receive_events(&self, events: Vec<String>) -> Result<Vec<EventResult>, MlsError> {
         let room = self.room_id.clone();
         let outcomes = self.engine.run(move |engine| engine.receive_events(&room, &events)).await?;
-        Ok(outcomes.into_iter().map(EventResult::from).collect())
+        let results: Vec<_> = outcomes.into_iter().map(EventResult::from).collect();
+        self.engine.note_events(&results);
+        Ok(results)
     }
 
     /// Decrypts one `m.room.encrypted` message event, given as JSON.
@@ -347,7 +351,9 @@ impl MlsRoom {
     /// decrypted once.
     pub async fn decrypt(&self, event: String) -> Result<DecryptedMessage, MlsError> {
         let room = self.room_id.clone();
-        self.engine.run(move |engine| engine.decrypt(&room, &event)).await.map(Into::into)
+        let decrypt = move |engine: &Engine| engine.decrypt(&room, &event);
+        let opened = self.engine.run_timed(Call::Decrypt, decrypt).await;
+        opened.inspect_err(|error| self.engine.note_unreadable(error)).map(Into::into)
     }
 
     /// Exports a secret that every device of the room's group has and nobody else (RFC 9420 §8.5): for

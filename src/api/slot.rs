@@ -1,25 +1,38 @@
 //! The engine behind the exported handles, and running its blocking work off the async executor.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, RwLock},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
 
-use super::error::MlsError;
-use crate::engine::Engine;
+use super::{
+    error::MlsError,
+    event::{EventOutcome, EventResult},
+    unreadable::{UnreadableCause, unreadable_cause_name},
+};
+use crate::engine::{
+    Engine,
+    diagnostics::{Call, Calls},
+};
 
 /// Holds the engine until the machine is closed. Every handle shares it.
 pub(super) struct EngineSlot {
     engine: RwLock<Option<Engine>>,
     changed: Notify,
+    /// What has happened since the machine was opened.
+    calls: Mutex<Calls>,
 }
 
 impl EngineSlot {
     /// A slot with an open engine.
     pub(super) fn new(engine: Engine) -> Arc<Self> {
-        Arc::new(Self { engine: RwLock::new(Some(engine)), changed: Notify::new() })
+        Arc::new(Self {
+            engine: RwLock::new(Some(engine)),
+            changed: Notify::new(),
+            calls: Mutex::default(),
+        })
     }
 
     /// Waits for running work, then takes the engine out. The slot is closed from now on.
@@ -36,6 +49,44 @@ impl EngineSlot {
     pub(super) async fn wait_for_change(&self, longest: Duration) {
         // It makes no difference what ended the wait.
         let _ = tokio::time::timeout(longest, self.changed.notified()).await;
+    }
+
+    /// What has happened since the machine was opened.
+    pub(super) fn calls(&self) -> Calls {
+        self.noted().clone()
+    }
+
+    /// Notes that an event could not be read, if that is what the error says.
+    pub(super) fn note_unreadable(&self, error: &MlsError) {
+        if let Some(cause) = UnreadableCause::of(error.code()) {
+            self.noted().note_unreadable(unreadable_cause_name(cause));
+        }
+    }
+
+    /// Notes which of these events could not be read.
+    pub(super) fn note_events(&self, events: &[EventResult]) {
+        for event in events {
+            if let EventOutcome::Waiting { error } | EventOutcome::Failed { error } = &event.outcome
+            {
+                self.note_unreadable(error);
+            }
+        }
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same as [`run`](Self::run), and takes the time of the work.
+    pub(super) async fn run_timed<T: Send + 'static, E: Into<MlsError> + 'static>(
+        self: &Arc<Self>,
+        call: Call,
+        work: impl FnOnce(&Engine) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, MlsError> {
+        let began = Instant::now();
+        let result = self.run(work).await;
+        self.noted().note(call, began.elapsed(), result.is_err());
+        result
     }
 
     /// Runs blocking work on the engine, off the executor's threads. The work continues if its

@@ -203,7 +203,7 @@ impl<'a> Intake<'a> {
     /// Tries what waits, as long as that brings new epochs; tells whether that is done.
     fn retry_waiting(&mut self, turn: &Turn<'_>, readers: &Readers) -> Result<bool, EventError> {
         // While the room catches up, what waits is ahead of it.
-        if catch_up::is_under_way(turn, &self.room)? {
+        if catch_up::is_under_way(turn.tx, &self.room)? {
             return Ok(true);
         }
         loop {
@@ -238,7 +238,7 @@ impl<'a> Intake<'a> {
 /// sync. Messages, and the results of events that the app has fed, are left for the next sync.
 pub(super) fn go_on(turn: &Turn<'_>, readers: &Readers) -> Result<(), EventError> {
     for room in room::woken(turn.tx)? {
-        if catch_up::is_under_way(turn, &room)? {
+        if catch_up::is_under_way(turn.tx, &room)? {
             // What waits is tried when what it is based on is here.
             continue;
         }

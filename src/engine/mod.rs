@@ -17,6 +17,7 @@
 //! | make a room ready to be sent to | `prepare` |
 //! | seal and open messages | `messages`; the path that a reader shares, `opener` |
 //! | say who people are | `identities` |
+//! | say how the store stands, for a report of a bug | `diagnostics` |
 //! | do what else an app asks of a room | `rooms` |
 //! | take the homeserver's answers | `answers` |
 //! | look at a store that was just opened | `opening` |
@@ -33,6 +34,7 @@ mod clock;
 mod connections;
 mod consequences;
 mod core;
+pub(crate) mod diagnostics;
 mod early;
 mod error;
 mod events;

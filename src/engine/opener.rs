@@ -70,6 +70,18 @@ impl ReadOnlyEngine {
         self.store.resume()
     }
 
+    /// How long the log beside the database is, in bytes.
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.store.log_bytes()
+    }
+
+    pub(super) fn read<T, E: From<StoreError>>(
+        &self,
+        job: impl FnOnce(&Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.store.read(job)
+    }
+
     /// Opens one message event.
     pub(crate) fn decrypt(&self, room: &RoomId, event: &str) -> Result<Message, MessageError> {
         self.store.read(|tx| self.opener.decrypt(tx, room, event))

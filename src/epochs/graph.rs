@@ -95,6 +95,20 @@ pub(crate) fn all(tx: &Tx<'_>, room: &RoomId) -> Result<Vec<EpochRecord>, StoreE
     EPOCHS.list(tx, room.as_bytes())
 }
 
+/// How many epochs of a room are known.
+pub(crate) fn count(tx: &Tx<'_>, room: &RoomId) -> Result<u64, StoreError> {
+    EPOCHS.count(tx, room.as_bytes())
+}
+
+/// The epochs of a room that were learned of last, newest first, at most `limit`.
+pub(crate) fn newest(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    limit: usize,
+) -> Result<Vec<EpochRecord>, StoreError> {
+    EPOCHS.newest(tx, room.as_bytes(), limit)
+}
+
 /// The epoch that the commit in this event made.
 pub(crate) fn by_event(
     tx: &Tx<'_>,

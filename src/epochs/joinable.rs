@@ -303,6 +303,11 @@ pub(crate) fn note(
     Ok(true)
 }
 
+/// How many epochs of a room this device could join.
+pub(crate) fn count(tx: &Tx<'_>, room: &RoomId) -> Result<u64, StoreError> {
+    JOINABLE.count(tx, room.as_bytes())
+}
+
 /// Forgets one that could not be joined, or need not be.
 pub(crate) fn forget(tx: &Tx<'_>, room: &RoomId, id: EpochId) -> Result<(), StoreError> {
     JOINABLE.delete(tx, room.as_bytes(), id.as_bytes()).map(drop)

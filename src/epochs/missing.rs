@@ -49,6 +49,11 @@ pub(super) fn is_any(turn: &Turn<'_>, room: &RoomId) -> Result<bool, StoreError>
     Ok(MISSING.count(turn.tx, room.as_bytes())? > 0)
 }
 
+/// How many commits of a room this device lacks and knows of.
+pub(crate) fn count(tx: &Tx<'_>, room: &RoomId) -> Result<u64, StoreError> {
+    MISSING.count(tx, room.as_bytes())
+}
+
 /// Whether a commit is known to lead nowhere.
 pub(crate) fn is_hopeless(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<bool, StoreError> {
     leads_nowhere(turn.tx, room, event)

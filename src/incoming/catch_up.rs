@@ -30,7 +30,7 @@ use crate::{
     rejection::InputError,
     requests::{self, Purpose, REQUESTS},
     room::{Room, wake},
-    store::{Collection, Queue, StoreError},
+    store::{Collection, Queue, StoreError, Tx},
     turn::Turn,
 };
 
@@ -111,14 +111,14 @@ pub(crate) fn rooms(turn: &Turn<'_>) -> Result<Vec<OwnedRoomId>, StoreError> {
 }
 
 /// Whether a room is catching up.
-pub(crate) fn is_under_way(turn: &Turn<'_>, room: &RoomId) -> Result<bool, StoreError> {
-    UNDER_WAY.has(turn.tx, b"", room.as_bytes())
+pub(crate) fn is_under_way(tx: &Tx<'_>, room: &RoomId) -> Result<bool, StoreError> {
+    UNDER_WAY.has(tx, b"", room.as_bytes())
 }
 
 /// Whether nothing should be sent to a room before it has caught up: the group is elsewhere by now.
 /// Pages that lead nowhere, or do not come, do not hold up anybody for long.
 pub(crate) fn holds_up(turn: &Turn<'_>, room: &RoomId) -> Result<bool, StoreError> {
-    if !is_under_way(turn, room)? || load(turn, room)?.fruitless > MOST_HOLDING_UP {
+    if !is_under_way(turn.tx, room)? || load(turn, room)?.fruitless > MOST_HOLDING_UP {
         return Ok(false);
     }
     let requests = REQUESTS.in_scope(turn.tx, room.as_bytes())?;
@@ -139,7 +139,7 @@ pub(super) fn begin(
     room: &Room,
     waiting: &[(i64, WaitingEvent)],
 ) -> Result<bool, StoreError> {
-    if is_under_way(turn, &room.id)? {
+    if is_under_way(turn.tx, &room.id)? {
         return Ok(true);
     }
     let mut starts = starts(turn, room)?;
@@ -264,7 +264,7 @@ pub(crate) fn paged(turn: &Turn<'_>, room: &RoomId, body: &[u8]) -> Result<(), I
 
 fn keep_page(turn: &Turn<'_>, room: &RoomId, page: HistoryPage) -> Result<(), StoreError> {
     let mut state = load(turn, room)?;
-    if !is_under_way(turn, room)? || state.has_page {
+    if !is_under_way(turn.tx, room)? || state.has_page {
         return Ok(());
     }
     if let Place::At(_) = state.place {
@@ -303,7 +303,7 @@ fn is_missed_commit(
 
 /// The homeserver does not know the commit, or does not give the page.
 pub(crate) fn refused(turn: &Turn<'_>, room: &RoomId) -> Result<(), Failure> {
-    if is_under_way(turn, room)? {
+    if is_under_way(turn.tx, room)? {
         let mut state = load(turn, room)?;
         state.place = Place::End;
         save(turn, room, &state)?;
@@ -411,7 +411,7 @@ fn finish(turn: &Turn<'_>, room: &RoomId, mut state: CatchUp) -> Result<(), Fail
 
 /// Whether there are no more pages, and only what waited is to be tried.
 pub(crate) fn is_ending(turn: &Turn<'_>, room: &RoomId) -> Result<bool, StoreError> {
-    Ok(is_under_way(turn, room)? && load(turn, room)?.is_ending)
+    Ok(is_under_way(turn.tx, room)? && load(turn, room)?.is_ending)
 }
 
 /// It is over. What is still missing is looked for elsewhere.

@@ -34,7 +34,7 @@ pub(crate) fn ask_for_missing(
     room: &mut Room,
     waiting: &[(i64, WaitingEvent)],
 ) -> Result<(), Failure> {
-    if room.standing.head().is_none() || catch_up::is_under_way(turn, &room.id)? {
+    if room.standing.head().is_none() || catch_up::is_under_way(turn.tx, &room.id)? {
         return Ok(());
     }
     let mut asked: Vec<OwnedEventId> = Vec::new();

@@ -12,7 +12,7 @@ use crate::{
     exported::Update,
     protocol::{CommitEventOnly, RoomEvent, parse},
     room,
-    store::{Collection, Mark, Queue, StoreError},
+    store::{Collection, Mark, Queue, StoreError, Tx},
     turn::Turn,
 };
 
@@ -95,6 +95,13 @@ pub(super) fn is_waiting(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<
 /// Whether anything waits in a room.
 pub(crate) fn is_any(turn: &Turn<'_>, room: &RoomId) -> Result<bool, StoreError> {
     Ok(WAITING.first(turn.tx, room.as_bytes())?.is_some())
+}
+
+/// How many events wait in a room, and since when the oldest does, in milliseconds since 1970.
+pub(crate) fn state(tx: &Tx<'_>, room: &RoomId) -> Result<(u64, Option<u64>), StoreError> {
+    let oldest = WAITING.first(tx, room.as_bytes())?;
+    let count = WAITING.count_scope(tx, room.as_bytes())?;
+    Ok((count, oldest.map(|(_, event)| event.since_ms)))
 }
 
 /// The event id of the commit that an event is based on.

@@ -35,7 +35,7 @@ pub(crate) use self::{
     record::Room,
     rejoin::{Rejoin, RejoinReason, Search, Strangers},
     restarts::{OwnRestart, Restart},
-    rows::{all, edit, find, load},
+    rows::{all, count, edit, find, load, newest},
     settings::{Retention, Settings},
     standing::Standing,
     upgrade::{Creation, Upgrade},

@@ -28,6 +28,16 @@ pub(crate) fn all(tx: &Tx<'_>) -> Result<Vec<Room>, StoreError> {
     Ok(ROOMS.list(tx, b"")?.into_iter().map(Room::from).collect())
 }
 
+/// The rooms that were heard of last, newest first, at most `limit`.
+pub(crate) fn newest(tx: &Tx<'_>, limit: usize) -> Result<Vec<Room>, StoreError> {
+    Ok(ROOMS.newest(tx, b"", limit)?.into_iter().map(Room::from).collect())
+}
+
+/// How many rooms have ever been heard of.
+pub(crate) fn count(tx: &Tx<'_>) -> Result<u64, StoreError> {
+    ROOMS.count(tx, b"")
+}
+
 /// Loads a room, has it changed, and saves it if it is another then. The room's row belongs to
 /// `work` for as long: nothing else may write it.
 pub(crate) fn edit<T, E: From<StoreError>>(

@@ -112,6 +112,16 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         self.collect(tx, statement, (self.name, self.scope(tx, scope)))
     }
 
+    /// The records of a scope that were first written last, newest first, at most `limit`.
+    pub fn newest(&self, tx: &Tx<'_>, scope: &[u8], limit: usize) -> Result<Vec<T>, StoreError> {
+        let statement = tx.statement(
+            "SELECT scope, key, value FROM record WHERE collection = ?1 AND scope = ?2
+             ORDER BY id DESC LIMIT ?3",
+        )?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.collect(tx, statement, (self.name, self.scope(tx, scope), limit))
+    }
+
     #[cfg(test)]
     /// The records of all scopes, in the order in which they were first written.
     pub fn list_all(&self, tx: &Tx<'_>) -> Result<Vec<T>, StoreError> {

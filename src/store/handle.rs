@@ -51,6 +51,14 @@ impl StoreReader {
         transact(connection, &self.cipher, TransactionBehavior::Deferred, f)
     }
 
+    /// How long the log beside the database is, in bytes.
+    pub fn log_bytes(&self) -> u64 {
+        let mut path = self.path.clone().into_os_string();
+        path.push("-wal");
+        // No log is one without bytes.
+        fs::metadata(path).map(|file| file.len()).unwrap_or(0)
+    }
+
     /// Waits for the transaction under way, then closes the file. Every later call fails with
     /// [`StoreError::Suspended`] until [`StoreReader::resume`].
     pub fn suspend(&self) {
@@ -152,6 +160,11 @@ impl Store {
 
     fn dir_lock(&self) -> MutexGuard<'_, Option<DirLock>> {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long the log beside the database is, in bytes.
+    pub fn log_bytes(&self) -> u64 {
+        self.reader.log_bytes()
     }
 
     /// The mark that tells the store's file from a copy of it, where the system provides one.

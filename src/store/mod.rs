@@ -29,6 +29,7 @@ mod opened;
 mod openmls;
 pub(crate) mod packed;
 mod queue;
+mod sizes;
 #[cfg(test)]
 mod tests;
 mod tx;

@@ -173,7 +173,6 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         Ok(count.unsigned_abs())
     }
 
-    #[cfg(test)]
     /// How many entries a scope has.
     pub fn count_scope(&self, tx: &Tx<'_>, scope: &[u8]) -> Result<u64, StoreError> {
         let count: i64 = tx

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, conformance, demo, fuzz, homeserver, simulate};
+use crate::{bench, conformance, demo, fuzz, homeserver, inspect, simulate};
 
 /// The commands of matrix-mls. Each one sets up what it needs.
 #[derive(Debug, Parser)]
@@ -20,6 +20,8 @@ pub enum Command {
     Demo(demo::Options),
     /// Run a homeserver to try things on, until Ctrl-C: a small one, or Synapse.
     Homeserver(homeserver::Options),
+    /// Say how a store stands: rooms, epochs, forks, what waits. It reads and writes nothing.
+    Inspect(inspect::Options),
     /// Run all lints, and the tests of Rust, Kotlin and Swift.
     Test,
     /// Have clients go through the scenarios of docs/spec/8-conformance.md.
@@ -71,6 +73,9 @@ mod tests {
             "demo --homeserver synapse --clients kotlin,swift",
             "homeserver",
             "homeserver synapse --port 8008",
+            "inspect /data/mls",
+            "inspect /data/mls --json",
+            "inspect /data/mls --graph room.svg --room 1a2b3c4d5e",
             "test",
             "conformance",
             "conformance --homeserver synapse --client second --json",
@@ -106,6 +111,9 @@ mod tests {
             "homeserver dendrite",
             "homeserver --port 0",
             "homeserver --port any",
+            "inspect",
+            "inspect /data/mls --room 1a2b3c4d5e",
+            "inspect /data/mls --json --graph room.svg",
             "demo --clients kotlin --graph graph.svg",
             "conformance --homeserver dendrite",
             "conformance --patience 0",

@@ -18,6 +18,7 @@ mod failure;
 mod federation;
 mod fuzz;
 mod homeserver;
+mod inspect;
 mod ios;
 mod kotlin;
 mod paths;
@@ -50,6 +51,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(options) => demo::run(&options),
         Command::Homeserver(options) => homeserver::run(&options),
+        Command::Inspect(options) => inspect::run(&options),
         Command::Test => test::run(),
         Command::Conformance(options) => conformance::run(&options),
         Command::Federation => federation::run(),

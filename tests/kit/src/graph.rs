@@ -4,16 +4,24 @@
 //! member's commit, a square one that began with a device joining by itself. A filled mark can still
 //! process commits, a hollow one can only decrypt; the ring is the head. A dashed line leads from a commit
 //! to the tips that it says it supersedes.
+//!
+//! Below each mark are its maker's user and device and the number of devices, a line each. What is
+//! too long for its column is cut; the mark's title has it whole.
 
 use std::{collections::HashMap, fmt::Write as _};
 
 use matrix_mls::EpochInfo;
 
 const COLUMN: usize = 120;
-const LANE: usize = 92;
+const LANE: usize = 108;
 const LEFT: usize = 70;
 const TOP: usize = 96;
 const RADIUS: usize = 15;
+/// How wide a label may be.
+const LABEL: usize = COLUMN - 14;
+/// From a mark's middle to its first label, and from there to the next.
+const FIRST_LINE: usize = RADIUS + 22;
+const NEXT_LINE: usize = 14;
 
 /// The place of an epoch in the picture.
 struct Place {
@@ -26,7 +34,7 @@ pub fn svg(title: &str, epochs: &[EpochInfo]) -> String {
     let places = places(epochs);
     let right = places.values().map(|place| place.x).max().unwrap_or(LEFT);
     let bottom = places.values().map(|place| place.y).max().unwrap_or(TOP);
-    let (width, height) = ((right + LEFT).max(760), bottom + 112);
+    let (width, height) = ((right + LEFT).max(760), bottom + 142);
     let mut out = String::new();
     // Writing to a string cannot fail.
     let _ = write!(
@@ -43,7 +51,7 @@ pub fn svg(title: &str, epochs: &[EpochInfo]) -> String {
     for epoch in epochs {
         mark(&mut out, epoch, &places);
     }
-    legend(&mut out, height - 28);
+    legend(&mut out, height - 42);
     out.push_str("</svg>\n");
     out
 }
@@ -149,40 +157,66 @@ fn mark(out: &mut String, epoch: &EpochInfo, places: &HashMap<&str, Place>) {
     } else {
         writeln!(out, "<circle cx=\"{x}\" cy=\"{y}\" r=\"{RADIUS}\" {style}/>")
     };
-    let creator: String = epoch
-        .creator_user_id
-        .trim_start_matches('@')
-        .chars()
-        .take_while(|letter| *letter != ':')
-        .take(10)
-        .collect();
-    let device: String = epoch.creator_device_id.chars().take(10).collect();
     let _ = writeln!(
         out,
-        "<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\" fill=\"{ink}\" font-weight=\"600\">{}\
-         </text>\n<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{} {}</text>\n\
-         <text x=\"{x}\" y=\"{}\" text-anchor=\"middle\" fill=\"#667\">{}</text></g>",
+        "<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\" fill=\"{ink}\" font-weight=\"600\">{}</text>",
         y + 4,
         epoch.epoch,
-        y + RADIUS + 22,
-        escaped(&creator),
-        escaped(&device),
-        y + RADIUS + 37,
-        if epoch.members == 1 {
-            "1 device".to_owned()
-        } else {
-            format!("{} devices", epoch.members)
-        },
     );
+    let user = epoch.creator_user_id.trim_start_matches('@').split(':').next().unwrap_or_default();
+    let devices = match epoch.members {
+        1 => "1 device".to_owned(),
+        members => format!("{members} devices"),
+    };
+    let lines = [(user, "#000"), (epoch.creator_device_id.as_str(), "#000"), (&devices, "#667")];
+    // Where the maker is known by one name only, no line is left empty.
+    let lines = lines.iter().filter(|(line, _)| !line.is_empty());
+    for (at, (line, color)) in lines.enumerate() {
+        let _ = writeln!(
+            out,
+            "<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\" fill=\"{color}\">{}</text>",
+            y + FIRST_LINE + at * NEXT_LINE,
+            escaped(&cut(line)),
+        );
+    }
+    out.push_str("</g>\n");
+}
+
+/// How wide a letter is at the most, at the size of labels.
+fn width(letter: char) -> usize {
+    match letter {
+        'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | '|' | '\'' | ' ' => 5,
+        'm' | 'w' | 'M' | 'W' | '@' | '…' => 12,
+        'A'..='Z' => 9,
+        _ if letter.is_ascii() => 7,
+        _ => 13,
+    }
+}
+
+/// A text that is no wider than a label may be: its beginning, and a sign that there was more.
+fn cut(text: &str) -> String {
+    let of = |text: &str| text.chars().map(width).sum::<usize>();
+    if of(text) <= LABEL {
+        return text.to_owned();
+    }
+    let mut left = LABEL - width('…');
+    let fits = |letter: &char| {
+        let rest = left.checked_sub(width(*letter));
+        left = rest.unwrap_or_default();
+        rest.is_some()
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
 }
 
 fn legend(out: &mut String, y: usize) {
-    let _ = writeln!(
-        out,
-        "<text x=\"20\" y=\"{y}\" fill=\"#445\">ring: the head · filled: can take a commit · hollow: \
-         can only decrypt · square: joined by itself · dashed: supersedes · red: does not fit the room\
-         </text>"
-    );
+    let lines = [
+        "ring: the head · filled: can take a commit · hollow: can only decrypt · square: joined by itself",
+        "dashed: supersedes · red: does not fit the room",
+    ];
+    for (at, line) in lines.iter().enumerate() {
+        let y = y + at * 18;
+        let _ = writeln!(out, "<text x=\"20\" y=\"{y}\" fill=\"#445\">{line}</text>");
+    }
 }
 
 /// Ids come from others: nothing of them is markup.
@@ -237,5 +271,62 @@ mod tests {
         let svg = svg("a room", &epochs);
         assert_eq!(svg.matches("stroke-dasharray").count(), 1);
         assert!(svg.contains("&lt;a&gt;&amp;&quot;b") && !svg.contains("<a>"));
+    }
+
+    /// The labels of a picture: the middle of each, its line, and how wide it is.
+    fn labels(svg: &str) -> Vec<(usize, usize, usize)> {
+        let number = |line: &str, name: &str| -> usize {
+            let value = line.split(&format!(" {name}=\"")).nth(1).unwrap_or_default();
+            value.split('"').next().unwrap_or_default().parse().unwrap_or_default()
+        };
+        let text = |line: &str| -> String {
+            let inside = line.split('>').nth(1).unwrap_or_default();
+            inside.split('<').next().unwrap_or_default().to_owned()
+        };
+        let marked = svg.lines().filter(|line| line.contains("text-anchor=\"middle\""));
+        let label = |line: &str| {
+            let wide = text(line).chars().map(width).sum();
+            (number(line, "x"), number(line, "y"), wide)
+        };
+        marked.map(label).collect()
+    }
+
+    #[test]
+    fn labels_of_long_names_do_not_touch() {
+        for name in [
+            "WWWWWWWWWWWWWWWWWWWWWWWW",
+            "a rather long name of a device",
+            "長い名前の端末です。本当に長い",
+        ] {
+            let mut epochs = vec![epoch(0, "0", None)];
+            for at in 1..6_u64 {
+                epochs.push(epoch(at, &at.to_string(), Some(&(at - 1).to_string())));
+                epochs.push(epoch(at, &format!("{at}b"), Some(&(at - 1).to_string())));
+            }
+            for epoch in &mut epochs {
+                epoch.creator_user_id = format!("@{name}:example.org");
+                epoch.creator_device_id = name.to_owned();
+            }
+            let svg = svg("a room", &epochs);
+            let labels = labels(&svg);
+            assert_eq!(labels.len(), epochs.len() * 4);
+            for (at, (x, y, wide)) in labels.iter().enumerate() {
+                for (other_x, other_y, other_wide) in labels.iter().skip(at + 1) {
+                    let apart = x.abs_diff(*other_x) * 2 >= wide + other_wide;
+                    assert!(
+                        apart || y.abs_diff(*other_y) >= 12,
+                        "{name}: {x} and {other_x} at {y}"
+                    );
+                }
+            }
+            assert!(svg.contains(&format!("by @{name}:example.org|{name}")), "the title has all");
+        }
+    }
+
+    #[test]
+    fn a_short_name_stays_whole() {
+        assert_eq!((cut("PHONE"), cut("")), ("PHONE".to_owned(), String::new()));
+        let long = cut("a rather long name of a device");
+        assert!(long.starts_with("a rather") && long.ends_with('…'), "{long}");
     }
 }
