@@ -1,4 +1,4 @@
-//! The guide shows compiled code: each snippet stands in a sample, a library or a test. Its index
+//! The guide and the README show compiled code: each snippet stands in a sample, a library or a test. Its index
 //! names every page, and each chapter with code has it in Kotlin and in Swift.
 //!
 //! Whether the words around the code are right is for the reviewer.
@@ -117,7 +117,10 @@ fn each_snippet_is_compiled_code() -> Outcome {
     }
     let mut count = 0;
     let mut strange = Vec::new();
-    for (name, text) in chapters()? {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let mut pages = chapters()?;
+    pages.push(("the README".to_owned(), fs::read_to_string(readme)?));
+    for (name, text) in pages {
         for snippet in snippets(&text) {
             count += 1;
             let is_there = code

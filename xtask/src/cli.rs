@@ -22,6 +22,8 @@ pub enum Command {
     Homeserver(homeserver::Options),
     /// Say how a store stands: rooms, epochs, forks, what waits. It reads and writes nothing.
     Inspect(inspect::Options),
+    /// Run the commands of the README and of the guide's first chapter, as a newcomer would.
+    Newcomer,
     /// Run all lints, and the tests of Rust, Kotlin and Swift.
     Test,
     /// Have clients go through the scenarios of docs/spec/8-conformance.md.
@@ -76,6 +78,7 @@ mod tests {
             "inspect /data/mls",
             "inspect /data/mls --json",
             "inspect /data/mls --graph room.svg --room 1a2b3c4d5e",
+            "newcomer",
             "test",
             "conformance",
             "conformance --homeserver synapse --client second --json",

@@ -1,8 +1,8 @@
 //! `cargo xtask inspect`: how a store stands, for whoever looks for a bug.
 
-use std::path::{self, PathBuf};
+use std::{path::PathBuf, process::Command};
 
-use crate::{failure::Failure, process};
+use crate::{failure::Failure, paths, process};
 
 /// The options of `cargo xtask inspect`.
 ///
@@ -29,15 +29,15 @@ pub struct Options {
 
 /// Prints the report, or draws the picture. The store stays as it is, and may be in use.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let mut run = process::cargo(["run", "--quiet", "--locked", "-p", "matrix-mls-kit"]);
-    // Cargo starts the program in the workspace. Files are named from where the user is.
-    let absolute = |path: &PathBuf| path::absolute(path).map_err(Failure::io(path));
-    run.args(["--bin", "inspect", "--"]).arg(absolute(&options.store)?);
+    let build = ["build", "--quiet", "--workspace", "--locked"];
+    process::run("building the program that inspects", &mut process::cargo(build))?;
+    let mut run = Command::new(paths::program("debug", "inspect"));
+    run.arg(&options.store);
     if options.json {
         run.arg("--json");
     }
     if let Some(graph) = &options.graph {
-        run.arg("--graph").arg(absolute(graph)?);
+        run.arg("--graph").arg(graph);
     }
     if let Some(room) = &options.room {
         run.args(["--room", room]);

@@ -21,6 +21,7 @@ mod homeserver;
 mod inspect;
 mod ios;
 mod kotlin;
+mod newcomer;
 mod paths;
 mod plan;
 mod process;
@@ -52,6 +53,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Demo(options) => demo::run(&options),
         Command::Homeserver(options) => homeserver::run(&options),
         Command::Inspect(options) => inspect::run(&options),
+        Command::Newcomer => newcomer::run(),
         Command::Test => test::run(),
         Command::Conformance(options) => conformance::run(&options),
         Command::Federation => federation::run(),

@@ -8,7 +8,7 @@ use crate::{
     conformance,
     failure::Failure,
     homeserver::{Homeserver, HomeserverKind},
-    kotlin, paths,
+    kotlin, newcomer, paths,
     plan::Plan,
     size, swift,
     toolchain::{java, rust, swift::Swift},
@@ -56,6 +56,9 @@ pub fn run() -> Result<(), Failure> {
     })?;
     plan.step("running the conformance scenarios with Rust, mls-rs, Kotlin and Swift", || {
         conformance::check(&clients)
+    })?;
+    plan.step("running the commands of the README, as a newcomer, on Synapse", || {
+        newcomer::check(&swift)
     })?;
     let adapter = ["--manifest-path", "adapters/matrix-sdk/Cargo.toml"];
     plan.cargo(

@@ -1,6 +1,9 @@
 //! A JDK and Maven, for the Kotlin side.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use super::apt;
 use crate::{failure::Failure, paths::workspace, process::succeeds};
@@ -22,6 +25,16 @@ pub fn require() -> Result<(), Failure> {
          apt-get install openjdk-17-jdk-headless maven"
             .to_owned(),
     ))
+}
+
+/// Where Maven keeps what it has downloaded and installed. It goes by the user's entry in the
+/// system's list, and not by `HOME`.
+pub fn repository() -> Option<PathBuf> {
+    let printed =
+        Command::new("java").args(["-XshowSettings:properties", "-version"]).output().ok()?;
+    let settings = String::from_utf8_lossy(&printed.stderr).into_owned();
+    let home = settings.lines().find_map(|line| line.trim().strip_prefix("user.home = "))?;
+    Some(Path::new(home).join(".m2/repository"))
 }
 
 /// Maven on a project of this workspace, with these arguments. `library` is the directory of the
