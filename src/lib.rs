@@ -52,6 +52,7 @@ mod incoming;
 mod messages;
 mod mls;
 mod protocol;
+mod ratchet_trees;
 mod rejection;
 mod rejoin;
 mod requests;

@@ -92,6 +92,9 @@ pub(crate) enum Rejection {
     /// The ratchet tree does not parse.
     #[error("the ratchet tree does not parse")]
     BadTree,
+    /// The difference that leads to the ratchet tree is not what it should be.
+    #[error("{0}")]
+    BadTreeDifference(&'static str),
     /// The public group state is no GroupInfo.
     #[error("the public group state is no GroupInfo")]
     NoGroupInfo,

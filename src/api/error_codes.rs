@@ -130,7 +130,7 @@ fn code_of_rejection(rejection: &Rejection) -> &'static str {
         Rejection::UnknownOwnCommit => "unknown_own_commit",
         Rejection::NotAWelcome => "not_a_welcome",
         Rejection::BadWelcome(_) => "bad_welcome",
-        Rejection::BadTree => "bad_tree",
+        Rejection::BadTree | Rejection::BadTreeDifference(_) => "bad_tree",
         Rejection::NoGroupInfo => "no_group_info",
         Rejection::BadGroupState(_) => "bad_group_state",
         Rejection::OtherCiphersuite => "ciphersuite",

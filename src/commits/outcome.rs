@@ -16,7 +16,7 @@ use crate::{
     failure::Failure,
     messages::SendError,
     protocol::EpochId,
-    requests,
+    ratchet_trees, requests,
     room::{OwnLeaf, Room, wake},
     turn::{Consequence, Turn},
 };
@@ -41,6 +41,9 @@ pub(crate) fn accepted(
         return restart::announced(turn, room, epoch, event, &staged);
     }
     epoch.commit_event = Some(event.clone());
+    if let (Some(tree), Some(content)) = (&staged.tree, &staged.content) {
+        ratchet_trees::keep(turn, &room.id, &tree.clone().uploaded_as(content))?;
+    }
     queue_welcomes(turn, &room.id, &event, &staged)?;
     room.standing.unstage();
     if staged.rotates {

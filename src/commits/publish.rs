@@ -2,10 +2,10 @@
 //! to be uploaded to the media repository first.
 //!
 //! Bytes decide. A room whose ratchet tree has up to [`MOST_INLINE_TREE`] bytes says everything in
-//! events. In larger rooms, or with longer ids, the tree stands in the media repository, once a
-//! commit, and the Welcomes and the public group state name it. Where the event would still be too
-//! large, the commit stands there as well. Uploads come first: the event names them, and exists only
-//! when all are there.
+//! events. In larger rooms, or with longer ids, the event has what differs from a tree in the media
+//! repository, or the tree is uploaded (`ratchet_trees`), and the Welcomes name the same. Where the
+//! event would still be too large, the commit is uploaded as well. Uploads come first: the event
+//! names them, and exists only when all are there.
 
 use openmls::group::MlsGroup;
 use ruma::{
@@ -24,8 +24,9 @@ use crate::{
     messages::SendError,
     protocol::{
         CONTENT_LIMIT, CommitContent, ContentError, DeviceName, EpochId, MediaReference, Payload,
-        identifiers, write_content,
+        TreeDifference, encode_base64, identifiers, write_content,
     },
+    ratchet_trees::{self, Form},
     requests::{self, CommitPart, Purpose},
     turn::Turn,
 };
@@ -63,14 +64,14 @@ pub(crate) struct CommitDraft {
 pub(crate) enum TreePlace {
     /// In the GroupInfo, and so in the event and in the Welcome.
     Inline,
-    /// In the media repository.
-    Media,
+    /// In the media repository, or in the event as what differs from one there.
+    Outside,
 }
 
 impl TreePlace {
     /// The place of a ratchet tree of so many bytes.
     pub(super) fn of(bytes: usize) -> Self {
-        if bytes <= MOST_INLINE_TREE { Self::Inline } else { Self::Media }
+        if bytes <= MOST_INLINE_TREE { Self::Inline } else { Self::Outside }
     }
 }
 
@@ -89,9 +90,9 @@ pub(crate) fn publish(
     base: BaseName,
     draft: CommitDraft,
 ) -> Result<(), SendError> {
+    let mut content = content_of(turn, base, &draft.resolves);
+    let (mut uploads, tree) = put_tree(turn, room, epoch, group, &draft, &mut content)?;
     let commit = draft.commit.unwrap_or_default();
-    let (mut content, mut uploads) =
-        content_of(turn, group, base, &draft.resolves, draft.welcome_tree)?;
     content.ciphertext = Payload::inline(&commit);
     if size_of(&content)? > CONTENT_LIMIT && !commit.is_empty() {
         content.ciphertext = Payload::Media(MediaReference::to(&commit));
@@ -115,6 +116,7 @@ pub(crate) fn publish(
         removed: draft.removed,
         missing: uploads.iter().map(|(part, _)| *part).collect(),
         content: Some(content),
+        tree,
         rotates: draft.rotates,
         renews: draft.renews,
     };
@@ -130,29 +132,9 @@ pub(crate) fn publish(
 /// Parts of a commit that are to be uploaded.
 type Uploads = Vec<(CommitPart, Vec<u8>)>;
 
-/// The event's content without the commit, and the parts of it that are to be uploaded.
-fn content_of(
-    turn: &Turn<'_>,
-    group: &MlsGroup,
-    base: BaseName,
-    resolves: &[EpochRecord],
-    welcome_tree: Option<TreePlace>,
-) -> Result<(CommitContent, Uploads), Failure> {
-    let tree = group
-        .export_ratchet_tree()
-        .tls_serialize_detached()
-        .map_err(|error| Failure::defect("ratchet_tree", error))?;
-    // The Welcome names the tree that the event names.
-    let place = welcome_tree.unwrap_or_else(|| TreePlace::of(tree.len()));
-    let is_inline = place == TreePlace::Inline;
-    let info = group.export_group_info(turn.crypto, turn.identity.signer(), is_inline)?;
-    let mut uploads = Vec::new();
-    let mut ratchet_tree = None;
-    if !is_inline {
-        ratchet_tree = Some(MediaReference::to(&tree));
-        uploads.push((CommitPart::Tree, tree));
-    }
-    let content = CommitContent {
+/// The event's content without the commit and the public group state.
+fn content_of(turn: &Turn<'_>, base: BaseName, resolves: &[EpochRecord]) -> CommitContent {
+    CommitContent {
         algorithm: identifiers::room_algorithm(turn.identity.ciphersuite()),
         ciphertext: Payload::inline(b""),
         epoch_creator: base.creator,
@@ -162,10 +144,53 @@ fn content_of(
             .map(|tip| (tip.number.to_string(), tip.creator.clone()))
             .collect(),
         commit_event: base.commit_event,
-        public_group_state: Payload::inline(&info.to_bytes()?),
-        ratchet_tree,
-    };
-    Ok((content, uploads))
+        public_group_state: Payload::inline(b""),
+        ratchet_tree: None,
+        tree_difference: None,
+    }
+}
+
+/// Puts the public group state and the ratchet tree into an event's content. Gives what is to be
+/// uploaded for them, and what later commits can name.
+fn put_tree(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    epoch: &EpochRecord,
+    group: &MlsGroup,
+    draft: &CommitDraft,
+    content: &mut CommitContent,
+) -> Result<(Uploads, Option<ratchet_trees::Base>), Failure> {
+    let tree = group
+        .export_ratchet_tree()
+        .tls_serialize_detached()
+        .map_err(|error| Failure::defect("ratchet_tree", error))?;
+    // The Welcome names the tree that the event names.
+    let place = draft.welcome_tree.unwrap_or_else(|| TreePlace::of(tree.len()));
+    let is_inline = place == TreePlace::Inline;
+    let info = group.export_group_info(turn.crypto, turn.identity.signer(), is_inline)?;
+    content.public_group_state = Payload::inline(&info.to_bytes()?);
+    if is_inline {
+        return Ok((Vec::new(), None));
+    }
+    let welcomes = draft.added.len();
+    let publication = ratchet_trees::publication(turn, room, epoch.group, &tree, welcomes)?;
+    let mut uploads = Vec::new();
+    match publication.form {
+        Form::Whole => {
+            content.ratchet_tree = Some(MediaReference::to(&tree));
+            uploads.push((CommitPart::Tree, tree));
+        }
+        Form::Middle { whole, difference } => {
+            let middle = Some(MediaReference::to(&difference));
+            content.tree_difference = Some(TreeDifference { whole, middle, nodes: None });
+            uploads.push((CommitPart::TreeDifference, difference));
+        }
+        Form::Inline { whole, middle, nodes } => {
+            let nodes = Some(encode_base64(&nodes));
+            content.tree_difference = Some(TreeDifference { whole, middle, nodes });
+        }
+    }
+    Ok((uploads, publication.base))
 }
 
 /// Keeps a staged commit, and queues its event when nothing is missing any more.
@@ -215,6 +240,9 @@ pub(crate) fn part_uploaded(
     let Some(content) = &mut staged.content else { return Ok(()) };
     let reference = match part {
         CommitPart::Tree => content.ratchet_tree.as_mut(),
+        CommitPart::TreeDifference => {
+            content.tree_difference.as_mut().and_then(|difference| difference.middle.as_mut())
+        }
         CommitPart::Commit => match &mut content.ciphertext {
             Payload::Media(reference) => Some(reference),
             Payload::Inline(_) => None,

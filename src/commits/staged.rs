@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     failure::Failure,
     protocol::{CommitContent, DeviceName, EpochId},
+    ratchet_trees,
     requests::{CommitPart, Purpose, REQUESTS},
     store::{Collection, StoreError, Tx},
 };
@@ -29,6 +30,9 @@ pub(super) struct StagedCommit {
     /// Which of the event's parts still have no URL.
     #[serde(default)]
     pub(super) missing: Vec<CommitPart>,
+    /// The ratchet tree that later commits can name, once it is published.
+    #[serde(default)]
+    pub(super) tree: Option<ratchet_trees::Base>,
     /// It renews this device's keys because the app asked for that.
     #[serde(default)]
     pub(super) rotates: bool,

@@ -48,6 +48,7 @@ pub(super) fn queue_welcomes(
             resolves: content.map(|content| content.resolves.clone()).unwrap_or_default(),
             commit_event: commit_event.clone(),
             ratchet_tree: content.and_then(|content| content.ratchet_tree.clone()),
+            tree_difference: content.and_then(|content| content.tree_difference.clone()),
         };
         let content = write_content(&content, "the Welcome")?;
         if batch.bytes + content.get().len() > MOST_BYTES {

@@ -13,12 +13,14 @@ use super::{
 use crate::{
     failure::EndsTurn,
     incoming::{
-        Awaited, EventError, members, restart,
+        Awaited, EventError,
+        lost_tree::{self, TreeOffer, TreeRequest},
+        members, restart,
         welcome::{self, WaitingWelcome},
     },
     protocol::{AlgorithmOnly, ToDeviceEvent, WelcomeContent, identifiers, parse},
     rejection::Rejection,
-    room,
+    rejoin, room,
     sharing::{self, HistoryOffer, HistoryRequest},
     store::StoreError,
     turn::Turn,
@@ -115,6 +117,23 @@ fn take_in(turn: &Turn<'_>, json: &str) -> Result<Received, EventError> {
             // About a room that does not count there is nothing to give.
             if hears(turn, &request.room_id)? {
                 sharing::asked(turn, &event.sender, request)?;
+            }
+            ToDeviceOutcome::Ignored
+        }
+        Ok(AlgorithmOnly { algorithm }) if identifiers::is_tree_request_algorithm(&algorithm) => {
+            let request: TreeRequest = parse(content, "the request for a ratchet tree")?;
+            if hears(turn, &request.room_id)? {
+                lost_tree::asked(turn, &event.sender, request)?;
+            }
+            ToDeviceOutcome::Ignored
+        }
+        Ok(AlgorithmOnly { algorithm }) if identifiers::is_tree_algorithm(&algorithm) => {
+            let offer: TreeOffer = parse(content, "the offer of a ratchet tree")?;
+            if lost_tree::came(turn, &event.sender, &offer)? {
+                in_room(turn, &offer.room_id, |room| {
+                    rejoin::tree_came(room);
+                    Ok::<_, EventError>(())
+                })?;
             }
             ToDeviceOutcome::Ignored
         }

@@ -21,7 +21,7 @@ use crate::{
     epochs::{restarts, retention},
     exported::{OutgoingRequest, PendingRequests, Update},
     identity::{self, OwnKeys},
-    incoming::{members, restart},
+    incoming::{lost_tree, members, restart},
     protocol::identifiers::KeyPackageName,
     rejoin::Occasion,
     requests::{self, DEVICE_SCOPE, PausedWork, Purpose, REQUESTS, Release},
@@ -58,6 +58,8 @@ impl Engine {
                     members::ask_for_wanted(turn)?;
                     sharing::ask(turn)?;
                     sharing::answer(turn)?;
+                    lost_tree::ask(turn)?;
+                    lost_tree::answer(turn)?;
                     push_rules::plan(turn)?;
                     if identity::can_be_recognised(turn.tx, turn.identity)? {
                         rejoin_rooms(turn, self.occasion(turn))?;

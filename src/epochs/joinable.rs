@@ -33,6 +33,7 @@ use crate::{
     mls::parse_message,
     protocol::{
         CommitContent, DeviceName, EpochId, GroupName, GroupRank, MediaReference, Payload, Rank,
+        TreeDifference,
     },
     rejection::{InputError, Rejection},
     room::Room,
@@ -63,6 +64,8 @@ pub(crate) struct JoinableEpoch {
     #[serde(default)]
     group_rank: GroupRank,
     pub(crate) tree: Option<MediaReference>,
+    #[serde(default)]
+    pub(crate) tree_difference: Option<TreeDifference>,
 }
 
 /// The name is that of rows written by earlier versions.
@@ -116,6 +119,7 @@ impl JoinableEpoch {
             group,
             group_rank: GroupRank::default(),
             tree: content.ratchet_tree.clone(),
+            tree_difference: content.tree_difference.clone(),
         })
     }
 

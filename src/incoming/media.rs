@@ -13,6 +13,7 @@ use super::error::{Awaited, EventError};
 use crate::{
     failure::Failure,
     protocol::{MediaReference, Payload},
+    ratchet_trees,
     requests::{self, Purpose, REQUESTS},
     room::wake,
     store::{Collection, Mark, StoreError},
@@ -168,5 +169,6 @@ pub(crate) fn lost(
         }
         LOST.put(turn.tx, room.as_bytes(), &hash, &Mark)?;
     }
+    ratchet_trees::forget_lost(turn, room, reference)?;
     wake(turn.tx, room)
 }

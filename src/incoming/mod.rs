@@ -13,7 +13,7 @@
 //! | ask for a commit by its event id | `fetch` |
 //! | find commits in the room's history | `walk`, over `history_pages` |
 //! | follow the commits of an absence, in their order | `catch_up`, over `history_pages` |
-//! | fetch large values | `media` |
+//! | fetch large values | `media`; ratchet trees of several, `ratchet_tree`; trees that cannot be fetched, `lost_tree` |
 //! | bound what strangers have waiting | `fair_share` |
 //!
 //! One event is one part of a turn: what it changed is undone if it fails (`engine::events`).
@@ -24,10 +24,12 @@ mod error;
 pub(crate) mod fair_share;
 pub(crate) mod fetch;
 pub(crate) mod history_pages;
+pub(crate) mod lost_tree;
 pub(crate) mod media;
 pub(crate) mod members;
 pub(crate) mod message;
 mod outcome;
+pub(crate) mod ratchet_tree;
 pub(crate) mod restart;
 pub(crate) mod state;
 pub(crate) mod unshown;

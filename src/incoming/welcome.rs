@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::{Awaited, EventError},
     fair_share::{Share, take_surplus},
-    media, members,
+    members,
+    ratchet_tree::{Fetched, Named},
 };
 use crate::{
     devices,
@@ -30,7 +31,7 @@ use crate::{
         join_config, keep_export, note_bindings_of_members, parse_message, parse_tree,
         refuse_conflicting,
     },
-    protocol::{GroupName, MediaReference, WelcomeContent, credential},
+    protocol::{GroupName, WelcomeContent, credential},
     rejection::{InputError, Rejection},
     room::{LeafOrigin, OwnLeaf, RejoinReason, Room, Standing, membership},
     store::{Collection, StoreError},
@@ -61,7 +62,11 @@ pub(crate) fn join(
     };
     let namespace = turn.tx.new_namespace()?;
     let provider = turn.provider(namespace);
-    let staged = open(turn, room, &provider, content, welcome)?;
+    let named = Named {
+        whole: content.ratchet_tree.as_ref(),
+        difference: content.tree_difference.as_ref(),
+    };
+    let (staged, tree) = open(turn, room, &provider, (content, named), welcome)?;
     let group_id = staged.group_context().group_id().as_slice();
     let name = GroupName::of(&room.id, group_id)
         .ok_or(Rejection::OtherGroup("the Welcome leads to another room's group"))?;
@@ -116,8 +121,10 @@ pub(crate) fn join(
     let number = epoch.number;
     head::enter(turn, room, NewEpoch { epoch, added: &[], removed: &[] })?;
     turn.report(Consequence::Welcomed);
-    let tree = content.ratchet_tree.as_ref();
-    media::used(turn, &room.id, tree.and_then(MediaReference::hash))?;
+    if let Some(tree) = tree {
+        tree.keep(turn, &room.id, name)?;
+    }
+    named.used(turn, &room.id)?;
     Ok(Some(number))
 }
 
@@ -132,8 +139,9 @@ fn check_inviter(
 ) -> Result<bool, EventError> {
     let users = membership::users_of_group(turn.tx, room)?;
     let is_stranger = !users.contains(sender);
+    let has_tree_outside = content.ratchet_tree.is_some() || content.tree_difference.is_some();
     if is_stranger {
-        if room.standing.head().is_some() || content.ratchet_tree.is_some() {
+        if room.standing.head().is_some() || has_tree_outside {
             // A sync has to-device events first: who has come into the room stands behind them.
             return Err(EventError::Awaits(Awaited::Sender));
         }
@@ -142,21 +150,23 @@ fn check_inviter(
     Ok(is_stranger)
 }
 
-/// Has OpenMLS open a Welcome, and makes sure that it leads where the event says.
+/// Has OpenMLS open a Welcome, and makes sure that it leads where the event says. Gives the ratchet
+/// tree as well, if that was fetched.
 fn open(
     turn: &Turn<'_>,
     room: &Room,
     provider: &Provider<'_>,
-    content: &WelcomeContent,
+    (content, named): (&WelcomeContent, Named<'_>),
     welcome: Welcome,
-) -> Result<StagedWelcome, EventError> {
+) -> Result<(StagedWelcome, Option<Fetched>), EventError> {
     // A leaf that was never updated carries its key package's lifetime, so an old room would become
     // unjoinable. Whether each device may be there is decided by its published keys instead.
     let mut builder = StagedWelcome::build_from_welcome(provider, &join_config(), welcome)
         .map_err(InputError::from)?
         .skip_lifetime_validation();
-    if let Some(reference) = &content.ratchet_tree {
-        builder = builder.with_ratchet_tree(parse_tree(&media::blob(turn, &room.id, reference)?)?);
+    let tree = named.fetch(turn, &room.id)?;
+    if let Some(fetched) = &tree {
+        builder = builder.with_ratchet_tree(parse_tree(&fetched.tree)?);
     }
     let staged = builder.build().map_err(InputError::from)?;
     let inviter = staged.welcome_sender().map_err(InputError::from)?;
@@ -164,7 +174,7 @@ fn open(
         let reason = "the Welcome was made by another device than the event says";
         return Err(Rejection::SenderMismatch(reason).into());
     }
-    Ok(staged)
+    Ok((staged, tree))
 }
 
 /// Checks that the inviter is no impostor; gives the users of the group's members. An impostor among

@@ -4,7 +4,7 @@
 //! are read leniently (unknown fields are ignored) and written in one form.
 
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::{Number, Value, value::RawValue};
 
 use super::{
@@ -35,6 +35,10 @@ pub(crate) struct CommitContent {
     /// The new epoch's ratchet tree, if the GroupInfo leaves it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ratchet_tree: Option<MediaReference>,
+    /// What leads to the new epoch's ratchet tree from one that was published before, if the tree is
+    /// neither in the GroupInfo nor published whole.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_readable")]
+    pub(crate) tree_difference: Option<TreeDifference>,
 }
 
 impl CommitContent {
@@ -92,6 +96,29 @@ pub(crate) struct WelcomeContent {
     /// The ratchet tree, if the Welcome leaves it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ratchet_tree: Option<MediaReference>,
+    /// What leads to it, as in the commit.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_readable")]
+    pub(crate) tree_difference: Option<TreeDifference>,
+}
+
+/// A ratchet tree as what differs from one that was published before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TreeDifference {
+    /// A whole tree of an earlier epoch.
+    pub(crate) whole: MediaReference,
+    /// A difference that comes after it, in the media repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) middle: Option<MediaReference>,
+    /// The difference that comes last, in base64; nothing where `middle` leads to the tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) nodes: Option<String>,
+}
+
+/// A value, or nothing where it is not what it should be. A commit is processed without it.
+fn if_readable<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
 }
 
 /// The plaintext of a message's ciphertext.

@@ -91,6 +91,26 @@ pub(crate) fn is_history_request_algorithm(algorithm: &str) -> bool {
     suite_after(algorithm, &[UNSTABLE, STABLE], "history_request.", SUPPORTED).is_some()
 }
 
+/// The algorithm of a request for a ratchet tree.
+pub(crate) fn tree_request_algorithm(suite: Ciphersuite) -> String {
+    format!("{UNSTABLE}tree_request.{}", suite_name(suite))
+}
+
+/// Whether an algorithm is that of a request for a ratchet tree.
+pub(crate) fn is_tree_request_algorithm(algorithm: &str) -> bool {
+    suite_after(algorithm, &[UNSTABLE, STABLE], "tree_request.", SUPPORTED).is_some()
+}
+
+/// The algorithm of an offer of a ratchet tree.
+pub(crate) fn tree_algorithm(suite: Ciphersuite) -> String {
+    format!("{UNSTABLE}tree.{}", suite_name(suite))
+}
+
+/// Whether an algorithm is that of an offer of a ratchet tree.
+pub(crate) fn is_tree_algorithm(algorithm: &str) -> bool {
+    suite_after(algorithm, &[UNSTABLE, STABLE], "tree.", SUPPORTED).is_some()
+}
+
 /// The types of the state event that starts a room's group anew: the one that is written, and the
 /// other that is read.
 pub(crate) const RESTART_TYPES: [&str; 2] =

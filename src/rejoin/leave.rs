@@ -7,6 +7,7 @@ use crate::{
     exported::Update,
     failure::Failure,
     incoming::{catch_up, walk},
+    ratchet_trees,
     requests::{self, Purpose, REQUESTS},
     room::{RejoinReason, Room, membership, undone},
     turn::Turn,
@@ -53,6 +54,7 @@ pub(crate) fn leave(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     }
     room.kept.clear();
     forget_candidates(turn, &room.id)?;
+    ratchet_trees::forget_all(turn.tx, &room.id)?;
     room.renewal.wanted = false;
     room.standing.give_up();
     Ok(())

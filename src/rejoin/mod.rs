@@ -30,5 +30,5 @@ pub(crate) use self::{
     },
     pace::{Occasion, put_off, waits_until},
     search::{has_found_nothing, search_refused, searched},
-    step::{can_go_on_without, may_step_unasked, rest, step},
+    step::{can_go_on_without, may_step_unasked, rest, step, tree_came},
 };

@@ -16,7 +16,10 @@ use crate::{
     },
     exported::Update,
     failure::{EndsTurn, Failure},
-    incoming::{Awaited, EventError, history_pages::MOST_PAGES, media, members, restart},
+    incoming::{
+        Awaited, EventError, history_pages::MOST_PAGES, lost_tree, media, members,
+        ratchet_tree::Named, restart,
+    },
     messages::SendError,
     requests,
     room::{Rejoin, RejoinReason, Room, Search, Strangers, member_list, membership, undone},
@@ -246,28 +249,53 @@ enum Tree {
 }
 
 fn tree_of(turn: &Turn<'_>, room: &mut Room, onto: &JoinableEpoch) -> Result<Tree, SendError> {
-    let Some(reference) = &onto.tree else { return Ok(Tree::Here(None)) };
-    let error = match media::blob(turn, &room.id, reference) {
-        Ok(tree) => return Ok(Tree::Here(Some(tree))),
+    let offered = lost_tree::offered(turn, &room.id, &onto.commit_event)?;
+    let named = match &offered {
+        Some(_) => Named { whole: offered.as_ref(), difference: None },
+        None => Named { whole: onto.tree.as_ref(), difference: onto.tree_difference.as_ref() },
+    };
+    let error = match named.fetch(turn, &room.id) {
+        Ok(None) => return Ok(Tree::Here(None)),
+        // Nobody else knows of a tree that was given to this device: it publishes its own.
+        Ok(Some(fetched)) if offered.is_some() => return Ok(Tree::Here(Some(fetched.tree))),
+        Ok(Some(fetched)) => {
+            // What this device commits names what it has fetched.
+            fetched.keep(turn, &room.id, onto.group)?;
+            return Ok(Tree::Here(Some(fetched.tree)));
+        }
         Err(EventError::Awaits(Awaited::Media)) => {
             media::queue_wanted(turn)?;
             let waiting = requests::ids_of_room(turn.tx, &room.id)?;
             return Ok(Tree::Awaited(NextStep::Waiting(waiting)));
         }
         Err(EventError::Failure(failure)) if failure.ends_turn() => return Err(failure.into()),
+        Err(error @ EventError::Rejected(_)) => {
+            tracing::warn!(room = %room.id, %error, "a ratchet tree cannot be put together");
+            return Ok(Tree::Lost);
+        }
         Err(error) => error,
     };
     // An older epoch would be a branch that nobody follows: better to wait for this one.
     match room.standing.rejoin_mut() {
         Some(rejoin) if rejoin.media_tries < MOST_MEDIA_TRIES => {
             tracing::warn!(room = %room.id, %error, "a ratchet tree cannot be had for now");
-            media::try_again(turn, &room.id, reference)?;
+            lost_tree::want(turn, &room.id, (&onto.commit_event, &onto.creator))?;
+            for value in named.values() {
+                media::try_again(turn, &room.id, value)?;
+            }
             let wait = FIRST_MEDIA_WAIT_MS << rejoin.media_tries;
             rejoin.media_tries += 1;
             rejoin.not_before_ms = turn.now_ms.saturating_add(wait);
             Ok(Tree::Awaited(NextStep::Waiting(Vec::new())))
         }
         _ => Ok(Tree::Lost),
+    }
+}
+
+/// A tree that could not be had is there: there is nothing to wait for.
+pub(crate) fn tree_came(room: &mut Room) {
+    if let Some(rejoin) = room.standing.rejoin_mut() {
+        rejoin.not_before_ms = 0;
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) use self::{
     backoff::{Backoff, REQUEST as REQUEST_BACKOFF},
     pauses::{PausedWork, end_pause, is_paused, pause},
     purpose::{
-        BackupBatch, BackupEntry, CommitPart, EncryptionPlace, HistoryBundle, Purpose,
+        BackupBatch, BackupEntry, CommitPart, EncryptionPlace, GivenTree, HistoryBundle, Purpose,
         UploadedSignature,
     },
     queue::{

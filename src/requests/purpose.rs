@@ -83,6 +83,10 @@ pub(crate) enum Purpose {
     OfferHistory(HistoryBundle),
     /// `PUT /sendToDevice/m.room.encrypted`: where that history is, or that it is asked for.
     TellHistory { room_id: OwnedRoomId },
+    /// `POST /media/upload`: a ratchet tree for a device that cannot fetch it.
+    GiveTree(GivenTree),
+    /// `PUT /sendToDevice/m.room.encrypted`: where that tree is, or that it is asked for.
+    TellTree { room_id: OwnedRoomId },
     /// `GET /user/…/account_data/…`: an event of secret storage.
     ReadSecret { kind: String },
     /// `PUT /user/…/account_data/…`: an event of secret storage.
@@ -119,8 +123,10 @@ impl Purpose {
             | Self::FetchMembers { room_id }
             | Self::FollowMembers { room_id }
             | Self::DeleteFromBackup { room_id }
-            | Self::TellHistory { room_id } => Some(room_id),
+            | Self::TellHistory { room_id }
+            | Self::TellTree { room_id } => Some(room_id),
             Self::OfferHistory(bundle) => Some(&bundle.room_id),
+            Self::GiveTree(given) => Some(&given.room_id),
             Self::CheckKeys
             | Self::UploadKeys(_)
             | Self::TakeBackKey
@@ -177,6 +183,8 @@ impl Purpose {
             | Self::DeleteFromBackup { .. }
             | Self::OfferHistory(_)
             | Self::TellHistory { .. }
+            | Self::GiveTree(_)
+            | Self::TellTree { .. }
             | Self::WriteSecret { .. }
             | Self::UploadIdentity
             | Self::UploadSignature(_)
@@ -208,7 +216,9 @@ impl Purpose {
             Self::Commit { .. } => RequestKind::Commit,
             Self::Restart { .. } => RequestKind::Restart,
             Self::Welcome { .. } => RequestKind::Welcome,
-            Self::Upload { .. } => RequestKind::UploadPart,
+            Self::Upload { .. } | Self::GiveTree(_) | Self::TellTree { .. } => {
+                RequestKind::UploadPart
+            }
             Self::Download { .. } => RequestKind::DownloadPart,
             Self::FetchEvent { .. } | Self::FetchEncryption { .. } | Self::FetchRestart { .. } => {
                 RequestKind::FetchEvent
@@ -250,6 +260,8 @@ pub(crate) enum CommitPart {
     Commit,
     /// The ratchet tree.
     Tree,
+    /// What leads to the ratchet tree from one that was published before.
+    TreeDifference,
 }
 
 /// What one upload to the backup holds.
@@ -282,6 +294,17 @@ pub(crate) struct UploadedSignature {
     pub(crate) device_id: Option<OwnedDeviceId>,
     /// The name of what is signed: the device's id, or the master key.
     pub(crate) name: String,
+}
+
+/// A ratchet tree on its way to a device that cannot fetch it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct GivenTree {
+    pub(crate) room_id: OwnedRoomId,
+    /// The commit whose tree it is.
+    pub(crate) commit_event: OwnedEventId,
+    /// The device that asked.
+    pub(crate) device: DeviceName,
+    pub(crate) reference: MediaReference,
 }
 
 /// Shared history on its way to the media repository.

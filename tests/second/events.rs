@@ -21,6 +21,16 @@ pub enum Payload {
     Media(Media),
 }
 
+/// A ratchet tree as what differs from one that was published before.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TreeDifference {
+    pub whole: Media,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub middle: Option<Media>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<String>,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Commit {
     pub algorithm: String,
@@ -32,6 +42,8 @@ pub struct Commit {
     pub public_group_state: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratchet_tree: Option<Media>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tree_difference: Option<TreeDifference>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,6 +64,8 @@ pub struct Welcome {
     pub commit_event: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratchet_tree: Option<Media>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tree_difference: Option<TreeDifference>,
 }
 
 /// The application data of a message.

@@ -32,7 +32,11 @@ async fn large_tree() -> Result {
         alice.send_text(&room, "welcome").await?;
         second.settle().await?;
         let known = second.room(&room)?;
-        let by_media = known.claims.values().filter(|claim| claim.tree.is_some()).count();
+        let by_media = known
+            .claims
+            .values()
+            .filter(|claim| claim.tree.is_some() || claim.difference.is_some())
+            .count();
         holds(by_media > 0, || "the tree is in the media repository".into())?;
         let mut meeting = Meeting { homeserver, alice, second, room: room.clone() };
         meeting.reads("welcome").await?;

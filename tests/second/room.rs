@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     devices::Devices,
-    events::{Event, Media, Restart},
+    events::{Event, Media, Restart, TreeDifference},
     head::{self, AHEAD, Device, EpochId, Graph, HIGHEST, Node, Place, Votes},
     mls::MlsGroup,
     names,
@@ -53,6 +53,7 @@ pub struct Claim {
     /// MLSMessage with the GroupInfo.
     pub state: Vec<u8>,
     pub tree: Option<Media>,
+    pub difference: Option<TreeDifference>,
 }
 
 /// A commit that removed this device.

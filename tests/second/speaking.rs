@@ -90,6 +90,7 @@ impl Second {
             commit_event: create,
             public_group_state: base64(&info),
             ratchet_tree: None,
+            tree_difference: None,
         };
         let event = self.send_commit(room, &content).await?;
         self.take_own(room, group, secrets, &event, None, Vec::new())?;
@@ -158,6 +159,7 @@ impl Second {
                 commit_event: event,
                 public_group_state: base64(&info),
                 ratchet_tree: tree,
+                tree_difference: None,
             };
             let event = self.send_commit(room, &content).await?;
             let removes = older.map(|_| me).into_iter().collect();
@@ -234,6 +236,7 @@ impl Second {
             commit_event,
             public_group_state: base64(&info),
             ratchet_tree: tree,
+            tree_difference: None,
         };
         let event = self.send_commit(room, &content).await?;
         group.apply_pending_commit()?;
@@ -268,6 +271,7 @@ impl Second {
                 resolves: commit.resolves.clone(),
                 commit_event: event.to_owned(),
                 ratchet_tree: commit.ratchet_tree.clone(),
+                tree_difference: commit.tree_difference.clone(),
             };
             let to = whose.get(&reference.to_vec()).or_missing("whose Welcome it is")?;
             self.send_to(to, &content).await?;

@@ -1,6 +1,6 @@
 //! What came is taken in: commits on whatever epoch they are based, messages, Welcomes, restarts.
 
-use matrix_mls_kit::{OrMissing as _, Result, bail};
+use matrix_mls_kit::{OrMissing as _, Result, bail, published_tree};
 use mls_rs::{
     KeyPackageStorage, MlsMessage,
     extension::built_in::RatchetTreeExt,
@@ -11,7 +11,7 @@ use mls_rs::{
 
 use crate::{
     client::Second,
-    events::{Commit, Event, Message, Payload, Plaintext, Welcome},
+    events::{Commit, Event, Media, Message, Payload, Plaintext, TreeDifference, Welcome},
     head::{AHEAD, Device, EpochId, Node, Place},
     mls::{MlsGroup, device_in, device_of, epoch_id},
     names,
@@ -145,6 +145,7 @@ impl Second {
             is_announcement: header.is_none(),
             state,
             tree: commit.ratchet_tree.clone(),
+            difference: commit.tree_difference.clone(),
         };
         room.claims.insert(event.event_id.clone(), claim);
         Ok(())
@@ -363,10 +364,7 @@ impl Second {
         if !self.room(id)?.number_fits(context.epoch) {
             bail!("the number {} is too high", context.epoch);
         }
-        let tree = match &welcome.ratchet_tree {
-            Some(media) => Some(ExportedTree::from_bytes(&self.download(media).await?)?),
-            None => None,
-        };
+        let tree = self.named_tree(&welcome.ratchet_tree, &welcome.tree_difference).await?;
         let (group, info) = self.mls.client.join_group(tree, &message, None)?;
         let secrets = self.mls.crypto.noted();
         let maker = group.member_at_index(info.sender).or_missing("who made the Welcome")?;
@@ -395,12 +393,35 @@ impl Second {
         Ok(())
     }
 
+    /// The tree that a commit or a Welcome names outside of its GroupInfo.
+    async fn named_tree(
+        &self,
+        whole: &Option<Media>,
+        difference: &Option<TreeDifference>,
+    ) -> Result<Option<ExportedTree<'static>>> {
+        let tree = match (whole, difference) {
+            (Some(media), _) => self.download(media).await?,
+            (None, Some(difference)) => {
+                let mut tree = self.download(&difference.whole).await?;
+                if let Some(middle) = &difference.middle {
+                    tree = published_tree::apply(&tree, &self.download(middle).await?)?;
+                }
+                if let Some(nodes) = &difference.nodes {
+                    tree = published_tree::apply(&tree, &from_base64(nodes)?)?;
+                }
+                tree
+            }
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(ExportedTree::from_bytes(&tree)?))
+    }
+
     /// Checks who signed a claim's GroupInfo; gives the tree to join with.
     pub async fn checked_tree(&self, claim: &Claim) -> Result<ExportedTree<'static>> {
         let message = MlsMessage::from_bytes(&claim.state)?;
         let info = message.as_group_info().or_missing("GroupInfo")?;
-        let tree = match &claim.tree {
-            Some(media) => ExportedTree::from_bytes(&self.download(media).await?)?,
+        let tree = match self.named_tree(&claim.tree, &claim.difference).await? {
+            Some(tree) => tree,
             None => {
                 let extension = info.extensions().get_as::<RatchetTreeExt>()?;
                 extension.or_missing("ratchet tree")?.tree_data

@@ -8,7 +8,7 @@ use crate::{
     commits::{self, outcome},
     engine::{consequences::in_room, error::EngineError, own_keys, push_rules, upkeep},
     identity,
-    incoming::{catch_up, fetch, media, members, restart, unshown, walk},
+    incoming::{catch_up, fetch, lost_tree, media, members, restart, unshown, walk},
     rejection::Rejection,
     rejoin,
     requests::{self, PausedWork, Purpose},
@@ -92,6 +92,7 @@ pub(super) fn accepted(
         Purpose::BackUp(batch) => backup::uploaded(turn, batch, body)?,
         Purpose::RestoreKeys { restore } => backup::sessions_fetched(turn, *restore, body)?,
         Purpose::OfferHistory(bundle) => sharing::uploaded(turn, bundle, &media_url(body)?)?,
+        Purpose::GiveTree(given) => lost_tree::uploaded(turn, given, &media_url(body)?)?,
         Purpose::ReadSecret { kind } => secrets::answered(turn, kind, Some(body))?,
         Purpose::WriteSecret { kind } => secrets::written(turn, kind)?,
         Purpose::UploadIdentity => signing::identity_uploaded(turn)?,
@@ -103,7 +104,8 @@ pub(super) fn accepted(
         Purpose::EnableEncryption { .. }
         | Purpose::Welcome { .. }
         | Purpose::DeleteFromBackup { .. }
-        | Purpose::TellHistory { .. } => {}
+        | Purpose::TellHistory { .. }
+        | Purpose::TellTree { .. } => {}
     }
     Ok(())
 }

@@ -134,6 +134,8 @@ fn undo(
         }
         Purpose::SetPushRule => push_rules::refused(turn)?,
         Purpose::OfferHistory(_)
+        | Purpose::GiveTree(_)
+        | Purpose::TellTree { .. }
         | Purpose::EnableEncryption { .. }
         | Purpose::Welcome { .. }
         | Purpose::TellHistory { .. } => {}

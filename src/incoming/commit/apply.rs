@@ -34,6 +34,7 @@ use crate::{
         note_bindings_of_commit, parse_message, refusal, take_group,
     },
     protocol::{DeviceName, EpochId, GroupName, Rank, credential},
+    ratchet_trees,
     rejection::Rejection,
     room::{Rejoin, RejoinReason, Room},
     store::Namespace,
@@ -275,6 +276,7 @@ fn merge(
     keep_export(turn.tx, &room.id, epoch.id, &group, provider, room.settings.history)?;
     turn.tx.detach_namespace(namespace, base.namespace)?;
     media::used_payload(turn, &room.id, &commit.content.ciphertext)?;
+    ratchet_trees::published(turn, &room.id, base.group, &group, commit.content)?;
     follow_devices(turn, &added, &removed)?;
     fit::tell(turn, &room.id, &device, &epoch.doubts)?;
     if external && !removed.contains(&device) {

@@ -11,6 +11,7 @@ use crate::{
     Client, Homeserver, Http, KitError,
     http::segment,
     peer::{ALGORITHM, Peer, from_base64},
+    published_tree,
 };
 
 /// How many devices one user has.
@@ -102,14 +103,21 @@ impl Offline {
         let content = &events.last().ok_or_else(|| missing("Welcome"))?["content"];
         let size = content.to_string().len();
         let ciphertext = content["ciphertext"].as_str().ok_or_else(|| missing("ciphertext"))?;
-        let tree = match content["ratchet_tree"]["url"].as_str() {
-            Some(url) => {
-                let path = url.replacen("mxc://", "/_matrix/client/v1/media/download/", 1);
-                let answer = self.http.send("GET", &path, "application/json", Vec::new()).await?;
-                let tree = RatchetTreeIn::tls_deserialize_exact(answer.body.as_slice());
+        let mut values = Vec::new();
+        for value in published_tree::values(content) {
+            let url = value["url"].as_str().ok_or_else(|| missing("URL"))?;
+            let path = url.replacen("mxc://", "/_matrix/client/v1/media/download/", 1);
+            let answer = self.http.send("GET", &path, "application/json", Vec::new()).await?;
+            values.push(answer.body);
+        }
+        let tree = match values.is_empty() {
+            true => None,
+            false => {
+                let tree = published_tree::put_together(content, values)
+                    .map_err(|_| missing("ratchet tree"))?;
+                let tree = RatchetTreeIn::tls_deserialize_exact(tree.as_slice());
                 Some(tree.map_err(|_| missing("ratchet tree"))?)
             }
-            None => None,
         };
         let message = MlsMessageIn::tls_deserialize_exact(from_base64(ciphertext).as_slice())
             .map_err(|_| missing("MLSMessage"))?;

@@ -31,6 +31,7 @@ pub mod other;
 pub mod parted;
 pub mod peer;
 pub mod process;
+pub mod published_tree;
 mod result;
 pub mod schema;
 pub mod sim;

@@ -38,6 +38,9 @@ files![
     "restart",
     "sealed",
     "session",
+    "tree_difference",
+    "tree_offer",
+    "tree_request",
     "welcome",
 ];
 
@@ -144,13 +147,15 @@ pub fn event(content: &Value) -> Result<(), String> {
 
 fn to_device(content: &Value) -> Result<(), String> {
     let algorithm = content["algorithm"].as_str().unwrap_or_default();
-    let kind = ["welcome", "history", "history_request"]
+    let kind = ["welcome", "history", "history_request", "tree_request", "tree"]
         .into_iter()
         .find(|kind| algorithm.contains(&format!("dmls.{kind}.")));
     match kind {
         Some("welcome") => fits("welcome", content),
         Some("history") => fits("history_offer", content),
-        Some(_) => fits("history_request", content),
+        Some("history_request") => fits("history_request", content),
+        Some("tree_request") => fits("tree_request", content),
+        Some(_) => fits("tree_offer", content),
         None => Err(format!("no schema is for {content}")),
     }
 }

@@ -233,13 +233,25 @@ impl Tables {
         self.events += 1;
         let id = format!("$event{}:example.org", self.events);
         if body.get("public_group_state").is_some() {
-            self.sent.tree_bytes += match body.get("ratchet_tree") {
-                Some(reference) => self.uploaded(reference.text("url")?)?.len(),
-                None => inline_tree(&body)?,
-            };
+            self.sent.tree_bytes += self.tree_bytes(&body)?;
             self.sent.commit = Some((id.clone(), body));
         }
         Ok(json!({ "event_id": id }))
+    }
+
+    /// How many bytes a commit has of its ratchet tree, uploads included.
+    fn tree_bytes(&self, content: &Value) -> Result<usize> {
+        let difference = &content["tree_difference"];
+        // The whole tree of a difference was published before; so was its middle where nodes follow.
+        let uploaded = content.get("ratchet_tree").or(match difference.get("nodes") {
+            None => difference.get("middle"),
+            Some(_) => None,
+        });
+        match (uploaded, difference["nodes"].as_str()) {
+            (Some(reference), _) => Ok(self.uploaded(reference.text("url")?)?.len()),
+            (None, Some(nodes)) => Ok(nodes.len()),
+            (None, None) => inline_tree(content),
+        }
     }
 
     fn keys(&self, asked: &Value) -> Result<Value> {
