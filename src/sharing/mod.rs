@@ -18,6 +18,8 @@ mod asked;
 mod bundle_key;
 mod offer;
 mod receive;
+#[cfg(test)]
+mod vectors;
 mod waiting;
 mod wanted;
 

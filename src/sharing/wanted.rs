@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use ruma::{
-    OwnedEventId, OwnedRoomId, RoomId, api::client::to_device::send_event_to_device,
+    EventId, OwnedEventId, OwnedRoomId, RoomId, api::client::to_device::send_event_to_device,
     events::ToDeviceEventType, serde::Raw, to_device::DeviceIdOrAllDevices,
 };
 use serde::{Deserialize, Serialize};
@@ -95,12 +95,17 @@ fn next_member(turn: &Turn<'_>, wanted: &Wanted) -> Result<Option<DeviceName>, F
         let name = leaf.credential()?.serialized_content().to_vec();
         let device = credential::parse(&name).map_err(Failure::from)?;
         if device != own && membership::is_joined(turn.tx, &room.id, &device.user_id)? {
-            let rank = Sha256::new().chain_update(wanted.commit_event.as_bytes());
-            ranked.push((rank.chain_update(&name).finalize(), device));
+            ranked.push((rank(&wanted.commit_event, &name), device));
         }
     }
     ranked.sort_by_key(|(rank, _)| *rank);
     Ok(ranked.into_iter().nth(wanted.asked).map(|(_, device)| device))
+}
+
+/// The place of a member, by its credential's identity, among those who are asked for the history
+/// before a commit: the smallest comes first.
+pub(super) fn rank(commit_event: &EventId, identity: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(commit_event.as_bytes()).chain_update(identity).finalize().into()
 }
 
 fn send(turn: &Turn<'_>, wanted: &Wanted, member: DeviceName) -> Result<(), SendError> {

@@ -269,6 +269,52 @@ def exports():
             assert reader.number(2) == 1 and reader.number(2) == 2, "a PrivateMessage"
 
 
+# Shared history
+
+
+def expand_with_label(secret, label, context):
+    """RFC 9420 §8, of 32 bytes."""
+    info = (32).to_bytes(2, "big") + vector(b"MLS 1.0 " + label) + vector(context)
+    return hmac.digest(secret, info + b"\x01", "sha256")
+
+
+def exported(exporter_secret, label, context):
+    """MLS-Exporter, RFC 9420 §8.5, of 32 bytes."""
+    derived = expand_with_label(exporter_secret, label, b"")
+    return expand_with_label(derived, b"exported", hashlib.sha256(context).digest())
+
+
+def histories():
+    vectors = load("histories")
+    for case in vectors["bundles"]:
+        bundle, bundle_id = case["bundle"].encode(), case["bundle_id"]
+        assert len(bundle) == case["size"], case
+        assert to_base64(hashlib.sha256(bundle).digest()) == case["sha256"], case
+        secret = bytes.fromhex(case["exporter_secret"])
+        key = exported(secret, b"org.matrix.msc2883.v1.dmls.history", bundle_id.encode())
+        assert key.hex() == case["key"], case
+        sessions = json.loads(opened(key, bundle_id, json.loads(bundle)))
+        assert sessions == case["sessions"], case
+        chunks = [unbase64(session["leaf_chunk"]) for session in sessions if "leaf_chunk" in session]
+        names = {hashlib.sha256(chunk).digest() for chunk in chunks}
+        for session in (session for session in sessions if "group_export" in session):
+            reader = Reader(unbase64(session["group_export"]))
+            reader.take(2)
+            context = Reader(reader.vector())
+            context.take(4)
+            assert is_group_of(session["room_id"], context.vector()), session
+            assert str(context.number(8)) == session["epoch"][0], session
+            reader.vector(), reader.vector(), reader.take(4)
+            of = reader.vector()
+            assert {of[at:at + 32] for at in range(0, len(of), 32)} <= names, session
+    for case in vectors["requests"]:
+        def rank(member):
+            identity = b"".join(vector(part.encode()) for part in member)
+            return hashlib.sha256(case["commit_event"].encode() + identity).digest()
+
+        assert sorted(case["members"], key=rank) == case["order"], case
+
+
 # The head rule
 
 HIGHEST, AHEAD = 1 << 48, 1 << 20
@@ -351,7 +397,7 @@ def heads():
 
 
 def main():
-    for check in (identifiers, bindings, backups, exports, heads):
+    for check in (identifiers, bindings, backups, exports, histories, heads):
         check()
         print(f"vectors: {check.__name__} hold")
     return 0
