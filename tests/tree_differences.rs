@@ -5,11 +5,14 @@ use std::{collections::BTreeSet, time::Duration};
 
 use matrix_mls::RoomSettings;
 use matrix_mls_kit::{
-    Client, Homeserver, OrMissing as _, Result, crowd, is_commit,
+    Client, Homeserver, OrMissing as _, Result, bail, crowd,
+    giant::Giant,
+    is_commit,
     other::{Other, join_path, name_of},
     peer::base64,
     published_tree::{self, Nodes},
     together::{all_talk, log_in, pair_without_a_group, phone_of, quiet, texts},
+    written_tree::Shape,
 };
 use serde_json::{Value, json};
 
@@ -454,6 +457,28 @@ async fn asking_for_trees_makes_a_member_upload_once_a_day_and_a_stranger_nothin
     assert_eq!(ask(&mallory, &base).await?, 1);
     for commit in [&*base, "$nowhere:embedded.test", &base] {
         assert_eq!(ask(&mallory, commit).await?, 1, "once a day");
+    }
+    Ok(())
+}
+
+/// What a commit sends of its tree at 1,000 devices, beside the whole tree that it sent before.
+#[tokio::test]
+async fn a_commit_in_a_room_of_1_000_devices_sends_little_of_its_tree() -> Result {
+    let store = tempfile::tempdir()?;
+    let mut giant = Giant::new(1_000, Shape::Warm, store.path()).await?;
+    let mut sent = Vec::new();
+    for _ in 0..6 {
+        giant.device.room.rotate_keys().await?;
+        giant.tables.take_sent();
+        giant.tables.make_ready(&giant.device.machine, &giant.device.room).await?;
+        let commit = giant.tables.take_sent();
+        sent.push((commit.bytes, commit.tree_bytes));
+    }
+    eprintln!("bytes of a commit, and of its tree: {sent:?}");
+    let [(_, whole), rest @ ..] = &*sent else { bail!("no commit") };
+    for (bytes, tree) in rest {
+        assert!(*tree > 0 && 20 * tree < *whole, "{tree} of {whole}");
+        assert!(10 * bytes < *whole, "{bytes} of {whole}");
     }
     Ok(())
 }

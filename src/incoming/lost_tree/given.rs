@@ -12,7 +12,7 @@ use ruma::{
 use serde::{Deserialize, Serialize};
 use tls_codec::Serialize as _;
 
-use super::{MOST_GIVING, TreeOffer, TreeRequest, check_sender, order};
+use super::content::{MOST_GIVING, TreeOffer, TreeRequest, check_sender, order};
 use crate::{
     devices,
     epochs::{EpochRecord, Status, graph},
@@ -44,6 +44,8 @@ struct Asked {
     /// When it came or was answered, in milliseconds since 1970.
     since_ms: u64,
     is_answered: bool,
+    /// This device has given the tree; else it is none of those that give.
+    is_given: bool,
 }
 
 const ASKED: Collection<Asked> = Collection::new("asked_for_tree");
@@ -71,7 +73,7 @@ pub(crate) fn asked(
     if others.len() >= MOST_REMEMBERED || of_user >= MOST_OF_A_USER || is_answered {
         return Ok(());
     }
-    let asked = Asked { request, since_ms: turn.now_ms, is_answered: false };
+    let asked = Asked { request, since_ms: turn.now_ms, is_answered: false, is_given: false };
     Ok(ASKED.put(turn.tx, b"", &key, &asked)?)
 }
 
@@ -85,7 +87,7 @@ pub(crate) fn answer(turn: &Turn<'_>) -> Result<(), Failure> {
     }
     for asked in all.iter().filter(|asked| !asked.is_answered) {
         let TreeRequest { room_id, sender, .. } = &asked.request;
-        let given = all.iter().filter(|other| other.is_answered);
+        let given = all.iter().filter(|other| other.is_given);
         if given.filter(|other| other.request.room_id == *room_id).count() >= MOST_GIVEN
             || !may_have(turn, room_id, sender)?
         {
@@ -93,11 +95,13 @@ pub(crate) fn answer(turn: &Turn<'_>) -> Result<(), Failure> {
             continue;
         }
         let Some(epoch) = epoch_of(turn, &asked.request)? else { continue };
-        if give(turn, &epoch, &asked.request)? {
-            let asked = Asked { since_ms: turn.now_ms, is_answered: true, ..asked.clone() };
-            ASKED.put(turn.tx, b"", &key(&asked.request), &asked)?;
-        } else {
-            ASKED.delete(turn.tx, b"", &key(&asked.request))?;
+        let is_given = give(turn, &epoch, &asked.request)?;
+        let since_ms = turn.now_ms;
+        let asked = Asked { since_ms, is_answered: true, is_given, ..asked.clone() };
+        ASKED.put(turn.tx, b"", &key(&asked.request), &asked)?;
+        if is_given {
+            // The others are looked at again next time.
+            break;
         }
     }
     Ok(())

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use ruma::{
-    EventId, OwnedEventId, RoomId, UserId, api::client::to_device::send_event_to_device,
-    events::ToDeviceEventType, serde::Raw, to_device::DeviceIdOrAllDevices,
+    EventId, OwnedEventId, OwnedRoomId, RoomId, UserId,
+    api::client::to_device::send_event_to_device, events::ToDeviceEventType, serde::Raw,
+    to_device::DeviceIdOrAllDevices,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{MOST_ASKED, TreeOffer, TreeRequest, check_sender, order};
+use super::content::{MOST_ASKED, TreeOffer, TreeRequest, check_sender, order};
 use crate::{
-    devices,
+    commits, devices,
     incoming::error::EventError,
     messages::SendError,
     protocol::{DeviceName, MediaReference, identifiers, write_content},
@@ -26,7 +27,7 @@ const PATIENCE_MS: u64 = 60 * 1000;
 /// A tree that this device wants.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Wanted {
-    room_id: ruma::OwnedRoomId,
+    room_id: OwnedRoomId,
     commit_event: OwnedEventId,
     maker: DeviceName,
     asked: Vec<DeviceName>,
@@ -84,7 +85,7 @@ pub(crate) fn came(
     if wanted.commit_event != offer.commit_event
         || wanted.offered.is_some()
         || !wanted.asked.contains(&offer.sender)
-        || !crate::commits::is_media_url(&offer.ratchet_tree.url)
+        || !commits::is_media_url(&offer.ratchet_tree.url)
     {
         return Ok(false);
     }
