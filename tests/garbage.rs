@@ -402,3 +402,36 @@ async fn what_an_app_passes_is_checked() -> Result {
     assert_eq!(error.code(), "already_enabled");
     Ok(())
 }
+
+/// The code of what became of an event.
+fn code_of(outcome: EventOutcome) -> String {
+    match outcome {
+        EventOutcome::Waiting { error } | EventOutcome::Failed { error } => error.code().to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn each_kind_of_damage_has_its_code() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let recorded = recorded(&homeserver).await?;
+    let Recorded { alice, bob, room, events, .. } = &recorded;
+    let handle = alice.room(room).await?;
+    let is_commit = |event: &&Value| matrix_mls::is_commit_event(event.to_string());
+    let is_message = |event: &&Value| event["type"] == "m.room.encrypted" && !is_commit(event);
+    let commit = events.iter().rfind(is_commit).or_missing("a commit")?;
+    let message = events.iter().rfind(is_message).or_missing("a message")?;
+
+    let mut no_base64 = message.clone();
+    no_base64["content"]["ciphertext"] = json!("%%%");
+    let error = handle.decrypt(no_base64.to_string()).await.refused()?;
+    assert_eq!(error.code(), "not_base64", "{error}");
+
+    let mut nameless = commit.clone();
+    nameless.as_object_mut().or_missing("an event")?.remove("event_id");
+    let results = bob.room(room).await?.receive_events(vec![nameless.to_string()]).await?;
+    let result = results.into_iter().next().or_missing("a result")?;
+    assert_eq!(code_of(result.outcome), "no_event_id");
+
+    works(&recorded).await
+}
