@@ -36,9 +36,6 @@ extension HomeserverError: LocalizedError {
 
 /// One homeserver, with an access token once there is one.
 public struct Homeserver: Sendable {
-    /// The room algorithm of MSC2883 with ciphersuite 1.
-    static let algorithm = "org.matrix.msc2883.v1.dmls.dhkemx25519-aes128gcm-sha256-ed25519"
-
     /// What sends the engine's requests.
     let transport: HttpTransport
 
@@ -97,14 +94,13 @@ public struct Homeserver: Sendable {
         return String(decoding: try await call("GET", "sync?\(query)"), as: UTF8.self)
     }
 
-    /// Makes a room that says at birth that it is encrypted with MLS.
+    /// Makes a room that is encrypted with MLS from its first event on.
     func createRoom(name: String, invite userIds: [String]) async throws -> String {
         struct Created: Decodable { let room_id: String }
-        let request: Json = [
-            "preset": "private_chat", "name": name, "invite": userIds,
-            "creation_content": ["encryption": ["algorithm": Self.algorithm]],
-        ]
-        return try decode(Created.self, await call("POST", "createRoom", request)).room_id
+        let request: Json = ["preset": "private_chat", "name": name, "invite": userIds]
+        let text = String(decoding: try writeJson(request), as: UTF8.self)
+        let body = Data(try createRoomBody(request: text).utf8)
+        return try decode(Created.self, await call("POST", "createRoom", body: body)).room_id
     }
 
     func join(_ roomId: String) async throws {

@@ -31,6 +31,7 @@ import org.matrixmls.Publishing
 import org.matrixmls.RoomSettings
 import org.matrixmls.StoreKey
 import org.matrixmls.code
+import org.matrixmls.createRoomBody
 import org.matrixmls.drive
 import org.matrixmls.encrypt
 import org.matrixmls.syncChangesFromResponse
@@ -169,10 +170,11 @@ class Session private constructor(
         }
     }
 
-    /** Makes an MLS room with these users in it. */
+    /** Makes a room that is encrypted with MLS from its first event on, with these users in it. */
     suspend fun createRoom(invite: List<String>): String {
         val request = JSONObject().put("preset", "private_chat").put("invite", JSONArray(invite))
-        val roomId = homeserver.call("POST", "/_matrix/client/v3/createRoom", request).getString("room_id")
+        val body = JSONObject(createRoomBody(request.toString()))
+        val roomId = homeserver.call("POST", "/_matrix/client/v3/createRoom", body).getString("room_id")
         machine.room(roomId).enable(RoomSettings())
         machine.drive(homeserver)
         return roomId
