@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tls_codec::{Serialize as _, VLBytes};
 
-use super::{bundle_key::LABEL, wanted::rank};
+use super::wanted::rank;
 use crate::{
     protocol::{
-        DeviceName, MediaReference, credential, encode_base64,
+        DeviceName, MediaReference, credential, encode_base64, identifiers::HISTORY_LABEL,
         vectors::{Outcome, bytes, cases, file, hex, text},
     },
     sessions::{BackupKey, open_bundle, seal_bundle},
@@ -32,7 +32,7 @@ fn expand(secret: &[u8], label: &str, context: &[u8]) -> Outcome<Vec<u8>> {
 
 /// MLS-Exporter (RFC 9420 §8.5), as groups compute a bundle's key.
 fn export(exporter_secret: &[u8], bundle_id: &str) -> Outcome<BackupKey> {
-    let derived = expand(exporter_secret, LABEL, b"")?;
+    let derived = expand(exporter_secret, HISTORY_LABEL, b"")?;
     Ok(BackupKey::from_bytes(&expand(&derived, "exported", &Sha256::digest(bundle_id))?)?)
 }
 
