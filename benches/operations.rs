@@ -4,7 +4,7 @@
 //!
 //! `cargo bench --bench operations -- 10 1000` measures those sizes; with `--constant` only what must not grow with
 //! the room, which the tests do. `--flush-and-open-all` flushes every commit and opens records each time, as before
-//! docs/decisions/029. Prints a JSON line a figure. `written_bytes` is what one operation writes to files,
+//! docs/decisions/029. `--create` makes rooms alone, founded in one step and by commits. Prints a JSON line a figure. `written_bytes` is what one operation writes to files,
 //! where the system counts that (Linux).
 
 mod support;
@@ -35,6 +35,7 @@ fn main() -> Result {
     matrix_mls::test_hooks::flush_and_open_all(
         std::env::args().any(|argument| argument == "--flush-and-open-all"),
     );
+    let only_create = std::env::args().any(|argument| argument == "--create");
     let only_constant = std::env::args().any(|argument| argument == "--constant");
     for devices in sizes(&[10, 100, 1_000, 10_000]) {
         eprintln!("rooms of {devices} devices …");
@@ -43,6 +44,10 @@ fn main() -> Result {
             continue;
         }
         runtime.block_on(rooms::create("operations", devices))?;
+        if only_create {
+            runtime.block_on(rooms::create_by_commits("operations", devices))?;
+            continue;
+        }
         create(devices);
         for shape in Shape::ALL {
             runtime.block_on(measure(devices, shape))?;

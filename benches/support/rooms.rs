@@ -28,9 +28,19 @@ fn wire(sent: &Sent, operations: usize) -> (usize, usize) {
 
 /// Makes a room of devices whose keys are known and whose key packages are published.
 pub async fn create(part: &str, devices: usize) -> Result {
+    create_among(part, "create", devices, DEVICES_OF_A_USER).await
+}
+
+/// The same where all devices but one are one user's: with two users a room begins with a group of one, and
+/// commits add the others (docs/decisions/032).
+pub async fn create_by_commits(part: &str, devices: usize) -> Result {
+    create_among(part, "create by commits", devices, devices).await
+}
+
+async fn create_among(part: &str, what: &str, devices: usize, of_a_user: usize) -> Result {
     let mut tables = Tables::default();
     for number in 1..devices {
-        let user = format!("@user{}:example.org", number / DEVICES_OF_A_USER);
+        let user = format!("@user{}:example.org", number / of_a_user);
         tables.publish_peer(Peer::new(&user, &format!("D{number}")));
     }
     let mut times = Vec::new();
@@ -59,7 +69,7 @@ pub async fn create(part: &str, devices: usize) -> Result {
         assert_eq!(device.room.members().await?.len(), devices);
         bytes = wire(&tables.take_sent(), 1);
     }
-    Figure::new(part, OURS, "create", devices).times(times).bytes(bytes).print();
+    Figure::new(part, OURS, what, devices).times(times).bytes(bytes).print();
     Ok(())
 }
 

@@ -183,7 +183,10 @@ impl MlsRoom {
     /// Makes the room an MLS room: creates its group and queues the group's announcement.
     ///
     /// This device is the group's first member; [`prepare_to_send`](Self::prepare_to_send) adds the
-    /// others. Fails with `InvalidInput` if this device already has a group for the room
+    /// others. With three users or more in the room the devices are counted first: the group is made
+    /// when `outgoing_requests` or `prepare_to_send` is called after the answers have come, and from
+    /// 16 devices on it has all of them from the beginning. Until then this device is in no group
+    /// (`NotInGroup`). Fails with `InvalidInput` if this device already has a group for the room
     /// (`"already_enabled"`), another device has made one (`"group_exists"`), the room is encrypted
     /// with something else (`"other_algorithm"`), the room's state says that this user may not set its
     /// encryption (`"no_power"`), or a setting is out of range (`"bad_settings"`). Then nothing has

@@ -1,9 +1,13 @@
-//! Making a room's group: epoch 0, with this device alone in it, and its announcement.
+//! Making a room's group: epoch 0, with this device alone in it, and its announcement. A room of many
+//! is founded in one step instead (`founding`).
 
 use openmls::group::MlsGroup;
 use ruma::{RoomId, api::client::state::send_state_event, events::StateEventType, serde::Raw};
 
-use super::publish::{BaseName, CommitDraft, publish};
+use super::{
+    founding,
+    publish::{BaseName, CommitDraft, publish},
+};
 use crate::{
     epochs::{EpochRecord, Origin, Status, graph},
     failure::Failure,
@@ -15,8 +19,8 @@ use crate::{
     turn::Turn,
 };
 
-/// Creates the group of a room and queues its announcement. The epoch is staged until the
-/// homeserver has accepted that.
+/// Creates the group of a room and queues its announcement, or has it founded with all members at once.
+/// The epoch is staged until the homeserver has accepted the announcement.
 pub(crate) fn create_group(
     turn: &Turn<'_>,
     room: &mut Room,
@@ -34,9 +38,13 @@ pub(crate) fn create_group(
     }
 
     room.settings = settings;
-    let epoch = found(turn, room, GroupName::First)?;
     room.state.algorithm.get_or_insert(algorithm);
-    room.standing.stage(epoch);
+    if founding::is_worth_while(turn, room)? {
+        founding::begin(turn, room)?;
+    } else {
+        let epoch = found(turn, room, GroupName::First)?;
+        room.standing.stage(epoch);
+    }
     Ok(membership::track_devices(turn.tx, &room.id)?)
 }
 

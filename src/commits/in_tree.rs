@@ -7,7 +7,9 @@
 
 use std::collections::BTreeSet;
 
-use openmls::prelude::{CredentialType, ExtensionType, KeyPackage, LeafNode, MlsGroup};
+use openmls::prelude::{
+    CredentialType, ExtensionType, Extensions, GroupContext, KeyPackage, LeafNode, MlsGroup,
+};
 use tls_codec::{Deserialize as _, Serialize as _, VLBytes};
 
 use crate::protocol::DeviceName;
@@ -46,13 +48,37 @@ pub(super) fn unfit(
     }
     let mut unfit = Vec::new();
     for (device, package) in add {
-        match taken.take(group, package) {
+        match taken.take(Some(group.extensions()), package) {
             Ok(()) => {}
             Err(why) => unfit.push((device.clone(), why)),
         }
     }
     unfit
 }
+
+/// The devices among these that cannot be in a new group beside its founder and beside those that stand
+/// before them. Its context has no extensions.
+pub(super) fn unfit_together(
+    founder: &KeyPackage,
+    others: &[(DeviceName, KeyPackage)],
+) -> Vec<(DeviceName, Unfit)> {
+    #[cfg(feature = "test-hooks")]
+    if crate::store::hooks::all_fit() {
+        return Vec::new();
+    }
+    let mut taken = Taken::default();
+    let credential = founder.leaf_node().credential();
+    taken.credential_types.insert(credential.credential_type().into());
+    // What stands in the way of the founder stands in the way of all who come after.
+    let _ = taken.take(None, founder);
+    let take = |(device, package): &(DeviceName, KeyPackage)| {
+        taken.take(None, package).err().map(|why| (device.clone(), why))
+    };
+    others.iter().filter_map(take).collect()
+}
+
+/// What stands in a group's context; nothing of a new group.
+type Context<'a> = Option<&'a Extensions<GroupContext>>;
 
 /// The keys and the kinds of credentials that are in use.
 #[derive(Default)]
@@ -65,7 +91,7 @@ struct Taken {
 
 impl Taken {
     /// Takes the keys of a key package, unless something stands in the way.
-    fn take(&mut self, group: &MlsGroup, package: &KeyPackage) -> Result<(), Unfit> {
+    fn take(&mut self, context: Context<'_>, package: &KeyPackage) -> Result<(), Unfit> {
         let leaf = package.leaf_node();
         let signature = leaf.signature_key().as_slice().to_vec();
         let Some(encryption) = encryption_key(leaf) else { return Err(Unfit::Package) };
@@ -74,7 +100,7 @@ impl Taken {
             return Err(Unfit::Device);
         }
         let is_used = |key| self.encryption.contains(key) || self.init.contains(key);
-        if is_used(&encryption) || is_used(&init) || !self.supports(group, package) {
+        if is_used(&encryption) || is_used(&init) || !self.supports(context, package) {
             return Err(Unfit::Package);
         }
         self.signature.insert(signature);
@@ -85,15 +111,15 @@ impl Taken {
 
     /// Whether a leaf supports what the group's context needs and asks for, and the credentials of
     /// its members.
-    fn supports(&self, group: &MlsGroup, package: &KeyPackage) -> bool {
+    fn supports(&self, context: Context<'_>, package: &KeyPackage) -> bool {
         let capabilities = package.leaf_node().capabilities();
         let extension = |kind: &ExtensionType| {
             is_known_to_all(*kind) || capabilities.extensions().contains(kind)
         };
         let credential = |kind: &CredentialType| capabilities.credentials().contains(kind);
-        let context = group.extensions();
-        context.iter().all(|one| extension(&one.extension_type()))
-            && context.required_capabilities().is_none_or(|required| {
+        let required = context.and_then(Extensions::required_capabilities);
+        context.is_none_or(|context| context.iter().all(|one| extension(&one.extension_type())))
+            && required.is_none_or(|required| {
                 required.extension_types().iter().all(extension)
                     && required.credential_types().iter().all(credential)
                     && required

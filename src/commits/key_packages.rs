@@ -20,7 +20,7 @@ use crate::{
     devices::{self, ClaimedPackage, Device, DevicesError},
     exported::Update,
     failure::{EndsTurn, Failure},
-    identity,
+    identity::{self, Crypto},
     mls::binding_of,
     protocol::{DeviceName, credential, identifiers::KeyPackageName},
     requests::{self, Backoff, Purpose, REQUESTS},
@@ -37,6 +37,9 @@ const MOST_BAD: u32 = 12;
 /// How often a claim may fail before the room goes on without those who are asked for. The failures
 /// before cost three seconds.
 pub(super) const MOST_FAILURES: u32 = 3;
+
+/// How many devices one claim asks for: the answer is taken in in one turn.
+const MOST_CLAIMED: usize = 500;
 
 /// A key package that was claimed for a room and not yet used.
 #[derive(Clone, Serialize, Deserialize)]
@@ -152,12 +155,13 @@ pub(super) fn claim_missing(
             .filter(|(_, search)| search.name == wanted)
             .map(|(name, _)| name.clone())
             .collect();
-        if devices.is_empty() {
-            continue;
+        for devices in devices.chunks(MOST_CLAIMED) {
+            let request = devices::claim_request(devices, turn.identity.ciphersuite(), wanted);
+            let purpose =
+                Purpose::ClaimKeys { room_id: room.to_owned(), devices: devices.to_vec() };
+            let id = requests::enqueue(turn.tx, room.as_bytes(), turn.now_ms, purpose, request)?;
+            awaited.push(id);
         }
-        let request = devices::claim_request(&devices, turn.identity.ciphersuite(), wanted);
-        let purpose = Purpose::ClaimKeys { room_id: room.to_owned(), devices };
-        awaited.push(requests::enqueue(turn.tx, room.as_bytes(), turn.now_ms, purpose, request)?);
     }
     Ok(awaited)
 }
@@ -318,32 +322,65 @@ fn checked(
     device: &Device,
     bytes: &[u8],
 ) -> Result<Option<KeyPackage>, StoreError> {
-    let valid = identity::validate_key_package(
-        turn.crypto,
-        bytes,
-        &device.name,
-        Some(&device.credential_key),
-        turn.identity.ciphersuite(),
-        turn.now_ms,
-    );
+    let binding_key = devices::binding_key(turn.tx, &device.name)?;
+    Ok(check(turn.crypto, device, binding_key.as_deref(), bytes, turn.now_ms))
+}
+
+/// The same without the store.
+fn check(
+    crypto: &Crypto,
+    device: &Device,
+    binding_key: Option<&[u8]>,
+    bytes: &[u8],
+    now_ms: u64,
+) -> Option<KeyPackage> {
+    let (key, suite) = (Some(&*device.credential_key), identity::SUITE);
+    let valid = identity::validate_key_package(crypto, bytes, &device.name, key, suite, now_ms);
     let package = match valid {
         Ok(package) => package,
         Err(error) => {
             tracing::warn!(device = %device.name, %error, "key package refused");
-            return Ok(None);
+            return None;
         }
     };
     // Others would not know the device by a leaf without its binding.
-    let is_bound = match devices::binding_key(turn.tx, &device.name)? {
-        None => true,
-        Some(device_key) => {
-            binding_of(package.leaf_node()).is_some_and(|leaf| leaf.is_valid(&device_key))
-        }
-    };
+    let is_bound = binding_key.is_none_or(|device_key| {
+        binding_of(package.leaf_node()).is_some_and(|leaf| leaf.is_valid(device_key))
+    });
     if !is_bound {
         tracing::warn!(device = %device.name, "key package refused: it lacks its device's binding");
     }
-    Ok(is_bound.then_some(package))
+    is_bound.then_some(package)
+}
+
+/// A device with its claimed key package, as it is looked at outside of the turn.
+pub(super) struct Candidate {
+    pub(super) device: Device,
+    binding_key: Option<Vec<u8>>,
+    bytes: Vec<u8>,
+}
+
+impl Candidate {
+    /// The key package, if it may be used to add the device now.
+    pub(super) fn check(&self, crypto: &Crypto, now_ms: u64) -> Option<KeyPackage> {
+        check(crypto, &self.device, self.binding_key.as_deref(), &self.bytes, now_ms)
+    }
+}
+
+/// Those of these devices whose key packages are here.
+pub(super) fn candidates(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    add: Vec<Device>,
+) -> Result<Vec<Candidate>, StoreError> {
+    let mut candidates = Vec::with_capacity(add.len());
+    for device in add {
+        let key = credential::encode(&device.name);
+        let Some(claimed) = CLAIMED.get(turn.tx, room.as_bytes(), &key)? else { continue };
+        let binding_key = devices::binding_key(turn.tx, &device.name)?;
+        candidates.push(Candidate { device, binding_key, bytes: claimed.bytes });
+    }
+    Ok(candidates)
 }
 
 #[cfg(test)]

@@ -35,9 +35,11 @@ pub(crate) fn restart(turn: &Turn<'_>, room: &mut Room) -> Result<(), SendError>
     if room.restarts.own.is_some() {
         return Ok(());
     }
-    if let Some(staged) = room.standing.staged()
-        && staged::get(turn.tx, &room.id, staged)?.commit_hash.is_none()
-    {
+    let is_being_made = match room.standing.staged() {
+        Some(staged) => staged::get(turn.tx, &room.id, staged)?.commit_hash.is_none(),
+        None => room.standing.is_gathering(),
+    };
+    if is_being_made {
         return Err(SendError::NotReady(
             "the room's group is being made: send the machine's requests (drive), and try again",
         ));

@@ -45,6 +45,8 @@ pub(crate) struct Engine {
     pub(super) rollback: Rollback,
     /// The keys of verifications under way.
     pub(super) secrets: Secrets,
+    /// Held while a group is founded (`founding`).
+    pub(super) founding: Mutex<()>,
     /// How often requests were handed out without an answer.
     pub(super) unmarked: Unmarked,
     /// When a room was last prepared for a message, in milliseconds since 1970.
@@ -101,6 +103,7 @@ impl Engine {
             observers: Arc::default(),
             rollback: Rollback::new(guard),
             secrets: Secrets::default(),
+            founding: Mutex::default(),
             unmarked: Unmarked::default(),
             prepared_ms: AtomicU64::new(0),
             suspended: AtomicBool::new(false),

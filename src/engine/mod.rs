@@ -38,6 +38,7 @@ pub(crate) mod diagnostics;
 mod early;
 mod error;
 mod events;
+mod founding;
 mod identities;
 mod messages;
 mod opener;

@@ -3,7 +3,7 @@
 //! In this order: it is made sure that the homeserver has no other keys for this device; what is
 //! staged is waited for; a device that was away catches up; the homeserver is asked who is in the
 //! room, where that is in doubt; it is found out whether the room was started anew, where its state
-//! says so; a device that cannot go on rejoins, and one that is told of a better branch goes on with
+//! says so; a group that this device makes is founded; a device that cannot go on rejoins, and one that is told of a better branch goes on with
 //! its own where it cannot get there; the head is chosen anew; the head's members are made those of
 //! the room.
 
@@ -19,7 +19,7 @@ use super::{
     own_keys, upgrades,
 };
 use crate::{
-    commits::{self, NextStep},
+    commits::{self, Founders, FoundingStep, NextStep},
     epochs::head,
     exported::OutgoingRequest,
     failure::EndsTurn,
@@ -33,6 +33,9 @@ use crate::{
 
 /// The shortest wait that is asked for when there is nothing to send, so that no app spins.
 const SHORTEST_WAIT_MS: u64 = 50;
+/// How many steps of a founding one call does. Each but the last was for members who have changed
+/// meanwhile.
+const MOST_FOUNDINGS: usize = 4;
 
 /// What has to be sent before a room is ready.
 pub(crate) enum Readiness {
@@ -54,11 +57,26 @@ impl Engine {
     }
 
     fn prepare_once(&self, room: &RoomId) -> Result<Readiness, EngineError> {
+        for _ in 0..MOST_FOUNDINGS {
+            let mut founders = None;
+            let readiness = self.prepare_in_turn(room, &mut founders)?;
+            let Some(founders) = founders else { return Ok(readiness) };
+            self.found(room, founders)?;
+        }
+        let retry_after_ms = Some(SHORTEST_WAIT_MS);
+        Ok(Readiness::Waiting { requests: Vec::new(), retry_after_ms })
+    }
+
+    fn prepare_in_turn(
+        &self,
+        room: &RoomId,
+        founders: &mut Option<Founders>,
+    ) -> Result<Readiness, EngineError> {
         self.repeatable_turn(|turn| {
             self.prepared_ms.store(turn.now_ms, Ordering::Relaxed);
             // The group is where its last commit has led it.
             catching_up::go_on_in(turn, &self.opener.readers, room)?;
-            let ids = match in_room(turn, room, |room| next_step(turn, room))? {
+            let ids = match in_room(turn, room, |room| next_step(turn, room, founders))? {
                 NextStep::Ready => return Ok(Readiness::Ready),
                 NextStep::Waiting(ids) => ids,
             };
@@ -85,7 +103,11 @@ impl Engine {
     }
 }
 
-fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendError> {
+fn next_step(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    founders: &mut Option<Founders>,
+) -> Result<NextStep, SendError> {
     if let Some(first) = own_keys::before_sending(turn)? {
         return Ok(first);
     }
@@ -96,16 +118,11 @@ fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendError> {
     if room.standing.is_gone() || !room.uses_mls() {
         return Err(room.outside().into());
     }
-    if catch_up::holds_up(turn, &room.id)? {
-        return Ok(NextStep::Waiting(catch_up::ask_in(turn, &room.id)?));
+    if let Some(awaited) = what_is_in_doubt(turn, room)? {
+        return Ok(awaited);
     }
-    let doubtful = members::ask(turn, &room.id)?;
-    if !doubtful.is_empty() {
-        return Ok(NextStep::Waiting(doubtful));
-    }
-    let undecided = restart::look(turn, room)?;
-    if !undecided.is_empty() {
-        return Ok(NextStep::Waiting(undecided));
+    if let Some(step) = founding_step(turn, room, founders)? {
+        return Ok(step);
     }
     rejoin::started_anew(turn, room)?;
     if room.standing.head().is_none() && room.standing.rejoin().is_none() {
@@ -122,6 +139,44 @@ fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, SendError> {
     head::choose(turn, room)?;
     settle(turn, room)?;
     commits::next_step(turn, room)
+}
+
+/// What has to be answered before it is known who is in the room, and how its group stands.
+fn what_is_in_doubt(turn: &Turn<'_>, room: &mut Room) -> Result<Option<NextStep>, SendError> {
+    if catch_up::holds_up(turn, &room.id)? {
+        return Ok(Some(NextStep::Waiting(catch_up::ask_in(turn, &room.id)?)));
+    }
+    let doubtful = members::ask(turn, &room.id)?;
+    if !doubtful.is_empty() {
+        return Ok(Some(NextStep::Waiting(doubtful)));
+    }
+    let undecided = restart::look(turn, room)?;
+    Ok((!undecided.is_empty()).then_some(NextStep::Waiting(undecided)))
+}
+
+/// Does the next step of the room's founding, if one is under way.
+pub(super) fn founding_step(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    founders: &mut Option<Founders>,
+) -> Result<Option<NextStep>, SendError> {
+    if !room.standing.is_gathering() {
+        return Ok(None);
+    }
+    if let Some(awaited) = what_is_in_doubt(turn, room)? {
+        return Ok(Some(awaited));
+    }
+    Ok(match commits::found_next(turn, room)? {
+        FoundingStep::Waiting(ids) => Some(NextStep::Waiting(ids)),
+        FoundingStep::Ready(ready) => {
+            *founders = Some(*ready);
+            Some(NextStep::Waiting(Vec::new()))
+        }
+        FoundingStep::GivenUp => {
+            rejoin::left_out(turn, room)?;
+            None
+        }
+    })
 }
 
 /// When the next commit or rejoin may be made, if that is not now.

@@ -129,7 +129,9 @@ impl Engine {
         self.turn(|turn| {
             Ok(in_room(turn, room, |room| {
                 let standing = &room.standing;
-                let joins = standing.staged().is_some() || standing.rejoin().is_some();
+                let joins = standing.staged().is_some()
+                    || standing.rejoin().is_some()
+                    || standing.is_gathering();
                 if standing.head().is_none() && !joins {
                     return Err(SendError::from(room.outside()));
                 }

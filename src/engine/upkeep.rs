@@ -11,6 +11,7 @@ use super::{
     core::{Engine, now_ms},
     early,
     error::EngineError,
+    founding::found_rooms,
     own_keys,
     prepare::rejoin_rooms,
     push_rules,
@@ -48,7 +49,8 @@ impl Engine {
         self.go_on_restoring()?;
         self.seal_verifications()?;
         loop {
-            let (requests, is_more) = self.repeatable_turn(|turn| {
+            let (requests, is_more, ready) = self.repeatable_turn(|turn| {
+                let mut ready = Vec::new();
                 let is_more = catching_up::go_on(turn, &self.opener.readers)?;
                 plan_key_requests(turn)?;
                 delete_old_keys(turn)?;
@@ -63,11 +65,16 @@ impl Engine {
                     push_rules::plan(turn)?;
                     if identity::can_be_recognised(turn.tx, turn.identity)? {
                         rejoin_rooms(turn, self.occasion(turn))?;
+                        ready = found_rooms(turn)?;
                     }
                 }
                 let due = own_keys::due(turn.tx, turn.now_ms)?;
-                Ok((requests::hand_out(turn.tx, due)?, is_more))
+                Ok((requests::hand_out(turn.tx, due)?, is_more, ready))
             })?;
+            let is_more = is_more || !ready.is_empty();
+            for (room, founders) in ready {
+                self.found(&room, founders)?;
+            }
             // An app that has nothing to send would not come back for the rest.
             if !is_more || !requests.is_empty() {
                 self.unmarked.handed_out(&requests);

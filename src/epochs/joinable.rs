@@ -105,7 +105,7 @@ impl JoinableEpoch {
         let group = GroupName::of(room, info.group_id().as_slice())
             .ok_or(Rejection::OtherGroup("the state is another group's"))?;
         let number = info.epoch().as_u64();
-        if !continues_commit(content, number)? {
+        if !continues_commit(content, group, number)? {
             return Err(Rejection::EpochNumber.into());
         }
         Ok(Self {
@@ -156,10 +156,15 @@ fn is_signed(
 }
 
 /// Whether a number is the one after the epoch in which the commit beside it was sealed, which stands in
-/// the clear there. A group begins with 0.
-fn continues_commit(content: &CommitContent, number: u64) -> Result<bool, InputError> {
+/// the clear there. A group begins with its founder alone and the number 0, or with all who are to be
+/// in it and the number 1. One with which a room is started anew begins with 0.
+fn continues_commit(
+    content: &CommitContent,
+    group: GroupName,
+    number: u64,
+) -> Result<bool, InputError> {
     if content.is_announcement() {
-        return Ok(number == 0);
+        return Ok(number == 0 || (number == 1 && group == GroupName::First));
     }
     let Payload::Inline(_) = &content.ciphertext else { return Ok(number > 0) };
     let before = match parse_message(&content.ciphertext.bytes()?)? {

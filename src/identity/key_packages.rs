@@ -134,6 +134,18 @@ pub(super) fn list(tx: &Tx<'_>) -> Result<Vec<OwnKeyPackage>, StoreError> {
     PACKAGES.list(tx, b"")
 }
 
+/// Makes a package for the leaf of a group of this device's own. Nobody else ever sees it, and the caller
+/// keeps its private keys: what this writes has to be undone.
+pub(crate) fn make_founders_package(
+    tx: &Tx<'_>,
+    crypto: &Crypto,
+    identity: &Identity,
+    now_ms: u64,
+) -> Result<KeyPackageBundle, IdentityError> {
+    let provider = Provider::new(crypto, MlsStorage::new(tx, Namespace::GLOBAL));
+    build(tx, &provider, identity, PackageUse::OneTime, now_ms / 1000)
+}
+
 /// Makes a package and keeps its private keys.
 pub(super) fn make(
     tx: &Tx<'_>,
@@ -143,32 +155,39 @@ pub(super) fn make(
     now_s: u64,
 ) -> Result<KeyPackageRef, IdentityError> {
     let last_resort = package_use == PackageUse::LastResort;
-    let not_after_s = now_s.saturating_add(LIFETIME_S);
-    let leaf = identity.leaf_parts(tx)?;
-    let mut builder = KeyPackage::builder()
-        .key_package_lifetime(Lifetime::init(NOT_BEFORE_S, not_after_s))
-        .leaf_node_capabilities(leaf.capabilities)
-        .leaf_node_extensions(leaf.extensions);
-    if last_resort {
-        builder = builder.mark_as_last_resort();
-    }
-    let bundle = builder.build(
-        identity.suite,
-        provider,
-        &identity.signer,
-        identity.credential_with_key(),
-    )?;
+    let bundle = build(tx, provider, identity, package_use, now_s)?;
     let reference = bundle.key_package().hash_ref(provider.crypto()).map_err(encoding)?;
     let package = OwnKeyPackage {
         reference: reference.clone(),
         last_resort,
-        not_after_s,
+        not_after_s: now_s.saturating_add(LIFETIME_S),
         replaced_s: None,
         unpublished: true,
         lacks_binding: false,
     };
     PACKAGES.put(tx, b"", reference.as_slice(), &package)?;
     Ok(reference)
+}
+
+/// Makes a package with its private keys, which OpenMLS writes down.
+fn build(
+    tx: &Tx<'_>,
+    provider: &Provider<'_>,
+    identity: &Identity,
+    package_use: PackageUse,
+    now_s: u64,
+) -> Result<KeyPackageBundle, IdentityError> {
+    let not_after_s = now_s.saturating_add(LIFETIME_S);
+    let leaf = identity.leaf_parts(tx)?;
+    let mut builder = KeyPackage::builder()
+        .key_package_lifetime(Lifetime::init(NOT_BEFORE_S, not_after_s))
+        .leaf_node_capabilities(leaf.capabilities)
+        .leaf_node_extensions(leaf.extensions);
+    if package_use == PackageUse::LastResort {
+        builder = builder.mark_as_last_resort();
+    }
+    let (signer, credential) = (&identity.signer, identity.credential_with_key());
+    Ok(builder.build(identity.suite, provider, signer, credential)?)
 }
 
 /// Has all packages replaced: they were made before this device had its binding.

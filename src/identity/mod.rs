@@ -23,7 +23,7 @@ pub(crate) use self::{
     device::{
         Identity, IdentityError, OTHER_KEYS, Publishing, has_sealed_marks, note_sealed_marks,
     },
-    key_packages::{forget_used_key_packages, replace_key_packages},
+    key_packages::{forget_used_key_packages, make_founders_package, replace_key_packages},
     own_keys::{
         OwnKeys, forget_other_keys, must_ask_for_own_keys, note_counted_keys, note_own_keys,
         own_keys, own_keys_request,

@@ -1,11 +1,14 @@
 //! What this library does with OpenMLS's groups, whatever the room: how groups are made, joined,
-//! loaded and exported, what a commit must not do, what its leaves say of their devices, and what OpenMLS's errors mean.
+//! founded, loaded and exported, what a commit must not do, what its leaves say of their devices, and
+//! what OpenMLS's errors mean.
 
 mod bindings;
 mod checks;
 mod errors;
 mod export;
+pub(crate) mod founding;
 mod group;
+pub(crate) mod parallel;
 mod welcome_parts;
 
 pub(crate) use self::{

@@ -38,6 +38,10 @@ pub(crate) fn require(
     room: &mut Room,
     reason: RejoinReason,
 ) -> Result<(), StoreError> {
+    if room.standing.is_gathering() {
+        // There is no group yet. If there is one, the founding ends, and asks again (`founding`).
+        return Ok(());
+    }
     let unasked_from_ms = turn.now_ms.saturating_add(crowd_wait(turn, room)?);
     if let Some(rejoin) = room.standing.rejoin_mut()
         && rejoin.reason == reason
@@ -113,6 +117,7 @@ pub(crate) fn started_anew(turn: &Turn<'_>, room: &mut Room) -> Result<(), Store
 /// The app wants this device to join by itself, now.
 pub(crate) fn ask(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
     room.standing.come_back();
+    room.standing.end_gathering();
     room.standing.end_rejoin();
     require(turn, room, RejoinReason::NoGroup)?;
     if let Some(rejoin) = room.standing.rejoin_mut() {

@@ -11,8 +11,9 @@ use crate::protocol::EpochId;
 pub(crate) enum Standing {
     /// It has no group, and none is under way.
     NoGroup,
-    /// It has made the group; the homeserver has not accepted the announcement yet.
-    Founding { staged: EpochId },
+    /// It makes the group. Nothing is staged while it gathers the key packages of those who are to be
+    /// in it; then the announcement waits for the homeserver.
+    Founding { staged: Option<EpochId> },
     /// It has no group and joins one by itself.
     Joining {
         rejoin: Rejoin,
@@ -51,8 +52,7 @@ impl Standing {
     /// The epoch of its own that waits for the homeserver.
     pub(crate) fn staged(&self) -> Option<EpochId> {
         match self {
-            Self::Founding { staged } => Some(*staged),
-            Self::Joining { staged, .. } => *staged,
+            Self::Founding { staged } | Self::Joining { staged, .. } => *staged,
             Self::Member(member) => member.staged,
             Self::NoGroup | Self::Gone => None,
         }
@@ -73,6 +73,23 @@ impl Standing {
             Self::Joining { rejoin, .. } => Some(rejoin),
             Self::Member(member) => member.rejoin.as_mut(),
             Self::NoGroup | Self::Founding { .. } | Self::Gone => None,
+        }
+    }
+
+    /// It makes the group once it has the key packages of those who are to be in it.
+    pub(crate) fn gather(&mut self) {
+        *self = Self::Founding { staged: None };
+    }
+
+    /// Whether it gathers key packages for the group that it makes.
+    pub(crate) fn is_gathering(&self) -> bool {
+        *self == Self::Founding { staged: None }
+    }
+
+    /// It makes no group after all, unless that is made already.
+    pub(crate) fn end_gathering(&mut self) {
+        if self.is_gathering() {
+            *self = Self::NoGroup;
         }
     }
 
@@ -114,7 +131,7 @@ impl Standing {
             Self::Joining { staged, .. } => *staged = Some(epoch),
             Self::Member(member) => member.staged = Some(epoch),
             Self::NoGroup | Self::Founding { .. } | Self::Gone => {
-                *self = Self::Founding { staged: epoch };
+                *self = Self::Founding { staged: Some(epoch) };
             }
         }
     }
@@ -146,7 +163,10 @@ impl Standing {
             Self::Member(member) => member.rejoin.take(),
             Self::Joining { .. } => {
                 let staged = self.staged();
-                let ended = staged.map_or(Self::NoGroup, |staged| Self::Founding { staged });
+                let ended = match staged {
+                    Some(_) => Self::Founding { staged },
+                    None => Self::NoGroup,
+                };
                 match std::mem::replace(self, ended) {
                     Self::Joining { rejoin, .. } => Some(rejoin),
                     _ => None,
@@ -186,7 +206,7 @@ mod tests {
     fn a_founder_becomes_a_member_when_the_homeserver_accepts() {
         let mut standing = Standing::NoGroup;
         standing.stage(epoch(1));
-        assert_eq!(standing, Standing::Founding { staged: epoch(1) });
+        assert_eq!(standing, Standing::Founding { staged: Some(epoch(1)) });
         standing.unstage();
         assert_eq!(standing.lead(epoch(1)), None);
         assert_eq!((standing.head(), standing.staged()), (Some(epoch(1)), None));
@@ -194,6 +214,23 @@ mod tests {
         standing.settle();
         assert_eq!(standing.lead(epoch(2)), Some(epoch(1)));
         assert!(!standing.is_settled(), "another head has other members");
+    }
+
+    #[test]
+    fn a_founder_gathers_until_the_group_is_made_or_another_is_found() {
+        let mut standing = Standing::NoGroup;
+        standing.gather();
+        assert!(standing.is_gathering());
+        assert_eq!((standing.head(), standing.staged()), (None, None));
+        standing.stage(epoch(1));
+        standing.end_gathering();
+        assert_eq!(standing.staged(), Some(epoch(1)), "it is made already");
+        standing.gather();
+        standing.end_gathering();
+        assert_eq!(standing, Standing::NoGroup);
+        standing.gather();
+        assert_eq!(standing.lead(epoch(2)), None);
+        assert!(!standing.is_gathering(), "somebody has let it into theirs");
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub(super) struct StoredRoom {
     power: Power,
     own_user_left: bool,
     gone: bool,
+    /// It gathers key packages for the group that it makes.
+    #[serde(default)]
+    gathers: bool,
     #[serde(default)]
     restarts: Restarts,
     #[serde(default)]
@@ -68,7 +71,8 @@ impl From<StoredRoom> for Room {
             }
             _ if row.gone => Standing::Gone,
             (None, Some(rejoin), staged) => Standing::Joining { rejoin, staged },
-            (None, None, Some(staged)) => Standing::Founding { staged },
+            (None, None, staged @ Some(_)) => Standing::Founding { staged },
+            (None, None, None) if row.gathers => Standing::Founding { staged: None },
             (None, None, None) => Standing::NoGroup,
         };
         Self {
@@ -107,6 +111,7 @@ impl From<Room> for StoredRoom {
             settled: head.filter(|_| room.standing.is_settled()),
             healing: room.standing.rejoin().cloned(),
             gone: room.standing.is_gone(),
+            gathers: room.standing.is_gathering(),
             room_id: room.id,
             settings: room.settings,
             create_event: room.state.create_event,
@@ -158,6 +163,10 @@ mod tests {
             assert_eq!(written.get(field), Some(value), "{field}");
         }
         assert_eq!(Room::from(serde_json::from_value::<StoredRoom>(written)?), room);
+        let mut gathering = room;
+        gathering.standing.gather();
+        let written = serde_json::to_value(StoredRoom::from(gathering.clone()))?;
+        assert_eq!(Room::from(serde_json::from_value::<StoredRoom>(written)?), gathering);
         Ok(())
     }
 }

@@ -127,9 +127,13 @@ impl Second {
         let context = message.as_group_info().or_missing("GroupInfo")?.group_context();
         let group_id = context.group_id.clone();
         let room = self.room(id)?;
-        names::group_number(id, &group_id).or_missing("group of this room")?;
-        let expected = header.map_or(0, |(number, _)| number + 1);
-        if context.epoch != expected || header.is_some_and(|(_, id)| id != group_id) {
+        let restart = names::group_number(id, &group_id).or_missing("group of this room")?;
+        let continues = match header {
+            Some((number, header_id)) => context.epoch == number + 1 && header_id == group_id,
+            // Only the room's first group is founded with all members at once.
+            None => context.epoch == 0 || (context.epoch == 1 && restart == 0),
+        };
+        if !continues {
             bail!("the number {} does not continue its base", context.epoch);
         }
         if !room.number_fits(context.epoch) {

@@ -20,9 +20,19 @@ pub(super) fn receive(
     room: &mut Room,
     commit: CommitEvent<'_>,
 ) -> Result<Processed, EventError> {
-    if let Some(id) = room.standing.staged()
-        && commits::commit_hash_of_staged(turn.tx, &room.id, id)? == hash_of(commit.content)?
-    {
+    let came_back = match room.standing.staged() {
+        // Nothing but its epoch tells one announcement from another.
+        Some(id) if commit.content.is_announcement() => {
+            let shown = JoinableEpoch::read(turn, &room.id, commit.id, commit.content)?;
+            (shown.id == id).then_some(id)
+        }
+        Some(id) => {
+            let staged = commits::commit_hash_of_staged(turn.tx, &room.id, id)?;
+            (staged.is_some() && staged == hash_of(commit.content)?).then_some(id)
+        }
+        None => None,
+    };
+    if let Some(id) = came_back {
         for request in commits::staged_requests(turn.tx, &room.id, id)?.ids {
             requests::remove(turn.tx, request)?;
         }

@@ -16,7 +16,7 @@ use std::{
 
 use matrix_mls::{RoomSettings, test_hooks::opened_messages};
 use matrix_mls_kit::{
-    Client, Homeserver, OrMissing as _, Result,
+    Client, Homeserver, OrMissing as _, Result, crowd,
     together::{head, phone_of},
 };
 use serde_json::{Value, json};
@@ -138,6 +138,8 @@ impl<'a> Scene<'a> {
 enum Before {
     /// A Matrix room, no group.
     Room,
+    /// A Matrix room of many devices, without a group.
+    Crowd,
     /// Alice's group, and Bob not yet in it.
     Enabled,
     /// Both in a group.
@@ -152,6 +154,15 @@ impl Before {
     async fn arrange(self, scene: &Scene<'_>) -> Result<String> {
         let room = match self {
             Self::Room => scene.room().await?,
+            Self::Crowd => {
+                let room = scene.room().await?;
+                let name = format!("crowd-{}", scene.alice);
+                let crowd = crowd::register(scene.homeserver, &name, 20).await?;
+                crowd::enter_room(&scene.bob, &room, &crowd).await?;
+                scene.bob.settle().await?;
+                scene.does(&["settle"]).await?;
+                room
+            }
             Self::Enabled => {
                 let room = scene.room().await?;
                 scene.does(&["enable", &room]).await?;
@@ -194,7 +205,7 @@ async fn killed_at_each_commit(tag: &str, before: Before, step: &[&str], least: 
                 .collect();
             let kill = format!("{point}:{nth}");
             let output = scene.run(Some(&kill), &step).await?;
-            if let Before::Room = before {
+            if let Before::Room | Before::Crowd = before {
                 // An app that was killed while it made a group asks for it again.
                 scene.does(&["enable", &room]).await?;
             }
@@ -216,6 +227,12 @@ async fn killed_at_each_commit(tag: &str, before: Before, step: &[&str], least: 
 #[tokio::test(flavor = "multi_thread")]
 async fn creating_a_group() -> Result {
     killed_at_each_commit("create", Before::Room, &["enable", "ROOM"], 4).await
+}
+
+/// The group is made with all at once: what was gathered, or made, or sent is made or sent again.
+#[tokio::test(flavor = "multi_thread")]
+async fn founding_a_group_of_many() -> Result {
+    killed_at_each_commit("found", Before::Crowd, &["enable", "ROOM"], 6).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
