@@ -10,6 +10,13 @@ const STABLE: &str = "m.dmls.v1.";
 /// The prefix of the Welcome's algorithm in early drafts of the MSC.
 const EARLY: &str = "m.mls.v1.";
 
+/// The prefixes of all names of the MSC, of whatever version and in lower case. What apps name
+/// themselves begins with none of them.
+pub(crate) const PREFIXES: [&str; 3] = ["org.matrix.msc2883.", "m.dmls.", "m.mls."];
+
+/// The label with which the key of shared history is exported from an epoch.
+pub(crate) const HISTORY_LABEL: &str = "org.matrix.msc2883.v1.dmls.history";
+
 /// The suites that this library takes part in. A name of another suite is treated as unknown.
 /// Adding a suite means that devices can differ in their suite, and every reader of a name then has
 /// to distinguish them.
