@@ -335,7 +335,7 @@ fn enter(
         creator: name,
         commit_event: create_event.map(ToString::to_string).unwrap_or_default(),
     };
-    let place = if founded.is_tree_inline { TreePlace::Inline } else { TreePlace::Media };
+    let place = if founded.is_tree_inline { TreePlace::Inline } else { TreePlace::Outside };
     let names = members.iter().map(|device| device.name.clone());
     let draft = CommitDraft {
         welcome: founded.welcome,
