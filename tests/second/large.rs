@@ -28,10 +28,11 @@ async fn founded_at_once() -> Result {
         alice.enable(&room, Default::default()).await?;
         alice.send_text(&room, "to all of you").await?;
         second.settle().await?;
+        let head = second.head(&room)?;
         let known = second.room(&room)?;
         let claims: Vec<_> = known.claims.values().map(|claim| claim.number).collect();
         holds(claims == [1], || format!("one announcement, of epoch 1, and not {claims:?}"))?;
-        let number = known.epoch(second.head(&room)?)?.number;
+        let number = known.epoch(head)?.number;
         holds(number == 1, || format!("it is welcomed to epoch {number}"))?;
         let mut meeting = Meeting { homeserver, alice, second, room: room.clone() };
         meeting.reads("to all of you").await?;
