@@ -20,6 +20,7 @@ use matrix_mls::{MlsMachine, OutgoingRequest, RoomSettings, SendPlan, SyncChange
 use matrix_mls_kit::{
     Fields as _, OrMissing as _, Result, bail, config, feed, news,
     peer::Peer,
+    published_tree,
     tables::{Tables, join},
 };
 use openmls::prelude::{MlsMessageBodyIn, MlsMessageIn, RatchetTreeIn, StagedWelcome, *};
@@ -204,9 +205,13 @@ impl Homeserver {
         let message = self.tables.payload(&content["ciphertext"])?;
         let message = MlsMessageIn::tls_deserialize_exact(message)?;
         let MlsMessageBodyIn::Welcome(welcome) = message.extract() else { bail!("no Welcome") };
-        let tree = match content.get("ratchet_tree") {
-            Some(tree) => Some(RatchetTreeIn::tls_deserialize_exact(self.tables.payload(tree)?)?),
-            None => None,
+        let values = published_tree::values(&content);
+        let tree = if values.is_empty() {
+            None
+        } else {
+            let values: Result<_> = values.iter().map(|value| self.tables.payload(value)).collect();
+            let tree = published_tree::put_together(&content, values?)?;
+            Some(RatchetTreeIn::tls_deserialize_exact(tree)?)
         };
         let config = MlsGroupJoinConfig::builder()
             .wire_format_policy(MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY)

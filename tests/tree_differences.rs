@@ -435,6 +435,51 @@ async fn a_base_that_is_lost_is_given_to_whoever_joins_and_replaced() -> Result 
     Ok(())
 }
 
+/// Whoever is asked may answer with another tree. The tree hash says so, and the next is asked.
+#[tokio::test]
+async fn a_tree_that_is_offered_in_place_of_the_right_one_is_passed_over() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, mut mallory, room, base) = with_mallory(&homeserver).await?;
+    let (_, old) = mallory.peer.public_state();
+    say(Said::ABaseThatIsNowhere, &alice, &mut mallory, &room, &base).await?;
+    alice.settle().await?;
+    let mallorys = alice.head(&room).await?;
+    let commit = mallorys.commit_event.clone().or_missing("event")?;
+    let laptop = log_in(&homeserver, "alice", "LAPTOP").await?;
+    let _waits = laptop.join_externally(&room).await;
+    let mut is_asked = false;
+    for _ in 0..120 {
+        if laptop.head(&room).await.is_ok() {
+            break;
+        }
+        if is_asked {
+            alice.settle().await?;
+        } else {
+            let sync = mallory.http.get("/_matrix/client/v3/sync?timeout=0").await?;
+            let events = sync["to_device"]["events"].as_array().cloned().unwrap_or_default();
+            is_asked = events.iter().any(|event| {
+                let algorithm = event["content"]["algorithm"].as_str().unwrap_or_default();
+                algorithm.starts_with(TREE_REQUEST)
+            });
+            if is_asked {
+                let algorithm =
+                    "org.matrix.msc2883.v1.dmls.tree.dhkemx25519-aes128gcm-sha256-ed25519";
+                let offer = json!({
+                    "algorithm": algorithm, "room_id": room, "sender": mallory.name(),
+                    "commit_event": commit, "ratchet_tree": upload(&alice, old.clone()).await?,
+                });
+                mallory.send_welcome(&laptop, offer).await?;
+            }
+        }
+        laptop.settle().await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(is_asked, "whoever made the commit is asked first");
+    assert_eq!(laptop.head(&room).await?.epoch, mallorys.epoch + 1);
+    all_talk(&[&alice, &laptop], &room).await;
+    Ok(())
+}
+
 #[tokio::test]
 async fn asking_for_trees_makes_a_member_upload_once_a_day_and_a_stranger_nothing() -> Result {
     let homeserver = Homeserver::embedded()?;

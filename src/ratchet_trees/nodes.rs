@@ -5,7 +5,7 @@
 
 use tls_codec::{Deserialize, Serialize, TlsVarInt};
 
-use crate::{failure::Failure, rejection::Rejection};
+use crate::rejection::Rejection;
 
 /// The most nodes of a tree: those of half a million devices.
 pub(super) const MOST_NODES: usize = 1 << 20;
@@ -65,11 +65,6 @@ impl<'a> Nodes<'a> {
             bytes.extend_from_slice(node.unwrap_or_default());
         }
         Ok(bytes)
-    }
-
-    /// Cuts a tree that this device has written itself.
-    pub(super) fn own(tree: &'a [u8]) -> Result<Self, Failure> {
-        Self::read(tree).map_err(|error| Failure::defect("ratchet_tree", error))
     }
 }
 

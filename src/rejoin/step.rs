@@ -192,6 +192,9 @@ fn join_best(
             Err(error) => {
                 tracing::warn!(room = %room.id, %error, "a public group state cannot be joined by");
                 room.joins.times_ms.pop();
+                if lost_tree::refuse(turn, &room.id, &onto.commit_event)? {
+                    continue;
+                }
                 joinable::forget(turn.tx, &room.id, onto.id)?;
             }
         }

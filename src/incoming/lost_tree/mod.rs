@@ -17,5 +17,5 @@ mod wanted;
 pub(crate) use self::{
     content::{TreeOffer, TreeRequest},
     given::{answer, asked, uploaded},
-    wanted::{ask, came, offered, want},
+    wanted::{ask, came, offered, refuse, want},
 };
