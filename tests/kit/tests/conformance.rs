@@ -26,8 +26,8 @@ async fn reason(patience: u64, command: &str) -> Result<String> {
 
 #[tokio::test]
 async fn whatever_a_client_does_a_scenario_ends_with_the_reason() -> Result {
-    let long = "head -c 100000 /dev/zero | tr '\\0' x; cat";
-    let loud = "while read step; do yes 'unread $a'; done";
+    let long = "head -c 100000 /dev/zero; cat";
+    let loud = "while read step; do yes unread; done";
     for (command, expected) in [
         ("sh -c 'sleep 100'", "`log-in`: the client gave no answer in 1 s"),
         (

@@ -51,6 +51,8 @@ pub struct Device {
     input: ChildStdin,
     lines: mpsc::Receiver<Result<String, String>>,
     errors: Arc<Mutex<VecDeque<String>>>,
+    /// Ends with the program's standard error.
+    complaints: std::thread::JoinHandle<()>,
     patience: Patience,
 }
 
@@ -80,7 +82,7 @@ impl Device {
         });
         let errors = Arc::new(Mutex::new(VecDeque::new()));
         let last = errors.clone();
-        std::thread::spawn(move || {
+        let complaints = std::thread::spawn(move || {
             let mut complaints = BufReader::new(complaints);
             while let Some(line) = next_line(&mut complaints) {
                 let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,13 +92,15 @@ impl Device {
                 }
             }
         });
-        Ok(Self { child, input, lines, errors, patience })
+        Ok(Self { child, input, lines, errors, complaints, patience })
     }
 
     /// Has it do a step. An error says why there is no answer; nothing more is to be asked of it.
     pub async fn does(&mut self, step: &str) -> Result<Answer> {
-        if let Err(error) = writeln!(self.input, "{step}") {
-            bail!("the client does not take `{}`: {error}{}", shown(step), self.last_words());
+        if writeln!(self.input, "{step}").is_err() {
+            // Nobody reads it any more.
+            let status = self.ended().await;
+            bail!("`{}`: the client {status}{}", shown(step), self.last_words());
         }
         let (mut facts, mut seconds) = (Facts::default(), 0);
         for _ in 0..MOST {
@@ -129,13 +133,19 @@ impl Device {
 
     /// How its process ended, once its output has.
     async fn ended(&mut self) -> String {
+        let mut ended = None;
         for _ in 0..50 {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return format!("ended ({status})");
+            ended = ended.or(self.child.try_wait().ok().flatten());
+            // What it has said last comes by another way, and may come later.
+            if ended.is_some() && self.complaints.is_finished() {
+                break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        "closed its standard output".to_owned()
+        match ended {
+            Some(status) => format!("ended ({status})"),
+            None => "closed its standard input or output".to_owned(),
+        }
     }
 
     fn last_words(&self) -> String {
