@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, conformance, demo, fuzz, homeserver, inspect, simulate};
+use crate::{bench, conformance, demo, fuzz, homeserver, inspect, release, simulate};
 
 /// The commands of matrix-mls. Each one sets up what it needs.
 #[derive(Debug, Parser)]
@@ -44,6 +44,8 @@ pub enum Command {
     Android,
     /// Build the XCFramework (needs a Mac with Xcode).
     Ios,
+    /// Make and check everything of a release that this machine can make. It publishes nothing.
+    Release(release::Options),
     /// Check the licences, advisories and sources of all dependencies.
     Deny,
 }
@@ -98,6 +100,8 @@ mod tests {
             "bindings",
             "android",
             "ios",
+            "release",
+            "release --rehearse",
             "deny",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());

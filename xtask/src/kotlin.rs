@@ -30,6 +30,11 @@ pub fn calls() -> Result<Command, Failure> {
     java("calls", "org.matrixmls.calls.CallsKt")
 }
 
+/// Builds the sample, and returns its class path.
+pub fn sample_class_path() -> Result<String, Failure> {
+    package("sample")
+}
+
 /// Builds a module, and returns the command that runs this class of it.
 fn java(module: &str, class: &str) -> Result<Command, Failure> {
     let class_path = package(module)?;

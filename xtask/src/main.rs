@@ -25,6 +25,7 @@ mod newcomer;
 mod paths;
 mod plan;
 mod process;
+mod release;
 mod simulate;
 mod size;
 mod swift;
@@ -64,6 +65,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Bindings => bindings::run(),
         Command::Android => android::run(),
         Command::Ios => ios::run(),
+        Command::Release(options) => release::run(&options),
         Command::Deny => deny::run(),
     }
 }

@@ -4,6 +4,7 @@ package org.matrixmls.android
 import java.io.File
 import javax.xml.parsers.DocumentBuilderFactory
 import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertFalse
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import org.w3c.dom.Element
@@ -19,14 +20,29 @@ class FilesTest {
 
     @Test
     fun `Gradle and Maven have the same versions`() {
-        val build = File(android, "build.gradle.kts").readText()
-        assertTrue(build.contains("""id("org.jetbrains.kotlin.android") version "${property("kotlin.version")}""""))
-        assertTrue(library.contains("""net.java.dev.jna:jna:${property("jna.version")}@aar"""))
-        for (artifact in listOf("core", "android")) {
-            assertTrue(library.contains("""kotlinx-coroutines-$artifact:${property("coroutines.version")}"""))
+        val catalog = File(android, "gradle/libs.versions.toml").readText()
+        for (name in listOf("kotlin", "jna", "coroutines")) {
+            assertTrue(catalog.contains("""$name = "${property("$name.version")}""""), name)
         }
+        val version = Regex("<version>(.*)</version>").find(parent)!!.groupValues[1]
+        assertTrue(library.contains("""version = "$version""""))
         val jvm = property("kotlin.compiler.jvmTarget")
         for (module in listOf(library, sample)) assertTrue(module.contains("JvmTarget.JVM_$jvm"))
+    }
+
+    @Test
+    fun `Gradle's catalog has what the modules name`() {
+        val catalog = File(android, "gradle/libs.versions.toml").readText()
+        val defined = Regex("^([a-z-]+) = \\{", RegexOption.MULTILINE).findAll(catalog).map { it.groupValues[1] }.toSet()
+        val files = listOf(File(android, "build.gradle.kts").readText(), library, sample)
+        val named = files.flatMap { file ->
+            Regex("libs\\.(?:plugins\\.)?([a-z.]+)").findAll(file).map { it.groupValues[1].replace('.', '-') }
+        }.toSet()
+        assertEquals(defined, named)
+        // No version stands anywhere else.
+        for (file in files) assertFalse(Regex("""[a-z]:[0-9]+\.[0-9]""").containsMatchIn(file))
+        val wrapper = File(android, "gradle/wrapper/gradle-wrapper.properties").readText()
+        assertTrue(Regex("gradle-8\\.[0-9.]+-bin\\.zip").containsMatchIn(wrapper))
     }
 
     @Test
