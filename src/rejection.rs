@@ -119,6 +119,12 @@ pub(crate) enum Rejection {
     /// History is offered for a room whose messages are read once.
     #[error("the room's messages are read once on this device")]
     ReadOnce,
+    /// Secrets come that no verification of this device's has prepared for.
+    #[error(
+        "secrets are taken once, from another device of this user, within ten minutes after the two \
+         have verified each other"
+    )]
+    UnaskedSecrets,
 }
 
 impl From<Malformed> for Rejection {

@@ -379,3 +379,38 @@ async fn beside_olm_the_olm_machine_has_the_secrets() -> Result {
     }
     Ok(())
 }
+
+/// One call does both, also where the app is closed in between; the wrong key does neither.
+#[tokio::test]
+async fn one_step_brings_trust_and_history() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, bob, room) = pair(&homeserver).await;
+    create(&bob).await?;
+    let key = RecoveryKey::generate()?;
+    bob.machine()?.backup().create(key.clone(), false).await?;
+    quiet(&[&alice, &bob]).await;
+    store(&bob, &key, false).await?;
+    quiet(&[&alice, &bob]).await;
+
+    let mut new = log_in(&homeserver, "bob", "NEW").await?;
+    let (heard, listening) = Heard::of(&new).await?;
+    own(&new)?.recover_with_history(RecoveryKey::generate()?).await?;
+    new.drive().await?;
+    assert_eq!(heard.hear(failed).await?, "wrong_key");
+    assert!(new.machine()?.backup().restores().await?.is_empty());
+    own(&new)?.recover_with_history(key).await?;
+    drop((heard, listening));
+    new.restart().await?;
+    let (heard, _listening) = Heard::of(&new).await?;
+    new.settle().await?;
+    let restored = heard.hear(|update| match update {
+        Update::RestoreFinished { epochs, failures, .. } => Some((*epochs, failures.len())),
+        _ => None,
+    });
+    let (epochs, failures) = restored.await?;
+    assert!(epochs > 0 && failures == 0, "{epochs} {failures}");
+    assert_eq!(state(&new).await?, IdentityState::Complete);
+    quiet(&[&alice, &bob, &new]).await;
+    assert!(texts(&new, &room).await.contains(&"first".to_owned()));
+    Ok(())
+}

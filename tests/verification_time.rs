@@ -1,10 +1,10 @@
 //! Verifications that take too long, and clocks that are off. These tests set the clock of the
 //! process.
 
-use matrix_mls::{SyncChanges, VerificationState};
+use matrix_mls::{IdentityState, SyncChanges, VerificationState};
 use matrix_mls_kit::{
-    Client, Clock, Homeserver, OrMissing as _, Result, bail, feed,
-    together::{pair, quiet, two_phones},
+    Client, Clock, Homeserver, OrMissing as _, Refused as _, Result, bail, feed,
+    together::{log_in, pair, phone_of, quiet, two_phones},
 };
 use serde_json::json;
 
@@ -108,6 +108,43 @@ async fn a_device_whose_clock_is_off_is_asked_all_the_same() -> Result {
         assert_eq!(ask(Clock::today_ms(), &format!("now {now_ms}")).await?, 1);
         let old_ms = Clock::today_ms() - 12 * MINUTE_MS;
         assert_eq!(ask(old_ms, &format!("old {now_ms}")).await?, 0);
+    }
+    Ok(())
+}
+
+/// Secrets are handed over within ten minutes after the verification, by either side's clock.
+#[tokio::test]
+async fn secrets_of_a_verification_that_was_long_ago_are_not_handed_over() -> Result {
+    let clock = Clock::take().await;
+    let homeserver = Homeserver::embedded()?;
+    let phone = phone_of(&homeserver, "alice").await?;
+    phone.make_identity().await?;
+    let laptop = log_in(&homeserver, "alice", "LAPTOP").await?;
+    quiet(&[&phone, &laptop]).await;
+    clock.stop();
+    for late_at_the_other in [false, true] {
+        let (user, device) = (laptop.user_id().to_owned(), "LAPTOP".to_owned());
+        let ours = phone.machine()?.request_verification(user, Some(device)).await?;
+        quiet(&[&phone, &laptop]).await;
+        let theirs = laptop.machine()?.verification(only(&laptop).await?);
+        theirs.accept().await?;
+        quiet(&[&laptop, &phone]).await;
+        ours.start_sas().await?;
+        quiet(&[&phone, &laptop]).await;
+        ours.confirm().await?;
+        theirs.confirm().await?;
+        quiet(&[&phone, &laptop]).await;
+        if late_at_the_other {
+            ours.offer_secrets().await?;
+            phone.drive().await?;
+            clock.pass(11 * MINUTE_MS);
+        } else {
+            clock.pass(11 * MINUTE_MS);
+            assert_eq!(ours.offer_secrets().await.refused()?.code(), "not_now");
+        }
+        quiet(&[&phone, &laptop]).await;
+        let state = laptop.machine()?.identity().state().await?;
+        assert_ne!(state, IdentityState::Complete, "{late_at_the_other}");
     }
     Ok(())
 }

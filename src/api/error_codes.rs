@@ -139,6 +139,7 @@ fn code_of_rejection(rejection: &Rejection) -> &'static str {
         Rejection::BadBundle(_) => "bad_bundle",
         Rejection::DamagedSession(_) => "damaged_session",
         Rejection::ReadOnce => "read_once",
+        Rejection::UnaskedSecrets => "unasked_secrets",
     }
 }
 
@@ -330,6 +331,8 @@ impl From<SecretsError> for MlsError {
             SecretsError::Failure(error) => error.into(),
             SecretsError::Signing(error) => error.into(),
             SecretsError::Backup(error) => error.into(),
+            SecretsError::Verification(error) => error.into(),
+            SecretsError::Rejected(error) => error.into(),
             SecretsError::Busy => transient!(NotReady, "recovery_busy", error),
             SecretsError::Incomplete => permanent!(NotReady, "identity_incomplete", error),
         }

@@ -164,7 +164,18 @@ impl MlsIdentity {
     /// `Update::RecoveryFinished`, or `Update::RecoveryFailed` with the code `"wrong_key"` for
     /// another key. Fails with `NotReady` (`"recovery_busy"`) while secrets are being read or stored.
     pub async fn recover(&self, key: Arc<RecoveryKey>) -> Result<(), MlsError> {
-        self.begin(Task::Recover { key: key.key.clone() }).await
+        self.begin(Task::Recover { key: key.key.clone(), with_history: false }).await
+    }
+
+    /// Opens secret storage with its recovery key, and brings back the whole history: what a new phone
+    /// needs, in one step.
+    ///
+    /// It does what [`recover`](Self::recover) does. Then it restores all rooms from the key backup with
+    /// the backup's key, if secret storage has that. Observers are told `Update::RecoveryFinished`, then
+    /// `Update::RestoreProgress` and at the end `Update::RestoreFinished`. It goes on after a restart of
+    /// the app. Fails as `recover` does.
+    pub async fn recover_with_history(&self, key: Arc<RecoveryKey>) -> Result<(), MlsError> {
+        self.begin(Task::Recover { key: key.key.clone(), with_history: true }).await
     }
 
     /// Gives up a new identity that waits for the user; tells whether there was one. What was there

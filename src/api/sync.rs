@@ -40,6 +40,12 @@ pub enum ToDeviceResult {
         /// The room's id.
         room_id: String,
     },
+    /// Another device of this user, which was verified, has handed the user's secrets to this one
+    /// (`Update::SecretsReceived`).
+    SecretsReceived {
+        /// The id of that device.
+        device_id: String,
+    },
     /// A Welcome or history that is taken in later: it needs a value which is still to be fetched
     /// (see `outgoing_requests`), or its room or its sender is not known yet.
     Waiting {
@@ -73,6 +79,9 @@ impl From<ToDeviceOutcome> for ToDeviceResult {
             }
             ToDeviceOutcome::History { room_id } => {
                 Self::HistoryShared { room_id: room_id.to_string() }
+            }
+            ToDeviceOutcome::Secrets { device_id } => {
+                Self::SecretsReceived { device_id: device_id.to_string() }
             }
             ToDeviceOutcome::Waiting(error) => Self::Waiting { error: error.into() },
             ToDeviceOutcome::Failed(error) => Self::Failed { error: error.into() },

@@ -87,6 +87,33 @@ impl Verification {
         self.act(Act::Mismatch).await
     }
 
+    /// Hands this user's secrets to their other device, once it is verified: the private keys of the
+    /// identity, and the backup's key if a backup is enabled.
+    ///
+    /// Call it on the device that has them, after `VerificationState::Done`. They are sealed with keys
+    /// that the two devices have from this very verification, so nobody else can open them. The other
+    /// device takes them by itself (`Update::SecretsReceived`), and has to hear of them within ten
+    /// minutes. A second call does nothing.
+    ///
+    /// Fails with `InvalidInput` (`"not_now"`) if the verification is not done, is older than ten
+    /// minutes, was of another user, or the homeserver does not list the device any more; and
+    /// (`"no_verification"`) if there is none. Fails with `NotReady` (`"identity_incomplete"`) if this
+    /// device does not have all private keys of the identity.
+    pub async fn offer_secrets(&self) -> Result<(), MlsError> {
+        let id = self.id.clone();
+        let done = self.engine.run(move |engine| engine.offer_secrets(&id)).await;
+        self.engine.note_change();
+        done
+    }
+
+    /// Neither sends nor takes secrets by this verification any more; tells whether it would have.
+    ///
+    /// What has left this device cannot be called back.
+    pub async fn withdraw_secrets(&self) -> Result<bool, MlsError> {
+        let id = self.id.clone();
+        self.engine.run(move |engine| engine.withdraw_secrets(&id)).await
+    }
+
     /// Ends it with `"m.user"`, or declines the other side's request. It changes nothing where it is
     /// over.
     ///

@@ -41,7 +41,7 @@ pub(crate) use self::{
     asking::{Due, due},
     bindings::{LeafBinding, note_bindings},
     claim::{ClaimedPackage, claim_request, parse_claim_response},
-    own_devices::published_object,
+    own_devices::{published_object, signed_object},
     own_identity::{
         PrivateKey, PrivateKeys, SignedObject, SigningError, keep_private_keys, private_keys,
         sign_device, sign_user,

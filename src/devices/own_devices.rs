@@ -109,7 +109,7 @@ pub(crate) fn published_object(
 }
 
 /// The object of a device of the own user, if this is its Ed25519 key and it has signed the object.
-pub(super) fn signed_object(
+pub(crate) fn signed_object(
     tx: &Tx<'_>,
     user: &UserId,
     device: &DeviceId,

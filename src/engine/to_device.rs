@@ -4,7 +4,7 @@
 //! each as a part of its own. The others are early, or of no use at all; until the room's state shows
 //! up they change nothing (`early`).
 
-use ruma::{OwnedRoomId, OwnedUserId, RoomId};
+use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, RoomId};
 
 use super::{
     consequences::{in_room, settle_reported},
@@ -21,6 +21,7 @@ use crate::{
     protocol::{AlgorithmOnly, ToDeviceEvent, WelcomeContent, identifiers, parse},
     rejection::Rejection,
     rejoin, room,
+    secrets::{self, HandoverContent, SecretsError},
     sharing::{self, HistoryOffer, HistoryRequest},
     store::StoreError,
     turn::Turn,
@@ -37,6 +38,10 @@ pub(crate) enum ToDeviceOutcome {
     /// A member gave this device what was said before.
     History {
         room_id: OwnedRoomId,
+    },
+    /// Another device of this user has handed the user's secrets over.
+    Secrets {
+        device_id: OwnedDeviceId,
     },
     Waiting(EventError),
     Failed(EventError),
@@ -149,6 +154,19 @@ fn take_in(turn: &Turn<'_>, json: &str) -> Result<Received, EventError> {
                 return early(content.room_id);
             }
             welcome(turn, &event, content)?
+        }
+        Ok(AlgorithmOnly { algorithm }) if algorithm == identifiers::SECRETS_ALGORITHM => {
+            let content: HandoverContent = parse(content, "the secrets")?;
+            match secrets::receive(turn, &event.sender, content) {
+                Ok(Some(device_id)) => ToDeviceOutcome::Secrets { device_id },
+                // The verification is not done here yet.
+                Ok(None) => ToDeviceOutcome::Ignored,
+                Err(SecretsError::Failure(failure)) => return Err(failure.into()),
+                Err(error) => {
+                    tracing::info!(%error, "secrets of another device are not taken");
+                    return Err(Rejection::UnaskedSecrets.into());
+                }
+            }
         }
         // Olm's, for the app's other engine.
         _ => ToDeviceOutcome::Ignored,

@@ -30,7 +30,7 @@ use crate::{
     secrets, sharing, signing,
     store::StoreError,
     turn::Turn,
-    verification,
+    verification::{self, handover},
 };
 
 /// For how long after a message was prepared the next may be expected.
@@ -55,6 +55,8 @@ impl Engine {
                 plan_key_requests(turn)?;
                 delete_old_keys(turn)?;
                 verification::expire(turn, &self.secrets)?;
+                handover::expire(turn)?;
+                secrets::take_early(turn)?;
                 backup::plan_upload(turn)?;
                 if identity::own_keys(turn.tx)? == OwnKeys::Ours {
                     members::ask_for_wanted(turn)?;

@@ -11,7 +11,7 @@ use crate::{
     history::restored::Source,
     incoming::Outcome,
     protocol::{RoomEvent, parse},
-    room,
+    room, secrets,
     turn::Turn,
     verification::{self, Act, Flow, Parcel, RoomEventIn, Secrets, VerificationError},
 };
@@ -35,6 +35,22 @@ impl Engine {
     /// Does what the user has decided about a verification.
     pub(crate) fn act_on_verification(&self, id: &str, act: Act) -> Result<(), EngineError> {
         self.turn(|turn| Ok(verification::act(turn, &self.secrets, id, act)?))
+    }
+
+    /// Hands this user's secrets to the device of a verification that is done.
+    pub(crate) fn offer_secrets(&self, id: &str) -> Result<(), EngineError> {
+        self.turn(|turn| {
+            verification::expire(turn, &self.secrets)?;
+            Ok(secrets::offer(turn, id)?)
+        })
+    }
+
+    /// Sends and takes no secrets by a verification any more.
+    pub(crate) fn withdraw_secrets(&self, id: &str) -> Result<bool, EngineError> {
+        self.turn(|turn| {
+            turn.note_deleted_keys();
+            Ok(secrets::withdraw(turn, id)?)
+        })
     }
 
     /// A verification.

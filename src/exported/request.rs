@@ -73,6 +73,8 @@ pub enum RequestKind {
     UploadIdentity,
     /// It uploads a signature that was made with a cross-signing key of this user.
     UploadSignature,
+    /// It hands this user's secrets to another of their devices that was verified.
+    HandOverSecrets,
     /// It sends an event of a verification, or asks for the keys of who is verified.
     Verify,
 }

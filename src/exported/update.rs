@@ -304,6 +304,20 @@ pub enum Update {
         /// How far it has come.
         state: VerificationState,
     },
+    /// Another device of this user, which was verified, has handed the user's secrets to this one.
+    ///
+    /// The identity's keys sign this device next, and the backup is enabled with its key, if it was
+    /// among them: restore from it then. It is told once.
+    SecretsReceived {
+        /// The verification's id on this device.
+        verification_id: String,
+        /// The id of the device that has handed them over.
+        device_id: String,
+        /// The names of the secrets that are used from now on.
+        recovered: Vec<String>,
+        /// The secrets that are not, and why.
+        failures: Vec<SecretFailure>,
+    },
     /// A device has no usable key package, so it was not added for now.
     ///
     /// It is tried again before messages, ten minutes later and then more and more seldom.

@@ -1,5 +1,6 @@
 //! Why nothing is exported.
 
+use super::limits::{LONGEST, LONGEST_CONTEXT, LONGEST_LABEL, SHORTEST};
 use crate::{
     failure::{EndsTurn, Failure, through_variants},
     messages::SendError,
@@ -17,7 +18,7 @@ pub(crate) enum ExportError {
     #[error(transparent)]
     Send(#[from] SendError),
     /// The label is empty or too long.
-    #[error("label: it has 1 to {} bytes", super::label::LONGEST)]
+    #[error("label: it has 1 to {} bytes", LONGEST_LABEL)]
     BadLabel,
     /// The label is one that this library uses, or may use.
     #[error(
@@ -26,10 +27,10 @@ pub(crate) enum ExportError {
     )]
     ReservedLabel(&'static str),
     /// The length is out of range.
-    #[error("length: a secret has {} to {} bytes", super::secret::SHORTEST, super::secret::LONGEST)]
+    #[error("length: a secret has {} to {} bytes", SHORTEST, LONGEST)]
     BadLength,
     /// The context is too long.
-    #[error("context: it has at most {} bytes", super::secret::LONGEST_CONTEXT)]
+    #[error("context: it has at most {} bytes", LONGEST_CONTEXT)]
     BadContext,
     /// This is no id of an epoch.
     #[error("epoch_id: it is no id of an epoch: give the epoch_id of an ExportedSecret")]

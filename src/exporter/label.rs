@@ -4,15 +4,12 @@
 //! export with such a label would have the key. So all names below the prefixes of the MSC are
 //! refused, those that no version uses yet among them.
 
-use super::error::ExportError;
+use super::{error::ExportError, limits::LONGEST_LABEL};
 use crate::protocol::identifiers::PREFIXES;
-
-/// The longest label, in bytes.
-pub(super) const LONGEST: usize = 255;
 
 /// Refuses a label that is not for apps.
 pub(super) fn check(label: &str) -> Result<(), ExportError> {
-    if label.is_empty() || label.len() > LONGEST {
+    if label.is_empty() || label.len() > LONGEST_LABEL {
         return Err(ExportError::BadLabel);
     }
     // Nobody should have to think about names that differ in nothing but their case.

@@ -10,6 +10,7 @@
 
 mod error;
 mod label;
+mod limits;
 mod secret;
 mod watch;
 

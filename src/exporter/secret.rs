@@ -3,7 +3,12 @@
 use ruma::RoomId;
 use zeroize::Zeroizing;
 
-use super::{error::ExportError, label, watch};
+use super::{
+    error::ExportError,
+    label,
+    limits::{LONGEST, LONGEST_CONTEXT, SHORTEST},
+    watch,
+};
 use crate::{
     epochs::{EpochRecord, Status, graph},
     failure::Failure,
@@ -14,12 +19,6 @@ use crate::{
     room,
     turn::Turn,
 };
-
-/// How long a secret may be, in bytes. A shorter one could be guessed.
-pub(super) const SHORTEST: usize = 16;
-pub(super) const LONGEST: usize = 1024;
-/// The longest context, in bytes.
-pub(super) const LONGEST_CONTEXT: usize = 65_535;
 
 /// What is to be exported.
 pub(crate) struct Wanted<'a> {

@@ -17,6 +17,9 @@ pub(crate) const PREFIXES: [&str; 3] = ["org.matrix.msc2883.", "m.dmls.", "m.mls
 /// The label with which the key of shared history is exported from an epoch.
 pub(crate) const HISTORY_LABEL: &str = "org.matrix.msc2883.v1.dmls.history";
 
+/// The algorithm of secrets that one device of a user hands to another.
+pub(crate) const SECRETS_ALGORITHM: &str = "org.matrix.msc2883.v1.dmls.secrets";
+
 /// The suites that this library takes part in. A name of another suite is treated as unknown.
 /// Adding a suite means that devices can differ in their suite, and every reader of a name then has
 /// to distinguish them.

@@ -97,6 +97,8 @@ pub(crate) enum Purpose {
     UploadSignature(UploadedSignature),
     /// `PUT /sendToDevice/m.key.verification.…`, or the same into a room: an event of a verification.
     Verification { verification: String },
+    /// `PUT /sendToDevice/m.room.encrypted`: this user's secrets, for another of their devices.
+    HandOver { verification: String },
     /// `POST /keys/query`: the keys of who is verified.
     VerificationKeys { verification: String },
 }
@@ -142,6 +144,7 @@ impl Purpose {
             | Self::UploadIdentity
             | Self::UploadSignature(_)
             | Self::Verification { .. }
+            | Self::HandOver { .. }
             | Self::VerificationKeys { .. } => None,
         }
     }
@@ -188,7 +191,8 @@ impl Purpose {
             | Self::WriteSecret { .. }
             | Self::UploadIdentity
             | Self::UploadSignature(_)
-            | Self::Verification { .. } => false,
+            | Self::Verification { .. }
+            | Self::HandOver { .. } => false,
         }
     }
 
@@ -239,6 +243,7 @@ impl Purpose {
             Self::ReadSecret { .. } | Self::WriteSecret { .. } => RequestKind::SecretStorage,
             Self::UploadIdentity => RequestKind::UploadIdentity,
             Self::UploadSignature(_) => RequestKind::UploadSignature,
+            Self::HandOver { .. } => RequestKind::HandOverSecrets,
             Self::Verification { .. } | Self::VerificationKeys { .. } => RequestKind::Verify,
         }
     }

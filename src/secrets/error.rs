@@ -3,13 +3,15 @@
 use crate::{
     backup::BackupError,
     failure::{EndsTurn, Failure, through_variants},
+    rejection::Rejection,
     sessions::SealedError,
     signing::SigningError,
     store::StoreError,
+    verification::VerificationError,
 };
 
 /// Why something about secret storage failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretsError {
     /// It failed, whatever was asked.
     #[error(transparent)]
@@ -20,6 +22,12 @@ pub(crate) enum SecretsError {
     /// The key backup is at fault.
     #[error(transparent)]
     Backup(#[from] BackupError),
+    /// A verification is at fault.
+    #[error(transparent)]
+    Verification(#[from] VerificationError),
+    /// What another device sends is not taken.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
     /// Something else is being read or stored.
     #[error("secrets are being read or stored already")]
     Busy,
@@ -45,7 +53,8 @@ impl EndsTurn for SecretsError {
             Self::Failure(failure) => failure.ends_turn(),
             Self::Signing(error) => error.ends_turn(),
             Self::Backup(error) => error.ends_turn(),
-            Self::Busy | Self::Incomplete => false,
+            Self::Verification(error) => error.ends_turn(),
+            Self::Rejected(_) | Self::Busy | Self::Incomplete => false,
         }
     }
 }

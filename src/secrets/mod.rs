@@ -15,9 +15,11 @@
 //! | read what there is | `reading` |
 //! | recover | `recover` |
 //! | store | `write` |
+//! | hand them to another device that was verified | `handover` |
 
 mod error;
 mod format;
+mod handover;
 mod reading;
 mod record;
 mod recover;
@@ -25,6 +27,7 @@ mod write;
 
 pub(crate) use self::{
     error::SecretsError,
+    handover::{HandoverContent, offer, receive, take_early, withdraw},
     reading::{answered, begin, go_on, refused},
     record::{Task, state},
     write::written,

@@ -106,7 +106,7 @@ pub(crate) fn go_on(turn: &Turn<'_>) -> Result<(), SecretsError> {
             WORK.delete(turn.tx, b"", b"")?;
             Ok(tell_state(turn)?)
         }
-        Task::Recover { key } => recover::recover(turn, &work, &key),
+        Task::Recover { key, with_history } => recover::recover(turn, &work, &key, with_history),
         Task::Store { key, passphrase, replace } => {
             write::store(turn, work, &key, &passphrase, replace)
         }

@@ -22,8 +22,12 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 pub(crate) enum Task {
     /// See what there is.
     Look,
-    /// Open what there is with this key.
-    Recover { key: BackupKey },
+    /// Open what there is with this key; then bring the history back, if it is asked for.
+    Recover {
+        key: BackupKey,
+        #[serde(default)]
+        with_history: bool,
+    },
     /// Store this device's secrets under this key.
     Store { key: BackupKey, passphrase: PassphraseInfo, replace: bool },
 }

@@ -15,7 +15,7 @@ use super::{
     record::{WORK, Work, fail, tell_state},
 };
 use crate::{
-    backup,
+    backup::{self, Scope},
     devices::{self, PrivateKey, PrivateKeys},
     exported::{SecretFailure, Update},
     requests::{self, PausedWork},
@@ -26,14 +26,43 @@ use crate::{
 
 /// What was opened, and what was not.
 #[derive(Default)]
-struct Opened {
+pub(super) struct Opened {
     keys: PrivateKeys,
     backup_keys: Vec<(Secret, BackupKey)>,
     failures: Vec<(Secret, &'static str)>,
 }
 
+impl Opened {
+    /// A secret is there with these bytes.
+    pub(super) fn add(&mut self, secret: Secret, bytes: &[u8]) {
+        let private = PrivateKey::from_bytes(bytes);
+        if private.is_none() {
+            self.failures.push((secret, DAMAGED));
+        }
+        match secret {
+            Secret::Master => self.keys.master = private,
+            Secret::SelfSigning => self.keys.self_signing = private,
+            Secret::UserSigning => self.keys.user_signing = private,
+            Secret::OwnBackup | Secret::MegolmBackup => {
+                let key = BackupKey::from_bytes(bytes).ok();
+                self.backup_keys.extend(key.map(|key| (secret, key)));
+            }
+        }
+    }
+
+    /// A secret is not there.
+    pub(super) fn miss(&mut self, secret: Secret) {
+        self.failures.push((secret, MISSING));
+    }
+}
+
 /// Opens the secrets that were read.
-pub(super) fn recover(turn: &Turn<'_>, work: &Work, key: &BackupKey) -> Result<(), SecretsError> {
+pub(super) fn recover(
+    turn: &Turn<'_>,
+    work: &Work,
+    key: &BackupKey,
+    with_history: bool,
+) -> Result<(), SecretsError> {
     let Some(id) = work.default_key_id() else {
         return Ok(fail(turn, "no_recovery", "there is no secret storage")?);
     };
@@ -58,7 +87,16 @@ pub(super) fn recover(turn: &Turn<'_>, work: &Work, key: &BackupKey) -> Result<(
     if is_key.is_none() && !is_opened && opened.failures.iter().any(|(_, why)| *why == DAMAGED) {
         return Ok(fail(turn, "wrong_key", "the key opens no secret")?);
     }
-    use_keys(turn, opened)
+    let backup_keys: Vec<_> = opened.backup_keys.iter().map(|(_, key)| key.clone()).collect();
+    let (recovered, failures) = use_keys(turn, opened, true)?;
+    WORK.delete(turn.tx, b"", b"")?;
+    turn.tell(Update::RecoveryFinished { recovered, failures });
+    if with_history {
+        for key in backup_keys {
+            backup::start_restore(turn, Some(key), Scope::All)?;
+        }
+    }
+    Ok(tell_state(turn)?)
 }
 
 const MISSING: &str = "missing";
@@ -78,7 +116,7 @@ fn open_all(turn: &Turn<'_>, work: &Work, key: &BackupKey, id: &str) -> Opened {
                 continue;
             }
             Err(Unreadable::Missing) => {
-                opened.failures.push((secret, MISSING));
+                opened.miss(secret);
                 continue;
             }
             Err(Unreadable::Damaged) => {
@@ -86,24 +124,21 @@ fn open_all(turn: &Turn<'_>, work: &Work, key: &BackupKey, id: &str) -> Opened {
                 continue;
             }
         };
-        let private = PrivateKey::from_bytes(&bytes);
-        match secret {
-            Secret::Master => opened.keys.master = private,
-            Secret::SelfSigning => opened.keys.self_signing = private,
-            Secret::UserSigning => opened.keys.user_signing = private,
-            Secret::OwnBackup | Secret::MegolmBackup => {
-                let key = BackupKey::from_bytes(&bytes).ok();
-                opened.backup_keys.extend(key.map(|key| (secret, key)));
-            }
-        }
+        opened.add(secret, &bytes);
     }
     opened
 }
 
-fn use_keys(turn: &Turn<'_>, mut opened: Opened) -> Result<(), SecretsError> {
+/// Uses what was opened. Gives the names of what is used, and what is not. `says_who`: whose master
+/// key it is, that is the user's.
+pub(super) fn use_keys(
+    turn: &Turn<'_>,
+    mut opened: Opened,
+    says_who: bool,
+) -> Result<(Vec<String>, Vec<SecretFailure>), SecretsError> {
     let own = turn.identity.name().user_id;
     let mut recovered = Vec::new();
-    if let Some(master) = &opened.keys.master {
+    if let Some(master) = opened.keys.master.as_ref().filter(|_| says_who) {
         let public = master.public();
         let accepted = devices::accept_identity(turn.tx, &own, &public, turn.now_ms)?;
         let confirmed = devices::confirm_own_identity(turn.tx, &own, &public)?;
@@ -144,13 +179,11 @@ fn use_keys(turn: &Turn<'_>, mut opened: Opened) -> Result<(), SecretsError> {
     if !backup_keys.is_empty() {
         backup::enable_one_of(turn, backup_keys)?;
     }
-    WORK.delete(turn.tx, b"", b"")?;
     let failure = |(secret, code): (Secret, &str)| SecretFailure {
         name: secret.name().to_owned(),
         code: code.to_owned(),
     };
     let failures = opened.failures.into_iter().map(failure).collect();
-    turn.tell(Update::RecoveryFinished { recovered, failures });
     signing::tell_state(turn)?;
-    Ok(tell_state(turn)?)
+    Ok((recovered, failures))
 }

@@ -51,7 +51,7 @@ fn keys(turn: &Turn<'_>) -> Result<[(Secret, PrivateKey); 3], SecretsError> {
 type Value = (Secret, Zeroizing<Vec<u8>>);
 
 /// All secrets of this device.
-fn secrets(turn: &Turn<'_>) -> Result<Vec<Value>, SecretsError> {
+pub(super) fn secrets(turn: &Turn<'_>) -> Result<Vec<Value>, SecretsError> {
     let mut secrets: Vec<_> = keys(turn)?
         .into_iter()
         .map(|(secret, key)| (secret, Zeroizing::new(key.bytes().to_vec())))

@@ -58,6 +58,13 @@ pub(crate) struct SessionData {
     mac: String,
 }
 
+impl SessionData {
+    /// How long it is, in characters.
+    pub(crate) fn length(&self) -> usize {
+        self.iv.len() + self.ciphertext.len() + self.mac.len()
+    }
+}
+
 /// `auth_data` of a backup of this library's kind: what proves its key, and how a passphrase makes
 /// it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,8 @@ use tls_codec::{Serialize as _, VLBytes};
 use super::wanted::rank;
 use crate::{
     protocol::{
-        DeviceName, MediaReference, credential, encode_base64, identifiers::HISTORY_LABEL,
+        DeviceName, MediaReference, credential, encode_base64,
+        identifiers::HISTORY_LABEL,
         vectors::{Outcome, bytes, cases, file, hex, text},
     },
     sessions::{BackupKey, open_bundle, seal_bundle},

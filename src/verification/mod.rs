@@ -18,6 +18,7 @@ mod content;
 mod emoji;
 mod error;
 mod flow;
+pub(crate) mod handover;
 mod in_room;
 mod keys;
 mod outbox;

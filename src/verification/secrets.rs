@@ -14,6 +14,7 @@ use vodozemac::{
     Curve25519PublicKey,
     sas::{EstablishedSas, Mac, Sas},
 };
+use zeroize::Zeroizing;
 
 /// What both sides of an exchange put into the keys that they derive.
 pub(super) struct Parties<'a> {
@@ -110,6 +111,17 @@ impl Secrets {
     pub(super) fn is_mac(&self, flow: &str, text: &str, info: &str, mac: &str) -> bool {
         let Ok(mac) = Mac::from_base64(mac) else { return false };
         self.with(flow, |sas| sas.verify_mac(text, info, &mac).is_ok()).unwrap_or(false)
+    }
+
+    /// A key of this exchange for another purpose, which `info` names.
+    pub(super) fn derive(
+        &self,
+        flow: &str,
+        info: &str,
+        length: usize,
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        let derived = self.with(flow, |sas| sas.bytes_raw(info, length).ok());
+        derived.flatten().map(Zeroizing::new)
     }
 
     /// Forgets the keys of a verification.

@@ -14,6 +14,7 @@ use serde_bytes::ByteBuf;
 use super::{
     content::{Kind, MacContent},
     flow::{Flow, Stage, code},
+    handover,
     steps::Side,
 };
 use crate::{
@@ -106,6 +107,7 @@ pub(super) fn finish(turn: &Turn<'_>, side: &Side<'_>, flow: &mut Flow) -> Resul
         signing::tell_trust_changed(turn, others)?;
     }
     let is_signed = sign(turn, flow, master.as_ref())?;
+    handover::keep(turn, side, flow)?;
     flow.post(Kind::Done, &serde_json::json!({}))?;
     flow.stage = Stage::Done { master_key: master, is_signed };
     Ok(())

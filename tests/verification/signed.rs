@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::puppet::{Puppet, code_of, incoming, info, sent_by};
 
 /// A user's identity, made by this client.
-async fn create_identity(client: &Client) -> Result<String> {
+pub async fn create_identity(client: &Client) -> Result<String> {
     let identity = client.machine()?.identity();
     identity.create().await?;
     client.settle().await?;
@@ -23,7 +23,7 @@ async fn create_identity(client: &Client) -> Result<String> {
 }
 
 /// The two go through a verification, and both confirm.
-async fn verify(one: &Client, other: &Client) -> Result<[Arc<Verification>; 2]> {
+pub async fn verify(one: &Client, other: &Client) -> Result<[Arc<Verification>; 2]> {
     let (user, device) = (other.user_id().to_owned(), other.device_id().to_owned());
     let ours = one.machine()?.request_verification(user, Some(device)).await?;
     quiet(&[one, other]).await;

@@ -102,6 +102,7 @@ pub(super) fn accepted(
             verification::keys_came(turn, secrets, id, body)?;
         }
         Purpose::EnableEncryption { .. }
+        | Purpose::HandOver { .. }
         | Purpose::Welcome { .. }
         | Purpose::DeleteFromBackup { .. }
         | Purpose::TellHistory { .. }

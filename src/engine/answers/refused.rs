@@ -19,7 +19,7 @@ use crate::{
     room, secrets, signing,
     store::StoreError,
     turn::Turn,
-    verification::{self, Secrets},
+    verification::{self, Secrets, handover},
 };
 
 /// How often a value that the media repository does not have is asked for: another homeserver's may
@@ -158,6 +158,7 @@ fn undo(
         Purpose::Verification { verification: id } => {
             verification::refused(turn, secrets, id, reason)?
         }
+        Purpose::HandOver { verification: id } => handover::refused(turn.tx, id)?,
         Purpose::VerificationKeys { verification: id } => {
             verification::keys_refused(turn, secrets, id)?;
         }

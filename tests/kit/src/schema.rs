@@ -37,6 +37,7 @@ files![
     "plaintext",
     "restart",
     "sealed",
+    "secrets",
     "session",
     "tree_difference",
     "tree_offer",
@@ -147,6 +148,9 @@ pub fn event(content: &Value) -> Result<(), String> {
 
 fn to_device(content: &Value) -> Result<(), String> {
     let algorithm = content["algorithm"].as_str().unwrap_or_default();
+    if algorithm.ends_with("dmls.secrets") {
+        return fits("secrets", content);
+    }
     let kind = ["welcome", "history", "history_request", "tree_request", "tree"]
         .into_iter()
         .find(|kind| algorithm.contains(&format!("dmls.{kind}.")));
