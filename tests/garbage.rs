@@ -236,6 +236,7 @@ async fn damaged_welcomes_and_other_to_device_events_join_nothing() -> Result {
                 }
                 ToDeviceResult::Joined { .. } => panic!("joined by a damaged Welcome"),
                 ToDeviceResult::HistoryShared { .. } => panic!("a Welcome is no history"),
+                ToDeviceResult::SecretsReceived { .. } => panic!("a Welcome has no secrets"),
             }
         }
     }
