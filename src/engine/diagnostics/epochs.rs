@@ -59,8 +59,8 @@ impl Epoch {
     }
 }
 
-/// The epochs of a room that can take a commit and those that were learned of last, by number; at
-/// most `limit` beside the former.
+/// The head of a room and the epochs that were learned of last, by number; at most `limit` beside the
+/// head.
 pub(super) fn of(
     tx: &Tx<'_>,
     room: &Room,
@@ -68,10 +68,10 @@ pub(super) fn of(
     now_ms: u64,
 ) -> Result<Vec<Epoch>, StoreError> {
     let mut epochs = graph::newest(tx, &room.id, limit)?;
-    for id in &room.kept {
-        if epochs.iter().all(|epoch| epoch.id != *id) {
-            epochs.extend(graph::find(tx, &room.id, *id)?);
-        }
+    if let Some(head) = room.standing.head()
+        && epochs.iter().all(|epoch| epoch.id != head)
+    {
+        epochs.extend(graph::find(tx, &room.id, head)?);
     }
     epochs.sort_by_key(|epoch| (epoch.number, epoch.since_ms));
     Ok(epochs.iter().map(|epoch| Epoch::of(epoch, room, now_ms)).collect())

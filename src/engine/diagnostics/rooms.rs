@@ -15,10 +15,10 @@ use crate::{
 
 /// How many rooms are looked at. The rest is counted.
 const MOST_ROOMS: usize = 500;
-/// How many epochs are looked at in one room, beside those that can take a commit.
+/// How many epochs are looked at in one room, beside the head.
 const MOST_EPOCHS: usize = 32;
-/// How many of them are looked at altogether.
-const MOST_EPOCHS_IN_ALL: usize = 2_000;
+/// How many of them are looked at altogether. With a head in each room that makes 2,000.
+const MOST_EPOCHS_IN_ALL: usize = 1_500;
 
 /// The rooms of a store.
 #[derive(Serialize)]
