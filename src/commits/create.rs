@@ -5,7 +5,7 @@ use openmls::group::MlsGroup;
 use ruma::{RoomId, api::client::state::send_state_event, events::StateEventType, serde::Raw};
 
 use super::{
-    founding,
+    gathering,
     publish::{BaseName, CommitDraft, publish},
 };
 use crate::{
@@ -39,8 +39,8 @@ pub(crate) fn create_group(
 
     room.settings = settings;
     room.state.algorithm.get_or_insert(algorithm);
-    if founding::is_worth_while(turn, room)? {
-        founding::begin(turn, room)?;
+    if gathering::is_worth_while(turn, room)? {
+        gathering::begin(turn, room)?;
     } else {
         let epoch = found(turn, room, GroupName::First)?;
         room.standing.stage(epoch);

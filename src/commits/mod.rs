@@ -8,7 +8,7 @@
 //! | ask for device lists | `key_queries` |
 //! | claim key packages | `key_packages` |
 //! | ask for devices that may have no credential | `silent` |
-//! | make a group of one | `create`; of all who are to be in it, `founding` |
+//! | make a group of one | `create`; of all who are to be in it, `gathering` and `founding` |
 //! | start a room anew with another group | `restart` |
 //! | make a commit | `stage`; what a key package may lack in this very group, `in_tree` |
 //! | bring it to the homeserver, and the Welcomes after it | `publish`, `welcomes`; `staged` keeps what belongs to it |
@@ -20,6 +20,7 @@
 mod create;
 mod difference;
 mod founding;
+mod gathering;
 mod in_tree;
 mod key_packages;
 mod key_queries;
@@ -36,7 +37,8 @@ mod welcomes;
 
 pub(crate) use self::{
     create::create_group,
-    founding::{Founders, FoundingStep, found_alone, found_next, founding_rooms, stage_founding},
+    founding::{Founders, FoundingStep, found_alone, found_next, stage_founding},
+    gathering::founding_rooms,
     key_packages::{claim_refused, claimed, forget_candidates},
     key_queries::{ask_for_outdated, queue_key_queries},
     plan::{NextStep, block_commits, blocked_until, next_step},
