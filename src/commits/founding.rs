@@ -136,7 +136,7 @@ pub(crate) fn found_alone(turn: &Turn<'_>, room: &mut Room) -> Result<FoundingSt
 
 /// What undoes a part of a turn that was done for its value alone.
 enum Undone {
-    With(KeyPackageBundle),
+    With(Box<KeyPackageBundle>),
     Failed(Failure),
 }
 
@@ -152,12 +152,12 @@ fn own_key_package(turn: &Turn<'_>) -> Result<KeyPackageBundle, Failure> {
         let made =
             identity::make_founders_package(turn.tx, turn.crypto, turn.identity, turn.now_ms);
         Err::<(), _>(match made {
-            Ok(bundle) => Undone::With(bundle),
+            Ok(bundle) => Undone::With(Box::new(bundle)),
             Err(error) => Undone::Failed(Failure::defect("key_package", error)),
         })
     });
     match made {
-        Err(Undone::With(bundle)) => Ok(bundle),
+        Err(Undone::With(bundle)) => Ok(*bundle),
         Err(Undone::Failed(failure)) => Err(failure),
         Ok(()) => Err(Failure::defect("key_package", "nothing was made")),
     }

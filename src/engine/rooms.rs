@@ -33,7 +33,7 @@ pub(super) fn change_settings(
         room.standing.head().is_some() && is_once(&settings) != is_once(&room.settings);
     room.settings = settings;
     room.standing.unsettle();
-    Ok(retention::delete_old(turn, room)?)
+    retention::delete_old(turn, room)
 }
 
 /// A device in a room's group.
