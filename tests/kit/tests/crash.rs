@@ -100,8 +100,8 @@ impl<'a> Scene<'a> {
         Ok(room)
     }
 
-    /// The room works both ways, and both see the same.
-    async fn works(&self, room: &str, what: &str) -> Result {
+    /// The room works both ways, and both see the same, a group of so many devices.
+    async fn works(&self, room: &str, what: &str, devices: usize) -> Result {
         self.does(&["settle"]).await?;
         self.does(&["send", room, "alice goes on"]).await?;
         self.bob.settle().await?;
@@ -125,7 +125,7 @@ impl<'a> Scene<'a> {
         let members: BTreeSet<_> =
             members.iter().map(|m| format!("{}|{}", m.user_id, m.device_id)).collect();
         assert_eq!(lines("member ").into_iter().collect::<BTreeSet<_>>(), members, "{what}");
-        assert_eq!(members.len(), 2, "{what}");
+        assert_eq!(members.len(), devices, "{what}");
         let head = self.bob.head(room).await?;
         let epoch = format!("{} {}", head.epoch, head.id);
         assert_eq!(lines("epoch "), [epoch], "{what}: both are in one epoch");
@@ -150,14 +150,22 @@ enum Before {
     BobAdded,
 }
 
+/// The devices of a crowd.
+const CROWD: usize = 20;
+
 impl Before {
+    /// How many devices are in the group in the end.
+    fn devices(self) -> usize {
+        if matches!(self, Self::Crowd) { 2 + CROWD } else { 2 }
+    }
+
     async fn arrange(self, scene: &Scene<'_>) -> Result<String> {
         let room = match self {
             Self::Room => scene.room().await?,
             Self::Crowd => {
                 let room = scene.room().await?;
                 let name = format!("crowd-{}", scene.alice);
-                let crowd = crowd::register(scene.homeserver, &name, 20).await?;
+                let crowd = crowd::register(scene.homeserver, &name, CROWD).await?;
                 crowd::enter_room(&scene.bob, &room, &crowd).await?;
                 scene.bob.settle().await?;
                 scene.does(&["settle"]).await?;
@@ -211,12 +219,12 @@ async fn killed_at_each_commit(tag: &str, before: Before, step: &[&str], least: 
             }
             let what = format!("{tag}, killed at {kill}");
             if output.status.success() {
-                scene.works(&room, &format!("{tag}, not killed")).await?;
+                scene.works(&room, &format!("{tag}, not killed"), before.devices()).await?;
                 break;
             }
             let said = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.signal(), Some(SIGKILL), "{what}: {said}");
-            scene.works(&room, &what).await?;
+            scene.works(&room, &what, before.devices()).await?;
             nth += 1;
         }
         assert!(nth > least, "{tag}: only {} commits were met at {point}", nth - 1);
