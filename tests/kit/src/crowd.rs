@@ -82,6 +82,14 @@ async fn enter(
 }
 
 impl Offline {
+    /// Publishes another key package: one that is claimed is gone.
+    pub async fn publish_key_package(&self) -> Result<(), KitError> {
+        let (id, package) = self.peer.published_key_package();
+        let keys =
+            json!({ "device_keys": self.peer.device_keys(), "one_time_keys": { id: package } });
+        self.http.post("/_matrix/client/v3/keys/upload", keys).await.map(drop)
+    }
+
     /// Joins a Matrix room, with all devices of its user.
     pub async fn join_room(&self, room_id: &str) -> Result<(), KitError> {
         let path = format!("/_matrix/client/v3/rooms/{}/join", segment(room_id));

@@ -166,6 +166,10 @@ impl Before {
                 let room = scene.room().await?;
                 let name = format!("crowd-{}", scene.alice);
                 let crowd = crowd::register(scene.homeserver, &name, CROWD).await?;
+                // Packages that were claimed are lost where Alice is killed before she keeps them.
+                for device in &crowd {
+                    device.publish_key_package().await?;
+                }
                 crowd::enter_room(&scene.bob, &room, &crowd).await?;
                 scene.bob.settle().await?;
                 scene.does(&["settle"]).await?;
