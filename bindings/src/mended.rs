@@ -12,6 +12,8 @@ pub fn kotlin(code: &str) -> Result<String> {
     let code = replace(code, "get() = \"details=${ `details` }\"", MESSAGE)?;
     let code =
         replace(&code, "get() = \"userIds=${ `userIds` }, details=${ `details` }\"", MESSAGE)?;
+    let replaced = "get() = \"replacementRoomId=${ `replacementRoomId` }, details=${ `details` }\"";
+    let code = replace(&code, replaced, MESSAGE)?;
     // A call on a closed handle is an error like any other.
     replace(
         &code,

@@ -32,6 +32,11 @@ final class HandoverTests: WatchedTestCase {
         let heard = try await Heard(laptop.machine)
 
         try await phone.machine.verification(verificationId: ours).offerSecrets()
+        try await phone.settle()
+        let body = try await laptop.transport.exchange("GET", "/_matrix/client/v3/sync?timeout=0").body
+        let changes = try SyncChanges.fromSyncResponse(String(decoding: body, as: UTF8.self), since: nil)
+        let results = try await laptop.machine.receiveSync(changes: changes).toDevice
+        XCTAssertEqual(results, [.secretsReceived(deviceId: "PHONE")])
         try await settle(phone, laptop)
         let from = try await heard.first {
             if case .secretsReceived(_, let device, _, _) = $0 { device } else { nil }

@@ -127,7 +127,7 @@ final class IdentityTests: WatchedTestCase {
             if case .recoveryFailed(let code, _) = $0 { code } else { nil }
         }
         XCTAssertEqual(code, "wrong_key")
-        try await new.machine.identity().recover(key: key)
+        try await new.machine.identity().recoverWithHistory(key: key)
         for _ in 0..<3 { try await new.settle() }
         let recovered: [String] = try await heard.first {
             if case .recoveryFinished(let recovered, _) = $0 { recovered } else { nil }

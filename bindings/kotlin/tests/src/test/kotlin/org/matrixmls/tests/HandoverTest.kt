@@ -7,8 +7,11 @@ import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import org.matrixmls.IdentityState
 import org.matrixmls.MlsException
+import org.matrixmls.OutgoingRequest
+import org.matrixmls.ToDeviceResult
 import org.matrixmls.Update
 import org.matrixmls.sample.makeIdentity
+import org.matrixmls.syncChangesFromResponse
 
 class HandoverTest {
     @Test
@@ -32,6 +35,11 @@ class HandoverTest {
         val heard = Heard(laptop.machine)
 
         phone.machine.verification(ours).use { it.offerSecrets() }
+        phone.settle()
+        val sync = OutgoingRequest("of no engine", "GET", "/_matrix/client/v3/sync?timeout=0", "application/json", ByteArray(0))
+        val changes = syncChangesFromResponse(laptop.transport.send(sync).body.decodeToString(), since = null)
+        val results = laptop.machine.receiveSync(changes).toDevice
+        assertEquals(listOf(ToDeviceResult.SecretsReceived("PHONE")), results)
         settle(phone, laptop)
         val received = heard.one<Update.SecretsReceived>()
 

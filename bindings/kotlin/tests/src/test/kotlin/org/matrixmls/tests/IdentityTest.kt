@@ -114,7 +114,7 @@ class IdentityTest {
             RecoveryKey.generate().use { identity.recover(it) }
             settle(new)
             assertEquals("wrong_key", heard.one<Update.RecoveryFailed>().code)
-            identity.recover(key)
+            identity.recoverWithHistory(key)
             settle(new)
         }
         assertEquals(3, heard.one<Update.RecoveryFinished>().recovered.size)
