@@ -299,11 +299,20 @@ pub async fn large_tree(stage: &Stage) -> Result {
     alice.settle().await?;
     tested.settle().await?;
     let mut meeting = Meeting { stage, alice, tested, room, rounds: 0 };
+    // Whole, or as what differs from one that is there.
     let by_media = |events: &[serde_json::Value]| {
-        events.iter().filter(|event| event["content"]["ratchet_tree"].is_object()).count()
+        let names = |event: &&serde_json::Value| {
+            ["ratchet_tree", "tree_difference"].iter().any(|it| event["content"][it].is_object())
+        };
+        events.iter().filter(names).count()
     };
     let uploaded = by_media(&meeting.alice.history(&meeting.room).await?);
-    stage.holds("the partner's trees in the media repository", "some", uploaded, uploaded > 0)?;
+    stage.holds(
+        "the partner's commits that name a tree in the media repository",
+        "some",
+        uploaded,
+        uploaded > 0,
+    )?;
     meeting.tested_reads("the first words", 1).await?;
     // It adds somebody, who needs its own tree.
     let carol: Client = stage.phone("carol").await?;
@@ -313,7 +322,12 @@ pub async fn large_tree(stage: &Stage) -> Result {
     carol.settle().await?;
     meeting.is_read(&carol, "welcome, carol", true).await?;
     let own = by_media(&meeting.commits().await?);
-    stage.holds("the client's trees in the media repository", "some", own, own > 0)?;
+    stage.holds(
+        "the client's commits that name a tree in the media repository",
+        "some",
+        own,
+        own > 0,
+    )?;
     meeting.quiet().await?;
     meeting.talk().await
 }
