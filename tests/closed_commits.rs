@@ -4,12 +4,11 @@
 
 use std::time::Duration;
 
-use matrix_mls::RoomSettings;
 use matrix_mls_kit::{
     Client, Fields as _, Homeserver, OrMissing as _, Result, is_commit,
-    other::{Other, join_path, name_of},
+    other::{Other, group_of_three, name_of},
     peer::{base64, from_base64},
-    together::{all_talk, quiet, texts, two_phones},
+    together::{all_talk, quiet, texts},
 };
 use serde_json::{Value, json};
 
@@ -32,18 +31,7 @@ struct Scene {
 impl Scene {
     async fn new() -> Result<Self> {
         let homeserver = Homeserver::embedded()?;
-        let (alice, bob) = two_phones(&homeserver).await?;
-        let mut mallory = Other::register(&homeserver, "mallory").await;
-        let invite = [&mallory.peer.user, bob.user_id()];
-        let request = json!({ "preset": "private_chat", "invite": invite });
-        let room = alice.create_room_from(request).await?;
-        mallory.http.post(&join_path(&room), json!({})).await?;
-        bob.join(&room).await?;
-        quiet(&[&alice, &bob]).await;
-        alice.enable(&room, RoomSettings::default()).await?;
-        alice.send_text(&room, "first").await?;
-        quiet(&[&alice, &bob]).await;
-        let commit = mallory.join_by_welcome().await;
+        let (alice, bob, mallory, room, commit) = group_of_three(&homeserver).await?;
         let creator = name_of(&alice);
         Ok(Self { _homeserver: homeserver, alice, bob, mallory, room, creator, commit })
     }

@@ -2,30 +2,14 @@
 //! states that lie, forged claims, chains without an end. Each costs the others a bounded amount of work,
 //! and the room goes on.
 
-use matrix_mls::{EventOutcome, MlsError, RoomSettings, Update};
+use matrix_mls::{EventOutcome, MlsError, Update};
 use matrix_mls_kit::{
-    Client, Heard, Homeserver, OrMissing as _, Result,
-    other::{Other, join_path, name_of},
+    Heard, Homeserver, OrMissing as _, Result,
+    other::{Other, group_of_three as group, name_of},
     peer::base64,
-    together::{all_talk, head, log_in, phone_of, quiet, two_phones},
+    together::{all_talk, head, log_in, phone_of, quiet},
 };
 use serde_json::json;
-
-/// Alice, Bob and Mallory in one group; and the event of its last commit.
-async fn group(homeserver: &Homeserver) -> Result<(Client, Client, Other, String, String)> {
-    let (alice, bob) = two_phones(homeserver).await?;
-    let mut mallory = Other::register(homeserver, "mallory").await;
-    let request = json!({ "preset": "private_chat", "invite": [mallory.peer.user, bob.user_id()] });
-    let room = alice.create_room_from(request).await?;
-    mallory.http.post(&join_path(&room), json!({})).await?;
-    bob.join(&room).await?;
-    quiet(&[&alice, &bob]).await;
-    alice.enable(&room, RoomSettings::default()).await?;
-    alice.send_text(&room, "first").await?;
-    quiet(&[&alice, &bob]).await;
-    let commit = mallory.join_by_welcome().await;
-    Ok((alice, bob, mallory, room, commit))
-}
 
 /// The public group state of the epoch that Mallory is in.
 fn state(mallory: &mut Other) -> String {

@@ -8,11 +8,10 @@
 use std::collections::BTreeSet;
 
 use openmls::prelude::{
-    CredentialType, ExtensionType, Extensions, GroupContext, KeyPackage, LeafNode, MlsGroup,
+    CredentialType, ExtensionType, Extensions, GroupContext, KeyPackage, MlsGroup,
 };
-use tls_codec::{Deserialize as _, Serialize as _, VLBytes};
 
-use crate::protocol::DeviceName;
+use crate::{identity::encryption_key, protocol::DeviceName};
 
 /// What stands in the way of adding a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,12 +128,6 @@ impl Taken {
             })
             && self.credential_types.iter().all(|kind| credential(&CredentialType::from(*kind)))
     }
-}
-
-/// A leaf's encryption key as a member's stands in the group. OpenMLS gives it in its encoding only.
-fn encryption_key(leaf: &LeafNode) -> Option<Vec<u8>> {
-    let encoded = leaf.encryption_key().tls_serialize_detached().ok()?;
-    Some(VLBytes::tls_deserialize_exact(&encoded).ok()?.into())
 }
 
 /// Whether every implementation supports extensions of this type, and no capabilities list it (RFC

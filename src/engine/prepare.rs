@@ -3,9 +3,9 @@
 //! In this order: it is made sure that the homeserver has no other keys for this device; what is
 //! staged is waited for; a device that was away catches up; the homeserver is asked who is in the
 //! room, where that is in doubt; it is found out whether the room was started anew, where its state
-//! says so; a group that this device makes is founded; a device that cannot go on rejoins, and one that is told of a better branch goes on with
-//! its own where it cannot get there; the head is chosen anew; the head's members are made those of
-//! the room.
+//! says so; a group that this device makes is founded; a device that cannot go on rejoins, and one
+//! that is told of a better branch goes on with its own where it cannot get there; the head is chosen
+//! anew; the head's members are made those of the room.
 
 use std::sync::atomic::Ordering;
 

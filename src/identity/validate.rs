@@ -4,7 +4,7 @@ use openmls::prelude::{
     BasicCredential, Capabilities, Ciphersuite, CredentialType, ExtensionType, KeyPackage,
     KeyPackageIn, KeyPackageVerifyError, LeafNode, Lifetime, ProtocolVersion,
     VerifiableCiphersuite,
-    tls_codec::{Deserialize as _, Serialize as _},
+    tls_codec::{Deserialize as _, Serialize as _, VLBytes},
 };
 
 use super::{
@@ -64,18 +64,18 @@ pub(crate) fn validate_key_package(
             "has a leaf extension that its capabilities do not list, or GREASE as one",
         ));
     }
-    if !is_usable_key(package.hpke_init_key().as_slice()) || !has_usable_key(leaf) {
+    let has_usable_key = encryption_key(leaf).is_some_and(|key| is_usable_key(&key));
+    if !is_usable_key(package.hpke_init_key().as_slice()) || !has_usable_key {
         return Err(bad("has a key to which nobody can seal"));
     }
     check_lifetime(package.life_time(), now_ms / 1000)?;
     Ok(package)
 }
 
-/// Whether others can seal to the leaf's encryption key, which OpenMLS gives only as it is written: one
-/// byte for its length, and the key.
-fn has_usable_key(leaf: &LeafNode) -> bool {
-    let written = leaf.encryption_key().tls_serialize_detached();
-    written.is_ok_and(|bytes| bytes.split_first().is_some_and(|(_, key)| is_usable_key(key)))
+/// A leaf's encryption key as a member's stands in the group. OpenMLS gives it in its encoding only.
+pub(crate) fn encryption_key(leaf: &LeafNode) -> Option<Vec<u8>> {
+    let encoded = leaf.encryption_key().tls_serialize_detached().ok()?;
+    Some(VLBytes::tls_deserialize_exact(&encoded).ok()?.into())
 }
 
 fn check_lifetime(lifetime: &Lifetime, now_s: u64) -> Result<(), IdentityError> {

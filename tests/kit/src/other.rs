@@ -1,6 +1,7 @@
 //! A device of plain OpenMLS with an account: what another implementation of the protocol does in a room,
 //! or what a member does that an honest one would not. Like [`Peer`] it works or ends the test.
 
+use matrix_mls::RoomSettings;
 use openmls::prelude::{KeyPackage, KeyPackageIn, OpenMlsProvider as _, ProtocolVersion};
 use openmls_rust_crypto::OpenMlsRustCrypto;
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use crate::{
     http::segment,
     peer::{ALGORITHM, KEY_PACKAGE, Peer, WELCOME_ALGORITHM, base64, from_base64},
     result::sure,
+    together::{quiet, two_phones},
 };
 
 /// A plain-OpenMLS device with an account.
@@ -142,6 +144,25 @@ impl Other {
             "public_group_state": "AAAA",
         })
     }
+}
+
+/// Alice, Bob and Mallory in one group; and the event of its last commit, which is Alice's.
+pub async fn group_of_three(
+    homeserver: &Homeserver,
+) -> Result<(Client, Client, Other, String, String)> {
+    let (alice, bob) = two_phones(homeserver).await?;
+    let mut mallory = Other::register(homeserver, "mallory").await;
+    let invite = [&mallory.peer.user, bob.user_id()];
+    let request = json!({ "preset": "private_chat", "invite": invite });
+    let room = alice.create_room_from(request).await?;
+    mallory.http.post(&join_path(&room), json!({})).await?;
+    bob.join(&room).await?;
+    quiet(&[&alice, &bob]).await;
+    alice.enable(&room, RoomSettings::default()).await?;
+    alice.send_text(&room, "first").await?;
+    quiet(&[&alice, &bob]).await;
+    let commit = mallory.join_by_welcome().await;
+    Ok((alice, bob, mallory, room, commit))
 }
 
 /// `[user_id, device_id]` of a device of the library.
