@@ -63,7 +63,8 @@ pub struct EpochInfo {
     pub creator_user_id: String,
     /// The id of the device that made it.
     pub creator_device_id: String,
-    /// The id of the event with the commit that made it, if this device knows the event.
+    /// The id of the event with the commit that made it, once this device has seen that event. What
+    /// a Welcome says of it is a claim of its sender, and does not stand here.
     pub commit_event: Option<String>,
     /// Whether it is the head: the epoch that this device sends on.
     pub is_head: bool,
@@ -462,7 +463,10 @@ impl MlsRoom {
                 parent: epoch.parent.map(|parent| parent.to_hex()),
                 creator_user_id: epoch.creator.user_id.to_string(),
                 creator_device_id: epoch.creator.device_id.to_string(),
-                commit_event: epoch.commit_event.map(|event| event.to_string()),
+                commit_event: epoch
+                    .commit_event
+                    .filter(|_| !epoch.event_is_hint)
+                    .map(|event| event.to_string()),
                 is_head: head == Some(epoch.id),
                 is_full: epoch.full,
                 members: epoch.members,

@@ -144,7 +144,8 @@ impl Run {
         }
     }
 
-    /// Notes by which commits the device has come into the group.
+    /// Notes by which commits the device has come into the group. A Welcome of the hostile member's
+    /// is none: it may name the event of another's commit.
     pub(super) async fn note_entries(&mut self, app: usize) -> Result<(), Violation> {
         let room = self.room(app).await?;
         let epochs = room.epochs().await;
@@ -155,8 +156,9 @@ impl Run {
         for epoch in epochs {
             let own = (&*epoch.creator_user_id, &*epoch.creator_device_id);
             let joined = epoch.is_external && own == (&*own_user, &*own_device);
+            let by_the_liar = epoch.creator_user_id == user_id(liar::USER);
             if let Some(event) = epoch.commit_event
-                && (joined || epoch.parent.is_none())
+                && (joined || (epoch.parent.is_none() && !by_the_liar))
                 && kept.all_entries.insert(event.clone())
             {
                 kept.entries.insert(event);
