@@ -6,6 +6,7 @@
 
 #![deny(missing_docs, unsafe_code)]
 
+mod ahead;
 mod android;
 mod bench;
 mod bindings;

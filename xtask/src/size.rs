@@ -1,6 +1,6 @@
 //! The size of the library that an app carries, and the most that it may be.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use crate::{failure::Failure, paths, process};
 
@@ -32,13 +32,18 @@ pub fn check() -> Result<(), Failure> {
 
 /// Builds the library as for a phone, and returns its size in bytes.
 pub fn measure() -> Result<u64, Failure> {
+    process::run("building for release", &mut build())?;
+    let library = paths::program(PROFILE, &paths::library_name());
+    Ok(fs::metadata(&library).map_err(Failure::io(&library))?.len())
+}
+
+/// What builds the library as for a phone.
+pub fn build() -> Command {
     // Only this package: the test kit would turn on the library's test hooks.
     let mut build = process::cargo(["build", "--locked", "--profile", PROFILE]);
     build.args(["-p", "matrix-mls", "--lib"]);
     if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         build.env("RUSTFLAGS", LINK);
     }
-    process::run("building for release", &mut build)?;
-    let library = paths::program(PROFILE, &paths::library_name());
-    Ok(fs::metadata(&library).map_err(Failure::io(&library))?.len())
+    build
 }

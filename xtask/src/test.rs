@@ -3,6 +3,7 @@
 use std::thread;
 
 use crate::{
+    ahead::Ahead,
     bench, bindings,
     clients::{self, Client},
     conformance,
@@ -10,7 +11,7 @@ use crate::{
     homeserver::{Homeserver, HomeserverKind},
     kotlin, newcomer, paths,
     plan::Plan,
-    size, swift,
+    process, size, swift,
     toolchain::{java, rust, swift::Swift},
 };
 
@@ -38,6 +39,16 @@ pub fn run() -> Result<(), Failure> {
         bindings::check_listing()?;
         bindings::generate(&paths::native().join("api.txt"))
     })?;
+    let adapter = ["--manifest-path", "adapters/matrix-sdk/Cargo.toml"];
+    let adapter_tests = [&["test", "--quiet", "--locked"][..], &adapter].concat();
+    let adapter_lints =
+        [&["clippy", "--all-targets", "--locked"][..], &adapter, &["--", "-D", "warnings"]]
+            .concat();
+    let ahead = Ahead::start(&[
+        size::build(),
+        process::cargo([&adapter_tests[..], &["--no-run"]].concat()),
+        process::cargo(&adapter_lints),
+    ])?;
     let homeserver = Homeserver::start()?;
     plan.command(
         "testing Kotlin and the Android side (the first time this downloads their libraries)",
@@ -60,24 +71,20 @@ pub fn run() -> Result<(), Failure> {
     plan.step("running the commands of the README, as a newcomer, on Synapse", || {
         newcomer::check(&swift)
     })?;
-    let adapter = ["--manifest-path", "adapters/matrix-sdk/Cargo.toml"];
     plan.cargo(
         "checking the formatting of the adapter",
         &[&["fmt", "--check"][..], &adapter].concat(),
     )?;
     plan.cargo(
         "testing the adapter for matrix-sdk, on one SQLite (the first time: some minutes)",
-        &[&["test", "--quiet", "--locked"][..], &adapter].concat(),
+        &adapter_tests,
     )?;
     plan.step("running Rust and matrix-sdk in one room, on Synapse", || {
         clients::run(HomeserverKind::Synapse, &[Client::sdk()?])
     })?;
-    plan.cargo(
-        "linting the adapter",
-        &[&["clippy", "--all-targets", "--locked"][..], &adapter, &["--", "-D", "warnings"]]
-            .concat(),
-    )?;
+    plan.cargo("linting the adapter", &adapter_lints)?;
     plan.step("building for release and checking the library's size", size::check)?;
+    drop(ahead);
     plan.finish("test");
     Ok(())
 }
