@@ -51,6 +51,7 @@ mod identity;
 mod incoming;
 mod messages;
 mod mls;
+mod parallel;
 mod protocol;
 mod ratchet_trees;
 mod rejection;

@@ -44,9 +44,11 @@ use crate::{
     messages::SendError,
     mls::{
         founding::{Founded, Founding},
-        group_id, join_config, keep_export, parallel, parse_message, parse_tree,
+        group_id, join_config, keep_export, parse_message,
     },
+    parallel,
     protocol::{DeviceName, GroupName},
+    ratchet_trees::parse_tree,
     requests,
     room::{Room, membership, undone},
     store::StoreError,
@@ -329,8 +331,9 @@ fn open(provider: &Provider<'_>, founded: &Founded) -> Result<StagedWelcome, Str
         .map_err(|error| text(&error))?
         .skip_lifetime_validation();
     if !founded.is_tree_inline {
-        builder =
-            builder.with_ratchet_tree(parse_tree(&founded.tree).map_err(|error| text(&error))?);
+        let group = builder.processed_welcome().unverified_group_info().group_context().group_id();
+        let tree = parse_tree(provider.crypto(), group, &founded.tree);
+        builder = builder.with_ratchet_tree(tree.map_err(|error| text(&error))?);
     }
     builder.build().map_err(|error| text(&error))
 }

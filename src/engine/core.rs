@@ -156,6 +156,7 @@ impl Engine {
     pub(crate) fn release_memory(&self) {
         self.groups.release();
         self.opener.readers.clear();
+        self.opener.crypto.release_memory();
         self.store.release_memory();
     }
 

@@ -25,12 +25,14 @@ use openmls_traits::{
 use tls_codec::SecretVLBytes;
 use x25519_dalek::{PublicKey, StaticSecret};
 
+use super::verified::Verified;
+
 /// MLS ciphersuite 1 (RFC 9420, section 17.1).
 pub(crate) const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
 
 /// Crypto and randomness for [`SUITE`].
 #[derive(Debug, Default)]
-pub(crate) struct Crypto(RustCrypto);
+pub(crate) struct Crypto(RustCrypto, Verified);
 
 fn check_hash(hash: HashType) -> Result<(), CryptoError> {
     if hash == HashType::Sha2_256 { Ok(()) } else { Err(CryptoError::UnsupportedHashAlgorithm) }
@@ -96,6 +98,11 @@ pub(crate) fn is_usable_key(key: &[u8]) -> bool {
 }
 
 impl Crypto {
+    /// Lets go of what is remembered.
+    pub(crate) fn release_memory(&self) {
+        self.1.forget();
+    }
+
     /// A public key whose private key nobody has ever had: any 32 bytes are one.
     fn throwaway(&self) -> Result<[u8; 32], CryptoError> {
         self.0.random_array().map_err(|_| CryptoError::InsufficientRandomness)
@@ -187,7 +194,9 @@ impl OpenMlsCrypto for Crypto {
         signature: &[u8],
     ) -> Result<(), CryptoError> {
         check_signature_scheme(scheme)?;
-        self.0.verify_signature(SignatureScheme::ED25519, data, key, signature)
+        self.1.or_verify((data, key, signature), || {
+            self.0.verify_signature(SignatureScheme::ED25519, data, key, signature)
+        })
     }
 
     fn sign(

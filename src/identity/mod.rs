@@ -16,6 +16,7 @@ mod provider;
 mod tests;
 mod upload;
 mod validate;
+mod verified;
 
 pub(crate) use self::{
     binding::{LeafParts, OlmSignatures},
@@ -34,4 +35,5 @@ pub(crate) use self::{
         has_published_keys, mark_uploaded, note_counts, plan_upload, take_back,
     },
     validate::{encryption_key, validate_key_package},
+    verified::MOST as MOST_REMEMBERED,
 };

@@ -27,11 +27,9 @@ use crate::{
     },
     failure::Failure,
     identity::{self, IdentityError, Provider},
-    mls::{
-        join_config, keep_export, note_bindings_of_members, parse_message, parse_tree,
-        refuse_conflicting,
-    },
+    mls::{join_config, keep_export, note_bindings_of_members, parse_message, refuse_conflicting},
     protocol::{GroupName, WelcomeContent, credential},
+    ratchet_trees::parse_tree,
     rejection::{InputError, Rejection},
     room::{LeafOrigin, OwnLeaf, RejoinReason, Room, Standing, membership},
     store::{Collection, StoreError},
@@ -166,7 +164,9 @@ fn open(
         .skip_lifetime_validation();
     let tree = named.fetch(turn, &room.id)?;
     if let Some(fetched) = &tree {
-        builder = builder.with_ratchet_tree(parse_tree(&fetched.tree)?);
+        let group = builder.processed_welcome().unverified_group_info().group_context().group_id();
+        let tree = parse_tree(turn.crypto, group, &fetched.tree)?;
+        builder = builder.with_ratchet_tree(tree);
     }
     let staged = builder.build().map_err(InputError::from)?;
     let inviter = staged.welcome_sender().map_err(InputError::from)?;

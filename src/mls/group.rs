@@ -5,7 +5,7 @@ use openmls::{
     group::{
         MIXED_CIPHERTEXT_WIRE_FORMAT_POLICY, MlsGroup, MlsGroupCreateConfig, MlsGroupJoinConfig,
     },
-    prelude::{GroupId, RatchetTreeIn, SenderRatchetConfiguration, tls_codec::Deserialize as _},
+    prelude::{GroupId, SenderRatchetConfiguration, tls_codec::Deserialize as _},
 };
 use openmls_traits::OpenMlsProvider;
 use ruma::RoomId;
@@ -99,9 +99,4 @@ pub(crate) fn parse_message(bytes: &[u8]) -> Result<MlsMessageBodyIn, Rejection>
     MlsMessageIn::tls_deserialize_exact(bytes)
         .map(MlsMessageIn::extract)
         .map_err(|error| Rejection::MalformedMls(error.to_string()))
-}
-
-/// Parses a ratchet tree that stood outside of its GroupInfo.
-pub(crate) fn parse_tree(bytes: &[u8]) -> Result<RatchetTreeIn, Rejection> {
-    RatchetTreeIn::tls_deserialize_exact(bytes).map_err(|_| Rejection::BadTree)
 }

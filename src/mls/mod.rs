@@ -8,7 +8,6 @@ mod errors;
 mod export;
 pub(crate) mod founding;
 mod group;
-pub(crate) mod parallel;
 mod welcome_parts;
 
 pub(crate) use self::{
@@ -16,8 +15,6 @@ pub(crate) use self::{
     checks::{Added, check_commit, check_external_commit, devices_added, refuse_conflicting},
     errors::refusal,
     export::keep_export,
-    group::{
-        create_config, group_id, join_config, load_group, parse_message, parse_tree, take_group,
-    },
+    group::{create_config, group_id, join_config, load_group, parse_message, take_group},
     welcome_parts::split_welcome,
 };

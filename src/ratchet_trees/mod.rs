@@ -11,6 +11,7 @@
 //! | write, read and apply a difference | `difference` |
 //! | know which trees others can fetch | `bases` |
 //! | decide how a tree is published | `publication` |
+//! | read a tree whose group is joined | `joining` |
 //!
 //! Nothing here is trusted: the tree hash of the GroupInfo says whether a tree is the right one, and
 //! OpenMLS compares it wherever a group is joined. A device takes as a base only what it has itself
@@ -19,6 +20,7 @@
 mod bases;
 mod difference;
 mod fingerprint;
+mod joining;
 mod nodes;
 mod publication;
 #[cfg(test)]
@@ -27,5 +29,6 @@ mod tests;
 pub(crate) use self::{
     bases::{Base, fetched, forget_all, forget_lost, keep, published},
     difference::{MOST_MIDDLE, put_together},
+    joining::parse_tree,
     publication::{Form, publication},
 };

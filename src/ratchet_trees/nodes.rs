@@ -77,7 +77,9 @@ pub(super) fn is_node(mut bytes: &[u8]) -> bool {
 fn node<'a>(input: &mut &'a [u8]) -> Result<&'a [u8], Rejection> {
     let start = *input;
     match byte(input)? {
-        LEAF => pass_leaf(input)?,
+        LEAF => {
+            leaf(input)?;
+        }
         PARENT => {
             // encryption_key, parent_hash, unmerged_leaves
             for _ in 0..3 {
@@ -89,19 +91,36 @@ fn node<'a>(input: &mut &'a [u8]) -> Result<&'a [u8], Rejection> {
     start.get(..start.len() - input.len()).ok_or(Rejection::BadTree)
 }
 
-/// Passes over a LeafNode (§7.2). Each kind of Credential (§5.3) is a type and a vector.
-fn pass_leaf(input: &mut &[u8]) -> Result<(), Rejection> {
-    // encryption_key, signature_key
-    for _ in 0..2 {
-        opaque(input)?;
-    }
+/// A LeafNode (§7.2), as far as its signature goes.
+pub(super) struct Leaf<'a> {
+    /// `signature_key`
+    pub(super) key: &'a [u8],
+    /// What stands in front of the signature.
+    pub(super) signed: &'a [u8],
+    pub(super) signature: &'a [u8],
+    /// Whether its group and its place are signed as well.
+    pub(super) is_of_a_tree: bool,
+}
+
+/// The leaf in a node, if it holds one.
+pub(super) fn leaf_of(mut node: &[u8]) -> Option<Leaf<'_>> {
+    (byte(&mut node) == Ok(LEAF)).then(|| leaf(&mut node).ok()).flatten()
+}
+
+/// Takes a LeafNode. Each kind of Credential (§5.3) is a type and a vector.
+fn leaf<'a>(input: &mut &'a [u8]) -> Result<Leaf<'a>, Rejection> {
+    let start = *input;
+    // encryption_key
+    opaque(input)?;
+    let key = opaque(input)?;
     input.split_off(..2).ok_or(Rejection::BadTree)?;
     opaque(input)?;
     // Capabilities: versions, cipher_suites, extensions, proposals, credentials
     for _ in 0..5 {
         opaque(input)?;
     }
-    match byte(input)? {
+    let source = byte(input)?;
+    match source {
         OF_KEY_PACKAGE => {
             input.split_off(..LIFETIME).ok_or(Rejection::BadTree)?;
         }
@@ -111,11 +130,11 @@ fn pass_leaf(input: &mut &[u8]) -> Result<(), Rejection> {
         }
         _ => return Err(Rejection::BadTree),
     }
-    // extensions, signature
-    for _ in 0..2 {
-        opaque(input)?;
-    }
-    Ok(())
+    // extensions
+    opaque(input)?;
+    let signed = start.get(..start.len() - input.len()).ok_or(Rejection::BadTree)?;
+    let signature = opaque(input)?;
+    Ok(Leaf { key, signed, signature, is_of_a_tree: source != OF_KEY_PACKAGE })
 }
 
 fn byte(input: &mut &[u8]) -> Result<u8, Rejection> {

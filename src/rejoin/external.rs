@@ -19,8 +19,9 @@ use crate::{
     failure::Failure,
     identity::Provider,
     incoming::EventError,
-    mls::{join_config, keep_export, note_bindings_of_members, parse_tree, refuse_conflicting},
+    mls::{join_config, keep_export, note_bindings_of_members, refuse_conflicting},
     protocol::{DeviceName, EpochId, credential},
+    ratchet_trees::parse_tree,
     rejection::{InputError, Rejection},
     room::Room,
     turn::Turn,
@@ -87,7 +88,8 @@ fn commit(
         // As for a Welcome: an old room must not become unjoinable.
         .skip_lifetime_validation();
     if let Some(tree) = tree {
-        builder = builder.with_ratchet_tree(parse_tree(&tree)?);
+        let group = info.group_context().group_id();
+        builder = builder.with_ratchet_tree(parse_tree(turn.crypto, group, &tree)?);
     }
     let leaf = turn.identity.leaf_parts(turn.tx).map_err(Failure::from)?;
     let leaf = LeafNodeParameters::builder()

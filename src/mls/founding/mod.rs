@@ -21,10 +21,10 @@ use openmls_traits::{crypto::OpenMlsCrypto as _, random::OpenMlsRand as _, signa
 use tls_codec::{Error as WireError, SecretVLBytes, Serialize as _};
 use zeroize::Zeroizing;
 
-use super::parallel;
 use crate::{
     failure::Failure,
     identity::{Crypto, SUITE},
+    parallel,
 };
 
 /// A group that was founded, as far as its members need it.
