@@ -52,7 +52,8 @@ impl Run {
     }
 
     /// Whoever was let in by one user, or could not follow the others, goes on where several are heard.
-    /// So where they are apart, each says something, twice a day, and at last commits.
+    /// So where they are apart, each says something, twice a day, and at last commits. A device that is
+    /// kept from sending for a time, even if it is alone, goes on trying as often.
     async fn hear_each_other(&mut self, members: &[usize]) -> Result<(), Violation> {
         // Where somebody lied, they may first have had to find each other's tree of epochs, and are
         // heard there for a day.
@@ -65,14 +66,15 @@ impl Run {
                 heads
                     .extend(epochs.into_iter().filter(|epoch| epoch.is_head).map(|epoch| epoch.id));
             }
-            if heads.len() < 2 {
+            let is_apart = heads.len() > 1;
+            if !is_apart && members.iter().all(|app| self.apps[*app].stuck_ms.is_none()) {
                 break;
             }
-            self.note("-- they are apart");
-            self.count(if commits {
-                "apart until they committed"
-            } else {
-                "apart until they spoke"
+            self.note(if is_apart { "-- they are apart" } else { "-- one cannot send yet" });
+            self.count(match (is_apart, commits) {
+                (true, true) => "apart until they committed",
+                (true, false) => "apart until they spoke",
+                (false, _) => "kept from sending when all was quiet",
             });
             for &app in members {
                 if commits {
