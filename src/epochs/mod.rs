@@ -36,6 +36,8 @@ pub(crate) mod order;
 pub(crate) mod outsiders;
 pub(crate) mod pruning;
 mod record;
+#[cfg(test)]
+mod restart_vectors;
 pub(crate) mod restarts;
 pub(crate) mod retention;
 pub(crate) mod sightings;

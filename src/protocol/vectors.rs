@@ -1,13 +1,17 @@
 //! The specification's test vectors (`docs/spec/vectors`): where their files are, and those of names,
 //! ids, bindings and references. `cargo xtask vectors` has them written; otherwise they are checked.
 
+pub(crate) mod mls;
+
 use std::{env, error::Error, fs, path::PathBuf};
 
+use openmls::prelude::{KeyPackageIn, ProtocolVersion};
 use openmls_basic_credential::SignatureKeyPair;
+use openmls_rust_crypto::RustCrypto;
 use openmls_traits::{signatures::Signer, types::SignatureScheme};
 use ruma::{RoomId, UserId};
 use serde_json::{Value, json};
-use tls_codec::{Serialize as _, TlsSerialize, TlsSize, VLBytes};
+use tls_codec::{DeserializeBytes as _, Serialize as _, TlsSerialize, TlsSize, VLBytes};
 
 use super::{DeviceName, EpochId, GroupName, MediaReference, binding, credential, encode_base64};
 
@@ -132,9 +136,15 @@ fn make_identifiers() -> Outcome<Value> {
         let MediaReference { size, sha256, .. } = MediaReference::to(content);
         json!({ "content": hex(content), "size": size, "sha256": sha256 })
     });
+    let packages = ["PHONE", "LAPTOP"].map(|id| -> Outcome<Value> {
+        let (package, id) = mls::Member::alone("@alice:example.org", id, b"none")?.key_package()?;
+        let package = package.tls_serialize_detached()?;
+        Ok(json!({ "key_package": hex(&package), "key_id": encode_base64(&id) }))
+    });
+    let packages = packages.into_iter().collect::<Outcome<Vec<_>>>()?;
     Ok(json!({
         "identities": identities, "group_ids": named, "refused_group_ids": refused,
-        "epoch_ids": epochs, "media_references": media,
+        "epoch_ids": epochs, "key_ids": packages, "media_references": media,
     }))
 }
 
@@ -160,6 +170,13 @@ fn identifiers() -> Outcome {
     for case in cases(&vectors, "epoch_ids")? {
         let id = EpochId::of_tls(&bytes(case, "group_context")?);
         assert_eq!(hex(id.as_bytes()), text(case, "epoch_id")?);
+    }
+    for case in cases(&vectors, "key_ids")? {
+        let package = bytes(case, "key_package")?;
+        let (package, crypto) =
+            (KeyPackageIn::tls_deserialize_exact_bytes(&package)?, RustCrypto::default());
+        let package = package.validate(&crypto, ProtocolVersion::Mls10)?;
+        assert_eq!(encode_base64(package.hash_ref(&crypto)?.as_slice()), text(case, "key_id")?);
     }
     for case in cases(&vectors, "media_references")? {
         let reference = MediaReference {

@@ -25,6 +25,8 @@ mod nodes;
 mod publication;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
 
 pub(crate) use self::{
     bases::{Base, fetched, forget_all, forget_lost, keep, published},

@@ -45,15 +45,15 @@ const LONGEST_SEALED: usize = 8_192;
 /// The content of the event.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct HandoverContent {
-    algorithm: String,
+    pub(super) algorithm: String,
     sender: DeviceName,
     transaction_id: String,
-    sealed: SessionData,
+    pub(super) sealed: SessionData,
 }
 
 /// What is sealed: the secrets by their names, in base64.
 #[derive(Serialize, Deserialize)]
-struct Contents {
+pub(super) struct Contents {
     secrets: BTreeMap<String, String>,
 }
 

@@ -23,6 +23,8 @@ mod handover;
 mod reading;
 mod record;
 mod recover;
+#[cfg(test)]
+mod vectors;
 mod write;
 
 pub(crate) use self::{

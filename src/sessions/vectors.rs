@@ -2,14 +2,25 @@
 //! (`docs/spec/vectors`).
 
 use openmls_rust_crypto::RustCrypto;
+use ruma::UserId;
 use serde_json::{Value, json};
 
 use super::{
     file::{open as open_file, seal_file},
     key::BackupKey,
     seal::{self, AuthData, PassphraseInfo, SessionData, auth_data, proves},
+    session::{
+        epoch_session_id, is_leaves_session_id, is_mls_session_id, leaves_session_id,
+        session_id_suffix,
+    },
 };
-use crate::protocol::vectors::{Outcome, bytes, cases, file, hex, text};
+use crate::{
+    history::ChunkId,
+    protocol::{
+        DeviceName, EpochId,
+        vectors::{Outcome, bytes, cases, file, hex, text},
+    },
+};
 
 /// The fewest that are taken.
 const ROUNDS: u32 = 100_000;
@@ -34,6 +45,23 @@ fn make() -> Outcome<Value> {
         }));
     }
     let proof = auth_data(&crypto, &key, PassphraseInfo::default())?;
+    let mut session_ids = Vec::new();
+    for (number, user, device, epoch_id) in [
+        (0, "@alice:example.org", "PHONE", None),
+        (u64::from(u32::MAX) + 5, "@b:x", "D|E \u{e9}", None),
+        (7, "@alice:example.org", "PHONE", Some([0xC5; 32])),
+    ] {
+        let creator = DeviceName::new(UserId::parse(user)?, device.into());
+        let suffix = epoch_id.map(|id| session_id_suffix(EpochId::from_bytes(id)));
+        session_ids.push(json!({
+            "epoch": [number.to_string(), creator], "epoch_id": epoch_id.map(|id| hex(&id)),
+            "session_id": epoch_session_id(number, &creator, suffix.as_deref()),
+        }));
+    }
+    let chunk = b"\xA1\x66leaves\x80";
+    session_ids.push(json!({
+        "leaf_chunk": hex(chunk), "session_id": leaves_session_id(ChunkId::of(chunk)),
+    }));
     let contents = r#"[{"algorithm":"x","room_id":"!r:x"}]"#;
     Ok(json!({
         "recovery_keys": recovery_keys,
@@ -46,6 +74,7 @@ fn make() -> Outcome<Value> {
             "key": hex(stretched.bytes()),
         }],
         "beside_megolm": [{ "recovery_key": hex(&keys[2]), "key": hex(beside_megolm.bytes()) }],
+        "session_ids": session_ids,
         "sealed": sealed,
         "proofs": [
             { "key": hex(&keys[2]), "auth_data": proof, "proves": true },
@@ -79,6 +108,25 @@ fn backups() -> Outcome {
     for case in cases(&vectors, "beside_megolm")? {
         let key = BackupKey::from_bytes(&bytes(case, "recovery_key")?)?;
         assert_eq!(hex(seal::beside_megolm(&crypto, &key)?.bytes()), text(case, "key")?);
+    }
+    for case in cases(&vectors, "session_ids")? {
+        let id = text(case, "session_id")?;
+        assert!(is_mls_session_id(id), "{id}");
+        assert_eq!(is_leaves_session_id(id), case["leaf_chunk"].is_string());
+        let made = if case["leaf_chunk"].is_string() {
+            leaves_session_id(ChunkId::of(&bytes(case, "leaf_chunk")?))
+        } else {
+            let creator: DeviceName = serde_json::from_value(case["epoch"][1].clone())?;
+            let suffix = if case["epoch_id"].is_string() {
+                let epoch_id = bytes(case, "epoch_id")?.try_into().map_err(|_| "32 bytes")?;
+                Some(session_id_suffix(EpochId::from_bytes(epoch_id)))
+            } else {
+                None
+            };
+            let number = case["epoch"][0].as_str().unwrap_or_default().parse()?;
+            epoch_session_id(number, &creator, suffix.as_deref())
+        };
+        assert_eq!(made, id);
     }
     for case in cases(&vectors, "sealed")? {
         let key = BackupKey::from_bytes(&bytes(case, "key")?)?;

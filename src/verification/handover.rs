@@ -66,6 +66,20 @@ impl Handover {
 
 const HANDOVERS: Collection<Handover> = Collection::new("verification_handover");
 
+/// What the key of one direction is for: a user, two devices with their Ed25519 keys in base64, and
+/// the transaction.
+pub(crate) fn info(
+    user: &UserId,
+    from: (&str, &str),
+    to: (&str, &str),
+    transaction: &str,
+) -> String {
+    // With its length in front no part runs into the next, whatever ids look like.
+    let parts = [user.as_str(), from.0, from.1, to.0, to.1, transaction];
+    let text: String = parts.iter().map(|part| format!("|{}:{part}", part.len())).collect();
+    format!("MATRIX_MLS_HANDOVER{text}")
+}
+
 /// A verification is done: keeps its keys, if it was one of two devices of this user.
 pub(super) fn keep(turn: &Turn<'_>, side: &Side<'_>, flow: &Flow) -> Result<(), Failure> {
     let (Some(device), Some(ed25519)) = (&flow.device_id, flow.their_key()) else { return Ok(()) };
@@ -75,10 +89,9 @@ pub(super) fn keep(turn: &Turn<'_>, side: &Side<'_>, flow: &Flow) -> Result<(), 
     let ours = (side.own.device_id.as_str(), encode_base64(turn.identity.public_key()));
     let theirs = (device.as_str(), encode_base64(ed25519));
     let key = |from: &(&str, String), to: &(&str, String)| {
-        // With its length in front no part runs into the next, whatever ids look like.
-        let parts = [side.own.user_id.as_str(), from.0, &*from.1, to.0, &*to.1, flow.transaction()];
-        let text: String = parts.iter().map(|part| format!("|{}:{part}", part.len())).collect();
-        side.secrets.derive(&flow.id, &format!("MATRIX_MLS_HANDOVER{text}"), KEY)
+        let (from, to) = ((from.0, &*from.1), (to.0, &*to.1));
+        let info = info(&side.own.user_id, from, to, flow.transaction());
+        side.secrets.derive(&flow.id, &info, KEY)
     };
     let (Some(sending), Some(receiving)) = (key(&ours, &theirs), key(&theirs, &ours)) else {
         return Err(Failure::defect("verification", "the keys of a verification are gone"));

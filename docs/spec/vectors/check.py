@@ -1,76 +1,31 @@
 #!/usr/bin/env python3
 """Checks the vectors with what the specification says, and nothing of the library.
 
-It takes Python's standard library and the package `cryptography`. `cargo xtask test` runs it. What
-takes MLS itself (the messages in exports.json) is left to MLS libraries.
+It takes Python's standard library and the package `cryptography`; `wire.py` and `groups.py` beside
+it are parts of it. `cargo xtask test` runs it. What takes the secret tree (the messages in
+exports.json) is left to MLS libraries.
 """
 
-import base64
 import hashlib
 import hmac
 import json
-import pathlib
 import sys
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+# Nothing is left beside the vectors.
+sys.dont_write_bytecode = True
 
-HERE = pathlib.Path(__file__).parent
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+from groups import restarts, trees
+from wire import (
+    Reader, canonical, cbor, counter_mode, group_id, hkdf, is_group_of, is_signed, load, opened,
+    refuses, to_base64, unbase64, vector,
+)
+
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
-def load(name):
-    return json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def unbase64(text):
-    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-
-
-def to_base64(data):
-    return base64.b64encode(data).decode().rstrip("=")
-
-
-def vector(data):
-    """A variable-size vector of RFC 9420 §2.1.2."""
-    if len(data) < 0x40:
-        return bytes([len(data)]) + data
-    return (0x4000 | len(data)).to_bytes(2, "big") + data
-
-
-class Reader:
-    def __init__(self, data):
-        self.data = data
-
-    def take(self, length):
-        taken, self.data = self.data[:length], self.data[length:]
-        assert len(taken) == length, "the bytes end too early"
-        return taken
-
-    def number(self, length):
-        return int.from_bytes(self.take(length), "big")
-
-    def vector(self):
-        size = 1 << (self.data[0] >> 6)
-        length = self.number(size) & ((1 << (8 * size - 2)) - 1)
-        return self.take(length)
-
-
 # Identifiers
-
-
-def group_id(room, number, random):
-    if number == 0:
-        return room.encode()
-    return room.encode() + b"\0" + number.to_bytes(8, "big") + random
-
-
-def is_group_of(room, found):
-    rest = found[len(room.encode()):] if found.startswith(room.encode()) else None
-    if rest is None or rest == b"":
-        return rest == b""
-    return rest[:1] == b"\0" and len(rest) == 25 and rest[1:9] != bytes(8)
 
 
 def identifiers():
@@ -87,6 +42,11 @@ def identifiers():
     for case in vectors["epoch_ids"]:
         context = bytes.fromhex(case["group_context"])
         assert hashlib.sha256(context).hexdigest() == case["epoch_id"], case
+    for case in vectors["key_ids"]:
+        # MakeKeyPackageRef, RFC 9420 §5.2.
+        package = bytes.fromhex(case["key_package"])
+        data = vector(b"MLS 1.0 KeyPackage Reference") + vector(package)
+        assert to_base64(hashlib.sha256(data).digest()) == case["key_id"], case
     for case in vectors["media_references"]:
         content = bytes.fromhex(case["content"])
         assert len(content) == case["size"], case
@@ -103,7 +63,7 @@ def binding_text(case):
         "mls_key": to_base64(bytes.fromhex(case["mls_key"])),
         "type": "org.matrix.msc2883.v1.dmls.binding",
     }
-    return json.dumps(named, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return canonical(named)
 
 
 def bindings():
@@ -111,40 +71,11 @@ def bindings():
         text = binding_text(case)
         if case["valid"]:
             assert text == case["text"], case
-        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(case["device_key"]))
-        try:
-            key.verify(bytes.fromhex(case["signature"]), text.encode())
-            valid = True
-        except InvalidSignature:
-            valid = False
-        assert valid == case["valid"], case
+        key, signature = bytes.fromhex(case["device_key"]), bytes.fromhex(case["signature"])
+        assert is_signed(key, signature, text.encode()) == case["valid"], case
 
 
 # Backups
-
-
-def hkdf(key, salt, info, length):
-    extracted = hmac.digest(salt, key, "sha256")
-    made, block = b"", b""
-    while len(made) < length:
-        block = hmac.digest(extracted, block + info + bytes([len(made) // 32 + 1]), "sha256")
-        made += block
-    return made[:length]
-
-
-def counter_mode(key, iv, data):
-    decryptor = Cipher(algorithms.AES(key), modes.CTR(iv)).decryptor()
-    return decryptor.update(data) + decryptor.finalize()
-
-
-def opened(key, session_id, sealed):
-    keys = hkdf(key, bytes(32), session_id.encode(), 64)
-    ciphertext = unbase64(sealed["ciphertext"])
-    mac = hmac.digest(keys[32:], ciphertext, "sha256")
-    assert hmac.compare_digest(mac, unbase64(sealed["mac"])), "the MAC does not fit"
-    iv = unbase64(sealed["iv"])
-    assert iv[8] & 0x80 == 0, "bit 63 of the IV is set"
-    return counter_mode(keys[:32], iv, ciphertext)
 
 
 def key_text(key):
@@ -171,14 +102,6 @@ def key_of(text):
     return data[2:34]
 
 
-def refuses(function, *arguments):
-    try:
-        function(*arguments)
-    except (AssertionError, ValueError, OverflowError):
-        return True
-    return False
-
-
 def backups():
     vectors = load("backups")
     for case in vectors["recovery_keys"]:
@@ -195,6 +118,16 @@ def backups():
         info = b"org.matrix.msc4038.v0.aes-hmac-sha2"
         key = hkdf(bytes.fromhex(case["recovery_key"]), bytes(32), info, 32)
         assert key.hex() == case["key"], case
+    for case in vectors["session_ids"]:
+        if "leaf_chunk" in case:
+            chunk = bytes.fromhex(case["leaf_chunk"])
+            made = "leaves|" + to_base64(hashlib.sha256(chunk).digest())
+        else:
+            number, creator = case["epoch"]
+            made = f"{number}|" + to_base64("|".join(creator).encode())
+            if case["epoch_id"] is not None:
+                made += "|" + case["epoch_id"][:16]
+        assert made == case["session_id"], case
     for case in vectors["sealed"]:
         key = bytes.fromhex(case["key"])
         assert opened(key, case["session_id"], case["session_data"]).hex() == case["plaintext"]
@@ -218,26 +151,6 @@ def backups():
 
 
 # Exports
-
-
-def cbor(reader):
-    """As much of RFC 8949 as a chunk of leaves has."""
-    first = reader.number(1)
-    kind, value = first >> 5, first & 31
-    if first == 0xF6:
-        return None
-    if value >= 24:
-        size = 1 << (value - 24)
-        value = reader.number(size)
-        assert value >= (24 if size == 1 else 1 << (4 * size)), "not the shortest form"
-    if kind == 2:
-        return reader.take(value)
-    if kind == 3:
-        return reader.take(value).decode()
-    if kind == 4:
-        return [cbor(reader) for _ in range(value)]
-    assert kind == 5, f"what begins with {first:#x} is not in a chunk"
-    return {cbor(reader): cbor(reader) for _ in range(value)}
 
 
 def exports():
@@ -295,7 +208,8 @@ def histories():
         assert key.hex() == case["key"], case
         sessions = json.loads(opened(key, bundle_id, json.loads(bundle)))
         assert sessions == case["sessions"], case
-        chunks = [unbase64(session["leaf_chunk"]) for session in sessions if "leaf_chunk" in session]
+        chunks = [session["leaf_chunk"] for session in sessions if "leaf_chunk" in session]
+        chunks = [unbase64(chunk) for chunk in chunks]
         names = {hashlib.sha256(chunk).digest() for chunk in chunks}
         for session in (session for session in sessions if "group_export" in session):
             reader = Reader(unbase64(session["group_export"]))
@@ -313,6 +227,33 @@ def histories():
             return hashlib.sha256(case["commit_event"].encode() + identity).digest()
 
         assert sorted(case["members"], key=rank) == case["order"], case
+
+
+# Secrets for another device
+
+
+def handover_key(case, sender, receiver):
+    parts = [
+        case["user_id"], case[sender]["device_id"], case[sender]["ed25519"],
+        case[receiver]["device_id"], case[receiver]["ed25519"], case["transaction_id"],
+    ]
+    info = "MATRIX_MLS_HANDOVER" + "".join(f"|{len(part.encode())}:{part}" for part in parts)
+    private = X25519PrivateKey.from_private_bytes(bytes.fromhex(case["private_key"]))
+    public = X25519PublicKey.from_public_bytes(bytes.fromhex(case["public_key"]))
+    return info, hkdf(private.exchange(public), bytes(32), info.encode(), 32)
+
+
+def handovers():
+    for case in load("handovers")["handovers"]:
+        info, key = handover_key(case, "from", "to")
+        assert (info, key.hex()) == (case["info"], case["key"]), case
+        content = case["content"]
+        assert content["sender"] == [case["user_id"], case["from"]["device_id"]], case
+        assert content["transaction_id"] == case["transaction_id"], case
+        sealed = content["sealed"]
+        assert json.loads(opened(key, content["algorithm"], sealed)) == case["plaintext"], case
+        _, other = handover_key(case, "to", "from")
+        assert refuses(opened, other, content["algorithm"], sealed), case
 
 
 # The head rule
@@ -397,7 +338,10 @@ def heads():
 
 
 def main():
-    for check in (identifiers, bindings, backups, exports, histories, heads):
+    checks = (
+        identifiers, bindings, backups, exports, histories, handovers, trees, restarts, heads,
+    )
+    for check in checks:
         check()
         print(f"vectors: {check.__name__} hold")
     return 0
