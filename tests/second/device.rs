@@ -1,6 +1,7 @@
 //! The second implementation as a program: a client under test of the conformance run
 //! (docs/spec/8-conformance.md). `second URL DIRECTORY USER DEVICE`, then steps on its standard
-//! input. It keeps nothing in the directory.
+//! input. It keeps nothing in the directory but a mark that it was there: a device whose store is
+//! gone may not go on (D6).
 
 #![deny(unsafe_code)]
 #![expect(dead_code, reason = "the scenarios beside this file use the rest")]
@@ -19,7 +20,7 @@ mod speaking;
 mod taking;
 mod wire;
 
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write as _, path::Path, process::ExitCode};
 
 use matrix_mls_kit::{Homeserver, OrMissing as _, Result, bail};
 
@@ -41,17 +42,24 @@ fn main() -> ExitCode {
 
 /// Does what standard input says, until it ends or says `quit`.
 async fn listen(arguments: &[String]) -> Result {
-    let [url, _, user, device] = arguments else {
+    let [url, directory, user, device] = arguments else {
         bail!("usage: second URL DIRECTORY USER DEVICE");
     };
     let homeserver = Homeserver::at(url);
+    let mark = Path::new(directory).join("logged-in");
     let mut second = None;
     for line in std::io::stdin().lines() {
         let line = line?;
         let outcome = match (&*line, &mut second) {
             ("quit", _) => break,
+            ("log-in", _) if mark.exists() => {
+                println!("left-out this client keeps nothing on disk");
+                std::io::stdout().flush()?;
+                continue;
+            }
             ("log-in", second) => match Second::log_in(&homeserver, user, device).await {
                 Ok(new) => {
+                    std::fs::write(&mark, "")?;
                     *second = Some(new);
                     Ok(())
                 }

@@ -67,3 +67,20 @@ async fn a_client_that_does_nothing_passes_nothing() -> Result {
     assert!((3..9).contains(&waited), "{waited}");
     Ok(())
 }
+
+/// Who says that it leaves out what a client may not leave out has failed.
+#[tokio::test]
+async fn a_client_leaves_out_only_what_it_may() -> Result {
+    let report = report("", 1, "sh -c 'while read step; do echo left-out no idea; done'").await?;
+    assert_eq!(report.passed, 0);
+    let left_out = report.scenarios.iter().filter(|outcome| outcome.left_out);
+    let left_out: Vec<_> = left_out.map(|outcome| outcome.scenario).collect();
+    assert_eq!(left_out, ["takes_offered_history", "goes_on_after_a_kill"]);
+    assert_eq!(report.left_out, 2);
+    assert_eq!(report.failed, report.scenarios.len() - 2);
+    for outcome in &report.scenarios {
+        let reason = outcome.reason.as_deref().unwrap_or_default();
+        assert!(reason.contains("leaves out `log-in`: no idea"), "{}: {reason}", outcome.scenario);
+    }
+    Ok(())
+}

@@ -58,7 +58,11 @@ fn run() -> Result<bool> {
         };
         let report = runtime.block_on(conformance::run(&options, program, told))?;
         if !json {
-            println!("{}: {} passed, {} failed", program.name, report.passed, report.failed);
+            let (name, left_out) = (&program.name, report.left_out);
+            println!(
+                "{name}: {} passed, {} failed, {left_out} left out",
+                report.passed, report.failed
+            );
         }
         reports.push(report);
     }

@@ -34,6 +34,8 @@ pub enum Answer {
     Done(Facts),
     /// `failed`, and why.
     Failed(String),
+    /// `left-out`, and why: the step needs what the specification lets a client leave out.
+    LeftOut(String),
 }
 
 /// How long a client may take, and how often it has taken longer.
@@ -95,6 +97,11 @@ impl Device {
         Ok(Self { child, input, lines, errors, complaints, patience })
     }
 
+    /// Tells it a step, and does not listen to what it answers.
+    pub fn begins(&mut self, step: &str) -> Result {
+        writeln!(self.input, "{step}").wrap_err_with(|| shown(step))
+    }
+
     /// Has it do a step. An error says why there is no answer; nothing more is to be asked of it.
     pub async fn does(&mut self, step: &str) -> Result<Answer> {
         if writeln!(self.input, "{step}").is_err() {
@@ -120,6 +127,9 @@ impl Device {
                 bail!("`{}`: the client {status}{}", shown(step), self.last_words());
             };
             let line = line.map_err(|error| eyre!("`{}`: {error}", shown(step)))?;
+            if let Some(reason) = line.strip_prefix("left-out") {
+                return Ok(Answer::LeftOut(shown(reason.trim_start())));
+            }
             match line.strip_prefix("failed") {
                 Some(reason) => return Ok(Answer::Failed(shown(reason.trim_start()))),
                 None if line == "ok" => return Ok(Answer::Done(facts)),
@@ -148,6 +158,13 @@ impl Device {
         }
     }
 
+    /// Ends its process, whatever it does.
+    pub fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     fn last_words(&self) -> String {
         let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         if errors.is_empty() {
@@ -160,9 +177,7 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

@@ -1,9 +1,21 @@
-//! Scenarios: the key backup and shared history.
+//! Scenarios: the key backup, shared history, and what is kept when the process is killed.
+
+use std::time::Duration;
 
 use matrix_mls::RoomSettings;
 
-use super::stage::{Meeting, Stage};
-use crate::{OrMissing as _, Result, together::texts};
+use super::{
+    keys::device_keys,
+    stage::{Meeting, Stage},
+};
+use crate::{
+    OrMissing as _, Result,
+    together::{say_in_a_new_epoch, texts},
+};
+
+/// After how many milliseconds a client is killed that has begun to send. Whether it has sent by
+/// then depends on the machine.
+const KILLED_AFTER_MS: [u64; 4] = [0, 15, 60, 200];
 
 pub async fn its_backup_is_read(stage: &Stage) -> Result {
     let mut meeting = stage.meet().await?;
@@ -67,5 +79,52 @@ pub async fn takes_offered_history(stage: &Stage) -> Result {
     meeting.quiet().await?;
     meeting.tested_reads("after you came", 1).await?;
     meeting.tested_reads("before you came", 1).await?;
+    meeting.talk().await
+}
+
+pub async fn goes_on_after_a_kill(stage: &Stage) -> Result {
+    let mut meeting = stage.meet().await?;
+    meeting.talk().await?;
+    let room = meeting.room.clone();
+    let keys = device_keys(&meeting.alice, &meeting.tested).await?;
+    meeting.tested.does(&format!("send {room} before the kill")).await?;
+    meeting.tested.kill();
+    meeting.alice.settle().await?;
+    say_in_a_new_epoch(&meeting.alice, &room, "while it was away").await?;
+    meeting.tested.start_again().await?;
+    meeting.quiet().await?;
+    for text in ["tested 1", "before the kill", "while it was away"] {
+        meeting.tested_reads(text, 1).await?;
+    }
+    meeting.one_head().await?;
+    for after in KILLED_AFTER_MS {
+        let (in_it, behind) = (format!("killed in {after}"), format!("killed after {after}"));
+        let time = Duration::from_millis(after);
+        meeting.tested.is_killed_in(&format!("send {room} {in_it}"), time).await?;
+        meeting.tested_says(&behind).await?;
+        meeting.quiet().await?;
+        meeting.is_read(&meeting.alice, &behind, true).await?;
+        // It was sent or it was not: nobody reads it twice, and no key served for two messages.
+        let read = texts(&meeting.alice, &room).await;
+        let times = read.iter().filter(|text| **text == in_it).count();
+        stage.holds("how often the partner reads it", "at most once", times, times <= 1)?;
+        meeting.tested_reads(&in_it, times).await?;
+        meeting.tested.is_killed_in(&format!("rotate {room}"), time).await?;
+        meeting.quiet().await?;
+        meeting.one_head().await?;
+    }
+    // Whom it was adding is welcomed, and reads what it says next.
+    let carol = stage.phone("carol").await?;
+    meeting.alice.invite(&room, carol.user_id()).await?;
+    carol.join(&room).await?;
+    meeting.tested.settle().await?;
+    let time = Duration::from_millis(100);
+    meeting.tested.is_killed_in(&format!("send {room} welcome, carol"), time).await?;
+    meeting.tested_says("welcome once more, carol").await?;
+    carol.settle().await?;
+    meeting.is_read(&carol, "welcome once more, carol", true).await?;
+    let now = device_keys(&meeting.alice, &meeting.tested).await?;
+    stage.equal("its device keys", &keys, &now)?;
+    meeting.quiet().await?;
     meeting.talk().await
 }

@@ -22,7 +22,7 @@ const MANY: usize = 300;
 const DAY: u64 = 86_400;
 
 /// The client's device keys, as another account sees them.
-async fn device_keys(alice: &Client, tested: &Tested) -> Result<Value> {
+pub async fn device_keys(alice: &Client, tested: &Tested) -> Result<Value> {
     let asked = json!({ "device_keys": { &tested.user_id: [] } });
     let answer = alice.http().post("/_matrix/client/v3/keys/query", asked).await?;
     Ok(answer["device_keys"][&tested.user_id][&tested.device_id].clone())

@@ -7,6 +7,16 @@ use std::{
 
 use serde::Serialize;
 
+/// A step that the client under test has left out, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("the client leaves out `{step}`: {why}")]
+pub struct LeftOut {
+    /// The step.
+    pub step: String,
+    /// What the client says.
+    pub why: String,
+}
+
 /// How much is shown to people of what held.
 const SHOWN: usize = 120;
 
@@ -50,6 +60,8 @@ pub struct Outcome {
     pub expected: &'static str,
     /// Whether the client did.
     pub passed: bool,
+    /// Whether the client leaves out what it needs, and may. Then it has neither passed nor failed.
+    pub left_out: bool,
     /// Why not.
     pub reason: Option<String>,
     /// What was looked at.
@@ -63,7 +75,11 @@ impl Outcome {
     pub fn text(&self) -> String {
         let mut text = format!(
             "{}  {} ({}): {}",
-            if self.passed { "pass" } else { "FAIL" },
+            match (self.passed, self.left_out) {
+                (true, _) => "pass",
+                (false, true) => "left out",
+                (false, false) => "FAIL",
+            },
             self.scenario,
             self.requirements.join(", "),
             self.expected,
@@ -91,6 +107,8 @@ pub struct Report {
     pub passed: usize,
     /// How many did not.
     pub failed: usize,
+    /// How many need what the client leaves out, and may.
+    pub left_out: usize,
     /// The scenarios.
     pub scenarios: Vec<Outcome>,
 }

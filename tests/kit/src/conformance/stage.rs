@@ -1,7 +1,7 @@
 //! What a scenario has at hand: the homeserver, the partner's clients, the client under test, and
 //! the log of what was looked at.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::{
     device::{Answer, Device, Patience},
     facts::Facts,
-    report::{Log, Seen},
+    report::{LeftOut, Log, Seen},
 };
 use crate::{
     Client, Fields as _, Homeserver, Http, OrMissing as _, Result, bail,
@@ -42,8 +42,25 @@ pub struct Tested {
     /// Its device.
     pub device_id: String,
     device: Device,
-    _directory: TempDir,
+    /// How it was started.
+    start: Start,
     log: Log,
+}
+
+/// What starts the client under test, once and again.
+struct Start {
+    command: String,
+    arguments: [String; 4],
+    patience: Patience,
+    /// The device's own, for as long as it takes part.
+    _directory: TempDir,
+}
+
+impl Start {
+    fn device(&self) -> Result<Device> {
+        let arguments = self.arguments.each_ref().map(String::as_str);
+        Device::start(&self.command, arguments, self.patience.clone())
+    }
 }
 
 impl Stage {
@@ -87,13 +104,18 @@ impl Stage {
         let directory = tempfile::tempdir()?;
         let path = directory.path().to_string_lossy().into_owned();
         let name = self.name("tested");
-        let arguments = [self.homeserver.base_url(), &*path, &*name, device_id];
-        let device = Device::start(&self.command, arguments, self.patience.clone())?;
+        let url = self.homeserver.base_url().to_owned();
+        let start = Start {
+            command: self.command.clone(),
+            arguments: [url, path, name, device_id.to_owned()],
+            patience: self.patience.clone(),
+            _directory: directory,
+        };
         let mut tested = Tested {
             user_id: user_id.to_owned(),
             device_id: device_id.to_owned(),
-            device,
-            _directory: directory,
+            device: start.device()?,
+            start,
             log: self.log.clone(),
         };
         tested.does("log-in").await?;
@@ -169,6 +191,7 @@ impl Tested {
     pub async fn does(&mut self, step: &str) -> Result<Facts> {
         match self.device.does(step).await? {
             Answer::Done(facts) => Ok(facts),
+            Answer::LeftOut(why) => Err(LeftOut { step: step.to_owned(), why }.into()),
             Answer::Failed(reason) => {
                 let word = step.split(' ').next().unwrap_or_default();
                 holds_in(
@@ -183,11 +206,31 @@ impl Tested {
         }
     }
 
+    /// Kills its process.
+    pub fn kill(&mut self) {
+        self.device.kill();
+    }
+
+    /// Starts it again in its directory, as the same device.
+    pub async fn start_again(&mut self) -> Result {
+        self.device = self.start.device()?;
+        self.does("log-in").await.map(drop)
+    }
+
+    /// Has it begin a step, kills it after a time, whether it is done or not, and starts it again.
+    pub async fn is_killed_in(&mut self, step: &str, after: Duration) -> Result {
+        self.device.begins(step)?;
+        tokio::time::sleep(after).await;
+        self.kill();
+        self.start_again().await
+    }
+
     /// Has it do a step that it may fail: what it was answered, if it was done.
     pub async fn tries(&mut self, step: &str) -> Result<Option<Facts>> {
         match self.device.does(step).await? {
             Answer::Done(facts) => Ok(Some(facts)),
             Answer::Failed(_) => Ok(None),
+            Answer::LeftOut(why) => Err(LeftOut { step: step.to_owned(), why }.into()),
         }
     }
 
