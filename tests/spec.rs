@@ -62,10 +62,12 @@ async fn everything_that_is_sent_fits_a_schema() -> Result {
         "backup_version",
         "commit",
         "device_keys",
+        "encryption",
         "history_offer",
         "history_request",
         "key_upload",
         "message",
+        "push_rule",
         "restart",
         "welcome",
     ] {
@@ -154,9 +156,14 @@ fn the_vectors_hold_without_the_library() -> Result {
     }
     for (file, right, wrong) in [
         ("identifiers.json", r#""size":3"#, r#""size":4"#),
+        ("identifiers.json", r#""key_package":"0001"#, r#""key_package":"0002"#),
         ("bindings.json", r#""valid":false"#, r#""valid":true"#),
         ("backups.json", r#""proves":false"#, r#""proves":true"#),
         ("exports.json", r#""chunks":["a1"#, r#""chunks":["a2"#),
+        ("handovers.json", r#""device_id":"PHONE""#, r#""device_id":"OTHER""#),
+        ("trees.json", r#""fits":false"#, r#""fits":true"#),
+        ("trees.json", r#""difference":"a2"#, r#""difference":"a3"#),
+        ("restarts.json", r#""counts":null"#, r#""counts":"$one:example.org""#),
         ("heads.json", r#""left":true"#, r#""left":false"#),
     ] {
         let path = copy.path().join(file);
@@ -165,6 +172,49 @@ fn the_vectors_hold_without_the_library() -> Result {
         fs::write(&path, text.replacen(right, wrong, 1))?;
         assert!(!check(copy.path())?.status.success(), "{file}: {wrong} is not found");
         fs::write(&path, text)?;
+    }
+    Ok(())
+}
+
+/// What the vectors have of events and of keys is what may be sent.
+#[test]
+fn what_is_sent_in_the_vectors_fits_a_schema() -> Result {
+    let vectors = |name: &str, list: &str| -> Result<Vec<Value>> {
+        let text = fs::read_to_string(Path::new("docs/spec/vectors").join(name))?;
+        let file: Value = serde_json::from_str(&text)?;
+        file[list].as_array().cloned().or_missing(list)
+    };
+    let fits = |name: &'static str, value: &Value| assert_eq!(schema::fits(name, value), Ok(()));
+    for case in vectors("handovers.json", "handovers")? {
+        fits("secrets", &case["content"]);
+    }
+    for case in vectors("trees.json", "published_trees")? {
+        fits("tree_difference", &case["tree_difference"]);
+    }
+    for case in vectors("backups.json", "sealed")? {
+        fits("sealed", &case["session_data"]);
+    }
+    for case in vectors("histories.json", "bundles")? {
+        for session in case["sessions"].as_array().or_missing("sessions")? {
+            fits("session", session);
+        }
+    }
+    for case in vectors("restarts.json", "restarts")? {
+        let commits = case["commits"].as_array().or_missing("commits")?;
+        let announcements = case["announcements"].as_object().or_missing("announcements")?;
+        for event in commits.iter().chain(announcements.values()) {
+            fits("commit", &event["content"]);
+        }
+        for devices in case["device_keys"].as_object().or_missing("lists")?.values() {
+            for keys in devices.as_object().or_missing("devices")?.values() {
+                fits("device_keys", keys);
+            }
+        }
+        for state in case["state"].as_array().or_missing("state")? {
+            // A number below 1 is no restart's.
+            let is_one = state["content"]["number"] != 0;
+            assert_eq!(schema::fits("restart", &state["content"]).is_ok(), is_one, "{state}");
+        }
     }
     Ok(())
 }

@@ -29,12 +29,14 @@ files![
     "commit",
     "defs",
     "device_keys",
+    "encryption",
     "history_offer",
     "history_request",
     "key_upload",
     "media_reference",
     "message",
     "plaintext",
+    "push_rule",
     "restart",
     "sealed",
     "secrets",
@@ -112,6 +114,8 @@ pub fn check(method: &str, path: &str, body: &[u8]) -> Result<(), String> {
     let json = || serde_json::from_slice::<Value>(body).map_err(|error| format!("{path}: {error}"));
     match (method, rest) {
         ("PUT", ["rooms", _, "send", "m.room.encrypted", ..]) => event(&json()?),
+        ("PUT", ["rooms", _, "state", "m.room.encryption", ..]) => fits("encryption", &json()?),
+        ("PUT", ["pushrules", "global", "override", ..]) => fits("push_rule", &json()?),
         ("PUT", ["rooms", _, "state", kind, ..]) if kind.ends_with("dmls.restart") => {
             fits("restart", &json()?)
         }
