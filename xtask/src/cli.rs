@@ -46,6 +46,8 @@ pub enum Command {
     Ios,
     /// Make and check everything of a release that this machine can make. It publishes nothing.
     Release(release::Options),
+    /// Make the reference of each language and the guide as HTML, as far as this machine can.
+    Docs,
     /// Check the licences, advisories and sources of all dependencies.
     Deny,
 }
@@ -102,6 +104,7 @@ mod tests {
             "ios",
             "release",
             "release --rehearse",
+            "docs",
             "deny",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());

@@ -1,6 +1,6 @@
 //! The Kotlin side: its tests, the checks of the Android side, and the commands of its programs.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use crate::{
     failure::Failure,
@@ -17,6 +17,24 @@ const PROJECT: &str = "bindings/kotlin/pom.xml";
 pub fn tests(homeserver: &Homeserver) -> Command {
     let mut command = maven(PROJECT, &native(), &["verify"]);
     command.env("MATRIX_MLS_HOMESERVER", homeserver.url());
+    command
+}
+
+/// Writes the library's reference as HTML into a directory.
+pub fn reference(to: &Path) -> Command {
+    let mut command = maven(
+        PROJECT,
+        &native(),
+        &[
+            "compile",
+            "org.jetbrains.dokka:dokka-maven-plugin:dokka",
+            "-P",
+            "docs",
+            "-pl",
+            "library",
+        ],
+    );
+    command.arg(format!("-Dmatrixmls.docs.dir={}", to.display()));
     command
 }
 

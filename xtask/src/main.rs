@@ -15,6 +15,7 @@ mod clients;
 mod conformance;
 mod demo;
 mod deny;
+mod docs;
 mod failure;
 mod federation;
 mod fuzz;
@@ -67,6 +68,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Android => android::run(),
         Command::Ios => ios::run(),
         Command::Release(options) => release::run(&options),
+        Command::Docs => docs::run(),
         Command::Deny => deny::run(),
     }
 }

@@ -1,6 +1,9 @@
 //! The Swift side: the tests of its two packages, and the commands of its programs.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::{
     failure::Failure,
@@ -40,6 +43,32 @@ pub fn device(swift: &Swift) -> Result<Command, Failure> {
 /// Builds the program that measures calls, and returns the command that runs it.
 pub fn calls(swift: &Swift) -> Result<Command, Failure> {
     product(swift, "Calls", "release")
+}
+
+/// The commands that write the library's reference as HTML into `pages`, by way of what the compiler
+/// says of its symbols.
+pub fn reference(swift: &Swift, symbols: &Path, pages: &Path) -> [Command; 2] {
+    let (directory, pages) = (symbols.to_string_lossy(), pages.to_string_lossy());
+    // What was built already would say nothing, so this is a build of its own.
+    let scratch = workspace().join("target/swift/docs");
+    let scratch = scratch.to_string_lossy();
+    let mut build = vec!["build", "--target", "MatrixMls", "--scratch-path", &scratch];
+    for argument in ["-emit-symbol-graph", "-emit-symbol-graph-dir", &directory] {
+        build.extend(["-Xswiftc", argument]);
+    }
+    let convert = [
+        "convert",
+        "--additional-symbol-graph-dir",
+        &directory,
+        "--fallback-display-name",
+        "MatrixMls",
+        "--fallback-bundle-identifier",
+        "org.matrixmls",
+        "--output-path",
+        &pages,
+    ];
+    let package = workspace().join(PACKAGE);
+    [swift.command(&package, "swift", &build), swift.command(&package, "docc", &convert)]
 }
 
 /// Builds a program of the package, and returns the command that runs it.

@@ -6,7 +6,7 @@ use crate::{
     ahead::Ahead,
     bench, bindings,
     clients::{self, Client},
-    conformance,
+    conformance, docs,
     failure::Failure,
     homeserver::{Homeserver, HomeserverKind},
     kotlin, newcomer, paths,
@@ -22,12 +22,13 @@ pub fn run() -> Result<(), Failure> {
     java::require()?;
     // Setting up Swift is mostly a download, so it goes on beside the first steps.
     let swift = thread::spawn(Swift::require);
-    let mut plan = Plan::new(18);
+    let mut plan = Plan::new(19);
     plan.cargo("checking the formatting", &["fmt", "--all", "--check"])?;
     plan.cargo(
         "linting (the first time this builds all dependencies: several minutes)",
         &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
     )?;
+    plan.command("checking the links of the Rust reference", &mut docs::rustdoc())?;
     plan.cargo(
         "testing (the first time this installs Synapse: about a minute)",
         &["test", "--workspace", "--locked", "--no-fail-fast"],

@@ -80,6 +80,13 @@ impl Swift {
         status.is_ok_and(|status| status.success())
     }
 
+    /// Whether it brings a program.
+    pub fn has(&self, program: &str) -> bool {
+        let mut command = self.command(workspace(), program, &["--help"]);
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    }
+
     /// A command that runs a program in a directory of the workspace.
     pub fn command(&self, directory: &Path, program: &str, arguments: &[&str]) -> Command {
         match self {
