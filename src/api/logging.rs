@@ -57,7 +57,8 @@ pub trait LogSink: Send + Sync {
 /// The sink of the process, and the least important level that it gets.
 type CurrentSink = RwLock<Option<(LogLevel, Arc<dyn LogSink>)>>;
 
-static CURRENT: OnceLock<CurrentSink> = OnceLock::new();
+/// Nothing inside where the process has another subscriber, which is never replaced.
+static CURRENT: OnceLock<Option<CurrentSink>> = OnceLock::new();
 
 /// Sends this library's logs, up to `level`, to a sink. Without a sink they go nowhere.
 ///
@@ -65,15 +66,14 @@ static CURRENT: OnceLock<CurrentSink> = OnceLock::new();
 /// `tracing` subscriber that this library did not set: then the logs go there.
 #[uniffi::export]
 pub fn set_log_sink(level: LogLevel, sink: Option<Arc<dyn LogSink>>) -> Result<(), MlsError> {
-    let mut failure = None;
     let current = CURRENT.get_or_init(|| {
         let subscriber = Registry::default().with(Forward);
-        failure = tracing::subscriber::set_global_default(subscriber).err();
-        RwLock::default()
+        tracing::subscriber::set_global_default(subscriber).ok().map(|()| RwLock::default())
     });
-    if let Some(error) = failure {
-        return Err(MlsError::invalid("subscriber_set", format!("sink: {error}")));
-    }
+    let Some(current) = current else {
+        let reason = "sink: the process has a tracing subscriber of its own: read the logs there";
+        return Err(MlsError::invalid("subscriber_set", reason));
+    };
     *current.write().unwrap_or_else(PoisonError::into_inner) = sink.map(|sink| (level, sink));
     Ok(())
 }
@@ -88,11 +88,8 @@ impl<S: Subscriber> Layer<S> for Forward {
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let Some(level) = LogLevel::of(*event.metadata().level()) else { return };
-        let sink = match &*CURRENT
-            .get_or_init(RwLock::default)
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-        {
+        let Some(Some(current)) = CURRENT.get() else { return };
+        let sink = match &*current.read().unwrap_or_else(PoisonError::into_inner) {
             Some((most, sink)) if level <= *most => sink.clone(),
             _ => return,
         };

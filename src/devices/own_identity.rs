@@ -38,23 +38,41 @@ const SEED_LENGTH: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SigningError {
     /// The homeserver hands out no identity for this user, as far as is known.
-    #[error("this user has no cross-signing identity, as far as this device knows")]
+    #[error(
+        "this user has no cross-signing identity, as far as this device knows: send the machine's \
+         requests and call again, or create one"
+    )]
     NoIdentity,
     /// The homeserver hands out another identity than the pinned one.
-    #[error("the homeserver hands out another identity for this user than the one that is pinned")]
+    #[error(
+        "the homeserver hands out another identity for this user than the one that is pinned: have \
+         the user confirm it, or recover the identity with its recovery key"
+    )]
     Changed,
     /// This device does not have the private key.
-    #[error("this device does not have the private key of its user's identity")]
+    #[error(
+        "this device does not have the private key of its user's identity: recover it with the \
+         recovery key first"
+    )]
     NoPrivateKey,
     /// The private key is that of another public key than the published one.
-    #[error("the private key on this device is not that of the published key")]
+    #[error(
+        "the private key on this device is not that of the published key: recover the identity with \
+         its newer recovery key"
+    )]
     OtherPrivateKey,
     /// The homeserver does not list the device, or with other keys, or the keys have not signed
     /// themselves.
-    #[error("the homeserver lists no such device of this user with this key")]
+    #[error(
+        "the homeserver lists no such device of this user with this key: send the machine's \
+         requests, and call again"
+    )]
     NoSuchDevice,
     /// The homeserver hands out another master key for the user, or none.
-    #[error("the homeserver hands out another master key for this user, or none")]
+    #[error(
+        "the homeserver hands out another master key for this user, or none: send the machine's \
+         requests, show the identity anew, and ask the user again"
+    )]
     OtherMasterKey,
     /// The store failed.
     #[error(transparent)]

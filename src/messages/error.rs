@@ -109,10 +109,18 @@ pub(crate) enum SendError {
     #[error("the homeserver does not say who is in the room; it is asked again later")]
     MembersUnknown,
     /// These users were verified with another identity than they have now.
-    #[error("these users were verified, and have another identity now: {}", list(.0))]
+    #[error(
+        "these users were verified, and have another identity now; verify them anew, accept it, or \
+         withdraw their verification: {}",
+        list(.0)
+    )]
     IdentityChanged(Vec<OwnedUserId>),
     /// The app sends to verified devices only, and these users have others in the group.
-    #[error("these users have devices in the group that are not verified: {}", list(.0))]
+    #[error(
+        "these users have devices in the group that are not verified; verify them, or allow sending \
+         to others as well: {}",
+        list(.0)
+    )]
     NotVerified(Vec<OwnedUserId>),
     /// No event could hold it.
     #[error(transparent)]

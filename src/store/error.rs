@@ -20,7 +20,10 @@ pub enum StoreError {
     #[error("the store is damaged: {0}")]
     Damaged(String),
     /// A newer version of this library wrote the store. The file is untouched.
-    #[error("the store has schema version {found}, this version knows up to {supported}")]
+    #[error(
+        "a newer version has written the store (schema {found}; this one knows up to {supported}): \
+         update the app, and keep the store"
+    )]
     TooNew {
         /// The version the file has.
         found: u32,
@@ -32,7 +35,7 @@ pub enum StoreError {
     #[error("the store was changed by somebody else: {0}")]
     Changed(&'static str),
     /// The disk is full. The transaction was undone; repeat it once there is space.
-    #[error("no space is left for the store")]
+    #[error("no space is left for the store: call again when there is; nothing was changed")]
     Full,
     /// The store is open already, in this process or another.
     #[error(
@@ -46,7 +49,7 @@ pub enum StoreError {
     #[error("there is no store in this directory yet: open a machine there first")]
     Missing,
     /// An older version wrote the store. Opening it with a machine upgrades it.
-    #[error("the store has to be opened by a machine of this version first")]
+    #[error("an older version has written the store: open it with a machine of this version first")]
     NotUpgraded,
     /// The system refused: permissions, a read-only volume, an I/O error.
     #[error("the store cannot be read or written: {0}")]
