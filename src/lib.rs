@@ -81,9 +81,10 @@ pub use api::{
 };
 pub use exported::{
     AuthChallenge, AuthFlow, BackupState, DeviceListChanges, FollowedRooms, HistoryFailure,
-    IdentityState, MemberPolicy, OutgoingRequest, PassphraseParameters, PendingRequests,
+    IdentityState, MemberPolicy, MlsDevice, OutgoingRequest, PassphraseParameters, PendingRequests,
     RecoveryState, RequestKind, RequestOutcome, RollbackGuard, RoomChanges, SasEmoji,
-    SecretFailure, Subscription, SyncChanges, SyncStart, Update, UpdateObserver, VerificationState,
+    SecretFailure, SyncChanges, SyncStart, Update, UpdateObserver, UpdateSubscription,
+    VerificationState,
 };
 
 /// What tests and benches use beneath the exported API. A build that ships does not have it.

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use matrix_mls::{SendPlan, Update};
+use matrix_mls::{MlsDevice, SendPlan, Update};
 use matrix_mls_kit::{
     Client, Clock, Fault, Heard, Homeserver, OrMissing as _, Result, Target, is_commit,
     together::{all_talk, log_in, newcomer, pair, quiet, renew_keys, texts},
@@ -123,7 +123,7 @@ async fn whoever_sees_an_add_undone_sends_without_the_device() -> Result {
             _ => None,
         })
         .await?;
-    let by = format!("{}|{}", bob.user_id(), bob.device_id());
+    let by = MlsDevice { user_id: bob.user_id().to_owned(), device_id: bob.device_id().to_owned() };
     let (user_id, device_id) = (carol.user_id().to_owned(), carol.device_id().to_owned());
     assert_eq!(told, (user_id, device_id, by, 10 * MINUTE_MS));
     let asked = controls.requests();

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use matrix_mls::{
-    MemberPolicy, MlsError, RoomSettings, Subscription, Update, UserIdentity, Verdict,
+    MemberPolicy, MlsError, RoomSettings, Update, UpdateSubscription, UserIdentity, Verdict,
 };
 use matrix_mls_kit::{
     Client, ClientOptions, Fault, Heard, Homeserver, OrMissing as _, Refused as _, Result, Target,
@@ -106,7 +106,7 @@ async fn identity_of(client: &Client, user: &Client) -> Result<UserIdentity> {
     identity.or_missing("identity")
 }
 
-async fn listening(client: &Client) -> Result<(Arc<Heard>, Arc<Subscription>)> {
+async fn listening(client: &Client) -> Result<(Arc<Heard>, Arc<UpdateSubscription>)> {
     Heard::of(client).await
 }
 

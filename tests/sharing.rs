@@ -1,7 +1,7 @@
 //! What was said before somebody came: given by who adds them, as far as the room's history visibility lets them
 //! read it.
 
-use matrix_mls::{RoomSettings, ToDeviceResult, Verdict};
+use matrix_mls::{MlsDevice, RoomSettings, ToDeviceResult, Verdict};
 use matrix_mls_kit::{
     Client, Fields as _, Homeserver, OrMissing as _, Result,
     peer::ALGORITHM,
@@ -74,7 +74,8 @@ async fn who_comes_later_reads_what_was_said_before() -> Result {
     carol.settle().await?;
     let said = ["hello", "one", "one, says Bob", "two", "two, says Bob", "welcome"];
     assert_eq!(texts(&carol, &room).await, said);
-    let alice_device = format!("{}|PHONE", alice.user_id());
+    let alice_device =
+        MlsDevice { user_id: alice.user_id().to_owned(), device_id: "PHONE".to_owned() };
     for (at, event) in carol.read(&room).await?.into_iter().enumerate() {
         let message = event.message?;
         let by = (at < 5).then(|| alice_device.clone());

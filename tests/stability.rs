@@ -15,6 +15,19 @@ const RELEASED: &str = "bindings/released";
 /// What the generator writes of a field that need not be given.
 const HAS_DEFAULT: &str = "(has a default)";
 
+/// Types of the modules that an app imports beside this library: of Swift, Foundation, Combine and
+/// SwiftUI, of Kotlin and Android. An app that imports a second type of such a name has to qualify
+/// both wherever it uses them.
+const TAKEN: &str = "
+    Array Dictionary Error Never Optional Result Set Task
+    Bundle Data Date Host Notification Operation Port Process Progress Stream Thread Timer Unit URL
+    AnyCancellable Cancellable Deferred Empty Fail Future Just Publisher Record Subject Subscriber
+    Subscription
+    App Binding Button Color Font Form Group Image Label Link List Menu Scene Section State Table
+    Text View Window
+    Context Flow Intent Job Log Message Pair Service
+";
+
 /// A version. Its text may end with a pre-release, which does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Version([u64; 3]);
@@ -128,4 +141,36 @@ fn breaks_are_found_and_additions_are_none() {
     }
     let demanded = old.replace("\n\nrecord Message", "\n  hours: uint32\n\nrecord Message");
     assert_eq!(broken(old, &demanded), ["has to be given: record Settings: hours: uint32"]);
+}
+
+#[test]
+fn no_type_has_a_name_that_an_app_has_already() -> Outcome {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let listing = fs::read_to_string(root.join(LISTING))?;
+    let mut names = BTreeSet::new();
+    for line in listing.lines().filter(|line| !line.starts_with([' ', '#'])) {
+        let mut words = line.split_whitespace();
+        if words.next().is_some_and(|kind| kind != "function") {
+            names.extend(words.next().map(str::to_owned));
+        }
+    }
+    // What the layer by hand adds in Swift.
+    for file in fs::read_dir(root.join("bindings/swift/Sources/MatrixMls"))? {
+        let path = file?.path();
+        if path.is_file() {
+            for line in fs::read_to_string(&path)?.lines() {
+                let declared = line.strip_prefix("public ").unwrap_or_default();
+                let declared = declared.strip_prefix("final ").unwrap_or(declared);
+                let mut words = declared.split(|c: char| !c.is_alphanumeric());
+                let kind = words.next().unwrap_or_default();
+                if ["class", "enum", "protocol", "struct"].contains(&kind) {
+                    names.extend(words.next().map(str::to_owned));
+                }
+            }
+        }
+    }
+    assert!(names.len() > 60 && names.contains("Transport"), "{names:?}");
+    let taken: Vec<_> = TAKEN.split_whitespace().filter(|name| names.contains(*name)).collect();
+    assert!(taken.is_empty(), "an app has to qualify {taken:?}");
+    Ok(())
 }

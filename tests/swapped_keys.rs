@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use matrix_mls::{EventOutcome, MlsError, RoomSettings, Subscription, Update, Verdict};
+use matrix_mls::{EventOutcome, MlsError, RoomSettings, Update, UpdateSubscription, Verdict};
 use matrix_mls_kit::{
     Client, Fault, Heard, Homeserver, OrMissing as _, Refused as _, Result, Target, is_commit,
     other::{Other, join_path, name_of},
@@ -101,7 +101,7 @@ async fn is_refused_aloud(
     Ok(())
 }
 
-async fn listening(client: &Client) -> Result<(Arc<Heard>, Arc<Subscription>)> {
+async fn listening(client: &Client) -> Result<(Arc<Heard>, Arc<UpdateSubscription>)> {
     Heard::of(client).await
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use matrix_mls::{RoomSettings, Subscription, Update};
+use matrix_mls::{RoomSettings, Update, UpdateSubscription};
 use matrix_mls_kit::{
     Client, Heard, Homeserver, Result,
     other::{Other, join_path, name_of},
@@ -41,7 +41,7 @@ struct Scene {
     trudy: Other,
     room: String,
     commit: String,
-    heard: (Arc<Heard>, Arc<Subscription>),
+    heard: (Arc<Heard>, Arc<UpdateSubscription>),
 }
 
 impl Scene {

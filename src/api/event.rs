@@ -5,6 +5,7 @@ use std::fmt;
 use super::{error::MlsError, verdict::Verdict};
 use crate::{
     devices,
+    exported::MlsDevice,
     history::restored::Source,
     incoming::{Outcome, ReceivedEvent},
     messages::Message,
@@ -30,10 +31,10 @@ pub struct DecryptedMessage {
     pub content: String,
     /// The number of the MLS epoch in which the message was sent.
     pub epoch: u64,
-    /// The device that gave this device the keys, as `user_id|device_id`, if another member did.
+    /// The device that gave this device the keys, if another member did.
     ///
     /// Then the sender of the message is that member's claim, if `verdict` is `OnlyClaimed`.
-    pub shared_by: Option<String>,
+    pub shared_by: Option<MlsDevice>,
     /// Whether the message came when its epoch had long ended: an hour, where the sender's device is
     /// in the group no more, or else `RoomSettings::kept_for_ms`.
     ///
@@ -82,10 +83,10 @@ pub enum EventOutcome {
     Commit {
         /// The number of the new epoch.
         epoch: u64,
-        /// The devices that the commit added, each as `user_id|device_id`.
-        added: Vec<String>,
-        /// The devices that the commit removed, each as `user_id|device_id`.
-        removed: Vec<String>,
+        /// The devices that the commit added.
+        added: Vec<MlsDevice>,
+        /// The devices that the commit removed.
+        removed: Vec<MlsDevice>,
     },
     /// A commit that was processed before, or this device's own commit coming back.
     Duplicate,
@@ -125,7 +126,7 @@ impl From<Message> for DecryptedMessage {
             content: message.content,
             epoch: message.epoch,
             shared_by: match message.source {
-                Source::Member(device) => Some(device.to_string()),
+                Source::Member(device) => Some(MlsDevice::from(&device)),
                 Source::Own | Source::Backup | Source::File => None,
             },
             is_late: message.is_late,
@@ -135,7 +136,7 @@ impl From<Message> for DecryptedMessage {
 
 impl From<ReceivedEvent> for EventResult {
     fn from(event: ReceivedEvent) -> Self {
-        let names = |devices: Vec<DeviceName>| devices.iter().map(ToString::to_string).collect();
+        let names = |devices: Vec<DeviceName>| devices.iter().map(MlsDevice::from).collect();
         let outcome = match event.outcome {
             Outcome::Ignored => EventOutcome::Ignored,
             Outcome::State => EventOutcome::State,

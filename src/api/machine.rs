@@ -23,8 +23,8 @@ use super::{
 use crate::{
     engine::{Engine, diagnostics::Call},
     exported::{
-        MemberPolicy, OutgoingRequest, PendingRequests, RequestOutcome, RollbackGuard,
-        Subscription, SyncChanges, UpdateObserver,
+        MemberPolicy, OutgoingRequest, PendingRequests, RequestOutcome, RollbackGuard, SyncChanges,
+        UpdateObserver, UpdateSubscription,
     },
     identity,
     protocol::DeviceName,
@@ -316,7 +316,7 @@ impl MlsMachine {
     pub async fn subscribe(
         &self,
         observer: Arc<dyn UpdateObserver>,
-    ) -> Result<Arc<Subscription>, MlsError> {
+    ) -> Result<Arc<UpdateSubscription>, MlsError> {
         self.engine.run(move |engine| engine.subscribe(observer)).await.map(Arc::new)
     }
 

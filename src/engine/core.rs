@@ -15,7 +15,9 @@ use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, RoomId};
 
 use super::{error::EngineError, opener::Opener, opening, outcomes::RoomOutcomes};
 use crate::{
-    exported::{MemberPolicy, Observers, RollbackGuard, Subscription, Update, UpdateObserver},
+    exported::{
+        MemberPolicy, Observers, RollbackGuard, Update, UpdateObserver, UpdateSubscription,
+    },
     failure::Failure,
     groups::{Groups, LeftGroups},
     history::replay::MessageName,
@@ -169,7 +171,7 @@ impl Engine {
     pub(crate) fn subscribe(
         &self,
         observer: Arc<dyn UpdateObserver>,
-    ) -> Result<Subscription, EngineError> {
+    ) -> Result<UpdateSubscription, EngineError> {
         let subscription = self.observers.add(observer);
         Ok(subscription.map_err(|error| Failure::defect("thread", error))?)
     }

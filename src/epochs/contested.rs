@@ -79,7 +79,7 @@ pub(super) fn count(
                     room_id: room.id.to_string(),
                     user_id: device.user_id.to_string(),
                     device_id: device.device_id.to_string(),
-                    by: epoch.creator.to_string(),
+                    by: (&epoch.creator).into(),
                     retry_after_ms: until_ms.saturating_sub(turn.now_ms),
                 });
             }

@@ -68,7 +68,7 @@ pub(crate) fn tell(
     if !doubts.is_empty() && member_list::was_seen(turn.tx, room_id)? {
         turn.tell(Update::UnfitCommit {
             room_id: room_id.to_string(),
-            committer: committer.to_string(),
+            committer: committer.into(),
             doubts: doubts.iter().map(ToString::to_string).collect(),
         });
     }

@@ -18,7 +18,7 @@ use super::{
     trees,
 };
 use crate::{
-    exported::Update,
+    exported::{MlsDevice, Update},
     failure::Failure,
     protocol::{DeviceName, EpochId, GroupName, GroupRank, Rank},
     room::Room,
@@ -258,6 +258,6 @@ fn tell_change(
     turn.tell(Update::EpochChanged { room_id, epoch: head.number, added, removed });
 }
 
-fn names<'a>(devices: impl IntoIterator<Item = &'a DeviceName>) -> Vec<String> {
-    devices.into_iter().map(ToString::to_string).collect()
+fn names<'a>(devices: impl IntoIterator<Item = &'a DeviceName>) -> Vec<MlsDevice> {
+    devices.into_iter().map(MlsDevice::from).collect()
 }

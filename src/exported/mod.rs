@@ -4,6 +4,7 @@
 //! Plain data without decisions. The rest of the exported API is in `api`, above the core.
 
 mod backup;
+mod device;
 mod observers;
 mod own_identity;
 mod policy;
@@ -15,7 +16,8 @@ mod verification;
 
 pub use self::{
     backup::{BackupState, HistoryFailure, PassphraseParameters},
-    observers::{Subscription, UpdateObserver},
+    device::MlsDevice,
+    observers::{UpdateObserver, UpdateSubscription},
     own_identity::{AuthChallenge, AuthFlow, IdentityState, RecoveryState, SecretFailure},
     policy::MemberPolicy,
     request::{OutgoingRequest, PendingRequests, RequestKind, RequestOutcome},

@@ -29,13 +29,13 @@ pub trait UpdateObserver: Send + Sync {
 
 /// A subscription to updates. It ends when it is stopped or released.
 #[derive(uniffi::Object)]
-pub struct Subscription {
+pub struct UpdateSubscription {
     observers: Weak<Observers>,
     stopped: Arc<AtomicBool>,
 }
 
 #[uniffi::export]
-impl Subscription {
+impl UpdateSubscription {
     /// Ends the subscription. An update that is just being delivered is the last one.
     ///
     /// Stopping again does nothing.
@@ -48,7 +48,7 @@ impl Subscription {
     }
 }
 
-impl Drop for Subscription {
+impl Drop for UpdateSubscription {
     fn drop(&mut self) {
         self.stop();
     }
@@ -72,7 +72,7 @@ impl Observers {
     pub(crate) fn add(
         self: &Arc<Self>,
         observer: Arc<dyn UpdateObserver>,
-    ) -> io::Result<Subscription> {
+    ) -> io::Result<UpdateSubscription> {
         let (sender, updates) = mpsc::channel::<Update>();
         let stopped = Arc::new(AtomicBool::new(false));
         let until = stopped.clone();
@@ -86,7 +86,7 @@ impl Observers {
             guarded(|| observer.on_end());
         })?;
         self.lock().push(Observer { updates: sender, stopped: stopped.clone() });
-        Ok(Subscription { observers: Arc::downgrade(self), stopped })
+        Ok(UpdateSubscription { observers: Arc::downgrade(self), stopped })
     }
 
     /// Tells an update to every observer.

@@ -2,6 +2,7 @@
 
 use super::{
     backup::{BackupState, HistoryFailure},
+    device::MlsDevice,
     own_identity::{IdentityState, RecoveryState, SecretFailure},
     request::RequestKind,
     verification::VerificationState,
@@ -24,10 +25,10 @@ pub enum Update {
         room_id: String,
         /// The new MLS epoch number.
         epoch: u64,
-        /// The devices that were added, each as `user_id|device_id`.
-        added: Vec<String>,
-        /// The devices that were removed, each as `user_id|device_id`.
-        removed: Vec<String>,
+        /// The devices that were added.
+        added: Vec<MlsDevice>,
+        /// The devices that were removed.
+        removed: Vec<MlsDevice>,
     },
     /// This device was removed from the room's group.
     Removed {
@@ -111,8 +112,8 @@ pub enum Update {
     UnfitCommit {
         /// The room's id.
         room_id: String,
-        /// The device that made the commit, as `user_id|device_id`.
-        committer: String,
+        /// The device that made the commit.
+        committer: MlsDevice,
         /// What does not fit, one sentence each.
         doubts: Vec<String>,
     },
@@ -129,8 +130,8 @@ pub enum Update {
         user_id: String,
         /// The removed device's id.
         device_id: String,
-        /// The device that made the commit, as `user_id|device_id`.
-        by: String,
+        /// The device that made the commit.
+        by: MlsDevice,
         /// The time until the device may be added again, in milliseconds.
         retry_after_ms: u64,
     },
@@ -399,8 +400,8 @@ pub enum Update {
     HistoryShared {
         /// The room's id.
         room_id: String,
-        /// The device that gave them, as `user_id|device_id`. Who sent which message is its claim.
-        by: String,
+        /// The device that gave them. Who sent which message is its claim.
+        by: MlsDevice,
         /// The number of epochs that became readable.
         epochs: u64,
     },

@@ -8,6 +8,8 @@ use std::fmt;
 use ruma::{OwnedDeviceId, OwnedUserId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::exported::MlsDevice;
+
 /// One device of one user.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct DeviceName {
@@ -24,6 +26,12 @@ impl DeviceName {
 impl fmt::Display for DeviceName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}|{}", self.user_id, self.device_id)
+    }
+}
+
+impl From<&DeviceName> for MlsDevice {
+    fn from(device: &DeviceName) -> Self {
+        Self { user_id: device.user_id.to_string(), device_id: device.device_id.to_string() }
     }
 }
 

@@ -64,7 +64,7 @@ fn take(turn: &Turn<'_>, sender: &UserId, offer: &HistoryOffer) -> Result<(), Ev
     if epochs > 0 {
         turn.tell(Update::HistoryShared {
             room_id: room.to_string(),
-            by: offer.sender.to_string(),
+            by: (&offer.sender).into(),
             epochs,
         });
     }

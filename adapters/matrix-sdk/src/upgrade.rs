@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, fmt};
 
 use http::Method;
-use matrix_mls::{MlsError, RoomSettings};
+use matrix_mls::{MlsDevice, MlsError, RoomSettings};
 use matrix_sdk::{
     RoomMemberships, RoomState,
     ruma::{OwnedRoomId, OwnedUserId, RoomId, events::StateEventType},
@@ -60,9 +60,9 @@ pub struct UpgradePlan {
     pub encryption: Encryption,
     /// The joined users.
     pub members: BTreeSet<OwnedUserId>,
-    /// All devices of these users that the homeserver lists, as `user_id|device_id`. Which of them
-    /// have MLS shows when they are added: those that have not read nothing that is sent later.
-    pub devices: BTreeSet<String>,
+    /// All devices of these users that the homeserver lists. Which of them have MLS shows when they
+    /// are added: those that have not read nothing that is sent later.
+    pub devices: BTreeSet<MlsDevice>,
     /// What stands in the way. Without any, the upgrade can begin.
     pub obstacles: Vec<Obstacle>,
 }
@@ -70,11 +70,11 @@ pub struct UpgradePlan {
 /// What an upgrade has done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upgraded {
-    /// The devices in the group, as `user_id|device_id`.
-    pub devices: BTreeSet<String>,
+    /// The devices in the group.
+    pub devices: BTreeSet<MlsDevice>,
     /// The devices of the room's members that are not in the group: they have no MLS yet, or their
     /// owner has not signed them. They are added with a later message, once they can be.
-    pub left_out: BTreeSet<String>,
+    pub left_out: BTreeSet<MlsDevice>,
 }
 
 impl Mls {
@@ -146,9 +146,9 @@ impl Mls {
         }
         self.prepare(room_id).await?;
         let members = room.members().await?;
-        let devices: BTreeSet<String> = members
+        let devices: BTreeSet<MlsDevice> = members
             .into_iter()
-            .map(|member| format!("{}|{}", member.user_id, member.device_id))
+            .map(|member| MlsDevice { user_id: member.user_id, device_id: member.device_id })
             .collect();
         let left_out = plan.devices.difference(&devices).cloned().collect();
         Ok(Upgraded { devices, left_out })
@@ -175,7 +175,10 @@ impl Mls {
     }
 
     /// The devices of users, as the homeserver lists them.
-    async fn devices_of(&self, users: &BTreeSet<OwnedUserId>) -> Result<BTreeSet<String>, Error> {
+    async fn devices_of(
+        &self,
+        users: &BTreeSet<OwnedUserId>,
+    ) -> Result<BTreeSet<MlsDevice>, Error> {
         let asked: Map<String, Value> =
             users.iter().map(|user| (user.to_string(), json!([]))).collect();
         let path = "/_matrix/client/v3/keys/query".to_owned();
@@ -183,8 +186,9 @@ impl Mls {
         let answer = request.send_json(&self.inner.client).await?;
         let listed = |user: &OwnedUserId| {
             let devices = answer["device_keys"][user.as_str()].as_object();
-            let names = devices.into_iter().flat_map(Map::keys);
-            names.map(|device| format!("{user}|{device}")).collect::<Vec<_>>()
+            let ids = devices.into_iter().flat_map(Map::keys).cloned();
+            let named = |device_id| MlsDevice { user_id: user.to_string(), device_id };
+            ids.map(named).collect::<Vec<_>>()
         };
         Ok(users.iter().flat_map(listed).collect())
     }

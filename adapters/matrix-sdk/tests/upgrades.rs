@@ -4,7 +4,7 @@ mod app;
 
 use app::{App, Setup, eventually};
 use matrix_mls_kit::{Homeserver, Result};
-use matrix_mls_sdk::{Encryption, Error, Obstacle};
+use matrix_mls_sdk::{Encryption, Error, Obstacle, matrix_mls::MlsDevice};
 use matrix_sdk::ruma::events::room::message::RoomMessageEventContent;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,13 +40,15 @@ async fn a_megolm_room_goes_over_to_mls_and_its_past_stays_readable() -> Result 
     let plan = alice.mls.upgrade_plan(&room).await?;
     assert_eq!((plan.members.len(), plan.obstacles.len()), (3, 0), "{plan:?}");
     assert_eq!(plan.encryption, Encryption::Megolm);
-    assert!(plan.devices.contains(&format!("{}|OLD", old.0)), "{plan:?}");
+    let device = |user: &str, id: &str| MlsDevice { user_id: user.into(), device_id: id.into() };
+    let old_device = device(&old.0, "OLD");
+    assert!(plan.devices.contains(&old_device), "{plan:?}");
     assert!(!alice.mls.uses_mls(&room).await?);
 
     let upgraded = alice.mls.upgrade(&room, Default::default()).await?;
-    let names = [&alice, &bob].map(|app| format!("{}|PHONE", app.user()));
+    let names = [&alice, &bob].map(|app| device(app.user().as_str(), "PHONE"));
     assert_eq!(upgraded.devices, names.into_iter().collect());
-    assert_eq!(upgraded.left_out, [format!("{}|OLD", old.0)].into_iter().collect());
+    assert_eq!(upgraded.left_out, [old_device].into_iter().collect());
     bob.knows_mls(&room).await?;
     let event = alice.says(&room, "after").await?;
     assert_eq!(bob.reads(&event).await?.body(), Some("after"));

@@ -6,7 +6,7 @@ use std::{
 };
 
 use eyre::bail;
-use matrix_mls::{Subscription, Update, UpdateObserver};
+use matrix_mls::{Update, UpdateObserver, UpdateSubscription};
 
 use crate::{Client, Result};
 
@@ -28,7 +28,7 @@ impl UpdateObserver for Heard {
 
 impl Heard {
     /// Listens to a device, until the subscription is dropped.
-    pub async fn of(client: &Client) -> Result<(Arc<Self>, Arc<Subscription>)> {
+    pub async fn of(client: &Client) -> Result<(Arc<Self>, Arc<UpdateSubscription>)> {
         let heard = Arc::new(Self::default());
         let subscription = client.machine()?.subscribe(heard.clone()).await?;
         Ok((heard, subscription))

@@ -237,7 +237,7 @@ final class Record<Element: Sendable>: @unchecked Sendable {
 /// What a machine tells, from when this was made until the machine is shut down.
 final class Heard: Sendable {
     private let updates: Record<Update>
-    private let subscription: Subscription
+    private let subscription: UpdateSubscription
 
     private final class Observer: UpdateObserver {
         let updates = Record<Update>()

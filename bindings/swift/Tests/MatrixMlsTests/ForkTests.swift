@@ -194,7 +194,7 @@ final class ForkTests: WatchedTestCase {
         let (committer, doubts) = try await heard.first {
             if case .unfitCommit(roomId, let committer, let doubts) = $0 { (committer, doubts) } else { nil }
         }
-        XCTAssertEqual(committer, "\(alice.userId)|PHONE")
+        XCTAssertEqual(committer, MlsDevice(userId: alice.userId, deviceId: "PHONE"))
         XCTAssertEqual(doubts.count, 1)
         XCTAssertTrue(doubts[0].contains(stranger.userId), "\(doubts)")
         let unfit = try await head(bob, roomId)
@@ -257,13 +257,14 @@ final class ForkTests: WatchedTestCase {
         try await alice.settle()
         let told = try await heard.first {
             if case .addUndone(let room, let user, let device, let by, let after) = $0 {
-                ([room, user, device, by], after)
+                ([room, user, device], by, after)
             } else {
                 nil
             }
         }
-        XCTAssertEqual(told.0, [roomId, carol.userId, "PHONE", "\(bob.userId)|PHONE"])
-        XCTAssertEqual(told.1, 600_000)
+        XCTAssertEqual(told.0, [roomId, carol.userId, "PHONE"])
+        XCTAssertEqual(told.1, MlsDevice(userId: bob.userId, deviceId: "PHONE"))
+        XCTAssertEqual(told.2, 600_000)
         try await alice.send("without her for now", to: roomId)
         let members = try await alice.machine.room(roomId: roomId).members()
         XCTAssertFalse(members.contains { $0.userId == carol.userId })

@@ -313,7 +313,7 @@ final class RestoreTests: WatchedTestCase {
         try await drive(carol)
         let results = try await carol.machine.receiveSync(changes: with([offer])).toDevice
         XCTAssertEqual(results, [.historyShared(roomId: roomId)])
-        let by = "\(alice.userId)|PHONE"
+        let by = MlsDevice(userId: alice.userId, deviceId: "PHONE")
         let epochs = try await heard.first {
             if case .historyShared(roomId, by, let epochs) = $0 { epochs } else { nil }
         }

@@ -23,7 +23,7 @@ final class UpdateTests: DirectoryTestCase {
         let (alice, bob) = (try await account("alice"), try await account("bob"))
         let (alicesHeard, bobsHeard) = (try await Heard(alice.machine), try await Heard(bob.machine))
         let roomId = try await roomOf(alice, bob)
-        let bobsDevice = "\(bob.userId)|PHONE"
+        let bobsDevice = MlsDevice(userId: bob.userId, deviceId: "PHONE")
         let came = try await alicesHeard.first {
             if case .epochChanged(roomId, let epoch, let added, []) = $0 { (epoch, added) } else { nil }
         }

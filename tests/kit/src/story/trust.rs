@@ -4,7 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use matrix_mls::{
-    MemberPolicy, MlsError, Subscription, Update, Verdict, VerificationState, VerificationStatus,
+    MemberPolicy, MlsError, Update, UpdateSubscription, Verdict, VerificationState,
+    VerificationStatus,
 };
 
 use super::{
@@ -293,7 +294,7 @@ async fn texts(client: &Client, room: &str) -> Result<Vec<String>, StoryError> {
     Ok(client.read(room).await?.iter().filter_map(ReadEvent::text).collect())
 }
 
-async fn hears(client: &Client) -> Result<(Arc<Heard>, Arc<Subscription>), StoryError> {
+async fn hears(client: &Client) -> Result<(Arc<Heard>, Arc<UpdateSubscription>), StoryError> {
     Heard::of(client).await.map_err(|error| not_as_told("listening", &error))
 }
 

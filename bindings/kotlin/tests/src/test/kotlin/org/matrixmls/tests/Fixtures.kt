@@ -29,12 +29,12 @@ import org.matrixmls.Publishing
 import org.matrixmls.RoomChanges
 import org.matrixmls.RoomSettings
 import org.matrixmls.StoreKey
-import org.matrixmls.Subscription
 import org.matrixmls.SyncChanges
 import org.matrixmls.SyncStart
 import org.matrixmls.Transport
 import org.matrixmls.Update
 import org.matrixmls.UpdateObserver
+import org.matrixmls.UpdateSubscription
 import org.matrixmls.code
 import org.matrixmls.drive
 import org.matrixmls.prepare
@@ -144,7 +144,7 @@ suspend fun roomOf(alice: MatrixClient, bob: MatrixClient): String {
 /** What a machine tells, from when this was made. */
 class Heard private constructor() : UpdateObserver {
     val updates = ConcurrentLinkedQueue<Update>()
-    private lateinit var subscription: Subscription
+    private lateinit var subscription: UpdateSubscription
 
     override fun onUpdate(update: Update) {
         updates += update

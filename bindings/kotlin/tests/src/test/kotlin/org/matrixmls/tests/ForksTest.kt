@@ -13,6 +13,7 @@ import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import org.matrixmls.EpochInfo
 import org.matrixmls.EventOutcome
+import org.matrixmls.MlsDevice
 import org.matrixmls.MlsException
 import org.matrixmls.OutgoingRequest
 import org.matrixmls.RequestKind
@@ -180,7 +181,7 @@ class ForksTest {
         alice.prepare(roomId)
         bob.settle()
         val unfit = heard.one<Update.UnfitCommit>()
-        assertEquals(roomId to "${alice.userId}|PHONE", unfit.roomId to unfit.committer)
+        assertEquals(roomId to MlsDevice(alice.userId, "PHONE"), unfit.roomId to unfit.committer)
         assertTrue(unfit.doubts.single().contains(stranger.userId), unfit.toString())
         assertEquals(3u to unfit.doubts, bob.head(roomId).let { it.members to it.doubts })
         bob.send(roomId, "among us")
@@ -238,7 +239,7 @@ class ForksTest {
         bob.prepare(roomId)
         alice.settle()
         val undone = heard.one<Update.AddUndone>()
-        assertEquals(roomId to "${bob.userId}|PHONE", undone.roomId to undone.by)
+        assertEquals(roomId to MlsDevice(bob.userId, "PHONE"), undone.roomId to undone.by)
         assertEquals(carol.userId to "PHONE", undone.userId to undone.deviceId)
         assertEquals(600_000uL, undone.retryAfterMs)
         alice.send(roomId, "without her for now")

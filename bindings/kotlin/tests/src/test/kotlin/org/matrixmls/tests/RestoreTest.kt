@@ -16,6 +16,7 @@ import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import org.matrixmls.BackupState
 import org.matrixmls.HistoryFailure
+import org.matrixmls.MlsDevice
 import org.matrixmls.MlsException
 import org.matrixmls.MlsMachine
 import org.matrixmls.OutgoingRequest
@@ -281,7 +282,7 @@ class RestoreTest {
         carol.drive()
         val again = changes.copy(toDevice = listOf(offer.toString()))
         assertEquals(listOf(ToDeviceResult.HistoryShared(roomId)), carol.machine.receiveSync(again).toDevice)
-        val by = "${alice.userId}|PHONE"
+        val by = MlsDevice(alice.userId, "PHONE")
         val shared = heard.one<Update.HistoryShared>()
         assertEquals(roomId to by, shared.roomId to shared.by)
         assertTrue(shared.epochs >= 3u, shared.toString())

@@ -13,6 +13,7 @@ import org.junit.jupiter.api.io.TempDir
 import org.matrixmls.Answer
 import org.matrixmls.EventOutcome
 import org.matrixmls.MemberPolicy
+import org.matrixmls.MlsDevice
 import org.matrixmls.MlsException
 import org.matrixmls.MlsMachine
 import org.matrixmls.OutgoingRequest
@@ -35,7 +36,7 @@ class UpdatesTest {
         val (alice, bob) = account("alice") to account("bob")
         val (alicesHeard, bobsHeard) = Heard(alice.machine) to Heard(bob.machine)
         val roomId = roomOf(alice, bob)
-        val bobsDevice = "${bob.userId}|PHONE"
+        val bobsDevice = MlsDevice(bob.userId, "PHONE")
         assertEquals(Update.EpochChanged(roomId, 1u, listOf(bobsDevice), emptyList()), alicesHeard.one<Update.EpochChanged>())
         alice.kick(roomId, bob.userId)
         alice.settle()
