@@ -47,7 +47,7 @@ pub fn calls(swift: &Swift) -> Result<Command, Failure> {
 
 /// The commands that write the library's reference as HTML into `pages`, by way of what the compiler
 /// says of its symbols.
-pub fn reference(swift: &Swift, symbols: &Path, pages: &Path) -> [Command; 2] {
+pub fn reference(swift: &Swift, docc: &str, symbols: &Path, pages: &Path) -> [Command; 2] {
     let (directory, pages) = (symbols.to_string_lossy(), pages.to_string_lossy());
     // What was built already would say nothing, so this is a build of its own.
     let scratch = workspace().join("target/swift/docs");
@@ -68,7 +68,7 @@ pub fn reference(swift: &Swift, symbols: &Path, pages: &Path) -> [Command; 2] {
         &pages,
     ];
     let package = workspace().join(PACKAGE);
-    [swift.command(&package, "swift", &build), swift.command(&package, "docc", &convert)]
+    [swift.command(&package, "swift", &build), swift.command(&package, docc, &convert)]
 }
 
 /// Builds a program of the package, and returns the command that runs it.

@@ -1,9 +1,9 @@
 //! `cargo xtask docs`: the reference of each language and the guide, as HTML in the target
 //! directory.
 //!
-//! Rust and Kotlin are always made. The guide needs mdBook, which is installed once. Swift needs
-//! `docc`, which Debian's Swift does not bring: where it is missing, the command says so and makes
-//! the rest. It publishes nothing.
+//! Rust and Kotlin are always made. The guide needs mdBook, which is installed once. Swift needs a
+//! `docc`: where the toolchain has none, the command says so and makes the rest. It publishes
+//! nothing.
 
 mod book;
 
@@ -47,7 +47,7 @@ pub fn run() -> Result<(), Failure> {
     for (what, place) in made.into_iter().chain([("guide", Some(guide))]) {
         match place {
             Some(place) => println!("{what}: {}", place.join("index.html").display()),
-            None => println!("{what}: not made, as this Swift has no docc (https://swift.org has)"),
+            None => println!("{what}: not made, because this Swift has no docc"),
         }
     }
     plan.finish("docs");
@@ -76,11 +76,9 @@ fn out(name: &str) -> Result<PathBuf, Failure> {
 /// Where the Swift reference is; nothing where there is no `docc`.
 fn swift_reference() -> Result<Option<PathBuf>, Failure> {
     let swift = Swift::require()?;
-    if !swift.has("docc") {
-        return Ok(None);
-    }
+    let Some(docc) = swift.docc() else { return Ok(None) };
     let (symbols, pages) = (out("swift-symbols")?, out("swift")?);
-    for mut command in swift::reference(&swift, &symbols, &pages) {
+    for mut command in swift::reference(&swift, docc, &symbols, &pages) {
         process::run("making the reference in Swift", &mut command)?;
     }
     Ok(Some(pages.join("documentation/matrixmls")))

@@ -80,11 +80,13 @@ impl Swift {
         status.is_ok_and(|status| status.success())
     }
 
-    /// Whether it brings a program.
-    pub fn has(&self, program: &str) -> bool {
-        let mut command = self.command(workspace(), program, &["--help"]);
-        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
-        status.is_ok_and(|status| status.success())
+    /// Its `docc`, if it brings one. Debian keeps it beside the PATH.
+    pub fn docc(&self) -> Option<&'static str> {
+        ["docc", "/usr/libexec/swift/bin/docc"].into_iter().find(|program| {
+            let mut command = self.command(workspace(), program, &["--help"]);
+            let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+            status.is_ok_and(|status| status.success())
+        })
     }
 
     /// A command that runs a program in a directory of the workspace.
