@@ -23,6 +23,7 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("malformed_answer", "a log alone has its sentence: the request is sent again"),
     ("no_such_leaf", "OpenMLS refuses such a commit before this library looks at it"),
     ("not_own_leaf", "needs keys of another device in this one's store"),
+    ("other_private_key", "needs a private key in the store that was made up"),
     ("random", "the system's random source does not fail"),
     ("removes_another", "as no_such_leaf"),
     ("store_full", "needs a full file system: the store's own test limits its pages"),

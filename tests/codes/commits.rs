@@ -140,19 +140,21 @@ async fn what_is_said_in_a_group_waits_for_the_way_in() -> Result {
     Ok(())
 }
 
-/// Mallory speaks in an epoch whose commit nobody was sent.
+/// Mallory speaks in an epoch whose commit nobody could follow.
 #[tokio::test]
-async fn a_commit_that_nobody_has_is_lost() -> Result {
+async fn an_epoch_is_lost_with_its_commit() -> Result {
     let homeserver = Homeserver::embedded()?;
-    let (alice, bob, mut mallory, room, _) = group_of_three(&homeserver).await?;
-    mallory.peer.update();
-    let said = Peer::plaintext(&room, "in secret");
-    let content = mallory.message(&said, &mallory.name(), "$never-sent");
-    let event = mallory.send(&room, content).await;
-    says(&error_in_sync(&alice, &event).await?, "unknown_epoch", "not known to this device");
+    let (alice, bob, mut mallory, room, base) = group_of_three(&homeserver).await?;
+    let mut commit = mallory.peer.update();
+    let end = commit.len() - 1;
+    commit[end] ^= 1;
+    let event = mallory.send(&room, mallory.commit(&commit, &name_of(&alice), &base)).await;
+    says(&error_in_sync(&alice, &event).await?, "forked", "the room goes on without it");
+    let content = mallory.message(&Peer::plaintext(&room, "lost"), &mallory.name(), &event);
+    let message = mallory.send(&room, content).await;
     quiet(&[&alice]).await;
     let read = alice.read(&room).await?;
-    let read = read.into_iter().find(|read| read.event_id == event).or_missing("the message")?;
+    let read = read.into_iter().find(|read| read.event_id == message).or_missing("the message")?;
     let error = read.message.refused()?;
     says(&error, "lost_epoch", "cannot be had");
     assert!(!error.details().retryable);

@@ -1,11 +1,11 @@
-//! What the homeserver says of devices, and what an identity lacks to sign them.
+//! What the homeserver says of devices, and who can sign them.
 
-use matrix_mls::{IdentityState, Update};
+use matrix_mls::Update;
 use matrix_mls_kit::{
-    Client, Heard, Homeserver, OrMissing as _, Refused as _, Result, Target,
-    other::Other,
+    Heard, Homeserver, OrMissing as _, Refused as _, Result, Target,
+    other::{Other, join_path},
     peer::{base64, new_signer},
-    together::{log_in, phone_of},
+    together::phone_of,
 };
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ async fn rejected(change: impl Fn(&mut Value) + Send + Sync + 'static) -> Result
     });
     let (heard, _listening) = Heard::of(&alice).await?;
     let room = alice.create_room_from(json!({ "invite": [bob.peer.user] })).await?;
-    bob.http.post(&matrix_mls_kit::other::join_path(&room), json!({})).await?;
+    bob.http.post(&join_path(&room), json!({})).await?;
     alice.settle().await?;
     alice.enable(&room, Default::default()).await?;
     alice.prepare(&room).await?;
@@ -62,15 +62,6 @@ async fn a_device_publishes_keys_of_its_own() -> Result {
     Ok(())
 }
 
-async fn create(client: &Client) -> Result {
-    client.machine()?.identity().create().await?;
-    client.settle().await?;
-    client.settle().await?;
-    let state = client.machine()?.identity().state().await?;
-    assert_eq!(state, IdentityState::Complete);
-    Ok(())
-}
-
 #[tokio::test]
 async fn who_has_no_identity_signs_nobody() -> Result {
     let homeserver = Homeserver::embedded()?;
@@ -81,28 +72,5 @@ async fn who_has_no_identity_signs_nobody() -> Result {
     says(&error, "no_identity", "create one");
     let error = identity.sign_user("@bob:localhost".to_owned(), key).await.refused()?;
     says(&error, "no_identity", "create one");
-    Ok(())
-}
-
-/// The homeserver takes the self-signing key out of what it hands out.
-#[tokio::test]
-async fn a_private_key_signs_only_where_its_public_key_is_published() -> Result {
-    let homeserver = Homeserver::embedded()?;
-    let controls = homeserver.controls().or_missing("controls")?;
-    let alice = phone_of(&homeserver, "alice").await?;
-    create(&alice).await?;
-    log_in(&homeserver, "alice", "TABLET").await?;
-    controls.tamper(Target::path("/keys/query"), |answer| {
-        answer["self_signing_keys"] = json!({});
-    });
-    alice.machine()?.doubt_device_lists().await?;
-    alice.drive().await?;
-    let query = json!({ "device_keys": { alice.user_id(): [] } });
-    let answer = alice.http().post("/_matrix/client/v3/keys/query", query).await?;
-    let key = &answer["device_keys"][alice.user_id()]["TABLET"]["keys"]["ed25519:TABLET"];
-    let key = key.as_str().or_missing("key of the tablet")?.to_owned();
-    let error =
-        alice.machine()?.identity().sign_device("TABLET".to_owned(), key).await.refused()?;
-    says(&error, "other_private_key", "its newer recovery key");
     Ok(())
 }

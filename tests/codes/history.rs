@@ -109,7 +109,7 @@ async fn a_session_that_is_sealed_well_is_looked_at_all_the_same() -> Result {
         phone.drive().await?;
         let failures: Vec<HistoryFailure> = heard
             .hear(|update| match update {
-                Update::RestoreFinished { epochs: 0, failures, .. } => Some(failures.clone()),
+                Update::RestoreFinished { failures, .. } => Some(failures.clone()),
                 _ => None,
             })
             .await?;

@@ -46,7 +46,7 @@ async fn a_welcome_opens_and_is_one() -> Result {
     let mut content = good.clone();
     content["ciphertext"] = json!(base64(&changed));
     mallory.send_welcome(&carol, content).await?;
-    says(&error_to_device(&carol).await?, "bad_welcome", "");
+    says(&error_to_device(&carol).await?, "bad_welcome", "Decryption failed");
     let mut content = good;
     content["tree_difference"] = json!({ "whole": {
         "url": "mxc://example.org/x", "size": 2, "sha256": SHA256,
