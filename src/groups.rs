@@ -38,8 +38,16 @@ pub(crate) struct KeptGroup {
 }
 
 /// The groups of one engine.
-#[derive(Default)]
-pub(crate) struct Groups(Mutex<Kept>);
+pub(crate) struct Groups {
+    kept: Mutex<Kept>,
+    most_bytes: u64,
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self::bounded(MOST_BYTES)
+    }
+}
 
 #[derive(Default)]
 struct Kept {
@@ -50,6 +58,11 @@ struct Kept {
 }
 
 impl Groups {
+    /// Groups that take so much space together at the most, in bytes.
+    pub(crate) fn bounded(most_bytes: u64) -> Self {
+        Self { kept: Mutex::default(), most_bytes }
+    }
+
     /// The groups for one turn.
     pub(crate) fn for_turn(&self) -> TurnGroups<'_> {
         TurnGroups { shared: self, new: RefCell::default(), releases: self.kept().releases }
@@ -62,7 +75,7 @@ impl Groups {
         // Memory ran short during the turn.
         if kept.releases == left.releases {
             for group in left.groups {
-                put(&mut kept.groups, group);
+                put(&mut kept.groups, group, self.most_bytes);
             }
         }
     }
@@ -80,7 +93,7 @@ impl Groups {
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         // A group is put here whole, and only looked at where it fits the store.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -120,7 +133,8 @@ impl TurnGroups<'_> {
     ) -> Result<(), StoreError> {
         let bytes = tx.rows_len(namespace)?.saturating_mul(GROWTH);
         let rows = tx.rows_mark(namespace)?;
-        put(&mut self.new.borrow_mut(), KeptGroup { namespace, rows, bytes, group });
+        let group = KeptGroup { namespace, rows, bytes, group };
+        put(&mut self.new.borrow_mut(), group, self.shared.most_bytes);
         Ok(())
     }
 
@@ -149,11 +163,11 @@ fn take(groups: &mut Vec<KeptGroup>, namespace: Namespace) -> Option<KeptGroup> 
 }
 
 /// Puts a group behind the others; those that were put there first go where space runs out.
-fn put(groups: &mut Vec<KeptGroup>, group: KeptGroup) {
+fn put(groups: &mut Vec<KeptGroup>, group: KeptGroup, most_bytes: u64) {
     groups.retain(|other| other.namespace != group.namespace);
     groups.push(group);
     let bytes = |groups: &[KeptGroup]| groups.iter().map(|group| group.bytes).sum::<u64>();
-    while groups.len() > MOST_GROUPS || (!groups.is_empty() && bytes(groups) > MOST_BYTES) {
+    while groups.len() > MOST_GROUPS || (!groups.is_empty() && bytes(groups) > most_bytes) {
         groups.remove(0);
     }
 }
@@ -369,7 +383,7 @@ mod tests {
         let last = kept.groups.last_mut().ok_or("nothing was kept")?;
         last.bytes = MOST_BYTES - 1;
         let group = kept.groups.remove(0);
-        put(&mut kept.groups, group);
+        put(&mut kept.groups, group, MOST_BYTES);
         assert_eq!(kept.groups.len(), 1);
         Ok(())
     }

@@ -70,14 +70,14 @@ mod verification;
 pub use api::{
     AttachmentKey, AttachmentProgress, BackupCounts, BackupSecret, DecryptedMessage, Diagnostics,
     EncryptedAttachment, EpochInfo, ErrorDetails, EventOutcome, EventResult, ExportedSecret,
-    ImportSummary, LogLevel, LogSink, MachineConfig, MlsBackup, MlsError, MlsIdentity, MlsMachine,
-    MlsReader, MlsRoom, Publishing, RecoveryKey, RestoreScope, RestoreStatus, RoomMember,
-    RoomSettings, RoomSummary, RoomUpgrade, SendPlan, Shield, ShieldCode, StoreKey, SyncSummary,
-    ToDeviceResult, UnreadableCause, UserIdentity, Verdict, Verification, VerificationInfo,
-    VerificationStatus, create_room_body, decrypt_attachment, decrypt_attachment_file,
-    encrypt_attachment, encrypt_attachment_file, is_commit_event, key_of_secret, set_log_sink,
-    shield_of, sync_changes_from_response, sync_changes_from_sliding_sync, unreadable_cause_name,
-    wipe_store,
+    FollowStep, ImportSummary, LogLevel, LogSink, MachineConfig, MlsBackup, MlsError, MlsFollower,
+    MlsIdentity, MlsMachine, MlsReader, MlsRoom, Publishing, RecoveryKey, RestoreScope,
+    RestoreStatus, RoomMember, RoomSettings, RoomSummary, RoomUpgrade, SendPlan, Shield,
+    ShieldCode, StoreKey, SyncSummary, ToDeviceResult, UnreadableCause, UserIdentity, Verdict,
+    Verification, VerificationInfo, VerificationStatus, create_room_body, decrypt_attachment,
+    decrypt_attachment_file, encrypt_attachment, encrypt_attachment_file, is_commit_event,
+    key_of_secret, set_log_sink, shield_of, sync_changes_from_response,
+    sync_changes_from_sliding_sync, unreadable_cause_name, wipe_store,
 };
 pub use exported::{
     AuthChallenge, AuthFlow, BackupState, DeviceListChanges, FollowedRooms, HistoryFailure,

@@ -14,7 +14,7 @@ use crate::{
     attachments::{self, AttachmentError, DescriptionError},
     backup::BackupError,
     devices::{self, DevicesError},
-    engine::EngineError,
+    engine::{EngineError, FollowError},
     epochs::UnknownEpoch,
     exporter::ExportError,
     failure::Failure,
@@ -57,6 +57,7 @@ impl From<StoreError> for MlsError {
             StoreError::Suspended => transient!(Suspended, "suspended", error),
             StoreError::Missing => transient!(StoreIo, "store_missing", error),
             StoreError::NotUpgraded => transient!(StoreIo, "store_not_upgraded", error),
+            StoreError::NoRoom => transient!(UnknownEpoch, "follow_too_large", error),
             StoreError::Io(_) => transient!(StoreIo, "store_io", error),
         }
     }
@@ -82,6 +83,7 @@ impl From<EngineError> for MlsError {
             EngineError::Event(error) => error.into(),
             EngineError::Message(error) => error.into(),
             EngineError::Send(error) => error.into(),
+            EngineError::Follow(error) => error.into(),
             EngineError::Export(error) => error.into(),
             EngineError::Backup(error) => error.into(),
             EngineError::File(error) => error.into(),
@@ -150,6 +152,17 @@ impl From<UnknownEpoch> for MlsError {
             UnknownEpoch::Lost(_) => permanent!(Rejected, "lost_epoch", error),
             UnknownEpoch::BeforeJoining(_) => permanent!(Rejected, "before_joining", error),
         }
+    }
+}
+
+impl From<FollowError> for MlsError {
+    fn from(error: FollowError) -> Self {
+        let code = match error {
+            FollowError::TooFar(_) => "follow_too_far",
+            FollowError::TooLarge => "follow_too_large",
+            FollowError::NoAnswer => "follow_no_answer",
+        };
+        transient!(UnknownEpoch, code, error)
     }
 }
 

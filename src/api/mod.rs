@@ -10,6 +10,7 @@ mod diagnostics;
 mod error;
 mod error_codes;
 mod event;
+mod follow;
 mod identities;
 mod ids;
 mod logging;
@@ -41,6 +42,7 @@ pub use self::{
     diagnostics::Diagnostics,
     error::{ErrorDetails, MlsError},
     event::{DecryptedMessage, EventOutcome, EventResult, is_commit_event},
+    follow::{FollowStep, MlsFollower},
     logging::{LogLevel, LogSink, set_log_sink},
     machine::{MachineConfig, MlsMachine, Publishing},
     new_room::create_room_body,

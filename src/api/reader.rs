@@ -3,15 +3,18 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{error::MlsError, event::DecryptedMessage, ids, slot::blocking, store_key::StoreKey};
-use crate::engine::ReadOnlyEngine;
+use super::{
+    error::MlsError, event::DecryptedMessage, follow::MlsFollower, ids, slot::blocking,
+    store_key::StoreKey,
+};
+use crate::engine::{Follow, ReadOnlyEngine};
 
 /// A device's store, opened for reading only.
 ///
 /// A reader takes no lock: a [`MlsMachine`](crate::MlsMachine) may have the store open, in another
 /// process or in this one. The next call sees whatever the machine has committed. A reader writes
-/// nothing, so it cannot process a commit: a message of an epoch that the machine has not seen yet
-/// fails with `UnknownEpoch`. A notification can then only say that there is a message.
+/// nothing: a message of an epoch that the machine has not seen yet fails with `UnknownEpoch`.
+/// [`follow`](Self::follow) reads such a message, too, with a few requests to the homeserver.
 #[derive(uniffi::Object)]
 pub struct MlsReader {
     pub(super) reader: Arc<ReadOnlyEngine>,
@@ -69,5 +72,21 @@ impl MlsReader {
         let room = ids::room_id("room_id", &room_id)?;
         let reader = self.reader.clone();
         blocking(move || Ok(reader.decrypt(&room, &event)?)).await.map(Into::into)
+    }
+
+    /// Begins to read one `m.room.encrypted` message event of a room, given as JSON, that may be of an
+    /// epoch that the machine has not seen yet.
+    ///
+    /// The commits that lead to that epoch are fetched and followed in memory: the store stays as it
+    /// is, and the machine follows the same commits when it comes to them. See [`MlsFollower`].
+    /// Fails as [`decrypt`](Self::decrypt) does where the event is no message of MLS.
+    pub async fn follow(
+        &self,
+        room_id: String,
+        event: String,
+    ) -> Result<Arc<MlsFollower>, MlsError> {
+        let room = ids::room_id("room_id", &room_id)?;
+        let follow = Follow::new(self.reader.clone(), room, event)?;
+        Ok(MlsFollower::new(follow))
     }
 }

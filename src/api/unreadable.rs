@@ -55,7 +55,9 @@ impl UnreadableCause {
         Some(match code {
             "before_joining" | "left_group" => Self::BeforeJoining,
             "unknown_epoch" | "value_in_media" | "no_group_yet" | "no_room_yet" | "stranger"
-            | "not_joined_yet" => Self::NotYetHere,
+            | "not_joined_yet" | "follow_too_far" | "follow_too_large" | "follow_no_answer" => {
+                Self::NotYetHere
+            }
             "lost_epoch" | "bad_media" | "forked" => Self::Lost,
             "malformed_event" | "not_base64" | "malformed_mls" | "bad_message"
             | "bad_plaintext" | "bad_commit" | "no_event_id" | "not_a_commit" | "no_such_leaf" => {

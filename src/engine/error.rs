@@ -1,6 +1,7 @@
 //! Why a call failed: the errors of all domains side by side. `api::error` gives each its exported
 //! form and code.
 
+use super::follow::FollowError;
 use crate::{
     backup::BackupError,
     devices::DevicesError,
@@ -41,6 +42,9 @@ pub(crate) enum EngineError {
     /// A message cannot be read.
     #[error(transparent)]
     Message(#[from] MessageError),
+    /// A reader cannot follow to a message's epoch.
+    #[error(transparent)]
+    Follow(#[from] FollowError),
     /// No secret can be exported.
     #[error(transparent)]
     Export(#[from] ExportError),
@@ -68,6 +72,19 @@ pub(crate) enum EngineError {
 }
 
 impl EngineError {
+    /// The store's failure, if it is one that concerns reading.
+    pub(super) fn store_error(&self) -> Option<&StoreError> {
+        match self {
+            Self::Failure(Failure::Store(error))
+            | Self::Message(MessageError::Failure(Failure::Store(error)))
+            | Self::Event(
+                EventError::Failure(Failure::Store(error))
+                | EventError::Message(MessageError::Failure(Failure::Store(error))),
+            ) => Some(error),
+            _ => None,
+        }
+    }
+
     /// Whether the keys that the store has for a room are not, or not only, this device's.
     pub(super) fn is_change_of_store(&self) -> bool {
         match self {
@@ -109,6 +126,7 @@ impl EndsTurn for EngineError {
             Self::Verification(error) => error.ends_turn(),
             Self::Secrets(error) => error.ends_turn(),
             Self::UnknownRequest
+            | Self::Follow(_)
             | Self::Rejected(_)
             | Self::Identity(_)
             | Self::Devices(_)

@@ -289,7 +289,7 @@ fn is_commit_json(json: &str) -> bool {
 }
 
 /// Asks for the commits that waiting events need.
-fn ask_for_missing(turn: &Turn<'_>, room: &RoomId) -> Result<(), Failure> {
+pub(super) fn ask_for_missing(turn: &Turn<'_>, room: &RoomId) -> Result<(), Failure> {
     let waiting = waiting::list(turn, room)?;
     if waiting.is_empty() {
         return Ok(());

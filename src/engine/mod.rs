@@ -16,6 +16,7 @@
 //! | settle what follows from an event | `consequences`, in one loop and one written order |
 //! | make a room ready to be sent to | `prepare` |
 //! | seal and open messages | `messages`; the path that a reader shares, `opener` |
+//! | follow commits in memory, for a reader | `follow` |
 //! | say who people are | `identities` |
 //! | say how the store stands, for a report of a bug | `diagnostics` |
 //! | do what else an app asks of a room | `rooms` |
@@ -38,6 +39,7 @@ pub(crate) mod diagnostics;
 mod early;
 mod error;
 mod events;
+mod follow;
 mod founding;
 mod identities;
 mod messages;
@@ -56,6 +58,11 @@ mod upkeep;
 mod verification;
 
 pub(crate) use self::{
-    core::Engine, error::EngineError, opener::ReadOnlyEngine, outcomes::SyncOutcome,
-    prepare::Readiness, to_device::ToDeviceOutcome,
+    core::Engine,
+    error::EngineError,
+    follow::{Follow, FollowError, Step},
+    opener::ReadOnlyEngine,
+    outcomes::SyncOutcome,
+    prepare::Readiness,
+    to_device::ToDeviceOutcome,
 };

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ruma::RoomId;
 
+use super::follow::Follows;
 use crate::{
     epochs::{UnknownEpoch, missing},
     identity::Crypto,
@@ -49,19 +50,22 @@ impl Opener {
 
 /// A store that can only be read from, beside whoever has it open.
 pub(crate) struct ReadOnlyEngine {
-    store: StoreReader,
-    opener: Opener,
+    pub(super) store: StoreReader,
+    pub(super) opener: Opener,
+    pub(super) follows: Follows,
 }
 
 impl ReadOnlyEngine {
     /// Opens an existing store for reading.
     pub(crate) fn open(directory: &Path, key: StoreKeyMaterial<'_>) -> Result<Self, StoreError> {
-        Ok(Self { store: StoreReader::open(directory, key)?, opener: Opener::default() })
+        let store = StoreReader::open(directory, key)?;
+        Ok(Self { store, opener: Opener::default(), follows: Follows::default() })
     }
 
     /// Closes the store's file until [`ReadOnlyEngine::resume`].
     pub(crate) fn suspend(&self) {
         self.store.suspend();
+        self.follows.close();
         self.opener.readers.clear();
     }
 

@@ -119,6 +119,23 @@ impl Identity {
         if name.user_id != *user_id || name.device_id != *device_id {
             return Err(IdentityError::OtherDevice(name));
         }
+        Self::of(&record, crypto, publishing)
+    }
+
+    /// The device of a store that has one, for a reader, which publishes nothing.
+    pub(crate) fn load(tx: &Tx<'_>, crypto: &Crypto) -> Result<Self, IdentityError> {
+        let record = IDENTITY.get(tx, b"", b"own")?;
+        let record =
+            record.ok_or_else(|| StoreError::Damaged("the store has no device".to_owned()))?;
+        Self::of(&record, crypto, Publishing::Alone)
+    }
+
+    fn of(
+        record: &IdentityRecord,
+        crypto: &Crypto,
+        publishing: Publishing,
+    ) -> Result<Self, IdentityError> {
+        let name = DeviceName::new(record.user_id.clone(), record.device_id.clone());
         let suite = Ciphersuite::try_from(record.suite)
             .map_err(|_| StoreError::Damaged("the device's ciphersuite is unknown".into()))?;
         let signer = SignatureKeyPair::from_raw(

@@ -46,6 +46,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     }
 
     fn open(&self, tx: &Tx<'_>, columns: &Columns) -> Result<Option<OpenedValue>, StoreError> {
+        tx.bring_record(self.name, &columns.scope, &columns.key)?;
         let mut statement = tx.statement(
             "SELECT value FROM record WHERE collection = ?1 AND scope = ?2 AND key = ?3",
         )?;
@@ -59,9 +60,10 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
 
     /// Whether there is a record at `key` in `scope`. The record is not opened.
     pub fn has(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8]) -> Result<bool, StoreError> {
+        let columns = self.known_columns(tx, scope, key);
+        tx.bring_record(self.name, &columns.scope, &columns.key)?;
         let mut statement =
             tx.statement("SELECT 1 FROM record WHERE collection = ?1 AND scope = ?2 AND key = ?3")?;
-        let columns = self.known_columns(tx, scope, key);
         Ok(statement.exists((self.name, columns.scope, columns.key))?)
     }
 
@@ -79,6 +81,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         }
         let kept = tx.opened.as_ref().map(|opened| (opened, Zeroizing::new(payload.to_vec())));
         let sealed = tx.cipher.seal_plaintext(plaintext)?;
+        tx.bring_record(self.name, &columns.scope, &columns.key)?;
         tx.execute(
             "INSERT INTO record (collection, scope, key, value) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (collection, scope, key) DO UPDATE SET value = excluded.value",
@@ -93,6 +96,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// Deletes the record at `key` in `scope`; tells whether it existed.
     pub fn delete(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8]) -> Result<bool, StoreError> {
         let columns = self.known_columns(tx, scope, key);
+        tx.bring_record(self.name, &columns.scope, &columns.key)?;
         let deleted = tx.execute(
             "DELETE FROM record WHERE collection = ?1 AND scope = ?2 AND key = ?3",
             (self.name, columns.scope, columns.key),
@@ -109,7 +113,9 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
             "SELECT scope, key, value FROM record WHERE collection = ?1 AND scope = ?2
              ORDER BY id",
         )?;
-        self.collect(tx, statement, (self.name, self.scope(tx, scope)))
+        let scope = self.scope(tx, scope);
+        tx.bring_records(self.name, &scope)?;
+        self.collect(tx, statement, (self.name, scope))
     }
 
     /// The records of a scope that were first written last, newest first, at most `limit`.
@@ -119,7 +125,9 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
              ORDER BY id DESC LIMIT ?3",
         )?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.collect(tx, statement, (self.name, self.scope(tx, scope), limit))
+        let scope = self.scope(tx, scope);
+        tx.bring_records(self.name, &scope)?;
+        self.collect(tx, statement, (self.name, scope, limit))
     }
 
     #[cfg(test)]
@@ -132,17 +140,21 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
 
     /// How many records a scope has.
     pub fn count(&self, tx: &Tx<'_>, scope: &[u8]) -> Result<u64, StoreError> {
+        let scope = self.scope(tx, scope);
+        tx.bring_records(self.name, &scope)?;
         let count: i64 = tx
             .statement("SELECT count(*) FROM record WHERE collection = ?1 AND scope = ?2")?
-            .query_row((self.name, self.scope(tx, scope)), |row| row.get(0))?;
+            .query_row((self.name, scope), |row| row.get(0))?;
         Ok(count.unsigned_abs())
     }
 
     /// Deletes the records of a scope; tells how many there were.
     pub fn delete_scope(&self, tx: &Tx<'_>, scope: &[u8]) -> Result<u64, StoreError> {
+        let columns = self.scope(tx, scope);
+        tx.bring_records(self.name, &columns)?;
         let deleted = tx.execute(
             "DELETE FROM record WHERE collection = ?1 AND scope = ?2",
-            (self.name, self.scope(tx, scope)),
+            (self.name, columns),
         )?;
         if let Some(opened) = &tx.opened {
             opened.forget_scope(self.name, scope);

@@ -27,7 +27,7 @@ use super::{
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many prepared statements are cached: more than the store has.
-const STATEMENTS: usize = 64;
+pub(super) const STATEMENTS: usize = 64;
 
 /// After a checkpoint the log is truncated to this size, so that one large commit does not keep its
 /// space for ever.
@@ -115,6 +115,16 @@ fn check_version(connection: &Connection) -> Result<u32, StoreError> {
         return Err(StoreError::Damaged("the database has no schema of ours".to_owned()));
     }
     Ok(found)
+}
+
+/// Fails unless a store of this schema version can be read as it is.
+pub(super) fn check_latest(found: u32) -> Result<(), StoreError> {
+    let supported = migrations::latest(MIGRATIONS);
+    match found.cmp(&supported) {
+        std::cmp::Ordering::Greater => Err(StoreError::TooNew { found, supported }),
+        std::cmp::Ordering::Less => Err(StoreError::NotUpgraded),
+        std::cmp::Ordering::Equal => Ok(()),
+    }
 }
 
 /// Writes the sealed cipher, inside the caller's transaction.

@@ -51,6 +51,9 @@ pub enum StoreError {
     /// An older version wrote the store. Opening it with a machine upgrades it.
     #[error("an older version has written the store: open it with a machine of this version first")]
     NotUpgraded,
+    /// A shadow of the store has no room for more.
+    #[error("this takes more memory than it may")]
+    NoRoom,
     /// The system refused: permissions, a read-only volume, an I/O error.
     #[error("the store cannot be read or written: {0}")]
     Io(String),

@@ -51,6 +51,10 @@ impl StoreReader {
         transact(connection, &self.cipher, TransactionBehavior::Deferred, f)
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// How long the log beside the database is, in bytes.
     pub fn log_bytes(&self) -> u64 {
         let mut path = self.path.clone().into_os_string();

@@ -29,6 +29,7 @@ mod opened;
 mod openmls;
 pub(crate) mod packed;
 mod queue;
+mod shadow;
 mod sizes;
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,7 @@ pub use self::{
     namespace::Namespace,
     openmls::{MlsStorage, RowsMark},
     queue::Queue,
+    shadow::Shadow,
     tx::Tx,
     wipe::wipe,
 };

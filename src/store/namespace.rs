@@ -41,6 +41,7 @@ impl Tx<'_> {
         if namespace == Namespace::GLOBAL {
             return Err(StoreError::Damaged("the global namespace is not deleted".to_owned()));
         }
+        self.bring_namespace(namespace)?;
         // The rows go with it: ON DELETE CASCADE.
         if self.execute("DELETE FROM namespace WHERE id = ?1", [namespace.0])? > 0 {
             self.note_deleted_secrets();
@@ -52,6 +53,7 @@ impl Tx<'_> {
     ///
     /// Fails with [`StoreError::Changed`] if what is stored is not what this library stored there.
     pub fn generation(&self, namespace: Namespace) -> Result<u32, StoreError> {
+        self.bring_namespace(namespace)?;
         let mut statement = self.statement("SELECT counter FROM namespace WHERE id = ?1")?;
         let mut rows = statement.query([namespace.0])?;
         let Some(row) = rows.next()? else { return Ok(0) };
@@ -83,6 +85,7 @@ impl Tx<'_> {
 
     fn put_generation(&self, namespace: Namespace, value: u32) -> Result<(), StoreError> {
         let sealed = self.cipher.seal(&self.counter_place(namespace), &value)?;
+        self.bring_namespace(namespace)?;
         let changed =
             self.execute("UPDATE namespace SET counter = ?2 WHERE id = ?1", (namespace.0, sealed))?;
         if changed == 0 {

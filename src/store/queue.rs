@@ -57,6 +57,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
 
     /// The entry of this id.
     pub fn get(&self, tx: &Tx<'_>, id: i64) -> Result<Option<T>, StoreError> {
+        tx.bring_entry(id)?;
         let statement = tx.statement(
             "SELECT id, scope, due_ms, value FROM queue_entry WHERE id = ?1 AND queue = ?2",
         )?;
@@ -66,6 +67,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// Replaces the value and the due time of an entry, which keeps its id and rank. Fails with
     /// [`StoreError::Damaged`] if there is no such entry.
     pub fn update(&self, tx: &Tx<'_>, id: i64, due_ms: u64, value: &T) -> Result<(), StoreError> {
+        tx.bring_entry(id)?;
         let scope: Vec<u8> = tx
             .statement("SELECT scope FROM queue_entry WHERE id = ?1 AND queue = ?2")?
             .query_row((id, self.name), |row| row.get(0))
@@ -82,6 +84,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
 
     /// Removes an entry; tells whether it existed.
     pub fn remove(&self, tx: &Tx<'_>, id: i64) -> Result<bool, StoreError> {
+        tx.bring_entry(id)?;
         let removed =
             tx.execute("DELETE FROM queue_entry WHERE id = ?1 AND queue = ?2", (id, self.name))?;
         Ok(removed > 0)
@@ -89,6 +92,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
 
     /// The entries due at `now_ms`, oldest first, at most `limit`.
     pub fn due(&self, tx: &Tx<'_>, now_ms: u64, limit: usize) -> Result<Vec<(i64, T)>, StoreError> {
+        tx.bring_queue(self.name)?;
         let statement = tx.statement(
             "SELECT id, scope, due_ms, value FROM queue_entry
              WHERE queue = ?1 AND due_ms <= ?2 ORDER BY id LIMIT ?3",
@@ -106,6 +110,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         beyond_ms: u64,
         limit: usize,
     ) -> Result<Vec<(i64, T)>, StoreError> {
+        tx.bring_queue(self.name)?;
         let statement = tx.statement(
             "SELECT id, scope, due_ms, value FROM queue_entry
              WHERE queue = ?1 AND (due_ms <= ?2 OR due_ms > ?3) ORDER BY id LIMIT ?4",
@@ -122,6 +127,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         now_ms: u64,
         limit: usize,
     ) -> Result<Vec<(i64, T)>, StoreError> {
+        tx.bring_queue(self.name)?;
         let statement = tx.statement(
             "SELECT id, scope, due_ms, value FROM queue_entry
              WHERE queue = ?1 AND due_ms > ?2 ORDER BY due_ms, id LIMIT ?3",
@@ -132,6 +138,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
 
     /// How many entries are due at `now_ms`.
     pub fn count_due(&self, tx: &Tx<'_>, now_ms: u64) -> Result<u64, StoreError> {
+        tx.bring_queue(self.name)?;
         let count: i64 = tx
             .statement("SELECT count(*) FROM queue_entry WHERE queue = ?1 AND due_ms <= ?2")?
             .query_row((self.name, due_column(now_ms)), |row| row.get(0))?;
@@ -140,25 +147,30 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
 
     /// The entries of a scope, oldest first.
     pub fn in_scope(&self, tx: &Tx<'_>, scope: &[u8]) -> Result<Vec<(i64, T)>, StoreError> {
+        let scope = self.scope(tx, scope);
+        tx.bring_entries(self.name, &scope)?;
         let statement = tx.statement(
             "SELECT id, scope, due_ms, value FROM queue_entry
              WHERE queue = ?1 AND scope = ?2 ORDER BY id",
         )?;
-        self.collect(tx, statement, (self.name, self.scope(tx, scope)))
+        self.collect(tx, statement, (self.name, scope))
     }
 
     /// The oldest entry of a scope.
     pub fn first(&self, tx: &Tx<'_>, scope: &[u8]) -> Result<Option<(i64, T)>, StoreError> {
+        let scope = self.scope(tx, scope);
+        tx.bring_entries(self.name, &scope)?;
         let statement = tx.statement(
             "SELECT id, scope, due_ms, value FROM queue_entry
              WHERE queue = ?1 AND scope = ?2 ORDER BY id LIMIT 1",
         )?;
-        Ok(self.collect(tx, statement, (self.name, self.scope(tx, scope)))?.pop())
+        Ok(self.collect(tx, statement, (self.name, scope))?.pop())
     }
 
     #[cfg(test)]
     /// All entries, oldest first.
     pub fn all(&self, tx: &Tx<'_>) -> Result<Vec<(i64, T)>, StoreError> {
+        tx.bring_queue(self.name)?;
         let statement = tx.statement(
             "SELECT id, scope, due_ms, value FROM queue_entry WHERE queue = ?1 ORDER BY id",
         )?;
@@ -167,6 +179,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
 
     /// How many entries there are.
     pub fn count(&self, tx: &Tx<'_>) -> Result<u64, StoreError> {
+        tx.bring_queue(self.name)?;
         let count: i64 = tx
             .statement("SELECT count(*) FROM queue_entry WHERE queue = ?1")?
             .query_row([self.name], |row| row.get(0))?;
@@ -175,9 +188,11 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
 
     /// How many entries a scope has.
     pub fn count_scope(&self, tx: &Tx<'_>, scope: &[u8]) -> Result<u64, StoreError> {
+        let scope = self.scope(tx, scope);
+        tx.bring_entries(self.name, &scope)?;
         let count: i64 = tx
             .statement("SELECT count(*) FROM queue_entry WHERE queue = ?1 AND scope = ?2")?
-            .query_row((self.name, self.scope(tx, scope)), |row| row.get(0))?;
+            .query_row((self.name, scope), |row| row.get(0))?;
         Ok(count.unsigned_abs())
     }
 

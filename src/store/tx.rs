@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 
 use rusqlite::{CachedStatement, Connection, Params};
 
-use super::{StoreError, cipher::Cipher, connection, opened::Opened};
+use super::{StoreError, cipher::Cipher, connection, opened::Opened, shadow::Brought};
 
 /// A transaction under way, given to the closures of [`Store::write`](super::Store::write) and
 /// [`Store::read`](super::Store::read).
@@ -17,6 +17,8 @@ pub struct Tx<'a> {
     pub(super) cipher: &'a Cipher,
     /// What was opened so far, where the transaction writes. Others are short.
     pub(super) opened: Option<Opened>,
+    /// What was brought from the file, where the transaction is a shadow's.
+    pub(super) brought: Option<&'a Brought>,
     /// Why SQLite undid the transaction, if it did.
     undone_by: RefCell<Option<StoreError>>,
     /// The first failure below OpenMLS.
@@ -37,6 +39,7 @@ impl<'a> Tx<'a> {
             connection,
             cipher,
             opened,
+            brought: None,
             undone_by: RefCell::new(None),
             failure: RefCell::new(None),
             deleted_secrets: Cell::new(false),

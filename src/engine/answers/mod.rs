@@ -12,10 +12,11 @@ use super::{catching_up, core::Engine, error::EngineError, events};
 use crate::{
     exported::RequestOutcome,
     failure::EndsTurn,
-    requests::{self, Purpose, REQUESTS, Release, Wait},
+    requests::{self, Purpose, QueuedRequest, REQUESTS, Release, Wait},
     signing,
     store::StoreError,
     turn::Turn,
+    verification::Secrets,
 };
 use later::{MatrixError, later, unauthorized};
 
@@ -96,6 +97,39 @@ impl Engine {
             Err(_) if self.is_suspended() => Ok(outcome),
             restored => restored.map(|()| outcome),
         }
+    }
+}
+
+/// Takes in the answer to a request of a reader, for which nothing is put off; tells whether it says
+/// anything.
+pub(super) fn of_reader(
+    turn: &Turn<'_>,
+    secrets: &Secrets,
+    id: i64,
+    queued: QueuedRequest,
+    status: u16,
+    body: &[u8],
+) -> Result<bool, EngineError> {
+    match status {
+        200..=299 => {
+            let taken =
+                turn.atomically(|| accepted::accepted(turn, secrets, &queued.purpose, body));
+            match taken {
+                Ok(()) => Ok(requests::remove(turn.tx, id)?),
+                Err(error) if error.ends_turn() => Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "the answer cannot be read");
+                    Ok(false)
+                }
+            }
+        }
+        429 => Ok(false),
+        400..=501 if is_refusal(status, &queued.purpose) => {
+            let error = MatrixError::of(body);
+            refused::refused(turn, secrets, id, queued, status, error)?;
+            Ok(true)
+        }
+        _ => Ok(false),
     }
 }
 

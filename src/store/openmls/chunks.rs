@@ -113,6 +113,7 @@ pub(super) fn get(
 ) -> Result<OpenedValue, StoreError> {
     let other = || StoreError::Damaged("a value's pieces are not those it was made of".to_owned());
     let len = usize::try_from(header.len).map_err(|_| other())?;
+    tx.bring_list(list)?;
     let mut value = OpenedValue::with_room_for(len);
     let mut statement = tx.statement(
         "SELECT mls_chunk.name, mls_chunk.value

@@ -17,6 +17,7 @@ pub struct RowsMark(Vec<u8>);
 impl Tx<'_> {
     /// The mark of a namespace's rows, as they are now.
     pub fn rows_mark(&self, namespace: Namespace) -> Result<RowsMark, StoreError> {
+        self.bring_namespace(namespace)?;
         let mut statement = self.statement(
             "SELECT key, list, substr(value, ?2) FROM mls_row WHERE namespace = ?1 ORDER BY key",
         )?;
@@ -38,6 +39,7 @@ impl Tx<'_> {
 
     /// How many bytes a namespace's rows have, about; what epochs share counts for each of them.
     pub fn rows_len(&self, namespace: Namespace) -> Result<u64, StoreError> {
+        self.bring_namespace(namespace)?;
         let mut statement =
             self.statement("SELECT key, LENGTH(value), list FROM mls_row WHERE namespace = ?1")?;
         let mut rows = statement.query([namespace.id()])?;
@@ -56,6 +58,7 @@ impl Tx<'_> {
 
     /// Whether a namespace has rows.
     pub fn has_rows(&self, namespace: Namespace) -> Result<bool, StoreError> {
+        self.bring_namespace(namespace)?;
         let mut statement = self.statement("SELECT 1 FROM mls_row WHERE namespace = ?1")?;
         Ok(statement.exists([namespace.id()])?)
     }

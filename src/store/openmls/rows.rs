@@ -65,6 +65,7 @@ impl MlsStorage<'_> {
         if self.parent.is_some() && !kind.is_global() {
             return store_row(self.tx, self.namespace, &key, NewRow::Tombstone);
         }
+        self.tx.bring_namespace(self.home(kind))?;
         let deleted = self.tx.execute(
             "DELETE FROM mls_row WHERE namespace = ?1 AND key = ?2",
             (self.home(kind).id(), key),
@@ -176,6 +177,8 @@ pub(super) fn copy_inherited(
     child: Namespace,
     parent: Namespace,
 ) -> Result<(), StoreError> {
+    tx.bring_namespace(parent)?;
+    tx.bring_namespace(child)?;
     let mut statement = tx.statement(
         "SELECT key, value FROM mls_row AS inherited
          WHERE namespace = ?2 AND value IS NOT NULL AND NOT EXISTS
@@ -238,6 +241,7 @@ fn keeps_whole() -> bool {
 }
 
 fn load_row(tx: &Tx<'_>, namespace: Namespace, key: &Hash) -> Result<Row, StoreError> {
+    tx.bring_namespace(namespace)?;
     let mut statement =
         tx.statement("SELECT value, list FROM mls_row WHERE namespace = ?1 AND key = ?2")?;
     let mut rows = statement.query((namespace.id(), key))?;
@@ -269,6 +273,7 @@ pub(super) fn len_in_pieces(
 
 /// Whether a namespace itself has a value in a row.
 fn has_row(tx: &Tx<'_>, namespace: Namespace, key: &Hash) -> Result<bool, StoreError> {
+    tx.bring_namespace(namespace)?;
     let mut statement = tx.statement(
         "SELECT 1 FROM mls_row WHERE namespace = ?1 AND key = ?2 AND value IS NOT NULL",
     )?;
@@ -281,6 +286,7 @@ fn store_row(
     key: &Hash,
     new: NewRow<'_>,
 ) -> Result<(), StoreError> {
+    tx.bring_namespace(namespace)?;
     let (sealed, list) = match new {
         NewRow::Value(sealed) => (Some(sealed), None),
         NewRow::Pieces(list, header) => (Some(header), Some(list)),

@@ -13,6 +13,7 @@ mod old_rows;
 mod opened_rows;
 mod opening;
 mod records;
+mod shadow;
 mod transactions;
 
 use std::{
