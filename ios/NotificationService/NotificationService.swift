@@ -1,5 +1,6 @@
 /// The notification extension: iOS starts it for each push and gives it some thirty seconds and little memory. It
-/// fetches the event, decrypts it with a reader beside the app's store, and sets the words. It never opens a
+/// fetches the event, decrypts it with a reader beside the app's store, fetches for that what the app has not seen yet,
+/// and sets the words. It never opens a
 /// machine: the app may have the store open, and only one machine may.
 
 import MatrixMls
@@ -51,6 +52,11 @@ final class NotificationService: UNNotificationServiceExtension {
             let vault = Vault(keychain: AppleKeychain(), accessGroup: Settings.keychainGroup)
             guard let session = try vault.session() else { throw Missing.session }
             return try await Homeserver(session).event(push.eventId, in: push.roomId)
+        },
+        openTransport: {
+            let vault = Vault(keychain: AppleKeychain(), accessGroup: Settings.keychainGroup)
+            guard let session = try vault.session() else { throw Missing.session }
+            return Homeserver(session).transport
         }
     )
 

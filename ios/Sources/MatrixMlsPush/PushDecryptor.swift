@@ -38,8 +38,8 @@ public struct PushText: Sendable, Equatable {
 
 /// Why a push shows the generic text, for a log. It holds nothing of the message.
 public enum PushObstacle: Sendable, Equatable {
-    /// The app has not seen the message's epoch yet: it has to run and sync once.
-    case unknownEpoch
+    /// The message's epoch is not reached here: the app has to run and sync once.
+    case unknownEpoch(code: String)
     /// The reader refused, with this code.
     case mls(code: String)
     /// The sender's published keys name another credential than the one that sealed the message.
@@ -53,11 +53,13 @@ public enum PushObstacle: Sendable, Equatable {
 /// Decrypts the events of pushes with a reader beside the app's machine.
 public struct PushDecryptor: Sendable {
     private let reader: MlsReader
+    private let transport: any Transport
     private let words: PushWords
 
-    /// A decryptor on an open reader.
-    public init(reader: MlsReader, words: PushWords = PushWords()) {
+    /// A decryptor on an open reader. What the app's machine has not seen yet is fetched with the transport.
+    public init(reader: MlsReader, transport: any Transport, words: PushWords = PushWords()) {
         self.reader = reader
+        self.transport = transport
         self.words = words
     }
 
@@ -65,10 +67,10 @@ public struct PushDecryptor: Sendable {
     public func notice(for push: Push, event: String) async -> PushNotice {
         if EncryptedEvent(json: event)?.isCommit == true { return .nothing }
         do {
-            let message = try await reader.decrypt(roomId: push.roomId, event: event)
+            let message = try await reader.decrypt(roomId: push.roomId, event: event, transport: transport)
             return words.notice(push, message)
-        } catch MlsError.UnknownEpoch {
-            return words.generic(push, because: .unknownEpoch)
+        } catch MlsError.UnknownEpoch(let details) {
+            return words.generic(push, because: .unknownEpoch(code: details.code))
         } catch let error as MlsError {
             return words.generic(push, because: .mls(code: error.code))
         } catch {

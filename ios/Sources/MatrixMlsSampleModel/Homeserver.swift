@@ -37,7 +37,7 @@ extension HomeserverError: LocalizedError {
 /// One homeserver, with an access token once there is one.
 public struct Homeserver: Sendable {
     /// What sends the engine's requests.
-    let transport: HttpTransport
+    public let transport: HttpTransport
 
     init(_ address: String, accessToken: String? = nil) {
         transport = HttpTransport(baseUrl: address, accessToken: accessToken)

@@ -79,7 +79,8 @@ final class PushWordsTests: XCTestCase, @unchecked Sendable {
         words.appName = "Plausch"
         words.unreadable = "Neue Nachricht"
         let text = PushText(title: "Plausch", body: "Neue Nachricht")
-        XCTAssertEqual(words.generic(because: .unknownEpoch), .generic(text, because: .unknownEpoch))
+        let because = PushObstacle.unknownEpoch(code: "unknown_epoch")
+        XCTAssertEqual(words.generic(because: because), .generic(text, because: because))
     }
 
     func testAPushWithoutAnEventOpensNothing() async {

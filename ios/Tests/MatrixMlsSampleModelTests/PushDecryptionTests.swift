@@ -30,7 +30,13 @@ final class PushDecryptionTests: XCTestCase, @unchecked Sendable {
             fetchEvent: { push in
                 let session = try XCTUnwrap(vault.session())
                 return try await Homeserver(session).event(push.eventId, in: push.roomId)
-            })
+            },
+            openTransport: { Homeserver(try XCTUnwrap(vault.session())).transport })
+    }
+
+    /// A homeserver that cannot be reached after the event was fetched.
+    private struct NoNetwork: Transport {
+        func send(_ request: OutgoingRequest) async throws -> Answer { throw CocoaError(.fileNoSuchFile) }
     }
 
     /// Sends a text and gives its event's id, which is what a push would name.
@@ -41,7 +47,7 @@ final class PushDecryptionTests: XCTestCase, @unchecked Sendable {
         return try await account.homeserver.sendEncrypted(content, to: roomId, transactionId: UUID().uuidString)
     }
 
-    func testTheReaderShowsWhatTheMachineBesideItCanReadAndElseTheGenericText() async throws {
+    func testTheReaderShowsWhatWasSaidAlsoWhereTheAppHasNotSyncedYet() async throws {
         try await onMainActor {
             let (bob, alice) = (try await phone.registered(), try await friend.registered())
             let bobId = try XCTUnwrap(bob.state.userId)
@@ -68,9 +74,18 @@ final class PushDecryptionTests: XCTestCase, @unchecked Sendable {
             try await XCTUnwrap(alice.account).machine.room(roomId: roomId).rotateKeys()
             let later = try await send("come now", to: roomId, from: alice)
             let laterPush = Push(roomId: roomId, eventId: later)
+            let followed = await handler().notice(for: laterPush)
+            XCTAssertEqual(followed.text?.body, "come now")
+
+            // Without a network there is the generic text, and nothing is lost.
+            let session = try XCTUnwrap(phone.vault.session())
+            let storeKey = try phone.vault.storeKey(of: session).read()
+            let reader = try await MlsReader.open(storePath: phone.places.store.path, storeKey: storeKey)
+            let event = try await Homeserver(session).event(later, in: roomId)
+            let decryptor = PushDecryptor(reader: reader, transport: NoNetwork())
+            let unknown = await decryptor.notice(for: laterPush, event: event)
             let generic = PushText(title: "New message", body: "You have a new message")
-            let unknown = await handler().notice(for: laterPush)
-            XCTAssertEqual(unknown, .generic(generic, because: .unknownEpoch))
+            XCTAssertEqual(unknown, .generic(generic, because: .unknownEpoch(code: "follow_no_answer")))
 
             // The commit itself is an event that a push may name.
             let after = try await commits(roomId, alice)
@@ -98,7 +113,7 @@ final class PushDecryptionTests: XCTestCase, @unchecked Sendable {
         let session = try XCTUnwrap(phone.vault.session())
         let storeKey = try phone.vault.storeKey(of: session).read()
         let reader = try await MlsReader.open(storePath: phone.places.store.path, storeKey: storeKey)
-        let decryptor = PushDecryptor(reader: reader)
+        let decryptor = PushDecryptor(reader: reader, transport: Homeserver(session).transport)
         let push = Push(roomId: roomId, eventId: eventId)
         let event = try await Homeserver(session).event(eventId, in: roomId)
         let whole = await decryptor.notice(for: push, event: event)

@@ -167,6 +167,45 @@ final class MessageTests: WatchedTestCase {
         try await finish(alice, bob)
     }
 
+    func testAReaderReadsWhatTheMachineHasNotSyncedYet() async throws {
+        let (alice, bob) = (try await account("alice"), try await account("bob"))
+        let roomId = try await roomOf(alice, bob)
+        try await bob.settle()
+        try await commit(alice, roomId)
+        try await alice.send("after a commit", to: roomId)
+        let event = try await alice.encryptedEvents(roomId).last ?? "none"
+        let reader = try await MlsReader.open(storePath: bob.store.path, storeKey: testKey)
+        try await fails("UnknownEpoch", "unknown_epoch") { try await reader.decrypt(roomId: roomId, event: event) }
+        let transport = bob.transport
+        let message = try await reader.decrypt(roomId: roomId, event: event, transport: transport)
+        XCTAssertEqual(try text(message), "after a commit")
+
+        // The same by hand.
+        let follower = try await reader.follow(roomId: roomId, event: event)
+        guard case .send(let requests) = try await follower.nextStep() else { return XCTFail("it needs nothing") }
+        let answer = try await transport.send(requests[0])
+        try await follower.markRequestAsSent(
+            id: requests[0].id, status: UInt16(answer.status), body: answer.body)
+        guard case .read(let read) = try await follower.nextStep() else { return XCTFail("it needs more") }
+        XCTAssertEqual(read, message)
+
+        // Without a network it ends with a cause, and nothing is lost.
+        try await fails("UnknownEpoch", "follow_no_answer") {
+            try await reader.decrypt(roomId: roomId, event: event, transport: NoAnswer())
+        }
+        try await reader.suspend()
+        try await fails("Suspended", "suspended") {
+            try await reader.decrypt(roomId: roomId, event: event, transport: transport)
+        }
+        let synced = try await bob.settle()
+        XCTAssertEqual(try synced.last.map(text), "after a commit")
+        try await finish(alice, bob)
+    }
+
+    private struct NoAnswer: Transport {
+        func send(_ request: OutgoingRequest) async throws -> Answer { throw CocoaError(.fileNoSuchFile) }
+    }
+
     func testABindingIsToBeSignedBesideOlmAlone() async throws {
         let directory = try newDirectory()
         let machine = try await MlsMachine.open(

@@ -1,6 +1,7 @@
 /** Messages through the generated code: what is in them, how many at once, and who else may read. */
 package org.matrixmls.tests
 
+import java.io.IOException
 import java.nio.file.Files
 import java.security.KeyPairGenerator
 import java.security.Signature
@@ -13,6 +14,7 @@ import org.junit.jupiter.api.Assertions.assertNull
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import org.matrixmls.EventOutcome
+import org.matrixmls.FollowStep
 import org.matrixmls.MachineConfig
 import org.matrixmls.MlsException
 import org.matrixmls.MlsMachine
@@ -21,6 +23,7 @@ import org.matrixmls.Publishing
 import org.matrixmls.SendPlan
 import org.matrixmls.UnreadableCause
 import org.matrixmls.Verdict
+import org.matrixmls.decrypt
 import org.matrixmls.isCommitEvent
 import org.matrixmls.unreadableCauseName
 
@@ -175,6 +178,40 @@ class MessagesTest {
             MlsReader.open(bob.store.toString(), org.matrixmls.StoreKey.Raw(ByteArray(32)))
         }
         alice.close()
+    }
+
+    @Test
+    fun `a reader reads what the machine has not synced yet`() = test {
+        val (alice, bob) = account("alice") to account("bob")
+        val roomId = roomOf(alice, bob)
+        bob.settle()
+        alice.commit(roomId)
+        alice.send(roomId, "after a commit")
+        val event = alice.encryptedEvents(roomId).last().toString()
+        val reader = MlsReader.open(bob.store.toString(), KEY)
+        fails(MlsException.UnknownEpoch::class, "unknown_epoch") { reader.decrypt(roomId, event) }
+        val transport = bob.transport
+        val message = reader.decrypt(roomId, event, transport)
+        assertTrue(message.content.contains("after a commit"))
+
+        // The same by hand.
+        reader.follow(roomId, event).use { follower ->
+            val step = follower.nextStep() as FollowStep.Send
+            val answer = transport.send(step.requests.single())
+            follower.markRequestAsSent(step.requests.single().id, answer.status.toUShort(), answer.body)
+            val read = follower.nextStep() as FollowStep.Read
+            assertEquals(message, read.message)
+        }
+
+        // Without a network it ends with a cause, and nothing is lost.
+        fails(MlsException.UnknownEpoch::class, "follow_no_answer") {
+            reader.decrypt(roomId, event) { throw IOException("no network") }
+        }
+        reader.suspend()
+        fails(MlsException.Suspended::class, "suspended") { reader.decrypt(roomId, event, transport) }
+        assertEquals("after a commit", JSONObject(bob.settle().last().content).getString("body"))
+        reader.close()
+        close(alice, bob)
     }
 
     @Test
