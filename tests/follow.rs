@@ -119,12 +119,14 @@ async fn a_message_after_a_commit_is_read_and_the_store_stays_as_it_is() -> Resu
 }
 
 /// More commits than are asked for one by one, with people who come, talk and go.
-#[tokio::test]
-async fn a_long_way_is_followed_on_pages_of_history() -> Result {
-    let homeserver = Homeserver::embedded()?;
-    let (alice, bob, room) = pair(&homeserver).await;
+async fn a_long_way(homeserver: &Homeserver, on: &str) -> Result {
+    let alice = phone_of(homeserver, &format!("alice-{on}")).await?;
+    let bob = phone_of(homeserver, &format!("bob-{on}")).await?;
+    let room = alice.create_group(&[&bob], RoomSettings::default()).await?;
+    alice.send_text(&room, "first").await?;
+    quiet(&[&alice, &bob]).await;
     moves_on(&alice, &room, 20, "on the way").await?;
-    let carol = newcomer(&homeserver, "carol", &alice, &room).await?;
+    let carol = newcomer(homeserver, &format!("carol-{on}"), &alice, &room).await?;
     quiet(&[&alice, &carol]).await;
     alice.send_text(&room, "hello carol").await?;
     quiet(&[&alice, &carol]).await;
@@ -142,6 +144,16 @@ async fn a_long_way_is_followed_on_pages_of_history() -> Result {
     quiet(&[&alice, &bob, &carol]).await;
     all_talk(&[&alice, &bob, &carol], &room).await;
     Ok(())
+}
+
+#[tokio::test]
+async fn a_long_way_is_followed_on_pages_of_history() -> Result {
+    a_long_way(&Homeserver::embedded()?, "embedded").await
+}
+
+#[tokio::test]
+async fn a_long_way_is_followed_on_synapse() -> Result {
+    a_long_way(&*Homeserver::shared_synapse().await?, "follow").await
 }
 
 /// Alice and Carol commit at once, and each talks on a branch.
