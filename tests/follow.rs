@@ -8,7 +8,7 @@ use matrix_mls::{
     UnreadableCause,
 };
 use matrix_mls_kit::{
-    Answer, Client, Homeserver, OrMissing as _, Refused as _, Result, is_commit, store_key,
+    Answer, Client, Homeserver, OrMissing as _, Refused as _, Result, bail, is_commit, store_key,
     together::{all_talk, newcomer, pair, phone_of, quiet, texts},
 };
 use serde_json::{Value, json};
@@ -186,13 +186,13 @@ async fn a_machine_that_catches_up_meanwhile_is_noticed() -> Result {
     let reader = reader(&bob).await?;
     let follower = reader.follow(room.clone(), event.clone()).await?;
     let FollowStep::Send { requests } = follower.next_step().await? else {
-        return Err("it needs nothing".into());
+        bail!("it needs nothing");
     };
     quiet(&[&alice, &bob]).await;
     let Answer { status, body } = bob.transmit(&requests[0]).await?;
     follower.mark_request_as_sent(requests[0].id.clone(), status, body).await?;
     let FollowStep::Read { message } = follower.next_step().await? else {
-        return Err("it does not see what the machine has done".into());
+        bail!("it does not see what the machine has done");
     };
     assert!(message.content.contains("both get there"));
     Ok(())
@@ -206,7 +206,7 @@ async fn a_suspended_reader_follows_nothing_and_goes_on_when_it_is_resumed() -> 
     let reader = reader(&bob).await?;
     let follower = reader.follow(room.clone(), event).await?;
     let FollowStep::Send { requests } = follower.next_step().await? else {
-        return Err("it needs nothing".into());
+        bail!("it needs nothing");
     };
     reader.suspend().await?;
     // The file can go away: nothing has it open, and nothing has it locked.
@@ -333,8 +333,7 @@ async fn a_large_commit_is_fetched_from_the_media_repository() -> Result {
     let bytes = matrix_mls_kit::peer::from_base64(&inline);
     let hash = matrix_mls_kit::peer::base64(&<sha2::Sha256 as sha2::Digest>::digest(&bytes));
     let url = alice.upload_media(bytes.clone()).await?;
-    commit["content"]["ciphertext"] =
-        json!({ "url": url, "hashes": { "sha256": hash }, "size": bytes.len() });
+    commit["content"]["ciphertext"] = json!({ "url": url, "size": bytes.len(), "sha256": hash });
     let commit = commit.clone();
     let reader = reader(&bob).await?;
     let follower = reader.follow(room.clone(), event).await?;
