@@ -63,8 +63,8 @@ pub struct EpochInfo {
     pub creator_user_id: String,
     /// The id of the device that made it.
     pub creator_device_id: String,
-    /// The id of the event with the commit that made it, once this device has seen that event. What
-    /// a Welcome says of it is a claim of its sender, and does not stand here.
+    /// The id of the event with the commit that made it, once this device has seen that event.
+    /// What a Welcome says of it is a claim of its sender, and does not stand here.
     pub commit_event: Option<String>,
     /// Whether it is the head: the epoch that this device sends on.
     pub is_head: bool,
