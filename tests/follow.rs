@@ -1,5 +1,5 @@
-//! A reader that follows commits which the machine has not seen: it reads a push's message of an epoch
-//! that the store does not know, and leaves the store as it is.
+//! A reader that follows commits which the machine has not seen: it reads a push's message of an
+//! epoch that the store does not know, and leaves the store as it is.
 
 use std::{path::Path, sync::Arc};
 
@@ -43,7 +43,7 @@ async fn newest(client: &Client, room: &str) -> Result<String> {
     Ok(client.history(room).await?.pop().or_missing("event")?.to_string())
 }
 
-/// Has a follower go on, with answers that pass through `change`, until it has the message or fails.
+/// Has a follower go on until it has the message or fails. Answers pass through `change`.
 async fn drive(
     follower: &MlsFollower,
     client: &Client,

@@ -74,11 +74,12 @@ impl MlsReader {
         blocking(move || Ok(reader.decrypt(&room, &event)?)).await.map(Into::into)
     }
 
-    /// Begins to read one `m.room.encrypted` message event of a room, given as JSON, that may be of an
-    /// epoch that the machine has not seen yet.
+    /// Begins to read one message event of a room, given as JSON, of whatever epoch.
     ///
-    /// The commits that lead to that epoch are fetched and followed in memory: the store stays as it
-    /// is, and the machine follows the same commits when it comes to them. See [`MlsFollower`].
+    /// The machine may not have seen that epoch yet. The commits that lead to it are fetched and
+    /// followed in memory: the store stays as it is, and the machine follows the same commits when
+    /// it comes to them. See [`MlsFollower`].
+    ///
     /// Fails as [`decrypt`](Self::decrypt) does where the event is no message of MLS.
     pub async fn follow(
         &self,

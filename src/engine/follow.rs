@@ -1,17 +1,17 @@
 //! Following a room's commits in memory, beside whoever has the store open, to read one message.
 //!
-//! A reader that is shown a message of an epoch that the store does not have yet makes a *shadow* of
-//! the store (`store::shadow`), and does there what a machine would do: the message waits, what it
-//! needs is asked for (`incoming::fetch`, `incoming::catch_up`), and the commits that come are
+//! A reader that is shown a message of an epoch that the store does not have yet makes a *shadow*
+//! of the store (`store::shadow`), and does there what a machine would do: the message waits, what
+//! it needs is asked for (`incoming::fetch`, `incoming::catch_up`), and the commits that come are
 //! followed. The store is as it was: nothing is written into it, and what the shadow has learnt is
-//! gone with it. So no key of the store is used up, and the machine follows the same commits when it
-//! comes to them.
+//! gone with it. So no key of the store is used up, and the machine follows the same commits when
+//! it comes to them.
 //!
 //! Only what reads is handed out: requests of one room that change nothing on the homeserver. What
 //! else the work would have sent (Welcomes, backups, joins) stays in the shadow.
 //!
-//! Whoever writes into a room decides what there is to follow, and a process that shows notifications
-//! has little of everything. So time, answers, commits and memory are bounded.
+//! Whoever writes into a room decides what there is to follow, and a process that shows
+//! notifications has little of everything. So time, answers, commits and memory are bounded.
 
 use std::{
     collections::BTreeMap,
@@ -256,8 +256,8 @@ impl Follow {
         Ok(())
     }
 
-    /// Follows the commits that are here, and asks for those that are not; tells whether there is more
-    /// to do now.
+    /// Follows the commits that are here, and asks for those that are not; tells whether there is
+    /// more to do now.
     fn follow_commits(&self, turn: &Turn<'_>) -> Result<bool, EngineError> {
         let (readers, room) = (&self.reader.opener.readers, &*self.room);
         if catch_up::is_under_way(turn.tx, room)? {

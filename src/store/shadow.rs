@@ -1,16 +1,16 @@
 //! A shadow of a store: what is written in it stays in memory, and is gone with it.
 //!
-//! A shadow stands beside whoever has the store open. It has a database of its own in memory, with the
-//! same schema, and the store's file beside that as `disk`, opened for reading only. Before a
+//! A shadow stands beside whoever has the store open. It has a database of its own in memory, with
+//! the same schema, and the store's file beside that as `disk`, opened for reading only. Before a
 //! statement runs, the rows that it is about are brought from the file, unless they were before. So
-//! the code above works as in a store, and sees what it has written itself over what the file has. A
-//! row that was brought and then deleted does not come back. Ids that the shadow gives begin behind
-//! those of the file.
+//! the code above works as in a store, and sees what it has written itself over what the file has.
+//! A row that was brought and then deleted does not come back. Ids that the shadow gives begin
+//! behind those of the file.
 //!
 //! Its transactions lock the file no longer than they run, and for reading only. A transaction that
-//! finds that somebody has written to the file fails with [`StoreError::Changed`]: the rows that were
-//! brought may be old. The shadow is useless then, and another is made. All that it holds in memory is
-//! bounded; beyond that it fails with [`StoreError::NoRoom`].
+//! finds that somebody has written to the file fails with [`StoreError::Changed`]: the rows that
+//! were brought may be old. The shadow is useless then, and another is made. All that it holds in
+//! memory is bounded; beyond that it fails with [`StoreError::NoRoom`].
 
 use std::path::Path;
 
@@ -240,7 +240,8 @@ impl Tx<'_> {
         )
     }
 
-    /// Brings the pieces of a list. They never change: where the shadow has them, they are the same.
+    /// Brings the pieces of a list. They never change: where the shadow has them, they are the
+    /// same.
     pub(super) fn bring_list(&self, list: i64) -> Result<(), StoreError> {
         let Some(brought) = self.brought else { return Ok(()) };
         self.bring(
