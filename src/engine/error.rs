@@ -1,7 +1,7 @@
 //! Why a call failed: the errors of all domains side by side. `api::error` gives each its exported
 //! form and code.
 
-use super::follow::FollowError;
+use super::shadows::FollowError;
 use crate::{
     backup::BackupError,
     devices::DevicesError,

@@ -15,7 +15,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -27,6 +27,7 @@ use super::{
     error::EngineError,
     events::{self, Source},
     opener::ReadOnlyEngine,
+    shadows::{FollowError, Path, Place, lock},
 };
 use crate::{
     epochs::{UnknownEpoch, graph},
@@ -40,7 +41,7 @@ use crate::{
     messages::{Message, MessageError, parse_event},
     requests::{self, Purpose, REQUESTS, Wait},
     room,
-    store::{Shadow, StoreError, Tx},
+    store::{StoreError, Tx},
     turn::Turn,
     verification::Secrets,
 };
@@ -66,20 +67,6 @@ const MOST_FAILURES: u32 = 3;
 /// How often it begins anew as the store has changed.
 const MOST_BEGINNINGS: u32 = 5;
 
-/// Why the way to a message's epoch was not followed to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum FollowError {
-    /// A bound was reached.
-    #[error("the message is too far ahead to be read beside the machine: {0}")]
-    TooFar(&'static str),
-    /// The room takes more memory than there is for this.
-    #[error("the room is too large for its commits to be followed beside the machine")]
-    TooLarge,
-    /// The homeserver does not answer.
-    #[error("the homeserver does not give what leads to the message's epoch")]
-    NoAnswer,
-}
-
 /// What is to be done next.
 pub(crate) enum Step {
     /// These are to be sent, and their answers passed in.
@@ -96,52 +83,6 @@ pub(crate) struct Follow {
     event_id: Option<String>,
     began: Instant,
     path: Arc<Mutex<Path>>,
-}
-
-/// How far it has come.
-#[derive(Default)]
-struct Path {
-    /// Nothing before the first step, after the last, and where the reader was suspended.
-    at: Option<Place>,
-    beginnings: u32,
-    answers: u32,
-    answered_bytes: usize,
-    failures: BTreeMap<i64, u32>,
-}
-
-/// What is known of the room, beyond the store.
-struct Place {
-    shadow: Shadow,
-    identity: Identity,
-    groups: Groups,
-    /// How many epochs the store has of the room.
-    epochs: u64,
-}
-
-/// The shadows of one reader, which are closed when it is suspended.
-#[derive(Default)]
-pub(super) struct Follows(Mutex<Vec<Weak<Mutex<Path>>>>);
-
-impl Follows {
-    fn add(&self, path: &Arc<Mutex<Path>>) {
-        let mut follows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        follows.retain(|follow| follow.strong_count() > 0);
-        follows.push(Arc::downgrade(path));
-    }
-
-    /// Closes the shadows; each waits for the step under way.
-    pub(super) fn close(&self) {
-        let follows = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        for path in follows.iter().filter_map(Weak::upgrade) {
-            lock(&path).at = None;
-            self.add(&path);
-        }
-    }
-}
-
-fn lock(path: &Mutex<Path>) -> MutexGuard<'_, Path> {
-    // A place is put there whole.
-    path.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Follow {

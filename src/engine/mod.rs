@@ -51,6 +51,7 @@ mod own_keys;
 mod prepare;
 mod push_rules;
 mod rooms;
+mod shadows;
 mod sync;
 mod to_device;
 mod upgrades;
@@ -60,9 +61,10 @@ mod verification;
 pub(crate) use self::{
     core::Engine,
     error::EngineError,
-    follow::{Follow, FollowError, Step},
+    follow::{Follow, Step},
     opener::ReadOnlyEngine,
     outcomes::SyncOutcome,
     prepare::Readiness,
+    shadows::FollowError,
     to_device::ToDeviceOutcome,
 };

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ruma::RoomId;
 
-use super::follow::Follows;
+use super::shadows::Follows;
 use crate::{
     epochs::{UnknownEpoch, missing},
     identity::Crypto,

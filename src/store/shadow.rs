@@ -46,11 +46,6 @@ pub struct Shadow {
     most_bytes: u64,
 }
 
-/// What a transaction has to know of its shadow.
-pub(super) struct Brought {
-    most_bytes: u64,
-}
-
 impl Shadow {
     /// Makes a shadow of the store in this file. It holds so much in memory at the most.
     pub(super) fn of(path: &Path, most_bytes: u64) -> Result<Self, StoreError> {
@@ -107,7 +102,6 @@ impl handle::StoreReader {
         shadow: &mut Shadow,
         f: impl FnOnce(&Tx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let brought = Brought { most_bytes: shadow.most_bytes };
         // Deferred: one that means to write would lock the file for that as well.
         let transaction =
             shadow.connection.transaction_with_behavior(TransactionBehavior::Deferred);
@@ -118,10 +112,10 @@ impl handle::StoreReader {
         }
         let mut tx =
             Tx::new(&transaction, &self.cipher, Opened::of(TransactionBehavior::Immediate));
-        tx.brought = Some(&brought);
+        tx.most_shadow_bytes = Some(shadow.most_bytes);
         let value = f(&tx)?;
         tx.check_open()?;
-        tx.check_room(&brought, 0)?;
+        tx.check_room(shadow.most_bytes, 0)?;
         transaction.commit().map_err(StoreError::from)?;
         Ok(value)
     }
@@ -135,9 +129,9 @@ impl Tx<'_> {
         scope: &Hash,
         key: &Hash,
     ) -> Result<(), StoreError> {
-        let Some(brought) = self.brought else { return Ok(()) };
+        let Some(most_bytes) = self.most_shadow_bytes else { return Ok(()) };
         self.bring(
-            brought,
+            most_bytes,
             "SELECT COALESCE(SUM(LENGTH(value)), 0) FROM disk.record
              WHERE collection = ?1 AND scope = ?2 AND key = ?3
              AND id NOT IN (SELECT id FROM brought_record)",
@@ -154,9 +148,9 @@ impl Tx<'_> {
 
     /// Brings all records of a scope.
     pub(super) fn bring_records(&self, collection: &str, scope: &Hash) -> Result<(), StoreError> {
-        let Some(brought) = self.brought else { return Ok(()) };
+        let Some(most_bytes) = self.most_shadow_bytes else { return Ok(()) };
         self.bring(
-            brought,
+            most_bytes,
             "SELECT COALESCE(SUM(LENGTH(value)), 0) FROM disk.record
              WHERE collection = ?1 AND scope = ?2
              AND id NOT IN (SELECT id FROM brought_record)",
@@ -173,9 +167,9 @@ impl Tx<'_> {
 
     /// Brings the entry of this id.
     pub(super) fn bring_entry(&self, id: i64) -> Result<(), StoreError> {
-        let Some(brought) = self.brought else { return Ok(()) };
+        let Some(most_bytes) = self.most_shadow_bytes else { return Ok(()) };
         self.bring(
-            brought,
+            most_bytes,
             "SELECT COALESCE(SUM(LENGTH(value)), 0) FROM disk.queue_entry
              WHERE id = ?1 AND id NOT IN (SELECT id FROM brought_entry)",
             [
@@ -190,9 +184,9 @@ impl Tx<'_> {
 
     /// Brings the entries of a queue's scope.
     pub(super) fn bring_entries(&self, queue: &str, scope: &Hash) -> Result<(), StoreError> {
-        let Some(brought) = self.brought else { return Ok(()) };
+        let Some(most_bytes) = self.most_shadow_bytes else { return Ok(()) };
         self.bring(
-            brought,
+            most_bytes,
             "SELECT COALESCE(SUM(LENGTH(value)), 0) FROM disk.queue_entry
              WHERE queue = ?1 AND scope = ?2 AND id NOT IN (SELECT id FROM brought_entry)",
             [
@@ -207,9 +201,9 @@ impl Tx<'_> {
 
     /// Brings all entries of a queue.
     pub(super) fn bring_queue(&self, queue: &str) -> Result<(), StoreError> {
-        let Some(brought) = self.brought else { return Ok(()) };
+        let Some(most_bytes) = self.most_shadow_bytes else { return Ok(()) };
         self.bring(
-            brought,
+            most_bytes,
             "SELECT COALESCE(SUM(LENGTH(value)), 0) FROM disk.queue_entry
              WHERE queue = ?1 AND id NOT IN (SELECT id FROM brought_entry)",
             [
@@ -224,9 +218,9 @@ impl Tx<'_> {
 
     /// Brings a namespace and its rows, but not what is in pieces.
     pub(super) fn bring_namespace(&self, namespace: Namespace) -> Result<(), StoreError> {
-        let Some(brought) = self.brought else { return Ok(()) };
+        let Some(most_bytes) = self.most_shadow_bytes else { return Ok(()) };
         self.bring(
-            brought,
+            most_bytes,
             "SELECT COALESCE(SUM(LENGTH(value)), 0) FROM disk.mls_row
              WHERE namespace = ?1 AND namespace NOT IN (SELECT id FROM brought_namespace)",
             [
@@ -243,9 +237,9 @@ impl Tx<'_> {
     /// Brings the pieces of a list. They never change: where the shadow has them, they are the
     /// same.
     pub(super) fn bring_list(&self, list: i64) -> Result<(), StoreError> {
-        let Some(brought) = self.brought else { return Ok(()) };
+        let Some(most_bytes) = self.most_shadow_bytes else { return Ok(()) };
         self.bring(
-            brought,
+            most_bytes,
             "SELECT COALESCE(SUM(LENGTH(value)), 0) FROM disk.mls_chunk WHERE id IN
                  (SELECT chunk FROM disk.mls_piece WHERE list = ?1)
              AND id NOT IN (SELECT id FROM mls_chunk)
@@ -264,14 +258,14 @@ impl Tx<'_> {
     /// Brings rows of so many bytes, if there is room for them.
     fn bring<const STEPS: usize>(
         &self,
-        brought: &Brought,
+        most_bytes: u64,
         bytes: &str,
         steps: [&str; STEPS],
         parameters: &[&dyn rusqlite::ToSql],
     ) -> Result<(), StoreError> {
         let bytes: i64 = self.statement(bytes)?.query_row(parameters, |row| row.get(0))?;
         if bytes > 0 {
-            self.check_room(brought, bytes.unsigned_abs())?;
+            self.check_room(most_bytes, bytes.unsigned_abs())?;
         }
         for step in steps {
             self.execute(step, parameters)?;
@@ -280,11 +274,11 @@ impl Tx<'_> {
     }
 
     /// Whether the shadow has room for so many bytes more.
-    fn check_room(&self, brought: &Brought, more: u64) -> Result<(), StoreError> {
+    fn check_room(&self, most_bytes: u64, more: u64) -> Result<(), StoreError> {
         let held: i64 = self
             .statement("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")?
             .query_row([], |row| row.get(0))?;
-        if held.unsigned_abs().saturating_add(more) > brought.most_bytes {
+        if held.unsigned_abs().saturating_add(more) > most_bytes {
             return Err(StoreError::NoRoom);
         }
         Ok(())

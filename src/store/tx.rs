@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 
 use rusqlite::{CachedStatement, Connection, Params};
 
-use super::{StoreError, cipher::Cipher, connection, opened::Opened, shadow::Brought};
+use super::{StoreError, cipher::Cipher, connection, opened::Opened};
 
 /// A transaction under way, given to the closures of [`Store::write`](super::Store::write) and
 /// [`Store::read`](super::Store::read).
@@ -17,8 +17,9 @@ pub struct Tx<'a> {
     pub(super) cipher: &'a Cipher,
     /// What was opened so far, where the transaction writes. Others are short.
     pub(super) opened: Option<Opened>,
-    /// What was brought from the file, where the transaction is a shadow's.
-    pub(super) brought: Option<&'a Brought>,
+    /// How much the shadow may hold whose transaction this is, in bytes; nothing where it is the
+    /// file's.
+    pub(super) most_shadow_bytes: Option<u64>,
     /// Why SQLite undid the transaction, if it did.
     undone_by: RefCell<Option<StoreError>>,
     /// The first failure below OpenMLS.
@@ -39,7 +40,7 @@ impl<'a> Tx<'a> {
             connection,
             cipher,
             opened,
-            brought: None,
+            most_shadow_bytes: None,
             undone_by: RefCell::new(None),
             failure: RefCell::new(None),
             deleted_secrets: Cell::new(false),
