@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// More than the tree of an event or of a Welcome.
-const CROWD: usize = 170;
+const CROWD: usize = 280;
 
 /// The contents of a room's commits, oldest first.
 async fn commits(meeting: &Meeting<'_>) -> Result<Vec<Value>> {
