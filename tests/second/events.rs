@@ -1,6 +1,6 @@
 //! Contents as the schemas of docs/spec have them.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::head::Device;
@@ -31,6 +31,12 @@ pub struct TreeDifference {
     pub nodes: Option<String>,
 }
 
+/// One that is none counts as none (R18).
+fn readable<'de, D: Deserializer<'de>>(value: D) -> Result<Option<TreeDifference>, D::Error> {
+    let value = Value::deserialize(value)?;
+    Ok(TreeDifference::deserialize(value).ok())
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Commit {
     pub algorithm: String,
@@ -42,7 +48,7 @@ pub struct Commit {
     pub public_group_state: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratchet_tree: Option<Media>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "readable")]
     pub tree_difference: Option<TreeDifference>,
 }
 
@@ -64,7 +70,7 @@ pub struct Welcome {
     pub commit_event: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratchet_tree: Option<Media>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "readable")]
     pub tree_difference: Option<TreeDifference>,
 }
 
