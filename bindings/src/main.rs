@@ -1,6 +1,9 @@
 //! Generates the Kotlin and the Swift that an app sees, and the listing of the exported API, from a
 //! built library: `matrix-mls-bindgen LIBRARY uniffi.toml kotlin|swift DIRECTORY` and
 //! `matrix-mls-bindgen LIBRARY uniffi.toml api FILE`. `cargo xtask bindings` calls it.
+//!
+//! `matrix-mls-bindgen mend FILE` is for a library that has others beside this one inside. The
+//! generator of that library has written this one's Kotlin or Swift into the file.
 
 #![deny(missing_docs, unsafe_code)]
 
@@ -22,8 +25,14 @@ const CRATE: &str = "matrix_mls";
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let [library, config, what, out] = arguments.as_slice() else {
-        bail!("usage: matrix-mls-bindgen LIBRARY UNIFFI_TOML kotlin|swift|api OUT");
+    let [library, config, what, out] = match arguments.as_slice() {
+        ["mend", file] if file.ends_with(".kt") => return change(file, mended::kotlin),
+        ["mend", file] if file.ends_with(".swift") => return change(file, mended::swift),
+        [library, config, what, out] => [library, config, what, out],
+        _ => bail!(
+            "usage: matrix-mls-bindgen LIBRARY UNIFFI_TOML kotlin|swift|api OUT, \
+             or matrix-mls-bindgen mend FILE.kt|FILE.swift"
+        ),
     };
     let mut paths = BindgenPaths::default();
     paths.add_layer(OurConfig(Utf8PathBuf::from(config)));
@@ -70,13 +79,19 @@ fn generate(
     ours.add_layer(OurConfig(config.into()));
     let names = docs::Names::of(&interface(ours, library)?);
     let file = Utf8Path::new(out).join(file);
-    let code = std::fs::read_to_string(&file).with_context(|| format!("reading {file}"))?;
-    let code = docs::translate(&code, &names, words);
-    let code = match words {
-        docs::Language::Kotlin => mended::kotlin(&code)?,
-        docs::Language::Swift => code,
-    };
-    std::fs::write(&file, code).with_context(|| format!("writing {file}"))
+    change(file.as_str(), |code| {
+        let code = docs::translate(code, &names, words);
+        match words {
+            docs::Language::Kotlin => mended::kotlin(&code),
+            docs::Language::Swift => Ok(code),
+        }
+    })
+}
+
+/// Changes a generated file.
+fn change(file: &str, to: impl FnOnce(&str) -> Result<String>) -> Result<()> {
+    let code = std::fs::read_to_string(file).with_context(|| format!("reading {file}"))?;
+    std::fs::write(file, to(&code)?).with_context(|| format!("writing {file}"))
 }
 
 /// Says where the configuration of the one crate is.

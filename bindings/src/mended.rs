@@ -4,7 +4,7 @@
 //! Each change must be needed: where a template of a later UniFFI says something else, generating
 //! fails, and somebody looks.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 /// Changes the generated Kotlin.
 pub fn kotlin(code: &str) -> Result<String> {
@@ -20,6 +20,20 @@ pub fn kotlin(code: &str) -> Result<String> {
         "throw IllegalStateException(\"${this.javaClass.simpleName} object has already been destroyed\")",
         "throw closedHandle(this.javaClass.simpleName)",
     )
+}
+
+/// Changes Swift that a generator wrote which does not know `mutable_records` (before UniFFI 0.32).
+pub fn swift(code: &str) -> Result<String> {
+    let mut code = code.to_owned();
+    for record in ["MachineConfig", "RoomSettings"] {
+        let begin = code.find(&format!("public struct {record}: "));
+        let begin = begin.with_context(|| format!("the generated Swift has no {record}"))?;
+        let length = code.get(begin..).and_then(|rest| rest.find("\n}\n"));
+        let end = begin + length.with_context(|| format!("{record} does not end"))?;
+        let fields = code.get(begin..end).unwrap_or_default().replace("public let ", "public var ");
+        code.replace_range(begin..end, &fields);
+    }
+    Ok(code)
 }
 
 const MESSAGE: &str = "get() = \"${ `details`.`code` }: ${ `details`.`reason` }\"";

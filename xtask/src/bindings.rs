@@ -68,6 +68,14 @@ pub fn check_listing() -> Result<(), Failure> {
     )))
 }
 
+/// Makes Kotlin or Swift, which another generator has written from a library with this one inside,
+/// what the layer expects.
+pub fn mend(file: &Path) -> Result<(), Failure> {
+    let mut command = Command::new(program("debug", "matrix-mls-bindgen"));
+    command.arg("mend").arg(file).current_dir(workspace());
+    process::run("mending generated code", &mut command)
+}
+
 fn bindgen(what: &str, out: &Path) -> Result<(), Failure> {
     let mut command = Command::new(program("debug", "matrix-mls-bindgen"));
     command
