@@ -99,10 +99,11 @@ impl Mls {
         if matches!(plan.encryption, Encryption::Other(_)) {
             plan.obstacles.push(Obstacle::OtherEncryption);
         }
-        let power = room.power_levels_or_default().await;
-        let is_mls = plan.encryption == Encryption::Mls;
-        if !is_mls && !power.user_can_send_state(room.own_user_id(), StateEventType::RoomEncryption)
-        {
+        // A room that was just made has no state in the SDK's store: then the homeserver decides.
+        let is_powerless = room.power_levels().await.is_ok_and(|power| {
+            !power.user_can_send_state(room.own_user_id(), StateEventType::RoomEncryption)
+        });
+        if plan.encryption != Encryption::Mls && is_powerless {
             plan.obstacles.push(Obstacle::NoPower);
         }
         let members = room.members(RoomMemberships::JOIN).await?;
