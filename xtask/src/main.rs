@@ -24,6 +24,7 @@ mod inspect;
 mod ios;
 mod kotlin;
 mod newcomer;
+mod one_library;
 mod paths;
 mod plan;
 mod process;

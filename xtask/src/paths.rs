@@ -22,13 +22,18 @@ pub fn program(profile: &str, name: &str) -> PathBuf {
     target_directory().join(profile).join(name)
 }
 
-/// An example of the adapter for matrix-sdk, which has a target directory of its own.
-pub fn adapter_program(name: &str) -> PathBuf {
+/// The directory that cargo builds the adapter for matrix-sdk in, and what belongs to it.
+pub fn adapter_directory() -> PathBuf {
     let target = match std::env::var_os("CARGO_TARGET_DIR") {
         Some(_) => target_directory(),
         None => workspace().join("adapters/matrix-sdk/target"),
     };
-    target.join("debug/examples").join(name)
+    target.join("debug")
+}
+
+/// An example of the adapter for matrix-sdk, or of what belongs to it.
+pub fn adapter_program(name: &str) -> PathBuf {
+    adapter_directory().join("examples").join(name)
 }
 
 /// The directory of the native library that tests and samples of other languages load.
@@ -41,5 +46,10 @@ pub fn native() -> PathBuf {
 
 /// The file name of the native library on this system, such as `libmatrix_mls.so`.
 pub fn library_name() -> String {
-    format!("{}matrix_mls{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
+    shared_library("matrix_mls")
+}
+
+/// The file name of a shared library on this system.
+pub fn shared_library(name: &str) -> String {
+    format!("{}{name}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
 }

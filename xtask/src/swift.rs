@@ -30,7 +30,8 @@ pub fn ios_tests(swift: &Swift, homeserver: &Homeserver) -> Command {
 }
 
 fn test(swift: &Swift, package: &str, homeserver: &Homeserver) -> Command {
-    let mut command = package_command(swift, package, &["test", "-Xswiftc", "-warnings-as-errors"]);
+    let arguments = ["test", "-Xswiftc", "-warnings-as-errors"];
+    let mut command = package_command(swift, package, &native(), &arguments);
     command.env("MATRIX_MLS_HOMESERVER", homeserver.url());
     command
 }
@@ -74,7 +75,7 @@ pub fn reference(swift: &Swift, docc: &str, symbols: &Path, pages: &Path) -> [Co
 /// Builds a program of the package, and returns the command that runs it.
 fn product(swift: &Swift, name: &str, configuration: &str) -> Result<Command, Failure> {
     let arguments = ["build", "--product", name, "--configuration", configuration];
-    let mut build = package_command(swift, PACKAGE, &arguments);
+    let mut build = package_command(swift, PACKAGE, &native(), &arguments);
     // Standard output is for figures.
     build.stdout(std::io::stderr());
     process::run(&format!("building the Swift program {name}"), &mut build)?;
@@ -82,9 +83,9 @@ fn product(swift: &Swift, name: &str, configuration: &str) -> Result<Command, Fa
     Ok(swift.command(workspace(), &program.to_string_lossy(), &[]))
 }
 
-/// The `swift` of a package, with these arguments and the native library.
-fn package_command(swift: &Swift, package: &str, arguments: &[&str]) -> Command {
-    let (native, scratch) = (native(), scratch(package));
+/// The `swift` of a package, with these arguments and the native library in this directory.
+pub fn package_command(swift: &Swift, package: &str, native: &Path, arguments: &[&str]) -> Command {
+    let scratch = scratch(package);
     let library = format!("-L{}", native.display());
     let (native, scratch) = (native.to_string_lossy(), scratch.to_string_lossy());
     let always = [

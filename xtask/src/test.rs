@@ -9,7 +9,7 @@ use crate::{
     conformance, docs,
     failure::Failure,
     homeserver::{Homeserver, HomeserverKind},
-    kotlin, newcomer, paths,
+    kotlin, newcomer, one_library, paths,
     plan::Plan,
     process, size, swift,
     toolchain::{java, rust, swift::Swift},
@@ -22,7 +22,7 @@ pub fn run() -> Result<(), Failure> {
     java::require()?;
     // Setting up Swift is mostly a download, so it goes on beside the first steps.
     let swift = thread::spawn(Swift::require);
-    let mut plan = Plan::new(19);
+    let mut plan = Plan::new(22);
     plan.cargo("checking the formatting", &["fmt", "--all", "--check"])?;
     plan.cargo(
         "linting (the first time this builds all dependencies: several minutes)",
@@ -41,10 +41,13 @@ pub fn run() -> Result<(), Failure> {
         bindings::generate(&paths::native().join("api.txt"))
     })?;
     let adapter = ["--manifest-path", "adapters/matrix-sdk/Cargo.toml"];
-    let adapter_tests = [&["test", "--quiet", "--locked"][..], &adapter].concat();
-    let adapter_lints =
-        [&["clippy", "--all-targets", "--locked"][..], &adapter, &["--", "-D", "warnings"]]
-            .concat();
+    let adapter_tests = [&["test", "--quiet", "--workspace", "--locked"][..], &adapter].concat();
+    let adapter_lints = [
+        &["clippy", "--workspace", "--all-targets", "--locked"][..],
+        &adapter,
+        &["--", "-D", "warnings"],
+    ]
+    .concat();
     let ahead = Ahead::start(&[
         size::build(),
         process::cargo([&adapter_tests[..], &["--no-run"]].concat()),
@@ -74,7 +77,7 @@ pub fn run() -> Result<(), Failure> {
     })?;
     plan.cargo(
         "checking the formatting of the adapter",
-        &[&["fmt", "--check"][..], &adapter].concat(),
+        &[&["fmt", "--all", "--check"][..], &adapter].concat(),
     )?;
     plan.cargo(
         "testing the adapter for matrix-sdk, on one SQLite (the first time: some minutes)",
@@ -83,6 +86,14 @@ pub fn run() -> Result<(), Failure> {
     plan.step("running Rust and matrix-sdk in one room, on Synapse", || {
         clients::run(HomeserverKind::Synapse, &[Client::sdk()?])
     })?;
+    plan.step("generating Kotlin and Swift of one library with matrix-sdk inside", || {
+        one_library::generate()
+    })?;
+    plan.command("testing an app in Kotlin on it", &mut one_library::kotlin_tests(&homeserver))?;
+    plan.command(
+        "testing an app in Swift on it",
+        &mut one_library::swift_tests(&swift, &homeserver),
+    )?;
     plan.cargo("linting the adapter", &adapter_lints)?;
     plan.step("building for release and checking the library's size", size::check)?;
     drop(ahead);
