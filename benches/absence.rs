@@ -1,15 +1,15 @@
-//! What it costs to catch up after an absence, by the number of devices and of commits that were missed: the
-//! time a commit, the longest call, the peak of the memory, the requests and the bytes of their answers; and
-//! what the same commits cost OpenMLS in memory, in the same run. Times are of the processor where the system
-//! tells them (Linux), so that a busy machine does not show.
+//! What it costs to catch up after an absence, by the number of devices and of commits that were
+//! missed: the time a commit, the longest call, the peak of the memory, the requests and the bytes
+//! of their answers; and what the same commits cost OpenMLS in memory, in the same run. Times are
+//! of the processor where the system tells them (Linux), so that a busy machine does not show.
 //!
-//! One member renews its keys and says something, again and again; then the library's device sees the last
-//! message alone. The homeserver is a list of events that answers at once. Its commits have no public group
-//! state (a few kilobytes more each).
+//! One member renews its keys and says something, again and again; then the library's device sees
+//! the last message alone. The homeserver is a list of events that answers at once. Its commits
+//! have no public group state (a few kilobytes more each).
 //!
-//! `cargo bench --bench absence -- 10x100 1000x5000` measures 100 commits at 10 devices and 5,000 at 1,000
-//! (the default is 10, 100 and 1,000 devices with 100, 1,000 and 5,000 commits each). Prints a JSON line each
-//! (docs/decisions/016).
+//! `cargo bench --bench absence -- 10x100 1000x5000` measures 100 commits at 10 devices and 5,000
+//! at 1,000 (the default is 10, 100 and 1,000 devices with 100, 1,000 and 5,000 commits each).
+//! Prints a JSON line each (docs/decisions/016).
 
 use std::{
     collections::BTreeMap,

@@ -1,13 +1,14 @@
-//! What it costs to fill a large room, by how many devices one commit adds: the time all calls into the
-//! library take together, the longest of each kind, the requests and their bytes; and what taking in the
-//! commits costs a device (OpenMLS in memory) that has been there from the first on. Times are of the
-//! processor where the system tells them (Linux), so that a busy machine does not show.
+//! What it costs to fill a large room, by how many devices one commit adds: the time all calls into
+//! the library take together, the longest of each kind, the requests and their bytes; and what
+//! taking in the commits costs a device (OpenMLS in memory) that has been there from the first on.
+//! Times are of the processor where the system tells them (Linux), so that a busy machine does not
+//! show.
 //!
-//! The library makes the room through its public API; a homeserver that is three tables answers at once, so
-//! the network is not in the times: each request costs a round trip more.
+//! The library makes the room through its public API; a homeserver that is three tables answers at
+//! once, so the network is not in the times: each request costs a round trip more.
 //!
-//! `cargo bench --bench adds -- 300 1000 2000` measures those sizes (the default). Prints a JSON line a
-//! room (docs/decisions/007).
+//! `cargo bench --bench adds -- 300 1000 2000` measures those sizes (the default). Prints a JSON
+//! line a room (docs/decisions/007).
 
 use std::{
     collections::BTreeMap,

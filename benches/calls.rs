@@ -1,8 +1,10 @@
-//! What calls of the exported API cost from Rust: the measure for what Kotlin and Swift add. The programs `Calls` of
-//! bindings/kotlin and bindings/swift do the same, step by step, and `cargo xtask bench` runs all three.
+//! What calls of the exported API cost from Rust: the measure for what Kotlin and Swift add. The
+//! programs `Calls` of bindings/kotlin and bindings/swift do the same, step by step, and `cargo
+//! xtask bench` runs all three.
 //!
-//! A device that is alone in a room; the call that does nothing in Rust but hand out a string, sealing, opening the
-//! message just sealed, and taking in an empty sync. Each waits for the one before.
+//! A device that is alone in a room; the call that does nothing in Rust but hand out a string,
+//! sealing, opening the message just sealed, and taking in an empty sync. Each waits for the one
+//! before.
 //!
 //! Prints a JSON line a figure.
 

@@ -1,12 +1,13 @@
-//! An app's day: 500 rooms on disk, the store opened, a sync of 10,000 events over them, 100 messages sent.
+//! An app's day: 500 rooms on disk, the store opened, a sync of 10,000 events over them, 100
+//! messages sent.
 //!
-//! The rooms are made by this program, the day is had by another: itself, started anew with `--day`, so that peak
-//! memory and what was written are the day's alone. **Cold**: a new process, and the system holds nothing of the
-//! store's files (it is asked to let go of them). **Warm**: the same process again, after the store was closed, with a second
-//! sync of the same size.
+//! The rooms are made by this program, the day is had by another: itself, started anew with
+//! `--day`, so that peak memory and what was written are the day's alone. **Cold**: a new process,
+//! and the system holds nothing of the store's files (it is asked to let go of them). **Warm**: the
+//! same process again, after the store was closed, with a second sync of the same size.
 //!
-//! `cargo bench --bench day -- 500 10000` (rooms, events of a sync; the default). Prints a JSON line a figure. What
-//! the system does not tell (anywhere but on Linux) is left out.
+//! `cargo bench --bench day -- 500 10000` (rooms, events of a sync; the default). Prints a JSON
+//! line a figure. What the system does not tell (anywhere but on Linux) is left out.
 
 use std::{
     path::Path,

@@ -1,12 +1,13 @@
-//! Setting up and renewing a room's keys, by the number of devices: what `docs/bench/graph.svg` draws. This
-//! library through its public API, on a real file, beside a new Megolm session in the same run: one outbound
-//! group session, whose key goes through an established Olm session to each device (vodozemac, in memory).
+//! Setting up and renewing a room's keys, by the number of devices: what `docs/bench/graph.svg`
+//! draws. This library through its public API, on a real file, beside a new Megolm session in the
+//! same run: one outbound group session, whose key goes through an established Olm session to each
+//! device (vodozemac, in memory).
 //!
 //! A client has to have its sessions on disk before it sends, so that is told too ("stored").
 //!
-//! `cargo bench --bench graph -- 10 100` measures those sizes. Prints a JSON line a figure. What takes longer
-//! than it helps is measured less often (`runs`). Times are of the library's calls alone: the homeserver is three
-//! tables, and what `/keys/query` takes is left out on both sides.
+//! `cargo bench --bench graph -- 10 100` measures those sizes. Prints a JSON line a figure. What
+//! takes longer than it helps is measured less often (`runs`). Times are of the library's calls
+//! alone: the homeserver is three tables, and what `/keys/query` takes is left out on both sides.
 
 mod support;
 
@@ -147,8 +148,8 @@ impl Sessions {
             .collect()
     }
 
-    /// Stores what a client must have on disk before it sends: the group session, and every Olm session, each of
-    /// which has moved on. In one transaction, not sealed.
+    /// Stores what a client must have on disk before it sends: the group session, and every Olm
+    /// session, each of which has moved on. In one transaction, not sealed.
     fn store(&self, store: &mut Connection, megolm: &GroupSession) -> Result {
         let transaction = store.transaction()?;
         let put = |id: &str, pickle: Vec<u8>| -> Result {

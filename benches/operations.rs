@@ -1,11 +1,12 @@
-//! What each operation costs, by the size of the room: this library through its public API on a real file (an
-//! operation has ended when what it changed is on disk), beside OpenMLS in memory in the same run.
-//! `cargo xtask bench` adds libraries that cannot be linked into the same program.
+//! What each operation costs, by the size of the room: this library through its public API on a
+//! real file (an operation has ended when what it changed is on disk), beside OpenMLS in memory in
+//! the same run. `cargo xtask bench` adds libraries that cannot be linked into the same program.
 //!
-//! `cargo bench --bench operations -- 10 1000` measures those sizes; with `--constant` only what must not grow with
-//! the room, which the tests do. `--flush-and-open-all` flushes every commit and opens records each time, as before
-//! docs/decisions/029. `--create` makes rooms alone, founded in one step and by commits. Prints a JSON line a figure. `written_bytes` is what one operation writes to files,
-//! where the system counts that (Linux).
+//! `cargo bench --bench operations -- 10 1000` measures those sizes; with `--constant` only what
+//! must not grow with the room, which the tests do. `--flush-and-open-all` flushes every commit and
+//! opens records each time, as before docs/decisions/029. `--create` makes rooms alone, founded in
+//! one step and by commits. Prints a JSON line a figure. `written_bytes` is what one operation
+//! writes to files, where the system counts that (Linux).
 
 mod support;
 

@@ -1,7 +1,7 @@
 //! Two devices talk in an MLS room: the README's ten lines, with HTTP around them.
 //!
-//! `cargo run --example two_devices -- http://localhost:8008`, with any homeserver that lets accounts
-//! be registered. Without an address the example brings a homeserver of its own.
+//! `cargo run --example two_devices -- http://localhost:8008`, with any homeserver that lets
+//! accounts be registered. Without an address the example brings a homeserver of its own.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

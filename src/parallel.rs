@@ -7,8 +7,8 @@ const LEAST_A_THREAD: usize = 16;
 /// No more threads than this, whatever the machine has: the rest of the app runs as well.
 const MOST_THREADS: usize = 8;
 
-/// Does some work on each value, and gives the results in the order of the values; nothing once `stop`
-/// says so. Where the system gives no thread, the calling one does all of it.
+/// Does some work on each value, and gives the results in the order of the values; nothing once
+/// `stop` says so. Where the system gives no thread, the calling one does all of it.
 pub(crate) fn map<T: Sync, R: Send>(
     values: &[T],
     stop: &(dyn Fn() -> bool + Sync),

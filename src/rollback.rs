@@ -1,9 +1,10 @@
 //! Whether the store is older than what this device has sent since: the count that the app keeps
 //! outside the file (`RollbackGuard`), where the app gives one.
 //!
-//! The store has the same count in a sealed row. It rises in the transaction that takes generations,
-//! and the app is told before a message leaves. So a copy that lacks a taken generation has a lower
-//! count than the app. A kill in between leaves the store ahead, which is no copy.
+//! The store has the same count in a sealed row. It rises in the transaction that takes
+//! generations, and the app is told before a message leaves. So a copy that lacks a taken
+//! generation has a lower count than the app. A kill in between leaves the store ahead, which is no
+//! copy.
 //!
 //! A store that was brought back in place shows nothing else of it: each of its rows is sealed, and
 //! was true once.

@@ -21,8 +21,8 @@ use crate::{
     store::{MlsStorage, Namespace, StoreError, Tx},
 };
 
-/// How long a turn goes on with work that can as well be done in the next: whoever waits for the lock
-/// waits for this long, and for the step that is being done.
+/// How long a turn goes on with work that can as well be done in the next: whoever waits for the
+/// lock waits for this long, and for the step that is being done.
 const SPENT_AFTER: Duration = Duration::from_millis(300);
 
 /// What follows from a step, for other parts of the library to take up.

@@ -1,6 +1,6 @@
-//! A device that was away while the room's keys were renewed many times: it finds the commits that it
-//! has missed on pages of the room's history, follows them in their order, reads what was said all the
-//! while, and goes on.
+//! A device that was away while the room's keys were renewed many times: it finds the commits that
+//! it has missed on pages of the room's history, follows them in their order, reads what was said
+//! all the while, and goes on.
 
 use std::sync::{
     Arc,
@@ -157,7 +157,8 @@ async fn pages_that_never_come_hold_up_no_message() -> Result {
     Ok(())
 }
 
-/// The head of Bob's is a commit of his own, which comes after the one by which Alice's branch began.
+/// The head of Bob's is a commit of his own, which comes after the one by which Alice's branch
+/// began.
 #[tokio::test]
 async fn a_branch_that_began_before_the_head_is_followed() -> Result {
     let homeserver = Homeserver::embedded()?;
@@ -258,7 +259,8 @@ async fn answers_that_are_none_lose_nothing() -> Result {
     Ok(())
 }
 
-/// A commit among the missed is so large that it is in the media repository: the ones behind it wait.
+/// A commit among the missed is so large that it is in the media repository: the ones behind it
+/// wait.
 #[tokio::test]
 async fn a_large_commit_among_the_missed_is_fetched_in_its_place() -> Result {
     let homeserver = Homeserver::embedded()?;
@@ -304,8 +306,8 @@ async fn upload(by: &Client, inline: &Value) -> Result<Value> {
     Ok(json!({ "url": uri, "size": size, "sha256": hash }))
 }
 
-/// A sync of hundreds of commits does not keep others from the lock: somebody else can say something
-/// meanwhile, in another room.
+/// A sync of hundreds of commits does not keep others from the lock: somebody else can say
+/// something meanwhile, in another room.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_sync_lets_others_in_between() -> Result {
     const COMMITS: usize = 100;

@@ -1,6 +1,6 @@
 //! Key packages that look good by themselves and that no commit can take: with a key that somebody
-//! else has. The device that publishes one is left out and told, everybody else is added with the same
-//! commit, and the room goes on: after a restart as well, and in every room with that user.
+//! else has. The device that publishes one is left out and told, everybody else is added with the
+//! same commit, and the room goes on: after a restart as well, and in every room with that user.
 
 use std::collections::BTreeSet;
 
@@ -14,8 +14,8 @@ use matrix_mls_kit::{
 use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard};
 
-/// Two rooms with Alice and Bob in them. In the first is Mallory as well, in the second Trudy: they know
-/// the others' keys.
+/// Two rooms with Alice and Bob in them. In the first is Mallory as well, in the second Trudy: they
+/// know the others' keys.
 struct Rooms {
     homeserver: Homeserver,
     alice: Client,
@@ -90,7 +90,8 @@ async fn commits(client: &Client, room: &str) -> Result<usize> {
     Ok(client.history(room).await?.iter().filter(|event| is_commit(event)).count())
 }
 
-/// The users of whose devices the app hears that they cannot be added, once it has heard of so many.
+/// The users of whose devices the app hears that they cannot be added, once it has heard of so
+/// many.
 async fn told(heard: &Heard, number: usize) -> Result<BTreeSet<String>> {
     let mut told = BTreeSet::new();
     while told.len() < number {
@@ -154,8 +155,8 @@ async fn all_fit(all_fit: bool) -> MutexGuard<'static, ()> {
     turn
 }
 
-/// A member's key as the leaf's encryption key, or as the init key. So many packages are asked for in
-/// each room, and all of them are bad there.
+/// A member's key as the leaf's encryption key, or as the init key. So many packages are asked for
+/// in each room, and all of them are bad there.
 async fn with_keys_of_a_member(is_init_key: bool, asked: usize) -> Result {
     let mut rooms = Rooms::new().await?;
     let keys = rooms.keys_of_bob().into_iter().flat_map(|key| std::iter::repeat_n(key, asked));
@@ -179,7 +180,8 @@ async fn an_init_key_that_is_the_encryption_key_of_a_member_is_left_out() -> Res
     with_keys_of_a_member(true, 12).await
 }
 
-/// Three users publish packages with one init key, or with one encryption key: one of them is added.
+/// Three users publish packages with one init key, or with one encryption key: one of them is
+/// added.
 async fn with_a_key_in_common(is_init_key: bool) -> Result {
     let rooms = Rooms::new().await?;
     let mut bad = Vec::new();
@@ -227,7 +229,8 @@ async fn whom_openmls_refuses_is_found_by_trying() -> Result {
     with_a_key_in_common(true).await
 }
 
-/// More are refused than are looked for: those before them are added first, and the rest after them.
+/// More are refused than are looked for: those before them are added first, and the rest after
+/// them.
 #[tokio::test]
 async fn many_whom_openmls_refuses_hold_up_nobody() -> Result {
     let _turn = all_fit(true).await;

@@ -1,5 +1,5 @@
-//! Devices beside Olm: their published keys stay as they are, and a binding in their leaves says which
-//! MLS credential is theirs. And a homeserver, or somebody else, who makes bindings up.
+//! Devices beside Olm: their published keys stay as they are, and a binding in their leaves says
+//! which MLS credential is theirs. And a homeserver, or somebody else, who makes bindings up.
 
 use std::time::Duration;
 
@@ -121,7 +121,8 @@ async fn a_device_that_becomes_capable_joins_by_itself() -> Result {
     Ok(())
 }
 
-/// A homeserver that does not answer whether Olm devices have key packages holds up nobody for long.
+/// A homeserver that does not answer whether Olm devices have key packages holds up nobody for
+/// long.
 #[tokio::test]
 async fn a_question_without_an_answer_holds_up_nobody() -> Result {
     let homeserver = Homeserver::embedded()?;
@@ -189,8 +190,8 @@ async fn key_packages_that_the_device_has_not_bound_add_nobody() -> Result {
     Ok(())
 }
 
-/// The commit of somebody who joins by himself, as the homeserver has it from a client that shares no
-/// code with ours.
+/// The commit of somebody who joins by himself, as the homeserver has it from a client that shares
+/// no code with ours.
 async fn join_as(peer: &mut Peer, by: &Client, room: &str) -> Result<String> {
     let history = by.history(room).await?;
     let state = history.iter().rev().find_map(|event| {

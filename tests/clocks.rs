@@ -119,8 +119,8 @@ async fn what_waits_for_a_time_of_a_clock_that_was_ahead_waits_no_longer() -> Re
     Ok(())
 }
 
-/// A device joins by itself ten times an hour at the most. Joins of an hour that is still to come do
-/// not count today.
+/// A device joins by itself ten times an hour at the most. Joins of an hour that is still to come
+/// do not count today.
 #[tokio::test]
 async fn joins_by_a_clock_that_was_ahead_are_long_past() -> Result {
     let clock = Clock::take().await;

@@ -1,6 +1,6 @@
-//! Commits that some members cannot open: whoever commits seals the new secret to each of the others,
-//! and may seal something else to one of them. The others follow, and nobody can prove whose fault it
-//! is. Whoever is left out gets in again, may always speak, and is heard.
+//! Commits that some members cannot open: whoever commits seals the new secret to each of the
+//! others, and may seal something else to one of them. The others follow, and nobody can prove
+//! whose fault it is. Whoever is left out gets in again, may always speak, and is heard.
 
 use std::time::Duration;
 

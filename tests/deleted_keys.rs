@@ -1,5 +1,5 @@
-//! What is deleted is gone: neither the database nor its log has the sealed bytes of keys that were used up, once a
-//! bounded time has passed.
+//! What is deleted is gone: neither the database nor its log has the sealed bytes of keys that were
+//! used up, once a bounded time has passed.
 
 use std::{
     collections::BTreeSet,
@@ -36,8 +36,8 @@ fn sealed_values(store: &Path) -> Result<BTreeSet<Vec<u8>>> {
     Ok(values)
 }
 
-/// How many of a value's bytes lie in a file, in runs of 16. A page of the file has 4,096 bytes, so a
-/// value need not lie there in one piece.
+/// How many of a value's bytes lie in a file, in runs of 16. A page of the file has 4,096 bytes, so
+/// a value need not lie there in one piece.
 fn found(value: &[u8], windows: &BTreeSet<&[u8]>) -> usize {
     let (runs, _) = value.as_chunks::<16>();
     runs.iter().filter(|run| windows.contains(run.as_slice())).count()
@@ -64,8 +64,8 @@ async fn assert_gone(client: &Client, before: &BTreeSet<Vec<u8>>, what: &str) ->
     Ok(())
 }
 
-/// A message that is read once: its key is in neither file soon after, while nothing else happens. And a test that
-/// finds nothing would find it before.
+/// A message that is read once: its key is in neither file soon after, while nothing else happens.
+/// And a test that finds nothing would find it before.
 #[tokio::test]
 async fn the_key_of_a_message_that_was_read_once_is_gone() -> Result {
     let homeserver = Homeserver::embedded()?;
@@ -92,7 +92,8 @@ async fn the_key_of_a_message_that_was_read_once_is_gone() -> Result {
     Ok(())
 }
 
-/// A reader beside the machine, here and in the machine itself, holds no state for longer than a message takes.
+/// A reader beside the machine, here and in the machine itself, holds no state for longer than a
+/// message takes.
 #[tokio::test]
 async fn a_reader_is_not_in_the_way() -> Result {
     let homeserver = Homeserver::embedded()?;

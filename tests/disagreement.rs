@@ -202,8 +202,8 @@ async fn in_a_day_the_two_make_a_stated_number_of_commits() -> Result {
     // With her first message after each add she renews the keys that she came with.
     assert!(made <= 3 * MOST_UNDONE, "{made} commits in a day");
     assert!(made >= MOST_UNDONE - 1, "only {made} commits: it must be tried again");
-    // Since she joined by herself she talks with those who see her. Bob stays where she is not, and makes no
-    // commit for that.
+    // Since she joined by herself she talks with those who see her. Bob stays where she is not, and
+    // makes no commit for that.
     assert!(carol_spoke > 0);
     // Each day after that there is one more.
     let before = commits(&alice, &room).await?;

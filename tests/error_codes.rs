@@ -1,7 +1,7 @@
-//! The page of error codes (`docs/errors.md`) is the list of codes: it has each code that the source
-//! can give, and none that it cannot, with the variant and the answer to "again?" that the source
-//! has. Each code that the documentation names is on the page. A test provokes each, or it is said
-//! here why none does.
+//! The page of error codes (`docs/errors.md`) is the list of codes: it has each code that the
+//! source can give, and none that it cannot, with the variant and the answer to "again?" that the
+//! source has. Each code that the documentation names is on the page. A test provokes each, or it
+//! is said here why none does.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

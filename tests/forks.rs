@@ -1,5 +1,5 @@
-//! Two commits on one epoch: all branches are followed, everybody goes on with the same one, and what was
-//! said on any is read. And what comes in another order than it was sent.
+//! Two commits on one epoch: all branches are followed, everybody goes on with the same one, and
+//! what was said on any is read. And what comes in another order than it was sent.
 
 use matrix_mls::{EventOutcome, MlsError, RoomSettings, SendPlan};
 use matrix_mls_kit::{
@@ -33,8 +33,8 @@ async fn commits(client: &Client, room: &str) -> Result<usize> {
 async fn two_commits_on_one_epoch_converge_without_a_third() -> Result {
     let homeserver = Homeserver::embedded()?;
     let (mut alice, bob, room) = group(&homeserver).await?;
-    // Both want fresh keys at once, and both commits reach the homeserver. (Asked for by the settings: a
-    // rotation that the app asks for is made again where it lost.)
+    // Both want fresh keys at once, and both commits reach the homeserver. (Asked for by the
+    // settings: a rotation that the app asks for is made again where it lost.)
     let settings = RoomSettings { rotate_after_messages: 1, ..RoomSettings::default() };
     for client in [&alice, &bob] {
         client.set_settings(&room, settings.clone()).await?;

@@ -32,7 +32,8 @@ fn is_announcement(event: &Value) -> bool {
     event["content"]["ciphertext"] == ""
 }
 
-/// Alice's first message in the room is read by all, and there is one event with a public group state.
+/// Alice's first message in the room is read by all, and there is one event with a public group
+/// state.
 async fn founded(alice: &Client, bob: &Client, crowd: &mut [crowd::Offline], room: &str) -> Result {
     let told = commits(alice, room).await?;
     assert_eq!(told.len(), 1, "one event tells of the group: {told:?}");

@@ -1,5 +1,5 @@
-//! The inputs in `fuzz/corpus`, one after the other: what the fuzzer was given to begin with, and what
-//! it has found. No fuzzer is needed for it.
+//! The inputs in `fuzz/corpus`, one after the other: what the fuzzer was given to begin with, and
+//! what it has found. No fuzzer is needed for it.
 
 #[path = "../fuzz/targets/mod.rs"]
 mod targets;

@@ -1,6 +1,6 @@
-//! What a sync leaves out: a few commits are asked for by their event id, more are found on pages of
-//! the room's history. Where the homeserver does not have one, or answers with something else, the
-//! device gets on by another way.
+//! What a sync leaves out: a few commits are asked for by their event id, more are found on pages
+//! of the room's history. Where the homeserver does not have one, or answers with something else,
+//! the device gets on by another way.
 
 use matrix_mls::{
     EventOutcome, MlsError, OutgoingRequest, RequestOutcome, RoomChanges, SendPlan, SyncChanges,
@@ -16,8 +16,8 @@ fn last(events: &[Value]) -> Result<&Value> {
     events.last().or_missing("event in the room")
 }
 
-/// Alice makes commits and says something after each, none of which Bob's sync brings; all her room's
-/// events, oldest first.
+/// Alice makes commits and says something after each, none of which Bob's sync brings; all her
+/// room's events, oldest first.
 async fn unseen(alice: &Client, room: &str, commits: usize) -> Result<Vec<Value>> {
     for number in 0..commits {
         alice.rotate_keys(room).await?;
@@ -83,8 +83,8 @@ async fn a_few_commits_that_the_sync_left_out_are_fetched_one_by_one() -> Result
 
 #[tokio::test]
 async fn more_commits_than_that_are_found_on_pages_of_the_history() -> Result {
-    // The first beyond, and what one page of 100 events has room for: a commit and its message each.
-    // One request more says where the page begins.
+    // The first beyond, and what one page of 100 events has room for: a commit and its message
+    // each. One request more says where the page begins.
     for commits in [9, 20, 50] {
         closes_a_gap(commits, (8, 2)).await?;
     }
@@ -174,7 +174,8 @@ async fn answered_with(
     let handle = bob.room(&room).await?;
     let results = handle.receive_events(Vec::new()).await?;
     assert!(results.is_empty(), "the newest commit still waits: {results:?}");
-    // He does not: he looks for it in the room's history before he speaks, and joins anew if it is not there either.
+    // He does not: he looks for it in the room's history before he speaks, and joins anew if it is
+    // not there either.
     bob.send_text(&room, "by another way").await?;
     quiet(&[&alice, &bob]).await;
     assert!(texts(&alice, &room).await.contains(&"by another way".to_owned()));
@@ -245,8 +246,8 @@ async fn looking_for_what_never_was_has_an_end() -> Result {
     Ok(())
 }
 
-/// Another homeserver's events can overtake each other: a commit may come after what is based on it, and
-/// after the homeserver has said that it does not have it.
+/// Another homeserver's events can overtake each other: a commit may come after what is based on
+/// it, and after the homeserver has said that it does not have it.
 #[tokio::test]
 async fn a_commit_that_comes_after_all_is_followed() -> Result {
     let homeserver = Homeserver::embedded()?;
@@ -270,8 +271,8 @@ async fn a_commit_that_comes_after_all_is_followed() -> Result {
     Ok(())
 }
 
-/// The state beside a timeline is that of its beginning, on one branch of the room's history: it may know
-/// nothing of a removal on another.
+/// The state beside a timeline is that of its beginning, on one branch of the room's history: it
+/// may know nothing of a removal on another.
 #[tokio::test]
 async fn a_removed_user_is_not_added_again_because_of_an_old_state() -> Result {
     let homeserver = Homeserver::embedded()?;

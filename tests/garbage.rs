@@ -1,5 +1,5 @@
-//! Everything that comes from outside, damaged: cut, altered, with fields of the wrong kind or swapped
-//! between events. Each gives a typed answer, none a panic, and the room works afterwards.
+//! Everything that comes from outside, damaged: cut, altered, with fields of the wrong kind or
+//! swapped between events. Each gives a typed answer, none a panic, and the room works afterwards.
 
 use matrix_mls::{
     EventOutcome, MlsError, MlsMachine, OutgoingRequest, RoomSettings, SendPlan, SyncChanges,

@@ -1,5 +1,5 @@
-//! The guide and the README show compiled code: each snippet stands in a sample, a library or a test. Its index
-//! names every page, and each chapter with code has it in Kotlin and in Swift.
+//! The guide and the README show compiled code: each snippet stands in a sample, a library or a
+//! test. Its index names every page, and each chapter with code has it in Kotlin and in Swift.
 //!
 //! Whether the words around the code are right is for the reviewer.
 

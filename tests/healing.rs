@@ -92,7 +92,8 @@ async fn a_room_that_forbids_it_lets_nobody_join_by_itself() -> Result {
     Ok(())
 }
 
-/// Brings an older copy of Bob's store back: after it he has sent messages, and a commit if asked for.
+/// Brings an older copy of Bob's store back: after it he has sent messages, and a commit if asked
+/// for.
 async fn restored(commits: bool) -> Result {
     let homeserver = Homeserver::embedded()?;
     let (alice, mut bob, room) = pair(&homeserver).await;
@@ -142,7 +143,8 @@ async fn a_branch_that_nobody_else_took_is_left_for_that_of_the_others() -> Resu
     quiet(&[&alice]).await;
     alice.send_text(&room, "all three").await?;
     quiet(&[&alice, &bob, &carol]).await;
-    // Carol keeps nothing but the head and its parent, and commits twice beside what the others do meanwhile.
+    // Carol keeps nothing but the head and its parent, and commits twice beside what the others do
+    // meanwhile.
     let short = RoomSettings { kept_epochs: 0, ..RoomSettings::default() };
     let (heard, _watching) = Heard::of(&carol).await?;
     carol.set_settings(&room, short).await?;

@@ -1,6 +1,6 @@
-//! What a member of the room can do with a client of its own: commits that do not apply, public group
-//! states that lie, forged claims, chains without an end. Each costs the others a bounded amount of work,
-//! and the room goes on.
+//! What a member of the room can do with a client of its own: commits that do not apply, public
+//! group states that lie, forged claims, chains without an end. Each costs the others a bounded
+//! amount of work, and the room goes on.
 
 use matrix_mls::{EventOutcome, MlsError, Update};
 use matrix_mls_kit::{
@@ -192,8 +192,9 @@ async fn a_chain_of_bases_without_an_end_is_followed_a_bounded_way() -> Result {
     // The chain leads nowhere and is told as that, the room goes on.
     let results = handle.receive_events(Vec::new()).await?;
     assert!(results.iter().all(|result| matches!(result.outcome, EventOutcome::Failed { .. })));
-    // Her state at its end is that of an epoch that exists, if only Mallory is in it: Alice goes there, as she
-    // has to where a server has lost a commit. Who does not see why follows her, and from then on all is well.
+    // Her state at its end is that of an epoch that exists, if only Mallory is in it: Alice goes
+    // there, as she has to where a server has lost a commit. Who does not see why follows her, and
+    // from then on all is well.
     alice.send_text(&room, "where is everybody?").await?;
     quiet(&[&alice, &bob]).await;
     bob.send_text(&room, "here").await?;

@@ -1,5 +1,5 @@
-//! What comes from a backup, a file or a member lies beside this device's own epochs: it opens messages, seals
-//! none, and opens nothing that was to be read once.
+//! What comes from a backup, a file or a member lies beside this device's own epochs: it opens
+//! messages, seals none, and opens nothing that was to be read once.
 
 use matrix_mls::{RecoveryKey, RestoreScope, RoomSettings, ToDeviceResult, Update};
 use matrix_mls_kit::{
@@ -61,8 +61,9 @@ async fn assert_closed(tablet: &Client, room: &str) {
     }
 }
 
-/// Alice's tablet reads a room once; her phone, which does not, has a key backup. The tablet restores it. What it
-/// has sent there or read stays unreadable on it, and what it sends from then on is its own and can be read.
+/// Alice's tablet reads a room once; her phone, which does not, has a key backup. The tablet
+/// restores it. What it has sent there or read stays unreadable on it, and what it sends from then
+/// on is its own and can be read.
 #[tokio::test]
 async fn a_restore_leaves_a_read_once_room_as_it_is() -> Result {
     let homeserver = Homeserver::embedded()?;
@@ -80,7 +81,8 @@ async fn a_restore_leaves_a_read_once_room_as_it_is() -> Result {
     Ok(())
 }
 
-/// The same from a file; and when the room is read again and again from then on, what was read once stays closed.
+/// The same from a file; and when the room is read again and again from then on, what was read once
+/// stays closed.
 #[tokio::test]
 async fn a_file_opens_nothing_that_was_read_once() -> Result {
     let homeserver = Homeserver::embedded()?;
@@ -134,8 +136,9 @@ async fn imports_go_when_a_room_is_read_once() -> Result {
     Ok(())
 }
 
-/// In an ordinary room a restore brings what is older, and what the device has itself stays its own: it goes on
-/// with its own generations, also after a restart, and also where the backup came before the group did.
+/// In an ordinary room a restore brings what is older, and what the device has itself stays its
+/// own: it goes on with its own generations, also after a restart, and also where the backup came
+/// before the group did.
 #[tokio::test]
 async fn a_restore_leaves_own_epochs_alone() -> Result {
     let homeserver = Homeserver::embedded()?;
@@ -191,8 +194,8 @@ async fn offer_to(from: &Client, to: &Client, offer: Value) -> Result<Vec<ToDevi
     Ok(results)
 }
 
-/// A member offers a device the history of epochs that the device was in itself: the one that it reads once, and
-/// one that it sends in. Nothing of the device's own changes.
+/// A member offers a device the history of epochs that the device was in itself: the one that it
+/// reads once, and one that it sends in. Nothing of the device's own changes.
 #[tokio::test]
 async fn offered_history_changes_nothing_of_own_epochs() -> Result {
     let homeserver = Homeserver::embedded()?;

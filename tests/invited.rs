@@ -7,8 +7,8 @@ use matrix_mls_kit::{
 };
 use serde_json::json;
 
-/// Alice invites Bob into a new room with this history visibility, says something, and only then Bob
-/// joins; whether he reads it.
+/// Alice invites Bob into a new room with this history visibility, says something, and only then
+/// Bob joins; whether he reads it.
 async fn reads_what_was_said_before_joining(
     homeserver: &Homeserver,
     visibility: &str,

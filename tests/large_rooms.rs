@@ -1,4 +1,5 @@
-//! Rooms that no event could describe: commits, ratchet trees and Welcomes by way of the media repository.
+//! Rooms that no event could describe: commits, ratchet trees and Welcomes by way of the media
+//! repository.
 
 use std::time::Instant;
 

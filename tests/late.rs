@@ -50,8 +50,8 @@ async fn opened(client: &Client, room: &str, event: &str) -> Result<DecryptedMes
     Ok(client.room(room).await?.decrypt(event.to_owned()).await?)
 }
 
-/// Carol has been removed. Hours later the homeserver shows what she writes into her last epoch, as if it
-/// were from before.
+/// Carol has been removed. Hours later the homeserver shows what she writes into her last epoch, as
+/// if it were from before.
 #[tokio::test]
 async fn what_a_removed_device_writes_into_its_old_epoch_is_marked() -> Result {
     let clock = Clock::take().await;

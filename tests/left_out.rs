@@ -1,5 +1,6 @@
-//! Reading needs no sending: a device that is in a Matrix room and not in its group gets in by itself,
-//! after a while, though its user never says anything. Many rooms do not make a storm of it.
+//! Reading needs no sending: a device that is in a Matrix room and not in its group gets in by
+//! itself, after a while, though its user never says anything. Many rooms do not make a storm of
+//! it.
 //!
 //! The clock belongs to the process, so these tests run one after the other.
 

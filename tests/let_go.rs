@@ -1,4 +1,5 @@
-//! Epochs that are let go after a time. Alone in its process, as the clock is one for all machines in it.
+//! Epochs that are let go after a time. Alone in its process, as the clock is one for all machines
+//! in it.
 
 use std::time::UNIX_EPOCH;
 

@@ -23,8 +23,8 @@ async fn published(asker: &Client, device: &Client) -> Result<Value> {
     Ok(answer["device_keys"][device.user_id()][device.device_id()].clone())
 }
 
-/// Bob's phone comes back with an empty store. It uploads and sends nothing, says why at each start,
-/// and the group goes on with what Bob logs in as next.
+/// Bob's phone comes back with an empty store. It uploads and sends nothing, says why at each
+/// start, and the group goes on with what Bob logs in as next.
 async fn a_lost_store(homeserver: &Homeserver, prefix: &str) -> Result {
     let (alice_name, bob_name) = (format!("{prefix}alice"), format!("{prefix}bob"));
     let alice = phone_of(homeserver, &alice_name).await?;
@@ -148,8 +148,8 @@ async fn other_machine(bob: &Client, directory: &std::path::Path) -> Result<Valu
     Ok(serde_json::from_slice(&upload.body)?)
 }
 
-/// An app that does not ask uploads other keys under Bob's device id. Alice is told, and so is Bob's
-/// device that had the id first.
+/// An app that does not ask uploads other keys under Bob's device id. Alice is told, and so is
+/// Bob's device that had the id first.
 #[tokio::test]
 async fn both_sides_are_told_when_a_devices_keys_change() -> Result {
     let homeserver = Homeserver::embedded()?;

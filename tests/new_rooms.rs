@@ -1,5 +1,5 @@
-//! A new room says from its first event on that it is encrypted, so that every client sees that; and
-//! a user who may not say so later is told before anything has changed.
+//! A new room says from its first event on that it is encrypted, so that every client sees that;
+//! and a user who may not say so later is told before anything has changed.
 
 use matrix_mls::{MlsError, RoomSettings, create_room_body};
 use matrix_mls_kit::{

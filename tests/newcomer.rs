@@ -1,5 +1,5 @@
-//! The mistakes of somebody who tries the library for the first time. Each gives a sentence that says
-//! what to do.
+//! The mistakes of somebody who tries the library for the first time. Each gives a sentence that
+//! says what to do.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

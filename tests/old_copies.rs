@@ -1,5 +1,5 @@
-//! A store that is not what its device left: edited by somebody without the key, opened by a second opener, or
-//! brought back in place. No key seals two messages, and what is sent arrives.
+//! A store that is not what its device left: edited by somebody without the key, opened by a second
+//! opener, or brought back in place. No key seals two messages, and what is sent arrives.
 
 use std::{
     path::{Path, PathBuf},
@@ -85,7 +85,8 @@ async fn a_store_edited_without_its_key_makes_no_key_seal_twice() -> Result {
     Ok(())
 }
 
-/// Whoever copies a file can write into it whose copy it is. That is noticed, as the mark is sealed.
+/// Whoever copies a file can write into it whose copy it is. That is noticed, as the mark is
+/// sealed.
 #[tokio::test]
 async fn a_copy_whose_mark_was_deleted_is_a_copy() -> Result {
     let homeserver = Homeserver::embedded()?;
@@ -130,8 +131,8 @@ async fn post(client: &Client, room: &str, content: &str, transaction: &str) -> 
     Ok(())
 }
 
-/// Two processes have one store open, as an app and its extension can on iOS, where the lock is each
-/// process's own. Neither uses what the other has used.
+/// Two processes have one store open, as an app and its extension can on iOS, where the lock is
+/// each process's own. Neither uses what the other has used.
 #[tokio::test]
 async fn a_second_opener_is_noticed() -> Result {
     let homeserver = Homeserver::embedded()?;

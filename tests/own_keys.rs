@@ -1,5 +1,5 @@
-//! A device's own keys in a group are renewed as often as the room's settings say, and after joining,
-//! whatever others commit: whoever has taken a copy of the device is shut out again.
+//! A device's own keys in a group are renewed as often as the room's settings say, and after
+//! joining, whatever others commit: whoever has taken a copy of the device is shut out again.
 //!
 //! The library's clock is the process's, so the tests take turns.
 
@@ -185,8 +185,8 @@ async fn what_is_due_survives_a_restart_and_is_done_once() -> Result {
     Ok(())
 }
 
-/// Bob and Carol renew their keys at once, on the same epoch. One of the two branches loses, and its
-/// renewal with it: it is made again, once.
+/// Bob and Carol renew their keys at once, on the same epoch. One of the two branches loses, and
+/// its renewal with it: it is made again, once.
 #[tokio::test]
 async fn a_branch_that_loses_takes_its_renewal_with_it() -> Result {
     let _clock = Clock::take().await;
@@ -211,8 +211,8 @@ async fn a_branch_that_loses_takes_its_renewal_with_it() -> Result {
     Ok(())
 }
 
-/// In a group of more than eight a renewal that is due waits, so that not all commit at once: unless the
-/// keys lay in a last-resort package, which others may have got, too.
+/// In a group of more than eight a renewal that is due waits, so that not all commit at once:
+/// unless the keys lay in a last-resort package, which others may have got, too.
 #[tokio::test]
 async fn in_a_large_group_a_renewal_is_put_off_unless_its_keys_are_a_last_resort() -> Result {
     let clock = Clock::take().await;

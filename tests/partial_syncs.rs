@@ -1,6 +1,6 @@
 //! Syncs that tell a part: no members, members of the timeline only, gaps, connections that begin
-//! anew, rooms that a connection does not follow. Nobody is removed and nothing is sealed before it is
-//! known who is in the room.
+//! anew, rooms that a connection does not follow. Nobody is removed and nothing is sealed before it
+//! is known who is in the room.
 
 use matrix_mls::{
     DeviceListChanges, FollowedRooms, MlsError, OutgoingRequest, RoomChanges, SendPlan,

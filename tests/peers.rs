@@ -1,5 +1,5 @@
-//! The library in one room with plain OpenMLS, over a homeserver and through the public API: messages
-//! and commits both ways, and what a member can do that an honest one would not.
+//! The library in one room with plain OpenMLS, over a homeserver and through the public API:
+//! messages and commits both ways, and what a member can do that an honest one would not.
 
 use matrix_mls::{EventOutcome, MlsError, RoomSettings, Update, Verdict};
 use matrix_mls_kit::{

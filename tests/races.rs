@@ -1,6 +1,6 @@
-//! Changes of members that meet each other: whatever comes first, all end on one head whose members are the
-//! devices of the people in the room, and nobody reads what was not meant for them. Somebody who does not sync
-//! has not heard of what the others did.
+//! Changes of members that meet each other: whatever comes first, all end on one head whose members
+//! are the devices of the people in the room, and nobody reads what was not meant for them.
+//! Somebody who does not sync has not heard of what the others did.
 
 use std::collections::BTreeSet;
 
@@ -150,8 +150,8 @@ async fn whoever_leaves_while_being_removed_is_out_for_good() -> Result {
     Ok(())
 }
 
-/// Bob leaves and comes back, and the Welcome comes after the next commits: they lead nowhere for him
-/// until then, and are what he goes on with from there.
+/// Bob leaves and comes back, and the Welcome comes after the next commits: they lead nowhere for
+/// him until then, and are what he goes on with from there.
 #[tokio::test]
 async fn whoever_is_let_in_again_late_reads_what_was_said_meanwhile() -> Result {
     let homeserver = Homeserver::embedded()?;
@@ -185,8 +185,8 @@ async fn whoever_is_let_in_again_late_reads_what_was_said_meanwhile() -> Result 
     are_the_group(&[&alice, &bob, &carol], &room).await
 }
 
-/// Bob adds Dave, and is thrown out of the room before the Welcome has left his phone: it is owed to
-/// Dave all the same, who reads what Bob said.
+/// Bob adds Dave, and is thrown out of the room before the Welcome has left his phone: it is owed
+/// to Dave all the same, who reads what Bob said.
 #[tokio::test]
 async fn a_welcome_is_sent_by_a_device_that_is_out_of_the_room_as_well() -> Result {
     let homeserver = Homeserver::embedded()?;

@@ -1,4 +1,5 @@
-//! A room whose messages are read once: nothing that was read can be read again, by anybody who has the store.
+//! A room whose messages are read once: nothing that was read can be read again, by anybody who has
+//! the store.
 
 use matrix_mls::{EventOutcome, MlsReader, RoomSettings, test_hooks::set_clock_ms};
 use matrix_mls_kit::{
@@ -40,7 +41,8 @@ async fn what_was_read_cannot_be_read_again() -> Result {
     assert_eq!(heard(&bob).await?, ["one", "two", "three"]);
     bob.send_text(&room, "four").await?;
     assert_eq!(heard(&alice).await?, ["four"]);
-    // "first" was read before that was wanted. Its keys go with its epoch, on which late commits may still come.
+    // "first" was read before that was wanted. Its keys go with its epoch, on which late commits
+    // may still come.
     assert_eq!(texts(&bob, &room).await, ["first"]);
     let later = std::time::UNIX_EPOCH.elapsed()?.as_millis() as u64 + 2 * HOUR_MS;
     set_clock_ms(later);

@@ -198,8 +198,8 @@ async fn a_passphrase_recovers_too() -> Result {
     Ok(())
 }
 
-/// The homeserver says how a passphrase makes the key. With few rounds the key could be guessed, and
-/// with very many the phone would be busy for hours.
+/// The homeserver says how a passphrase makes the key. With few rounds the key could be guessed,
+/// and with very many the phone would be busy for hours.
 #[tokio::test]
 async fn a_key_description_cannot_ask_for_too_few_or_too_many_rounds() -> Result {
     let homeserver = Homeserver::embedded()?;

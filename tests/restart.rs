@@ -66,8 +66,8 @@ async fn remove(mallory: &mut Other, room: &str, who: &Client, on: (&Value, &str
     mallory.send(room, content).await
 }
 
-/// Nobody may join by himself, and Mallory throws everybody out: the room is dead for good. Its admin
-/// removes her and starts it anew.
+/// Nobody may join by himself, and Mallory throws everybody out: the room is dead for good. Its
+/// admin removes her and starts it anew.
 #[tokio::test]
 async fn a_room_that_a_member_has_made_unusable_is_started_anew() -> Result {
     let homeserver = Homeserver::embedded()?;
@@ -167,8 +167,8 @@ async fn a_room_without_mls_has_nothing_to_start_anew() -> Result {
     Ok(())
 }
 
-/// The homeserver shows Bob state events in Alice's name: with no announcement, with one of her own that
-/// starts nothing, with one that another member made, and with that one in her name.
+/// The homeserver shows Bob state events in Alice's name: with no announcement, with one of her own
+/// that starts nothing, with one that another member made, and with that one in her name.
 #[tokio::test]
 async fn state_that_the_homeserver_forges_changes_nothing() -> Result {
     let homeserver = Homeserver::embedded()?;
@@ -250,8 +250,8 @@ async fn an_older_restart_that_is_shown_again_changes_nothing() -> Result {
     Ok(())
 }
 
-/// Both start the room anew before they hear of each other. Alice goes as far as to say something in
-/// hers; then the room's state names Bob's.
+/// Both start the room anew before they hear of each other. Alice goes as far as to say something
+/// in hers; then the room's state names Bob's.
 #[tokio::test]
 async fn of_two_restarts_at_once_the_state_names_one_and_both_are_read() -> Result {
     let homeserver = Homeserver::embedded()?;
@@ -337,8 +337,8 @@ async fn the_others_come_in_though_the_one_who_started_is_gone() -> Result {
     Ok(())
 }
 
-/// Alice's phone starts the room anew and is logged out. Bob, who was away, knows it from before. His new
-/// laptop does not, and believes the room's state, as it is in no group.
+/// Alice's phone starts the room anew and is logged out. Bob, who was away, knows it from before.
+/// His new laptop does not, and believes the room's state, as it is in no group.
 #[tokio::test]
 async fn a_new_device_believes_the_state_though_its_maker_is_gone() -> Result {
     let homeserver = Homeserver::embedded()?;
@@ -362,8 +362,9 @@ async fn a_new_device_believes_the_state_though_its_maker_is_gone() -> Result {
     Ok(())
 }
 
-/// Alice's phone starts the room anew and is logged out while Bob is away. Nothing of it is in his list of
-/// her devices when he comes back, so he believes the state as her tablet goes on in the new group.
+/// Alice's phone starts the room anew and is logged out while Bob is away. Nothing of it is in his
+/// list of her devices when he comes back, so he believes the state as her tablet goes on in the
+/// new group.
 #[tokio::test]
 async fn whoever_was_away_until_its_maker_is_gone_comes_into_the_new_group() -> Result {
     let homeserver = Homeserver::embedded()?;

@@ -1,5 +1,5 @@
-//! Old epochs' keys are deleted when a room's settings want it: here, and in the backup. One test, as the
-//! clock is the whole process's.
+//! Old epochs' keys are deleted when a room's settings want it: here, and in the backup. One test,
+//! as the clock is the whole process's.
 
 use matrix_mls::{RecoveryKey, RestoreScope, RoomSettings, test_hooks::set_clock_ms};
 use matrix_mls_kit::{

@@ -1,5 +1,5 @@
-//! What was said before somebody came: given by who adds them, as far as the room's history visibility lets them
-//! read it.
+//! What was said before somebody came: given by who adds them, as far as the room's history
+//! visibility lets them read it.
 
 use matrix_mls::{MlsDevice, RoomSettings, ToDeviceResult, Verdict};
 use matrix_mls_kit::{

@@ -171,7 +171,8 @@ async fn another_identity_of_a_verified_user_stops_what_is_sent() -> Result {
     let error = handle.encrypt("m.room.message".to_owned(), text).await.refused()?;
     assert_eq!(error.code(), "not_ready");
     drop(handle);
-    // It is so after a restart, and Bob is still in the group: what only Alice knows removes nobody.
+    // It is so after a restart, and Bob is still in the group: what only Alice knows removes
+    // nobody.
     scene.alice.restart().await?;
     let (alice, bob, room) = (&scene.alice, &scene.bob, &scene.room);
     assert_eq!(stopped(alice, room).await?, expected);
@@ -307,8 +308,8 @@ async fn an_app_can_send_to_verified_devices_only() -> Result {
     Ok(())
 }
 
-/// A device that was logged out keeps the verdict that it had, so that no old message turns red; one
-/// that nobody has signed gets none by going.
+/// A device that was logged out keeps the verdict that it had, so that no old message turns red;
+/// one that nobody has signed gets none by going.
 #[tokio::test]
 async fn a_log_out_changes_no_verdict() -> Result {
     let mut scene = Scene::verified().await?;

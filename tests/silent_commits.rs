@@ -1,5 +1,5 @@
-//! Commits are no messages to people: they notify nobody, count as nothing unread, and are told from
-//! messages without a key. What cannot be read says why.
+//! Commits are no messages to people: they notify nobody, count as nothing unread, and are told
+//! from messages without a key. What cannot be read says why.
 
 use matrix_mls::{MlsError, UnreadableCause, is_commit_event, unreadable_cause_name};
 use matrix_mls_kit::{

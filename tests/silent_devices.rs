@@ -22,8 +22,8 @@ fn count(homeserver: &Homeserver, client: &Client, path: &str) -> Result<usize> 
     Ok(number)
 }
 
-/// Nobody tells when an Olm device becomes capable. It is asked for seldom, whatever is said meanwhile,
-/// and found.
+/// Nobody tells when an Olm device becomes capable. It is asked for seldom, whatever is said
+/// meanwhile, and found.
 #[tokio::test]
 async fn an_olm_device_costs_a_question_now_and_then_and_is_found_in_the_end() -> Result {
     let clock = Clock::take().await;

@@ -19,8 +19,9 @@ use matrix_mls_kit::{
 /// How many schedules are run that are the same each time, and how many that nobody has seen.
 const FIXED: u64 = 1_000;
 const NEW: u64 = 100;
-/// The same of those in which a member and servers lie. A few of a thousand new ones still show a fault
-/// (docs/simulator.md), so nothing new is drawn here: `cargo xtask simulate --only Hostile` does that.
+/// The same of those in which a member and servers lie. A few of a thousand new ones still show a
+/// fault (docs/simulator.md), so nothing new is drawn here: `cargo xtask simulate --only Hostile`
+/// does that.
 const FIXED_HOSTILE: u64 = 140;
 const NEW_HOSTILE: u64 = 0;
 /// New seeds are above those that people choose, and below this.

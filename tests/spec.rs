@@ -1,4 +1,5 @@
-//! The specification (`docs/spec`): what is sent fits its schemas, and each requirement names a test.
+//! The specification (`docs/spec`): what is sent fits its schemas, and each requirement names a
+//! test.
 
 use std::{
     collections::BTreeSet,

@@ -1,8 +1,8 @@
-//! What docs/stability.md promises of the exported API: the last release's listing against the one at
-//! hand.
+//! What docs/stability.md promises of the exported API: the last release's listing against the one
+//! at hand.
 //!
-//! Whether the meaning of a call has changed is for the reviewer. The store's promises are tested by
-//! the store itself (`src/store/tests/format.rs`), the wire's by `tests/spec.rs`.
+//! Whether the meaning of a call has changed is for the reviewer. The store's promises are tested
+//! by the store itself (`src/store/tests/format.rs`), the wire's by `tests/spec.rs`.
 
 use std::{collections::BTreeSet, error::Error, fs, path::Path};
 
@@ -46,7 +46,8 @@ impl Version {
     }
 }
 
-/// The items of a listing without what is said about them, each with the name of what it belongs to.
+/// The items of a listing without what is said about them, each with the name of what it belongs
+/// to.
 fn items(listing: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut owner = String::new();

@@ -1,6 +1,6 @@
-//! What anybody can send a device who knows its name: Welcomes and offers of history, about rooms that
-//! the user is not in, that use no MLS, or that do not exist. They change nothing and take little
-//! space, and what is early rather than forged works once the room's state shows up.
+//! What anybody can send a device who knows its name: Welcomes and offers of history, about rooms
+//! that the user is not in, that use no MLS, or that do not exist. They change nothing and take
+//! little space, and what is early rather than forged works once the room's state shows up.
 //!
 //! The library's clock is the process's, so the tests take turns.
 
@@ -90,8 +90,8 @@ async fn is_no_mls_room(client: &Client, room: &str) -> Result<bool> {
     Ok(!rooms.contains(&room.to_owned()) && client.epochs(room).await?.is_empty())
 }
 
-/// A stranger sends Alice 400 offers of history for rooms she is not in, 50 kB each. They leave next
-/// to nothing in her store.
+/// A stranger sends Alice 400 offers of history for rooms she is not in, 50 kB each. They leave
+/// next to nothing in her store.
 #[tokio::test]
 async fn offers_of_strangers_do_not_fill_the_store() -> Result {
     let _clock = Clock::take().await;
@@ -135,8 +135,8 @@ async fn what_strangers_send_is_bounded_in_number_and_in_bytes() -> Result {
     Ok(())
 }
 
-/// Mallory makes a group under a room's id and lets Bob in: a room that uses no encryption, one that
-/// uses Megolm, one that Bob has left, and one that does not exist.
+/// Mallory makes a group under a room's id and lets Bob in: a room that uses no encryption, one
+/// that uses Megolm, one that Bob has left, and one that does not exist.
 #[tokio::test]
 async fn a_welcome_makes_no_room_an_mls_room() -> Result {
     let _clock = Clock::take().await;
@@ -231,7 +231,8 @@ async fn an_announcement_makes_no_room_an_mls_room() -> Result {
 }
 
 /// To-device events come on a connection of their own, before the room's state. Strangers fill the
-/// place where the Welcome waits, and the app starts anew: Bob comes in by the Welcome all the same.
+/// place where the Welcome waits, and the app starts anew: Bob comes in by the Welcome all the
+/// same.
 #[tokio::test]
 async fn an_honest_welcome_that_is_early_outlasts_strangers() -> Result {
     let _clock = Clock::take().await;

@@ -1,6 +1,6 @@
-//! Keys that a homeserver or a member puts in the place of a device's own. The first key of a device
-//! counts for good: another is refused aloud, nothing is sealed to it, and what it seals is not
-//! read.
+//! Keys that a homeserver or a member puts in the place of a device's own. The first key of a
+//! device counts for good: another is refused aloud, nothing is sealed to it, and what it seals is
+//! not read.
 
 use std::sync::Arc;
 
@@ -222,8 +222,8 @@ async fn with_mallory(homeserver: &Homeserver) -> Result<(Client, Client, Other,
     Ok((alice, bob, mallory, room, commit))
 }
 
-/// Mallory commits an add of a device that she made under somebody's name, as a ghost that is in the
-/// group then; the commit's event.
+/// Mallory commits an add of a device that she made under somebody's name, as a ghost that is in
+/// the group then; the commit's event.
 async fn add_ghost(
     mallory: &mut Other,
     ghost: &mut Peer,
@@ -272,8 +272,8 @@ async fn a_member_who_adds_a_known_device_with_another_key_is_told() -> Result {
     Ok(())
 }
 
-/// Mallory adds a laptop of Bob's before anybody has heard of it, and speaks with it. When Bob's own
-/// laptop shows up, what she said under its name is refused, and what it says itself is read.
+/// Mallory adds a laptop of Bob's before anybody has heard of it, and speaks with it. When Bob's
+/// own laptop shows up, what she said under its name is refused, and what it says itself is read.
 #[tokio::test]
 async fn messages_of_a_key_that_conflicts_are_refused() -> Result {
     let homeserver = Homeserver::embedded()?;

@@ -335,8 +335,8 @@ async fn upload(client: &Client, bytes: Vec<u8>) -> Result<Value> {
     Ok(json!({ "url": url, "size": size, "sha256": sha256 }))
 }
 
-/// Every member takes the commit, whatever it says of its tree; a newcomer joins by it if that is true,
-/// and elsewhere if not. All come together.
+/// Every member takes the commit, whatever it says of its tree; a newcomer joins by it if that is
+/// true, and elsewhere if not. All come together.
 #[tokio::test]
 async fn what_a_member_says_of_a_tree_costs_newcomers_that_epoch_and_members_nothing() -> Result {
     let mut joined_there = BTreeSet::new();

@@ -1,5 +1,5 @@
-//! Rooms of which syncs show the timeline and nothing of the state: the app has kept its sync's position
-//! from the time before it had this library.
+//! Rooms of which syncs show the timeline and nothing of the state: the app has kept its sync's
+//! position from the time before it had this library.
 
 use matrix_mls::{MlsError, RequestOutcome, RoomChanges, SyncChanges, ToDeviceResult};
 use matrix_mls_kit::{

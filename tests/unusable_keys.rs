@@ -31,8 +31,8 @@ fn encryption_key(key: Vec<u8>) -> ForgedKeys {
     ForgedKeys { encryption_key: Some(key), ..ForgedKeys::default() }
 }
 
-/// Alice, Bob and Mallory in one group, and Trudy in the room: the homeserver has these key packages
-/// of hers. The room, the event of its last commit, and what Alice's app was told.
+/// Alice, Bob and Mallory in one group, and Trudy in the room: the homeserver has these key
+/// packages of hers. The room, the event of its last commit, and what Alice's app was told.
 struct Scene {
     homeserver: Homeserver,
     alice: Client,
@@ -102,8 +102,8 @@ async fn who_publishes_one_is_left_out_and_told() -> Result {
     Ok(())
 }
 
-/// Mallory adds the device with such a key in its leaf: to all who commit with a path from now on, the
-/// device is somebody to seal to.
+/// Mallory adds the device with such a key in its leaf: to all who commit with a path from now on,
+/// the device is somebody to seal to.
 #[tokio::test]
 async fn one_in_the_tree_ends_nothing() -> Result {
     for key in of_small_order() {

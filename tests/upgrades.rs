@@ -325,7 +325,8 @@ async fn a_downgrade_is_told_and_never_silent() -> Result {
     Ok(())
 }
 
-/// A maker whose real room lost its encryption in the upgrade enables it, with settings of the app's.
+/// A maker whose real room lost its encryption in the upgrade enables it, with settings of the
+/// app's.
 #[tokio::test]
 async fn enabling_a_downgraded_room_is_for_the_app() -> Result {
     let homeserver = Homeserver::embedded()?;
@@ -363,8 +364,8 @@ async fn enabling_a_downgraded_room_is_for_the_app() -> Result {
     Ok(())
 }
 
-/// Who has made the new room has no MLS device there: whoever speaks first makes the group, once the
-/// room's history has shown that nobody has, and also where nobody may join by himself.
+/// Who has made the new room has no MLS device there: whoever speaks first makes the group, once
+/// the room's history has shown that nobody has, and also where nobody may join by himself.
 #[tokio::test]
 async fn a_room_whose_maker_has_no_mls_gets_its_group_before_the_first_message() -> Result {
     let homeserver = Homeserver::embedded()?;

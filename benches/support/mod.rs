@@ -1,5 +1,5 @@
-//! What the benches share: how a figure is written (a line of JSON that `cargo xtask bench` reads), and how
-//! often something is measured.
+//! What the benches share: how a figure is written (a line of JSON that `cargo xtask bench` reads),
+//! and how often something is measured.
 
 // Not every bench uses all of it.
 #![allow(dead_code)]
@@ -16,8 +16,8 @@ pub const OURS: &str = "matrix-mls";
 /// How they name plain OpenMLS.
 pub const OPENMLS: &str = "OpenMLS in memory";
 
-/// The sizes that were asked for (`cargo bench --bench NAME -- 10 1000`), or else these. Flags that cargo adds
-/// are none of ours.
+/// The sizes that were asked for (`cargo bench --bench NAME -- 10 1000`), or else these. Flags that
+/// cargo adds are none of ours.
 pub fn sizes(default: &[usize]) -> Vec<usize> {
     let chosen: Vec<usize> = std::env::args().filter_map(|arg| arg.parse().ok()).collect();
     if chosen.is_empty() { default.to_vec() } else { chosen }

@@ -1,5 +1,6 @@
-//! This library making and changing rooms through its public API, measured: the time is of all its calls from
-//! the first to "ready to send" but those that take in `/keys/query`, and the bytes are those of its requests.
+//! This library making and changing rooms through its public API, measured: the time is of all its
+//! calls from the first to "ready to send" but those that take in `/keys/query`, and the bytes are
+//! those of its requests.
 
 use std::time::{Duration, Instant};
 
@@ -31,8 +32,8 @@ pub async fn create(part: &str, devices: usize) -> Result {
     create_among(part, "create", devices, DEVICES_OF_A_USER).await
 }
 
-/// The same where all devices but one are one user's: with two users a room begins with a group of one, and
-/// commits add the others (docs/decisions/032).
+/// The same where all devices but one are one user's: with two users a room begins with a group of
+/// one, and commits add the others (docs/decisions/032).
 pub async fn create_by_commits(part: &str, devices: usize) -> Result {
     create_among(part, "create by commits", devices, devices).await
 }

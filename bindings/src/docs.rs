@@ -1,5 +1,5 @@
-//! Doc comments in the words of the language they arrive in: rustdoc's links become plain names, and
-//! what this library exports is written as Kotlin and Swift write it. Everything else between
+//! Doc comments in the words of the language they arrive in: rustdoc's links become plain names,
+//! and what this library exports is written as Kotlin and Swift write it. Everything else between
 //! backticks stays as it is: error codes, names on the wire, code.
 
 use std::collections::{BTreeMap, BTreeSet};

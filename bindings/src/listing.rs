@@ -1,5 +1,6 @@
 //! The exported API as text: every object, function, record, enum and error with its members and
-//! the first line of its documentation. Checked in, so that a change of the API is seen in a review.
+//! the first line of its documentation. Checked in, so that a change of the API is seen in a
+//! review.
 
 use std::fmt::Write as _;
 

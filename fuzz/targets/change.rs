@@ -1,4 +1,5 @@
-//! Changes of real inputs: of any value in JSON, and of the bytes that a text of JSON holds as base64.
+//! Changes of real inputs: of any value in JSON, and of the bytes that a text of JSON holds as
+//! base64.
 
 use base64::{
     Engine as _, alphabet,
@@ -18,7 +19,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// The fields whose values are MLS messages.
 const MESSAGES: [&str; 2] = ["/content/ciphertext", "/content/public_group_state"];
 
-/// Up to three changes of a value. Some take the place of a part with the same part of another value.
+/// Up to three changes of a value. Some take the place of a part with the same part of another
+/// value.
 pub fn some(value: &mut Value, choices: &mut Choices<'_>, others: &[Value]) {
     for _ in 0..choices.below(4) {
         one(value, choices, others);

@@ -1,7 +1,7 @@
 //! An input read as choices: what to take, what to change in it, and where.
 //!
-//! An input that has ended chooses zero for ever, so every input is a whole program, and a shorter one
-//! is a simpler one.
+//! An input that has ended chooses zero for ever, so every input is a whole program, and a shorter
+//! one is a simpler one.
 
 /// The choices that are left.
 pub struct Choices<'a> {

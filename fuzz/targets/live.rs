@@ -38,9 +38,9 @@ pub fn room(input: &[u8]) {
     });
 }
 
-/// An encrypted event of the room, changed. One that is changed has another id, as ids are hashes of
-/// events: a server that gives two events one id keeps one of them from a device, which it can do
-/// anyway.
+/// An encrypted event of the room, changed. One that is changed has another id, as ids are hashes
+/// of events: a server that gives two events one id keeps one of them from a device, which it can
+/// do anyway.
 fn encrypted(world: &mut World, choices: &mut Choices<'_>) -> Result<Value> {
     let all: Vec<Value> =
         world.events.iter().filter(|event| is_encrypted(event)).cloned().collect();
@@ -265,8 +265,8 @@ async fn missing(world: &World, choices: &mut Choices<'_>) -> Result<Option<()>>
     Ok(Some(()))
 }
 
-/// Whether a lie gives an event that was sent another id. A server can have everybody miss a commit by
-/// that, as it can by keeping the commit to itself.
+/// Whether a lie gives an event that was sent another id. A server can have everybody miss a commit
+/// by that, as it can by keeping the commit to itself.
 fn names_another_event(truth: &[u8], lie: &[u8]) -> bool {
     let id = |body| serde_json::from_slice::<Value>(body).ok()?.get("event_id").cloned();
     id(truth).is_some() && id(lie).is_some() && id(truth) != id(lie)

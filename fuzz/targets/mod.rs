@@ -1,9 +1,9 @@
-//! What is fuzzed: for each target, what becomes of one input and what must hold. A promise that does
-//! not hold is a panic.
+//! What is fuzzed: for each target, what becomes of one input and what must hold. A promise that
+//! does not hold is a panic.
 //!
-//! `fuzz/src/main.rs` gives the targets what libFuzzer invents, and `tests/fuzz_corpus.rs` gives them
-//! the inputs in `fuzz/corpus`. The first build needs a C++ compiler, the second only what all tests
-//! need. Each has a `LONGEST`, the time that one input may take.
+//! `fuzz/src/main.rs` gives the targets what libFuzzer invents, and `tests/fuzz_corpus.rs` gives
+//! them the inputs in `fuzz/corpus`. The first build needs a C++ compiler, the second only what all
+//! tests need. Each has a `LONGEST`, the time that one input may take.
 
 mod change;
 mod choices;

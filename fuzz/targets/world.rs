@@ -1,9 +1,10 @@
-//! A room that is alive: Alice's and Bob's phones, a laptop of Alice's that has not taken its Welcome
-//! in, and two members of plain OpenMLS, Mallory and Trudy, who sign whatever an input says.
+//! A room that is alive: Alice's and Bob's phones, a laptop of Alice's that has not taken its
+//! Welcome in, and two members of plain OpenMLS, Mallory and Trudy, who sign whatever an input
+//! says.
 //!
-//! A world lasts for some hundred inputs. After each input it is checked: nothing failed for a reason
-//! of the library's own, the time and the growth of the stores were bounded, and what Alice says is
-//! read by Bob.
+//! A world lasts for some hundred inputs. After each input it is checked: nothing failed for a
+//! reason of the library's own, the time and the growth of the stores were bounded, and what Alice
+//! says is read by Bob.
 
 use std::{
     cell::RefCell,
@@ -56,7 +57,8 @@ pub struct World {
     pub key: Arc<RecoveryKey>,
     /// The sessions of an export of Alice's.
     pub sessions: Vec<Value>,
-    /// The commit of the last epoch before Trudy's commits, and `[user_id, device_id]` of who made it.
+    /// The commit of the last epoch before Trudy's commits, and `[user_id, device_id]` of who made
+    /// it.
     pub base: (String, Value),
     /// How many inputs it has taken.
     pub inputs: u32,
@@ -243,8 +245,8 @@ impl World {
     }
 }
 
-/// Writes down what a world has taken, in the order of the names: what breaks a promise may need what
-/// came before. The fuzzer says where.
+/// Writes down what a world has taken, in the order of the names: what breaks a promise may need
+/// what came before. The fuzzer says where.
 fn leave_a_trail(input: &[u8], taken: u32) {
     let Some(directory) = std::env::var_os(TRAIL).map(PathBuf::from) else { return };
     let number = taken % INPUTS;
@@ -271,8 +273,8 @@ pub async fn step(client: &Client) -> Result {
     Ok(())
 }
 
-/// Has the two follow the commits that came after the one by which they joined; the last commit, and
-/// who made it.
+/// Has the two follow the commits that came after the one by which they joined; the last commit,
+/// and who made it.
 fn follow(events: &[Value], joined_by: &str, peers: [&mut Other; 2]) -> Result<(String, Value)> {
     let after = events.iter().skip_while(|event| event["event_id"] != joined_by);
     let mut last = None;

@@ -105,8 +105,8 @@ pub async fn encrypt_attachment_file(
 
 /// Decrypts a downloaded file of any size into another file.
 ///
-/// The plaintext is at `target` only if the file is the one that was sent. Everything else is as with
-/// `encrypt_attachment_file`. Fails with `Rejected` (`"attachment_changed"`) as well.
+/// The plaintext is at `target` only if the file is the one that was sent. Everything else is as
+/// with `encrypt_attachment_file`. Fails with `Rejected` (`"attachment_changed"`) as well.
 #[uniffi::export(async_runtime = "tokio")]
 pub async fn decrypt_attachment_file(
     source: String,

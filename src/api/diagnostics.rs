@@ -31,8 +31,8 @@ impl Diagnostics {
 impl MlsMachine {
     /// How this device's store stands, for a report of a bug.
     ///
-    /// It changes nothing. It looks at no more than 500 rooms and 2,000 epochs, and counts the rest.
-    /// Fails like any call that reads the store.
+    /// It changes nothing. It looks at no more than 500 rooms and 2,000 epochs, and counts the
+    /// rest. Fails like any call that reads the store.
     pub async fn diagnostics(&self) -> Result<Diagnostics, MlsError> {
         let calls = self.engine.calls();
         let report = self.engine.run(move |engine| engine.report(calls)).await?;

@@ -91,11 +91,12 @@ pub enum MlsError {
     },
     /// This device is not in the room's MLS group.
     ///
-    /// With the code `"not_enabled"` nothing says that the room uses MLS: call `MlsRoom::enable`, or
-    /// pass in the sync that shows its state. With `"left_group"` this device has left the group, or
-    /// its user the room. With `"not_joined_yet"` it is on its way: go on sending requests and
-    /// syncing. With `"cannot_heal"` it cannot join for now, and tries again by itself. With `"downgraded"` the room
-    /// replaces an MLS room and does not use MLS: ask your user before anything is sent there.
+    /// With the code `"not_enabled"` nothing says that the room uses MLS: call `MlsRoom::enable`,
+    /// or pass in the sync that shows its state. With `"left_group"` this device has left the
+    /// group, or its user the room. With `"not_joined_yet"` it is on its way: go on sending
+    /// requests and syncing. With `"cannot_heal"` it cannot join for now, and tries again by
+    /// itself. With `"downgraded"` the room replaces an MLS room and does not use MLS: ask your
+    /// user before anything is sent there.
     NotInGroup {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,
@@ -111,9 +112,9 @@ pub enum MlsError {
     /// With the code `"identity_changed"` these users were verified, and have another identity now:
     /// they have reset it, or the homeserver lies. Show that, and call
     /// `MlsMachine::accept_identity` or `MlsMachine::withdraw_verification`, or have your user
-    /// verify them anew. Your own user may be among them. With the code `"not_verified"` the app has
-    /// asked for it (`MlsMachine::send_only_to_verified`), and these users have devices in the group
-    /// that are not verified.
+    /// verify them anew. Your own user may be among them. With the code `"not_verified"` the app
+    /// has asked for it (`MlsMachine::send_only_to_verified`), and these users have devices in the
+    /// group that are not verified.
     UntrustedMembers {
         /// The users' ids.
         user_ids: Vec<String>,
@@ -143,9 +144,9 @@ pub enum MlsError {
     /// kept in full. Messages on that branch cannot be read here. If all devices go on with that
     /// branch, this device joins it by itself; the app need not do anything.
     ///
-    /// With the code `"out_of_time"` the commit adds a device whose key package is not valid by this
-    /// device's clock. Either that clock is wrong (see `Update::ClockOff`), or the committer did
-    /// what it should not.
+    /// With the code `"out_of_time"` the commit adds a device whose key package is not valid by
+    /// this device's clock. Either that clock is wrong (see `Update::ClockOff`), or the committer
+    /// did what it should not.
     Forked {
         /// The code, the reason, and whether to try again.
         details: ErrorDetails,

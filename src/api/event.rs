@@ -103,7 +103,8 @@ pub enum EventOutcome {
 }
 
 /// Whether an event, given as JSON, is a commit or the announcement of a group: an
-/// `m.room.encrypted` event that says nothing to people. A timeline leaves it out. No key is needed.
+/// `m.room.encrypted` event that says nothing to people. A timeline leaves it out. No key is
+/// needed.
 #[uniffi::export]
 pub fn is_commit_event(event: String) -> bool {
     parse::<RoomEvent>(&event, "the event")

@@ -191,15 +191,15 @@ impl MlsMachine {
 
     /// Asks another device of this user, or a user's devices, for an interactive verification.
     ///
-    /// Without a device id all devices of the user are asked (at most 500); the first that answers is
-    /// the one. To verify another user whom Element or another app serves, ask them in a room
+    /// Without a device id all devices of the user are asked (at most 500); the first that answers
+    /// is the one. To verify another user whom Element or another app serves, ask them in a room
     /// (`MlsRoom::request_verification`): most apps look for such requests there. The homeserver is
     /// asked for the user's keys first: send the machine's requests.
     ///
-    /// Fails with `InvalidInput` if an id cannot be read (`"bad_user_id"`, `"bad_device_id"`) or the
-    /// device is this one (`"own_device"`), with `NotReady` if 16 that this device has asked for are under way
-    /// (`"too_many_verifications"`), and with `Unsupported` beside Olm, whose machine verifies
-    /// (`"beside_olm"`).
+    /// Fails with `InvalidInput` if an id cannot be read (`"bad_user_id"`, `"bad_device_id"`) or
+    /// the device is this one (`"own_device"`), with `NotReady` if 16 that this device has asked
+    /// for are under way (`"too_many_verifications"`), and with `Unsupported` beside Olm, whose
+    /// machine verifies (`"beside_olm"`).
     pub async fn request_verification(
         &self,
         user_id: String,
@@ -268,8 +268,8 @@ impl MlsMachine {
     /// this device's MLS credential belongs to the device: it uploads no key packages, enters no
     /// groups, and calls that send fail with `NotReady`.
     ///
-    /// The text is canonical JSON that names the user, the device and the credential's key. It is no
-    /// `device_keys` object: what the Olm machine has uploaded stays as it is, and so do its
+    /// The text is canonical JSON that names the user, the device and the credential's key. It is
+    /// no `device_keys` object: what the Olm machine has uploaded stays as it is, and so do its
     /// signatures. Fails with `NewDeviceNeeded` if the homeserver has another MLS credential under
     /// this device's id.
     pub async fn binding_to_sign(&self) -> Result<Option<String>, MlsError> {
@@ -356,9 +356,9 @@ impl MlsMachine {
     /// Lets go of what is in memory only to be at hand.
     ///
     /// For an app whose system says that memory runs short (`onTrimMemory` on Android,
-    /// `didReceiveMemoryWarning` on iOS). Nothing is lost: the next commit in a room reads its group
-    /// from the store again, which takes milliseconds, or some 30 for a room of 10,000 devices. It
-    /// waits for no other call. The groups that are let go take 24 MB at the most.
+    /// `didReceiveMemoryWarning` on iOS). Nothing is lost: the next commit in a room reads its
+    /// group from the store again, which takes milliseconds, or some 30 for a room of 10,000
+    /// devices. It waits for no other call. The groups that are let go take 24 MB at the most.
     pub async fn release_memory(&self) -> Result<(), MlsError> {
         self.engine
             .run(|engine| {

@@ -95,8 +95,8 @@ impl MlsIdentity {
     ///
     /// Fails with `NotReady`: `"no_identity"`, `"identity_changed"`, `"no_private_key"` or
     /// `"other_private_key"` if this device cannot sign (see [`state`](Self::state)), and
-    /// `"no_such_device"` if the homeserver lists no such device with this key, or its keys have not
-    /// signed themselves. Fails with `InvalidInput` (`"bad_key"`) if the key is none.
+    /// `"no_such_device"` if the homeserver lists no such device with this key, or its keys have
+    /// not signed themselves. Fails with `InvalidInput` (`"bad_key"`) if the key is none.
     pub async fn sign_device(
         &self,
         device_id: String,
@@ -142,12 +142,12 @@ impl MlsIdentity {
     /// Show the key to the user, to be written down. A key that was made from a passphrase can be
     /// made from it again. Where the secret storage that there is has this very key, what is stored
     /// there is brought up to date. Where it has another one and `replace` is false, nothing is
-    /// stored and observers are told `RecoveryFailed` with the code `"recovery_exists"`. When all is
-    /// stored they are told `RecoveryChanged`. Other clients, such as Element, read it too.
+    /// stored and observers are told `RecoveryFailed` with the code `"recovery_exists"`. When all
+    /// is stored they are told `RecoveryChanged`. Other clients, such as Element, read it too.
     ///
-    /// Fails with `NotReady` (`"identity_incomplete"`) if this device does not have all private keys
-    /// of the identity, and with `NotReady` (`"recovery_busy"`) while secrets are being read or
-    /// stored.
+    /// Fails with `NotReady` (`"identity_incomplete"`) if this device does not have all private
+    /// keys of the identity, and with `NotReady` (`"recovery_busy"`) while secrets are being read
+    /// or stored.
     pub async fn store_secrets(
         &self,
         key: Arc<RecoveryKey>,
@@ -162,7 +162,8 @@ impl MlsIdentity {
     ///
     /// `RecoveryKey::parse` says what is wrong with a key that was mistyped. Observers are told
     /// `Update::RecoveryFinished`, or `Update::RecoveryFailed` with the code `"wrong_key"` for
-    /// another key. Fails with `NotReady` (`"recovery_busy"`) while secrets are being read or stored.
+    /// another key. Fails with `NotReady` (`"recovery_busy"`) while secrets are being read or
+    /// stored.
     pub async fn recover(&self, key: Arc<RecoveryKey>) -> Result<(), MlsError> {
         self.begin(Task::Recover { key: key.key.clone(), with_history: false }).await
     }

@@ -40,8 +40,8 @@ impl MlsReader {
     /// Waits for running calls, then closes the store's file. Until
     /// [`resume`](Self::resume) every call fails with `Suspended`.
     ///
-    /// A reader holds SQLite's locks only while a call runs, and a handle of the file all the while.
-    /// An app that is about to be suspended closes that too. Suspending again does nothing.
+    /// A reader holds SQLite's locks only while a call runs, and a handle of the file all the
+    /// while. An app that is about to be suspended closes that too. Suspending again does nothing.
     pub async fn suspend(&self) -> Result<(), MlsError> {
         let reader = self.reader.clone();
         blocking(move || {

@@ -18,9 +18,9 @@ use crate::{
 ///
 /// `since` is that of the request, absent if the request had none. The request's filter must let
 /// `m.room.member`, `m.room.encrypted`, `m.room.encryption`, `m.room.create`,
-/// `m.room.history_visibility`, `m.room.tombstone` and `org.matrix.msc2883.v1.dmls.restart` pass, and
-/// must not leave out rooms. Lazily loaded members are fine. With `m.room.power_levels`, too, `MlsRoom::enable` knows
-/// beforehand whether the user may do that.
+/// `m.room.history_visibility`, `m.room.tombstone` and `org.matrix.msc2883.v1.dmls.restart` pass,
+/// and must not leave out rooms. Lazily loaded members are fine. With `m.room.power_levels`, too,
+/// `MlsRoom::enable` knows beforehand whether the user may do that.
 ///
 /// Fails with `InvalidInput` (`"bad_sync_response"`) if the body is not such a response: an error
 /// of the homeserver, for one, or any object without `next_batch`.
@@ -62,8 +62,8 @@ pub fn sync_changes_from_response(
 /// `request` is the body of the request, from which the connection's name is taken, and of which
 /// rooms it tells everything. `pos` is that of the request, absent if the request had none. An app
 /// with several connections feeds the responses of all of them. The `required_state` of each room
-/// must have `m.room.encryption`, `m.room.create`, `m.room.history_visibility`, `m.room.tombstone` and
-/// `org.matrix.msc2883.v1.dmls.restart`; members may be lazy (`$LAZY`) or left out.
+/// must have `m.room.encryption`, `m.room.create`, `m.room.history_visibility`, `m.room.tombstone`
+/// and `org.matrix.msc2883.v1.dmls.restart`; members may be lazy (`$LAZY`) or left out.
 ///
 /// Fails with `InvalidInput` if the response is none (`"bad_sync_response"`): an error of the
 /// homeserver, for one, or any object without `pos`. Fails with `InvalidInput`

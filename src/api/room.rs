@@ -184,14 +184,14 @@ impl MlsRoom {
     /// Makes the room an MLS room: creates its group and queues the group's announcement.
     ///
     /// This device is the group's first member; [`prepare_to_send`](Self::prepare_to_send) adds the
-    /// others. With three users or more in the room the devices are counted first: the group is made
-    /// when `outgoing_requests` or `prepare_to_send` is called after the answers have come, and from
-    /// 16 devices on it has all of them from the beginning. Until then this device is in no group
-    /// (`NotInGroup`). Fails with `InvalidInput` if this device already has a group for the room
-    /// (`"already_enabled"`), another device has made one (`"group_exists"`), the room is encrypted
-    /// with something else (`"other_algorithm"`), the room's state says that this user may not set its
-    /// encryption (`"no_power"`), or a setting is out of range (`"bad_settings"`). Then nothing has
-    /// changed.
+    /// others. With three users or more in the room the devices are counted first: the group is
+    /// made when `outgoing_requests` or `prepare_to_send` is called after the answers have come,
+    /// and from 16 devices on it has all of them from the beginning. Until then this device is in
+    /// no group (`NotInGroup`). Fails with `InvalidInput` if this device already has a group for
+    /// the room (`"already_enabled"`), another device has made one (`"group_exists"`), the room is
+    /// encrypted with something else (`"other_algorithm"`), the room's state says that this user
+    /// may not set its encryption (`"no_power"`), or a setting is out of range (`"bad_settings"`).
+    /// Then nothing has changed.
     ///
     /// A room that was created with the body of [`create_room_body`](crate::create_room_body) says
     /// already that it is encrypted, so that no client takes it for one that is not.
@@ -204,9 +204,10 @@ impl MlsRoom {
     /// Asks a user of the room for an interactive verification, by messages of the room.
     ///
     /// In a room that uses MLS they are sealed as messages are, and the room is made ready for them
-    /// as `prepare_to_send` does; all of that are requests of the machine. Fails with `InvalidInput`
-    /// if the user id cannot be read (`"bad_user_id"`) or is this user's (`"own_user"`), with `NotReady` if 16 verifications are under
-    /// way (`"too_many_verifications"`), and with `Unsupported` beside Olm (`"beside_olm"`).
+    /// as `prepare_to_send` does; all of that are requests of the machine. Fails with
+    /// `InvalidInput` if the user id cannot be read (`"bad_user_id"`) or is this user's
+    /// (`"own_user"`), with `NotReady` if 16 verifications are under way
+    /// (`"too_many_verifications"`), and with `Unsupported` beside Olm (`"beside_olm"`).
     pub async fn request_verification(
         &self,
         user_id: String,
@@ -232,9 +233,9 @@ impl MlsRoom {
     ///
     /// Where the homeserver refuses (`Update::RequestRefused` with `RequestKind::Restart` or
     /// `Commit`), the room goes on in its old group, and nothing is lost. A second call while the
-    /// first is under way changes nothing. Fails with `NotInGroup` if this device does not know that
-    /// the room uses MLS, or its user has left the room, and with `NotReady` while the room's first
-    /// group is being made.
+    /// first is under way changes nothing. Fails with `NotInGroup` if this device does not know
+    /// that the room uses MLS, or its user has left the room, and with `NotReady` while the room's
+    /// first group is being made.
     pub async fn restart(&self) -> Result<(), MlsError> {
         let room = self.room_id.clone();
         self.engine.run(move |engine| engine.restart(&room)).await
@@ -260,8 +261,8 @@ impl MlsRoom {
     /// Sets the joined users of the room.
     ///
     /// This is for apps that know the members without their `m.room.member` events. The list counts
-    /// where the last sync's `joined_count` agrees with it. Otherwise the machine asks the homeserver
-    /// before anything is sent. Fails with `InvalidInput` (`"bad_user_id"`).
+    /// where the last sync's `joined_count` agrees with it. Otherwise the machine asks the
+    /// homeserver before anything is sent. Fails with `InvalidInput` (`"bad_user_id"`).
     pub async fn set_members(&self, user_ids: Vec<String>) -> Result<(), MlsError> {
         let room = self.room_id.clone();
         let mut users = BTreeSet::new();
@@ -286,13 +287,13 @@ impl MlsRoom {
     /// as the result is `Waiting`, send its `requests` and mark each as sent, or, if there are
     /// none, wait for `retry_after_ms` milliseconds.
     ///
-    /// Fails with `NotInGroup` if nothing says that the room uses MLS (`"not_enabled"`), this device
-    /// has left the group (`"left_group"`), or it cannot join anew for now (`"cannot_heal"`). Fails
-    /// with `RoomReplaced` if another room replaces this one, and with `NotInGroup` (`"downgraded"`) if
-    /// the room replaces an MLS room and does not use MLS. Fails
-    /// with `InvalidInput` (`"other_algorithm"`) in a room that is encrypted with something else. Fails with `NotReady` (`"members_unknown"`) if
-    /// the homeserver does not say who is in the room: nothing is sent to a room whose members are
-    /// not known.
+    /// Fails with `NotInGroup` if nothing says that the room uses MLS (`"not_enabled"`), this
+    /// device has left the group (`"left_group"`), or it cannot join anew for now
+    /// (`"cannot_heal"`). Fails with `RoomReplaced` if another room replaces this one, and with
+    /// `NotInGroup` (`"downgraded"`) if the room replaces an MLS room and does not use MLS. Fails
+    /// with `InvalidInput` (`"other_algorithm"`) in a room that is encrypted with something else.
+    /// Fails with `NotReady` (`"members_unknown"`) if the homeserver does not say who is in the
+    /// room: nothing is sent to a room whose members are not known.
     pub async fn prepare_to_send(&self) -> Result<SendPlan, MlsError> {
         let room = self.room_id.clone();
         Ok(
@@ -312,9 +313,10 @@ impl MlsRoom {
     /// homeserver.
     ///
     /// Fails with `NotReady` if [`prepare_to_send`](Self::prepare_to_send) has to be called first:
-    /// with `"not_own_leaf"` if the store's keys for the room are not this device's, which then joins
-    /// anew. Fails with `RoomReplaced` if another room replaces this one, with `TooLarge` if the result is too large for an event, and with `InvalidInput`
-    /// (`"bad_content"`) if `content` is not a JSON object.
+    /// with `"not_own_leaf"` if the store's keys for the room are not this device's, which then
+    /// joins anew. Fails with `RoomReplaced` if another room replaces this one, with `TooLarge` if
+    /// the result is too large for an event, and with `InvalidInput` (`"bad_content"`) if `content`
+    /// is not a JSON object.
     pub async fn encrypt(&self, event_type: String, content: String) -> Result<String, MlsError> {
         let room = self.room_id.clone();
         self.engine
@@ -347,8 +349,8 @@ impl MlsRoom {
 
     /// Decrypts one `m.room.encrypted` message event, given as JSON.
     ///
-    /// What cannot be read has its cause in `MlsError::unreadable_cause`: a commit, a redacted event,
-    /// something sent before this device joined, and more.
+    /// What cannot be read has its cause in `MlsError::unreadable_cause`: a commit, a redacted
+    /// event, something sent before this device joined, and more.
     ///
     /// Decrypting changes nothing, so it can be repeated, in any order, and works for this device's
     /// own messages too. The exception is a room with `RoomSettings::read_once`: there a message is

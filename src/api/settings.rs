@@ -10,10 +10,10 @@ pub struct RoomSettings {
     /// How many messages this device sends before it renews its own keys in the group; at least 1.
     ///
     /// Whoever has taken a copy of the device reads along until then. A renewal is a commit, made
-    /// before the next message, whatever others have committed: an event of some 2 to 60 kB, and one
-    /// more call of the homeserver before that message. Keys that came with a Welcome are renewed
-    /// with the first message; in a group of more than 8 devices with one of the next hour's, unless
-    /// they came from a last-resort key package.
+    /// before the next message, whatever others have committed: an event of some 2 to 60 kB, and
+    /// one more call of the homeserver before that message. Keys that came with a Welcome are
+    /// renewed with the first message; in a group of more than 8 devices with one of the next
+    /// hour's, unless they came from a last-resort key package.
     #[uniffi(default = 100)]
     pub rotate_after_messages: u32,
     /// How old this device's own keys in the group may be, in milliseconds, before it renews them in
@@ -21,8 +21,9 @@ pub struct RoomSettings {
     #[uniffi(default = 604800000)]
     pub rotate_after_ms: u64,
     /// Whether the devices of invited users are members of the group, in addition to joined users',
-    /// where the room's history visibility is known to let invited people read (`invited`, `shared`,
-    /// `world_readable`). Then whoever is invited reads the first message of a direct chat.
+    /// where the room's history visibility is known to let invited people read (`invited`,
+    /// `shared`, `world_readable`). Then whoever is invited reads the first message of a direct
+    /// chat.
     #[uniffi(default = true)]
     pub include_invited: bool,
     /// How many epochs beside the current one can still take a commit; at most 256.
@@ -82,8 +83,8 @@ pub struct RoomSettings {
     /// Whether messages are refused that come when their epoch has long ended
     /// (`DecryptedMessage::is_late`): they fail with `Rejected` (`"late"`).
     ///
-    /// Most of them are honest and were long on their way. But whoever was removed can write so with
-    /// the homeserver's help, and so can a thief of old keys.
+    /// Most of them are honest and were long on their way. But whoever was removed can write so
+    /// with the homeserver's help, and so can a thief of old keys.
     #[uniffi(default = false)]
     pub refuse_late_messages: bool,
 }

@@ -6,7 +6,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, uniffi::Enum)]
 pub enum UnreadableCause {
     /// It was sent before this device was in the room's group. Say: "You don't have access to
-    /// messages sent before you joined." A key backup, or a member who shares history, may bring it.
+    /// messages sent before you joined." A key backup, or a member who shares history, may bring
+    /// it.
     BeforeJoining,
     /// What it needs has not arrived. The library asks for it. Say: "Waiting for this message." The
     /// message comes with a later sync's summary.

@@ -71,8 +71,8 @@ pub enum Shield {
 
 /// The shield to show for a verdict.
 ///
-/// With `strict`, people whom your user has not verified get a red shield as well. matrix-sdk-crypto
-/// has the same two ways (`to_shield_state_strict`, `to_shield_state_lax`).
+/// With `strict`, people whom your user has not verified get a red shield as well.
+/// matrix-sdk-crypto has the same two ways (`to_shield_state_strict`, `to_shield_state_lax`).
 #[uniffi::export]
 pub fn shield_of(verdict: Verdict, strict: bool) -> Shield {
     let red = |code, message: &str| Shield::Red { code, message: message.to_owned() };

@@ -45,8 +45,8 @@ impl Verification {
 
     /// Who is verified, and how far that has come.
     ///
-    /// Fails with `InvalidInput` (`"no_verification"`) if it has been over for long: the last 64 are
-    /// remembered.
+    /// Fails with `InvalidInput` (`"no_verification"`) if it has been over for long: the last 64
+    /// are remembered.
     pub async fn info(&self) -> Result<VerificationInfo, MlsError> {
         let id = self.id.clone();
         Ok(self.engine.run(move |engine| engine.verification(&id)).await?.into())
@@ -62,18 +62,19 @@ impl Verification {
 
     /// Begins the comparison, when both sides are ready. Either side may.
     ///
-    /// Fails with `InvalidInput` if they are not, or it has begun (`"not_now"`), or there is no such
-    /// verification (`"no_verification"`).
+    /// Fails with `InvalidInput` if they are not, or it has begun (`"not_now"`), or there is no
+    /// such verification (`"no_verification"`).
     pub async fn start_sas(&self) -> Result<(), MlsError> {
         self.act(Act::Start).await
     }
 
     /// The user says that both devices show the same.
     ///
-    /// It is done when the other side says so too and the keys are right. Then this device signs the
-    /// other user's master key, or this user's other device, if it has the private key for that; and
-    /// a changed master key of that user is accepted. Fails with `InvalidInput` if nothing is to be
-    /// compared (`"not_now"`), or there is no such verification (`"no_verification"`).
+    /// It is done when the other side says so too and the keys are right. Then this device signs
+    /// the other user's master key, or this user's other device, if it has the private key for
+    /// that; and a changed master key of that user is accepted. Fails with `InvalidInput` if
+    /// nothing is to be compared (`"not_now"`), or there is no such verification
+    /// (`"no_verification"`).
     pub async fn confirm(&self) -> Result<(), MlsError> {
         self.act(Act::Confirm).await
     }

@@ -1,7 +1,7 @@
 //! The one door by which epochs from elsewhere come in: from the backup, a file, or a member.
 //!
-//! They are kept beside this device's own epochs (`history::restored`). Where the room's messages are
-//! read once nothing comes in: it would make readable again what was to be read once.
+//! They are kept beside this device's own epochs (`history::restored`). Where the room's messages
+//! are read once nothing comes in: it would make readable again what was to be read once.
 
 use ruma::RoomId;
 

@@ -1,5 +1,5 @@
-//! Making a room's group: epoch 0, with this device alone in it, and its announcement. A room of many
-//! is founded in one step instead (`founding`).
+//! Making a room's group: epoch 0, with this device alone in it, and its announcement. A room of
+//! many is founded in one step instead (`founding`).
 
 use openmls::group::MlsGroup;
 use ruma::{RoomId, api::client::state::send_state_event, events::StateEventType, serde::Raw};
@@ -19,8 +19,8 @@ use crate::{
     turn::Turn,
 };
 
-/// Creates the group of a room and queues its announcement, or has it founded with all members at once.
-/// The epoch is staged until the homeserver has accepted the announcement.
+/// Creates the group of a room and queues its announcement, or has it founded with all members at
+/// once. The epoch is staged until the homeserver has accepted the announcement.
 pub(crate) fn create_group(
     turn: &Turn<'_>,
     room: &mut Room,

@@ -25,9 +25,9 @@ pub(super) struct Difference {
     pub(super) remove: Vec<(DeviceName, u32)>,
 }
 
-/// Compares the members of an epoch with the devices of these users that may take part. Before a device
-/// is removed of which no credential is known, its leaf is looked at once more: the binding in it may
-/// have come when nothing could be made of it.
+/// Compares the members of an epoch with the devices of these users that may take part. Before a
+/// device is removed of which no credential is known, its leaf is looked at once more: the binding
+/// in it may have come when nothing could be made of it.
 pub(super) fn difference(
     turn: &Turn<'_>,
     room: &RoomId,

@@ -1,19 +1,20 @@
 //! Founding a room's group with all its members at once (docs/decisions/032).
 //!
 //! A device that makes a group for several users first *gathers*: it has their device lists and key
-//! packages asked for, as before any commit. When all is here that is to be had, the group is made in
-//! one step: its first epoch has the number 1 and all devices in it, one announcement tells of it,
-//! and nobody has a commit to process. A room of few devices, and one in which nobody else can be
-//! added, begins with a group of one (`create`).
+//! packages asked for, as before any commit. When all is here that is to be had, the group is made
+//! in one step: its first epoch has the number 1 and all devices in it, one announcement tells of
+//! it, and nobody has a commit to process. A room of few devices, and one in which nobody else can
+//! be added, begins with a group of one (`create`).
 //!
-//! The work is done in three parts. [`found_next`] collects in a turn what is needed. [`Founders::found`]
-//! checks the key packages and makes the group with no lock held; it changes nothing, and can be
-//! stopped at any time. [`stage_founding`] enters the group in another turn, if what was collected still
-//! holds, and queues what is to be sent. Whatever ends the process before that, the founding begins
-//! anew with the key packages that were claimed. After it the very same bytes are sent again.
+//! The work is done in three parts. [`found_next`] collects in a turn what is needed.
+//! [`Founders::found`] checks the key packages and makes the group with no lock held; it changes
+//! nothing, and can be stopped at any time. [`stage_founding`] enters the group in another turn, if
+//! what was collected still holds, and queues what is to be sent. Whatever ends the process before
+//! that, the founding begins anew with the key packages that were claimed. After it the very same
+//! bytes are sent again.
 //!
-//! The founder enters as any member does: OpenMLS opens the founder's part of the Welcome, and checks
-//! the tree, its leaves, the signature and the confirmation tag.
+//! The founder enters as any member does: OpenMLS opens the founder's part of the Welcome, and
+//! checks the tree, its leaves, the signature and the confirmation tag.
 //!
 //! A gathering ends when somebody else's group becomes known.
 
@@ -55,8 +56,8 @@ use crate::{
     turn::Turn,
 };
 
-/// From so many devices on, the founder's included, a group is founded in one step. Below, the commit
-/// that adds all costs no more than the Welcome that the founder opens.
+/// From so many devices on, the founder's included, a group is founded in one step. Below, the
+/// commit that adds all costs no more than the Welcome that the founder opens.
 const LEAST_DEVICES: usize = 16;
 /// So many devices are in a new group at the most. The rest come by commits.
 const MOST_DEVICES: usize = 20_000;
@@ -185,8 +186,8 @@ pub(crate) struct NewGroup {
 }
 
 impl Founders {
-    /// Checks the key packages and makes the group, with no lock held. Gives nothing once `stop` says
-    /// so.
+    /// Checks the key packages and makes the group, with no lock held. Gives nothing once `stop`
+    /// says so.
     pub(crate) fn found(
         self,
         crypto: &Crypto,
@@ -235,8 +236,8 @@ impl Founders {
 }
 
 /// Enters the group that was made, and queues what has to be sent for it. Nothing happens where the
-/// room is founded no longer, or somebody who is in the group should not be there any more: then the
-/// next step of the founding comes first.
+/// room is founded no longer, or somebody who is in the group should not be there any more: then
+/// the next step of the founding comes first.
 pub(crate) fn stage_founding(
     turn: &Turn<'_>,
     room: &mut Room,

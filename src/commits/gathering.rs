@@ -1,5 +1,5 @@
-//! The rooms whose group this device is to found with all members at once (`founding`), while it gathers
-//! the key packages.
+//! The rooms whose group this device is to found with all members at once (`founding`), while it
+//! gathers the key packages.
 
 use ruma::OwnedRoomId;
 

@@ -1,9 +1,9 @@
 //! Whether key packages that are good by themselves can be added to this very group.
 //!
-//! RFC 9420 §7.3 and §12.2 ask more of a leaf than can be seen in its key package: its keys are its own
-//! among the members and among what the same commit adds, and it supports what the group and its
-//! members use. OpenMLS looks at that when the commit is made and refuses the whole commit, without
-//! saying for which leaf. So it is looked at before.
+//! RFC 9420 §7.3 and §12.2 ask more of a leaf than can be seen in its key package: its keys are its
+//! own among the members and among what the same commit adds, and it supports what the group and
+//! its members use. OpenMLS looks at that when the commit is made and refuses the whole commit,
+//! without saying for which leaf. So it is looked at before.
 
 use std::collections::BTreeSet;
 
@@ -55,8 +55,8 @@ pub(super) fn unfit(
     unfit
 }
 
-/// The devices among these that cannot be in a new group beside its founder and beside those that stand
-/// before them. Its context has no extensions.
+/// The devices among these that cannot be in a new group beside its founder and beside those that
+/// stand before them. Its context has no extensions.
 pub(super) fn unfit_together(
     founder: &KeyPackage,
     others: &[(DeviceName, KeyPackage)],

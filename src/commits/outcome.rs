@@ -82,8 +82,8 @@ pub(crate) fn dropped(turn: &Turn<'_>, room: &mut Room, id: EpochId) -> Result<(
 }
 
 /// The head has moved on: a staged commit that nobody has seen yet would only fork the group, so it
-/// is dropped, and the plan made again. A commit that was handed out may have reached the homeserver
-/// and stays.
+/// is dropped, and the plan made again. A commit that was handed out may have reached the
+/// homeserver and stays.
 pub(crate) fn drop_unsent(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     let Some(id) = room.standing.staged() else { return Ok(()) };
     let staged = staged_requests(turn.tx, &room.id, id)?;

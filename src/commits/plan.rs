@@ -5,7 +5,8 @@
 //! key package, or one whose add others have undone (`room::undone`), comes later. [`next_step`]
 //! does one step towards it (ask for device lists, claim key packages, stage one commit) and says
 //! what must be sent before the next; when nothing is left it marks the room as settled on its
-//! head, unless this device's user has to decide first (`trusted`). It decides from the store alone, so it gives the same answer after a restart.
+//! head, unless this device's user has to decide first (`trusted`). It decides from the store
+//! alone, so it gives the same answer after a restart.
 
 use super::{
     difference::difference,
@@ -90,9 +91,9 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
 }
 
 /// Stages a commit. A device may publish a key package that is good as far as can be seen, and that
-/// cannot be added to this very group (its keys are another member's, say). That must not hold up the
-/// room: such a package is given up as any bad one, and the plan made again. Where OpenMLS refuses the
-/// commit all the same, whoever it refuses is found by trying, and left alone.
+/// cannot be added to this very group (its keys are another member's, say). That must not hold up
+/// the room: such a package is given up as any bad one, and the plan made again. Where OpenMLS
+/// refuses the commit all the same, whoever it refuses is found by trying, and left alone.
 fn stage_possible(
     turn: &Turn<'_>,
     room: &mut Room,

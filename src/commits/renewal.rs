@@ -1,14 +1,15 @@
 //! Renewing this device's own keys in the group, whatever the others commit.
 //!
-//! Whoever has taken a copy of a device is shut out again by a commit of that very device with a path
-//! (RFC 9420 §16.6). So such a commit is due when the leaf's keys are as old, or have been used for as
-//! many messages, as the room's settings say, and after joining by a Welcome, whose keys lay on the
-//! homeserver. It is made when something is to be sent: ten thousand devices that only read make none.
+//! Whoever has taken a copy of a device is shut out again by a commit of that very device with a
+//! path (RFC 9420 §16.6). So such a commit is due when the leaf's keys are as old, or have been
+//! used for as many messages, as the room's settings say, and after joining by a Welcome, whose
+//! keys lay on the homeserver. It is made when something is to be sent: ten thousand devices that
+//! only read make none.
 //!
-//! In a large group many can be due at once: all who were added together, or all who come back from a
-//! holiday. There the renewal is put off, from the first message on, by a random time that grows with
-//! the group ([`crowd_wait`]), and goes with the next message after that (docs/decisions/019). Keys
-//! from a last-resort package are renewed at once, as others may have got the same package.
+//! In a large group many can be due at once: all who were added together, or all who come back from
+//! a holiday. There the renewal is put off, from the first message on, by a random time that grows
+//! with the group ([`crowd_wait`]), and goes with the next message after that (docs/decisions/019).
+//! Keys from a last-resort package are renewed at once, as others may have got the same package.
 
 use ruma::RoomId;
 use sha2::{Digest, Sha256};
@@ -23,8 +24,8 @@ use crate::{
 
 /// Up to this many devices renew at once when they are due.
 const FEW: u32 = 8;
-/// By how much each device makes the time longer from which the wait is drawn, in milliseconds: so the
-/// group sees one commit a second at the most.
+/// By how much each device makes the time longer from which the wait is drawn, in milliseconds: so
+/// the group sees one commit a second at the most.
 const WAIT_A_DEVICE_MS: u64 = 1_000;
 /// The longest time from which the wait is drawn, in milliseconds.
 const LONGEST_WAIT_MS: u64 = 60 * 60 * 1000;
@@ -79,8 +80,8 @@ fn longest_wait(members: u32) -> u64 {
     u64::from(members).saturating_mul(WAIT_A_DEVICE_MS).min(LONGEST_WAIT_MS)
 }
 
-/// An epoch was entered. Where no commit of this device's own has renewed its keys on the way, they are
-/// those of the epoch before.
+/// An epoch was entered. Where no commit of this device's own has renewed its keys on the way, they
+/// are those of the epoch before.
 pub(crate) fn entered(turn: &Turn<'_>, room: &mut Room, id: EpochId) -> Result<(), StoreError> {
     if room.renewal.leaf(id).is_some() {
         return Ok(());

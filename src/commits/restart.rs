@@ -1,9 +1,9 @@
 //! Starting a room anew: a second group beside the first, for whoever may set the room's state.
 //!
 //! It takes two steps. The group is made and announced like a room's first one. Once the homeserver
-//! has the announcement, and so its event id, the room's state names it. Until the homeserver has taken
-//! the state too, the new group is nothing: this device is in it and sends nothing there. Where either
-//! is refused, the room goes on in its old group as if nothing had happened.
+//! has the announcement, and so its event id, the room's state names it. Until the homeserver has
+//! taken the state too, the new group is nothing: this device is in it and sends nothing there.
+//! Where either is refused, the room goes on in its old group as if nothing had happened.
 
 use openmls_traits::random::OpenMlsRand as _;
 use ruma::{OwnedEventId, api::client::state::send_state_event, serde::Raw};
@@ -124,8 +124,8 @@ pub(crate) fn refused(room: &mut Room, epoch: EpochId) {
     }
 }
 
-/// The room goes on in another group: a restart of this device's own is over if it is that, or comes
-/// too late. State that may have reached the homeserver waits for the answer.
+/// The room goes on in another group: a restart of this device's own is over if it is that, or
+/// comes too late. State that may have reached the homeserver waits for the answer.
 pub(crate) fn overtaken(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     let Some(own) = room.restarts.own.clone() else { return Ok(()) };
     let counts = own.group == room.group();

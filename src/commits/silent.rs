@@ -1,16 +1,17 @@
-//! Asking whether devices without a published credential speak MLS: each is asked for a key package,
-//! and a binding in it says so.
+//! Asking whether devices without a published credential speak MLS: each is asked for a key
+//! package, and a binding in it says so.
 //!
 //! In a room of ten thousand devices that never heard of MLS, nearly all of these questions are in
 //! vain. So they cost little and hold up little:
 //!
 //! - One request of a room asks for at most [`MOST_ASKED`] devices. There is one at a time. Devices
-//!   that nobody asked for yet are asked for at once, or, where they are more, one request a minute.
-//!   Others are asked for every ten minutes at most.
-//! - A device that was asked for in vain is left alone for ten minutes, then twice as long each time,
-//!   up to a day (`devices::due`). A change of its user's list ends that.
-//! - A message waits for a room's first question, and for one that asks for all new devices: whoever
-//!   has just logged in should be able to read it. It waits as long as for other key packages.
+//!   that nobody asked for yet are asked for at once, or, where they are more, one request a
+//!   minute. Others are asked for every ten minutes at most.
+//! - A device that was asked for in vain is left alone for ten minutes, then twice as long each
+//!   time, up to a day (`devices::due`). A change of its user's list ends that.
+//! - A message waits for a room's first question, and for one that asks for all new devices:
+//!   whoever has just logged in should be able to read it. It waits as long as for other key
+//!   packages.
 //!
 //! A device that is not asked for is not lost: it can join by itself, and its leaf has the binding.
 
@@ -33,8 +34,8 @@ use crate::{
 
 /// How many devices one request asks for.
 const MOST_ASKED: usize = 500;
-/// The shortest time between two requests of a room, in milliseconds, while one cannot ask for all that
-/// are new.
+/// The shortest time between two requests of a room, in milliseconds, while one cannot ask for all
+/// that are new.
 const PACE_MS: u64 = 60 * 1000;
 /// The same where none are new.
 const SLOW_PACE_MS: u64 = 10 * 60 * 1000;

@@ -1,7 +1,7 @@
 //! The Welcomes of a commit, sent once its event has an id.
 //!
-//! Each device gets its own secrets alone, so a Welcome's size does not grow with the number of those
-//! added.
+//! Each device gets its own secrets alone, so a Welcome's size does not grow with the number of
+//! those added.
 
 use std::collections::BTreeMap;
 

@@ -25,8 +25,8 @@ pub(crate) struct Due {
     pub(crate) next_ms: Option<u64>,
 }
 
-/// Which silent devices of these users may be asked for now. Whoever could not take part even with a
-/// credential is left out.
+/// Which silent devices of these users may be asked for now. Whoever could not take part even with
+/// a credential is left out.
 pub(crate) fn due(
     tx: &Tx<'_>,
     users: &BTreeSet<OwnedUserId>,

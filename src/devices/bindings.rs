@@ -1,14 +1,14 @@
-//! Bindings: which MLS key a device's Ed25519 key has bound to the device, where the device does not
-//! publish that.
+//! Bindings: which MLS key a device's Ed25519 key has bound to the device, where the device does
+//! not publish that.
 //!
 //! They come from leaves whose own signatures were verified: of key packages, of commits, of trees.
-//! So whoever made the leaf holds the MLS key, and a valid binding says that the device's Ed25519 key
-//! means this MLS key. The first valid one pins the key (`pins`), like the first published one does.
-//! A later one with another key changes nothing here: its leaf is an impostor's.
+//! So whoever made the leaf holds the MLS key, and a valid binding says that the device's Ed25519
+//! key means this MLS key. The first valid one pins the key (`pins`), like the first published one
+//! does. A later one with another key changes nothing here: its leaf is an impostor's.
 //!
 //! A leaf may come before its device's list does. So what cannot be verified yet is kept, a few for
-//! each device, and looked at when the list comes. What is dropped for want of room is learnt from a
-//! key package later (`silent`).
+//! each device, and looked at when the list comes. What is dropped for want of room is learnt from
+//! a key package later (`silent`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -6,13 +6,14 @@
 //! first credential key that was seen for a device counts for good (`pins`): a later answer with
 //! another key is a conflict, whatever the homeserver said in between.
 //!
-//! A device that publishes no credential may have one all the same: a binding in its leaves names it
-//! (`bindings`). Until one was seen the device is silent (`silent`), and is asked for now and then.
+//! A device that publishes no credential may have one all the same: a binding in its leaves names
+//! it (`bindings`). Until one was seen the device is silent (`silent`), and is asked for now and
+//! then.
 //!
 //! A user may have a cross-signing identity (`user_identity`). Whether its owner's keys have signed
 //! a device is part of what is known of it, and the machine's policy says what that means. So is
-//! whether this device's user has verified the owner (`verification`); that is shown (`verdict`), and
-//! decides what this device sends.
+//! whether this device's user has verified the owner (`verification`); that is shown (`verdict`),
+//! and decides what this device sends.
 //!
 //! This folder makes ruma's request values and reads the bodies of answers. It knows nothing of
 //! queues and rooms.

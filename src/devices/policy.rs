@@ -30,8 +30,8 @@ pub(super) struct Rule {
     reads: u32,
 }
 
-/// Counts what device lists are read for. Where a store's rule has another number, all lists are asked
-/// for again: 1 since devices without a published credential may have bound one.
+/// Counts what device lists are read for. Where a store's rule has another number, all lists are
+/// asked for again: 1 since devices without a published credential may have bound one.
 const READS: u32 = 1;
 
 const RULE: Collection<Rule> = Collection::new("member_policy");

@@ -209,8 +209,8 @@ pub(crate) fn handle_query_response(
     Ok(report)
 }
 
-/// The homeserver has refused a query. The lists that it asked for are left alone for a while; until
-/// then the known devices count.
+/// The homeserver has refused a query. The lists that it asked for are left alone for a while;
+/// until then the known devices count.
 pub(crate) fn query_refused(tx: &Tx<'_>, query: &KeyQuery, now_ms: u64) -> Result<(), StoreError> {
     for user in query.asked.keys() {
         if let Some(mut tracked) = tracking::get(tx, user)?

@@ -1,10 +1,10 @@
 //! Devices that are listed and whose MLS credential is not known: most have none.
 //!
-//! A device beside Olm publishes no credential. Others learn of it by a binding in one of its leaves
-//! or key packages, so somebody has to ask for a key package once. Most of these devices never heard
-//! of MLS, and there may be ten thousand of them in a room. So each is asked for at growing
-//! intervals, up to a day, and what is known of all stands in one row for each user. Which of them
-//! may be asked for now is the matter of `asking`.
+//! A device beside Olm publishes no credential. Others learn of it by a binding in one of its
+//! leaves or key packages, so somebody has to ask for a key package once. Most of these devices
+//! never heard of MLS, and there may be ten thousand of them in a room. So each is asked for at
+//! growing intervals, up to a day, and what is known of all stands in one row for each user. Which
+//! of them may be asked for now is the matter of `asking`.
 
 use std::collections::BTreeMap;
 
@@ -41,8 +41,8 @@ impl Silent {
         Self { key, owner_signed, asked: 0, until_ms: 0 }
     }
 
-    /// Until when it is left alone; nothing if it may be asked for now. A time further ahead than any
-    /// rest comes from a clock that has been set back since.
+    /// Until when it is left alone; nothing if it may be asked for now. A time further ahead than
+    /// any rest comes from a clock that has been set back since.
     pub(super) fn rests_until(&self, now_ms: u64) -> Option<u64> {
         let rests = self.until_ms > now_ms && self.until_ms - now_ms <= LONGEST_MS;
         rests.then_some(self.until_ms)

@@ -185,8 +185,8 @@ pub(crate) fn user_identity(
     IDENTITIES.get(tx, b"", user.as_bytes())
 }
 
-/// Takes in what an answer says of a user's keys. Gives the identity as it was and as it is now, and
-/// whether the app is to be told of another master key. Nothing is written yet.
+/// Takes in what an answer says of a user's keys. Gives the identity as it was and as it is now,
+/// and whether the app is to be told of another master key. Nothing is written yet.
 pub(super) fn take_in(
     tx: &Tx<'_>,
     user: &UserId,

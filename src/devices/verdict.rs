@@ -1,7 +1,7 @@
 //! What is known of who a device is, as far as an app can show it.
 //!
-//! All of it stands in the device's row, which is read anyway. A device that the homeserver lists no
-//! longer is judged by what was known of it last, so that a log-out turns no old message red.
+//! All of it stands in the device's row, which is read anyway. A device that the homeserver lists
+//! no longer is judged by what was known of it last, so that a log-out turns no old message red.
 
 use super::{
     pins,

@@ -192,9 +192,9 @@ pub(crate) fn verified(
     Ok(if is_other { vec![before.user_id] } else { Vec::new() })
 }
 
-/// The app accepts a user's changed master key: it is the pinned one from now on, and an earlier one
-/// is verified no more. Gives the users who stand otherwise now; nothing if the homeserver hands out
-/// another.
+/// The app accepts a user's changed master key: it is the pinned one from now on, and an earlier
+/// one is verified no more. Gives the users who stand otherwise now; nothing if the homeserver
+/// hands out another.
 pub(crate) fn accept_identity(
     tx: &Tx<'_>,
     user: &UserId,

@@ -1,11 +1,11 @@
 //! Whether the published keys of one device are consistent.
 //!
 //! `device_keys` must name the user and the device that they were asked for, hold the device's
-//! Ed25519 key, and be signed by it. This key is the one that people verify in Matrix. It vouches for
-//! the MLS credential's key in one of two ways. Where `device_keys` hold that key, it has signed them
-//! too, which proves that the device holds the credential's private key. Where they hold none, a
-//! binding in the device's leaves may name it (`bindings`). The owner's signature, which the policy
-//! may ask for, is looked for here too.
+//! Ed25519 key, and be signed by it. This key is the one that people verify in Matrix. It vouches
+//! for the MLS credential's key in one of two ways. Where `device_keys` hold that key, it has
+//! signed them too, which proves that the device holds the credential's private key. Where they
+//! hold none, a binding in the device's leaves may name it (`bindings`). The owner's signature,
+//! which the policy may ask for, is looked for here too.
 
 use std::fmt;
 

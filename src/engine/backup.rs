@@ -1,4 +1,5 @@
-//! The engine's side of key backup: each of the app's wishes as a turn, and restores portion by portion.
+//! The engine's side of key backup: each of the app's wishes as a turn, and restores portion by
+//! portion.
 
 use ruma::OwnedRoomId;
 

@@ -13,8 +13,8 @@ use crate::{
     turn::Turn,
 };
 
-/// From which difference on a clock is off, in milliseconds. A sync may have waited in the app for a
-/// while before it was taken in.
+/// From which difference on a clock is off, in milliseconds. A sync may have waited in the app for
+/// a while before it was taken in.
 const OFF_MS: u64 = 60 * 60 * 1000;
 /// How many events of a room's timeline are looked at, the newest first.
 const MOST_LOOKED_AT: usize = 10;

@@ -1,9 +1,10 @@
-//! Whether a sync goes on where the last of its connection ended, and what follows where it does not.
+//! Whether a sync goes on where the last of its connection ended, and what follows where it does
+//! not.
 //!
 //! An app can lose a response, go back to an old position, or begin a connection anew; the last is
-//! what Element X does with its encryption connection at each start. Then what happened in between is
-//! told by no sync: the device lists of all users are asked for again, and who is in each room is in
-//! doubt, as far as the connection tells of such things.
+//! what Element X does with its encryption connection at each start. Then what happened in between
+//! is told by no sync: the device lists of all users are asked for again, and who is in each room
+//! is in doubt, as far as the connection tells of such things.
 
 use std::collections::BTreeSet;
 
@@ -63,8 +64,8 @@ pub(super) fn begin(turn: &Turn<'_>, changes: &SyncChanges) -> Result<(), StoreE
     if has_rooms { follow(turn, changes) } else { Ok(()) }
 }
 
-/// Stores where a sync has ended, when all of it was taken in. A sync that was not is followed by one
-/// that does not go on.
+/// Stores where a sync has ended, when all of it was taken in. A sync that was not is followed by
+/// one that does not go on.
 pub(super) fn end(turn: &Turn<'_>, changes: &SyncChanges) -> Result<(), StoreError> {
     let key = changes.connection.as_bytes();
     let known = CONNECTIONS.get(turn.tx, b"", key)?;

@@ -1,9 +1,9 @@
 //! What follows from a step, settled in one loop.
 //!
 //! Steps on the floors below report what they have brought about (`turn::Consequence`) and call
-//! nothing above them. Here each consequence is taken up, oldest first; what it brings about in turn
-//! comes last. So the order is the order of the reports, and the table below is all that follows from
-//! anything:
+//! nothing above them. Here each consequence is taken up, oldest first; what it brings about in
+//! turn comes last. So the order is the order of the reports, and the table below is all that
+//! follows from anything:
 //!
 //! | consequence | what follows |
 //! |---|---|

@@ -241,8 +241,8 @@ impl Engine {
         self.observers.tell(&done.updates);
     }
 
-    /// Where the store's keys for a room turned out not to be this device's alone, has the device join
-    /// anew; tells whether that is so.
+    /// Where the store's keys for a room turned out not to be this device's alone, has the device
+    /// join anew; tells whether that is so.
     pub(super) fn distrust_if_changed<T>(
         &self,
         room: &RoomId,

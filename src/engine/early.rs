@@ -4,8 +4,8 @@
 //! faster, and an invited user sees the room's state only after joining. They may as well come from
 //! somebody who has never shared a room with this user, about rooms that do not exist. So they have
 //! no effect, and wait: all of them within one bound, each sender's within a smaller one, for
-//! [`MOST_AGE_MS`]. Whoever takes the most gives way first (`incoming::fair_share`). Once the room's
-//! state shows up they are taken in as if they came then.
+//! [`MOST_AGE_MS`]. Whoever takes the most gives way first (`incoming::fair_share`). Once the
+//! room's state shows up they are taken in as if they came then.
 
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,8 @@ const EACH: u64 = 8_000;
 /// What those of one sender may take: seven of the largest that Matrix carries, or forty of small
 /// rooms.
 const MOST_OF_SENDER: u64 = MOST_BYTES / 8;
-/// How long one waits, in milliseconds: 30 days. Whoever accepts an invitation later joins by itself.
+/// How long one waits, in milliseconds: 30 days. Whoever accepts an invitation later joins by
+/// itself.
 const MOST_AGE_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
 /// The id of one that is not in the queue yet, which counts from 1.

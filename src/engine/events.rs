@@ -234,8 +234,8 @@ impl<'a> Intake<'a> {
     }
 }
 
-/// Goes on with the commits that wait in woken rooms, when what they need has come otherwise than by
-/// sync. Messages, and the results of events that the app has fed, are left for the next sync.
+/// Goes on with the commits that wait in woken rooms, when what they need has come otherwise than
+/// by sync. Messages, and the results of events that the app has fed, are left for the next sync.
 pub(super) fn go_on(turn: &Turn<'_>, readers: &Readers) -> Result<(), EventError> {
     for room in room::woken(turn.tx)? {
         if catch_up::is_under_way(turn.tx, &room)? {
@@ -251,8 +251,8 @@ pub(super) fn go_on(turn: &Turn<'_>, readers: &Readers) -> Result<(), EventError
     Ok(())
 }
 
-/// Tries the commits that wait in a room, as long as that moves the group on; tells whether there is
-/// more to try, as the turn has taken long enough.
+/// Tries the commits that wait in a room, as long as that moves the group on; tells whether there
+/// is more to try, as the turn has taken long enough.
 pub(super) fn retry_commits(
     turn: &Turn<'_>,
     readers: &Readers,
@@ -297,8 +297,8 @@ pub(super) fn ask_for_missing(turn: &Turn<'_>, room: &RoomId) -> Result<(), Fail
     room::edit(turn.tx, room, |room| fetch::ask_for_missing(turn, room, &waiting))
 }
 
-/// Looks at what the room's state says of another group, and asks for the state where something waits
-/// for it.
+/// Looks at what the room's state says of another group, and asks for the state where something
+/// waits for it.
 fn look_for_restart(turn: &Turn<'_>, room: &RoomId) -> Result<(), Failure> {
     if restarts::is_any(turn.tx, room)? {
         in_room(turn, room, |room| restart::look(turn, room))?;
@@ -319,8 +319,8 @@ fn leave_with_the_room(turn: &Turn<'_>, room: &RoomId) -> Result<(), Failure> {
     })
 }
 
-/// Whoever is in the Matrix room and not in its group gets in by itself, once it is seen that there is
-/// a group.
+/// Whoever is in the Matrix room and not in its group gets in by itself, once it is seen that there
+/// is a group.
 fn join_where_left_out(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), Failure> {
     let Some(room) = room::find(turn.tx, room_id)? else { return Ok(()) };
     if room.standing != Standing::NoGroup {

@@ -1,8 +1,8 @@
 //! Founding a room's group with all its members at once, in turns with the long part between them.
 //!
 //! The group is made outside of the turn's lock, so messages of other rooms are sealed and opened
-//! meanwhile. One group is made at a time: what is in memory for it grows with the room. A suspended
-//! engine ends the work, and it begins anew with the next call (`commits::founding`).
+//! meanwhile. One group is made at a time: what is in memory for it grows with the room. A
+//! suspended engine ends the work, and it begins anew with the next call (`commits::founding`).
 
 use std::sync::PoisonError;
 
@@ -19,8 +19,8 @@ use crate::{
 };
 
 impl Engine {
-    /// Makes the group of a room from what was collected for it. Where that cannot be done, the room
-    /// begins with a group of one, and its members come by commits.
+    /// Makes the group of a room from what was collected for it. Where that cannot be done, the
+    /// room begins with a group of one, and its members come by commits.
     pub(super) fn found(&self, room: &RoomId, founders: Founders) -> Result<(), EngineError> {
         // Nothing is behind this lock but the work itself.
         let _one_at_a_time = self.founding.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,8 +50,8 @@ impl Engine {
     }
 }
 
-/// Does the next step of every founding, whether or not something is to be sent: others wait for the
-/// group. Gives the groups that can be made.
+/// Does the next step of every founding, whether or not something is to be sent: others wait for
+/// the group. Gives the groups that can be made.
 pub(super) fn found_rooms(turn: &Turn<'_>) -> Result<Vec<(OwnedRoomId, Founders)>, EngineError> {
     let mut ready = Vec::new();
     for room_id in commits::founding_rooms(turn)? {

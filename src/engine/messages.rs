@@ -16,8 +16,8 @@ use crate::{
 const MOST_UNWRITTEN: usize = 64;
 
 impl Engine {
-    /// Seals a message for a room that is ready. Where the store's keys turn out to be no longer, or
-    /// never to have been, this device's alone, the device joins anew.
+    /// Seals a message for a room that is ready. Where the store's keys turn out to be no longer,
+    /// or never to have been, this device's alone, the device joins anew.
     pub(crate) fn encrypt(
         &self,
         room: &RoomId,

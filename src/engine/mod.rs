@@ -2,9 +2,9 @@
 //!
 //! Everything that changes state runs as a *turn*: under one lock, in one SQLite transaction
 //! (`core`). After the commit its updates go to the observer; before it nothing leaves this folder,
-//! so an app never sees what is not on disk. Sealing shares the lock; opening messages does not, and
-//! runs beside a turn on a connection of its own. All of it blocks: the exported layer calls it off
-//! the async executor's threads, and a caller that goes away does not stop a turn half-way.
+//! so an app never sees what is not on disk. Sealing shares the lock; opening messages does not,
+//! and runs beside a turn on a connection of its own. All of it blocks: the exported layer calls it
+//! off the async executor's threads, and a caller that goes away does not stop a turn half-way.
 //!
 //! | to … | see |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! What is looked at when a store is opened: whether it is an older copy of itself, and what a store
-//! of an earlier version has where it does not belong.
+//! What is looked at when a store is opened: whether it is an older copy of itself, and what a
+//! store of an earlier version has where it does not belong.
 //!
 //! A copy of the store may be older than what this device has sent since: then its keys were used,
 //! and nothing is sealed with them. The device joins its rooms' groups anew.

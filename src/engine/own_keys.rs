@@ -2,8 +2,9 @@
 //! they are others (`identity::own_keys`).
 //!
 //! The homeserver is asked first. Until it has answered nothing of a room is sent and no keys are
-//! uploaded. Where it has other keys, that stays so, and whoever wants to send gets an error. A device
-//! beside Olm sends nothing before it has its binding either (`identity::can_be_recognised`).
+//! uploaded. Where it has other keys, that stays so, and whoever wants to send gets an error. A
+//! device beside Olm sends nothing before it has its binding either
+//! (`identity::can_be_recognised`).
 
 use super::{core::Engine, error::EngineError};
 use crate::{

@@ -4,8 +4,8 @@
 //! staged is waited for; a device that was away catches up; the homeserver is asked who is in the
 //! room, where that is in doubt; it is found out whether the room was started anew, where its state
 //! says so; a group that this device makes is founded; a device that cannot go on rejoins, and one
-//! that is told of a better branch goes on with its own where it cannot get there; the head is chosen
-//! anew; the head's members are made those of the room.
+//! that is told of a better branch goes on with its own where it cannot get there; the head is
+//! chosen anew; the head's members are made those of the room.
 
 use std::sync::atomic::Ordering;
 
@@ -44,8 +44,8 @@ pub(crate) enum Readiness {
 }
 
 impl Engine {
-    /// Does the next step towards a room that can be sent to. Where the store turns out to have been
-    /// changed by somebody else, the next step is to join anew.
+    /// Does the next step towards a room that can be sent to. Where the store turns out to have
+    /// been changed by somebody else, the next step is to join anew.
     pub(crate) fn prepare(&self, room: &RoomId) -> Result<Readiness, EngineError> {
         let prepared = self.prepare_once(room);
         let changed = self.distrust_if_changed(room, &prepared)?;

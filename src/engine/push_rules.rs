@@ -1,9 +1,9 @@
 //! The account's push rules that keep commits silent.
 //!
-//! A commit is an `m.room.encrypted` event, so by the default rules it notifies and counts as unread.
-//! Two rules of the account (client-server API, "Push rules", kind `override`) match what only commits
-//! have in the clear, their public group state: as text, or by reference. They are set once by each
-//! device that has a room with MLS. Setting them again changes nothing.
+//! A commit is an `m.room.encrypted` event, so by the default rules it notifies and counts as
+//! unread. Two rules of the account (client-server API, "Push rules", kind `override`) match what
+//! only commits have in the clear, their public group state: as text, or by reference. They are set
+//! once by each device that has a room with MLS. Setting them again changes nothing.
 
 use ruma::{
     api::client::push::set_pushrule,

@@ -2,8 +2,8 @@
 //! lists and key counts, then the rooms. A to-device event about a room that the sync itself shows
 //! for the first time is taken in with that room's state.
 //!
-//! Most syncs are one turn. A long one is several, so that nobody waits for the lock until all of it
-//! is done. What the turns before a failure have brought is told with the next sync.
+//! Most syncs are one turn. A long one is several, so that nobody waits for the lock until all of
+//! it is done. What the turns before a failure have brought is told with the next sync.
 
 use std::thread;
 

@@ -1,8 +1,8 @@
 //! To-device events: Welcomes, and offers of history and requests for it.
 //!
-//! Anybody can send them, about any room. Those about a room that counts (`room::hears`) are taken in,
-//! each as a part of its own. The others are early, or of no use at all; until the room's state shows
-//! up they change nothing (`early`).
+//! Anybody can send them, about any room. Those about a room that counts (`room::hears`) are taken
+//! in, each as a part of its own. The others are early, or of no use at all; until the room's state
+//! shows up they change nothing (`early`).
 
 use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, RoomId};
 

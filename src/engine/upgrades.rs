@@ -1,11 +1,11 @@
 //! Room upgrades: what an MLS room leaves to the room that replaces it.
 //!
-//! An upgrade counts where both rooms say so (`room::upgrade`) and the old one uses MLS. Then the new
-//! room gets this device's settings of the old one, once, unless the app has chosen others; and it
-//! gets a group. The devices of whoever has made the new room make that group unasked, one after the
-//! other, so that the first does and the others find it. Any other device makes it where it has
-//! something to send and finds none. A new room that does not use MLS gets nothing: the app is told,
-//! and the room's encryption stays for the app to decide.
+//! An upgrade counts where both rooms say so (`room::upgrade`) and the old one uses MLS. Then the
+//! new room gets this device's settings of the old one, once, unless the app has chosen others; and
+//! it gets a group. The devices of whoever has made the new room make that group unasked, one after
+//! the other, so that the first does and the others find it. Any other device makes it where it has
+//! something to send and finds none. A new room that does not use MLS gets nothing: the app is
+//! told, and the room's encryption stays for the app to decide.
 
 use ruma::RoomId;
 use sha2::{Digest, Sha256};
@@ -28,7 +28,8 @@ const TURN_MS: u64 = 30_000;
 /// For how many devices that is done. Those behind them take the last turn.
 const MOST_TURNS: usize = 20;
 
-/// Looks whether a room of which a sync has told is one side of an upgrade whose other side is known.
+/// Looks whether a room of which a sync has told is one side of an upgrade whose other side is
+/// known.
 pub(super) fn look(turn: &Turn<'_>, room_id: &RoomId) -> Result<(), Failure> {
     let Some(room) = room::find(turn.tx, room_id)? else { return Ok(()) };
     if let Some(predecessor) = room.upgrade.predecessor()

@@ -1,10 +1,10 @@
 //! Whether a commit fits the Matrix room, and what follows if it does not.
 //!
 //! MLS lets any member add and remove anybody. What the room has no reason for is kept with the
-//! epoch as a [`CommitDoubt`] and told. Nothing is ever sent to such a member, as the group is first
-//! made what the room says (`commits::plan`). A room can also be set to refuse such commits, and
-//! joining without being added: then the head is chosen as if these commits, and all that follows
-//! them, did not exist.
+//! epoch as a [`CommitDoubt`] and told. Nothing is ever sent to such a member, as the group is
+//! first made what the room says (`commits::plan`). A room can also be set to refuse such commits,
+//! and joining without being added: then the head is chosen as if these commits, and all that
+//! follows them, did not exist.
 //!
 //! The event that explains a commit may come after it. So doubts are looked at again whenever they
 //! matter, are taken back for good when there is a reason, and devices that come to know the same

@@ -26,8 +26,8 @@ use crate::{
 
 const EPOCHS: Collection<EpochRecord> = Collection::new("epoch");
 const BY_EVENT: Collection<EpochId> = Collection::new("epoch_by_event");
-/// The number of the first epoch that a device was in, by MLS group id. Rooms of earlier versions get
-/// it with their next epoch.
+/// The number of the first epoch that a device was in, by MLS group id. Rooms of earlier versions
+/// get it with their next epoch.
 const FIRST: Collection<u64> = Collection::new("first_epoch");
 /// The number of the last of a room's groups that a device was in, where that was not the first.
 const LAST_GROUP: Collection<u64> = Collection::new("last_group");
@@ -121,8 +121,8 @@ pub(crate) fn by_event(
     }
 }
 
-/// The epoch that a Welcome of this device led to, which named this event as its commit's, and that no
-/// event has shown yet.
+/// The epoch that a Welcome of this device led to, which named this event as its commit's, and that
+/// no event has shown yet.
 pub(crate) fn by_hint(
     tx: &Tx<'_>,
     room: &RoomId,

@@ -2,12 +2,12 @@
 //!
 //! **The head rule** ([`best`]): the head is the first of the kept epochs, in their `order`, that
 //! the room does not refuse. Where the room was started anew, only the last of its groups that this
-//! device is in has any; a group that the room's state does not name has none. Every kept epoch can take a commit, so a fork is followed on all its
-//! branches; the rule only decides which branch is sent on. The same order decides which epochs are
-//! kept where there are too many (`pruning`).
+//! device is in has any; a group that the room's state does not name has none. Every kept epoch can
+//! take a commit, so a fork is followed on all its branches; the rule only decides which branch is
+//! sent on. The same order decides which epochs are kept where there are too many (`pruning`).
 //!
-//! Choosing changes the room and its epochs, and nothing else. What a new head means for the rest of
-//! the library is reported (`turn::Consequence`).
+//! Choosing changes the room and its epochs, and nothing else. What a new head means for the rest
+//! of the library is reported (`turn::Consequence`).
 
 use super::{
     contested, fit, graph,
@@ -68,8 +68,8 @@ pub(crate) fn rank(tx: &Tx<'_>, room: &Room) -> Result<Option<Rank>, StoreError>
     room.standing.head().map(|head| Ok(graph::get(tx, &room.id, head)?.rank())).transpose()
 }
 
-/// As far as this device has come, the head or not. A tree in which nobody has been heard for a while
-/// is as far as nobody has come.
+/// As far as this device has come, the head or not. A tree in which nobody has been heard for a
+/// while is as far as nobody has come.
 pub(crate) fn reach(turn: &Turn<'_>, room: &Room) -> Result<Option<Reach>, StoreError> {
     let mut kept = graph::kept(turn.tx, room)?;
     kept.retain(|epoch| epoch.group_rank != GroupRank::Unnamed);
@@ -179,7 +179,8 @@ fn choose_with(
 }
 
 /// A commit that leads to an epoch of this rank, and counts, has removed this device: the room goes
-/// on there, so the device goes on in nothing that comes behind. What it was let into since does not.
+/// on there, so the device goes on in nothing that comes behind. What it was let into since does
+/// not.
 pub(crate) fn leave(turn: &Turn<'_>, room: &mut Room, removed: &Rank) -> Result<(), Failure> {
     for mut epoch in graph::kept(turn.tx, room)? {
         if *removed <= epoch.rank() {
@@ -190,8 +191,8 @@ pub(crate) fn leave(turn: &Turn<'_>, room: &mut Room, removed: &Rank) -> Result<
     choose(turn, room)
 }
 
-/// The store may be an older copy of itself: in what it holds this device has maybe sent more than it
-/// remembers, so it sends in nothing of it any more.
+/// The store may be an older copy of itself: in what it holds this device has maybe sent more than
+/// it remembers, so it sends in nothing of it any more.
 pub(crate) fn distrust(turn: &Turn<'_>, room: &Room) -> Result<(), StoreError> {
     for mut epoch in graph::kept(turn.tx, room)? {
         epoch.distrusted = true;
@@ -207,7 +208,8 @@ fn supersede(turn: &Turn<'_>, room: &Room, id: EpochId) -> Result<(), StoreError
     graph::put(turn.tx, &room.id, &epoch)
 }
 
-/// Has keys renewed again that the app wanted renewed, where the branch on which they were has lost.
+/// Has keys renewed again that the app wanted renewed, where the branch on which they were has
+/// lost.
 fn renew_again_if_lost(
     turn: &Turn<'_>,
     room: &mut Room,

@@ -8,9 +8,9 @@
 //! public group state holds, so such a branch ranks among a device's own epochs by the same rule.
 //!
 //! A joinable epoch is a claim of whoever sent it. The claim is verified when the epoch is joined
-//! (`rejoin::external`), and forgotten when that fails. A commit that did not apply here most likely
-//! applies nowhere, whatever its public group state says; its epoch counts only once another user
-//! has been seen to go on with it.
+//! (`rejoin::external`), and forgotten when that fails. A commit that did not apply here most
+//! likely applies nowhere, whatever its public group state says; its epoch counts only once another
+//! user has been seen to go on with it.
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
@@ -51,7 +51,8 @@ pub(crate) struct JoinableEpoch {
     pub(crate) number: u64,
     pub(crate) commit_event: OwnedEventId,
     pub(crate) creator: DeviceName,
-    /// The event of its base's commit; nothing for an announcement, and in rows of earlier versions.
+    /// The event of its base's commit; nothing for an announcement, and in rows of earlier
+    /// versions.
     #[serde(default)]
     base: Option<String>,
     info: Payload,
@@ -155,9 +156,9 @@ fn is_signed(
     Ok(info.verify_no_out(turn.crypto, &key).is_ok())
 }
 
-/// Whether a number is the one after the epoch in which the commit beside it was sealed, which stands in
-/// the clear there. A group begins with its founder alone and the number 0, or with all who are to be
-/// in it and the number 1. One with which a room is started anew begins with 0.
+/// Whether a number is the one after the epoch in which the commit beside it was sealed, which
+/// stands in the clear there. A group begins with its founder alone and the number 0, or with all
+/// who are to be in it and the number 1. One with which a room is started anew begins with 0.
 fn continues_commit(
     content: &CommitContent,
     group: GroupName,
@@ -199,8 +200,8 @@ pub(crate) fn best(
     Ok(best.filter(|best| reach.is_none_or(|reach| reach.is_behind(&best.rank()))))
 }
 
-/// The claims that count, for a device that knows no more of the room than these: the one of which most
-/// is accounted for first.
+/// The claims that count, for a device that knows no more of the room than these: the one of which
+/// most is accounted for first.
 pub(crate) fn by_lineage(tx: &Tx<'_>, room: &Room) -> Result<Vec<JoinableEpoch>, StoreError> {
     let mut epochs = Vec::new();
     for epoch in list(tx, &room.id)?.into_iter().filter(|epoch| !epoch.unconfirmed) {
@@ -213,9 +214,9 @@ pub(crate) fn by_lineage(tx: &Tx<'_>, room: &Room) -> Result<Vec<JoinableEpoch>,
     Ok(epochs.into_iter().map(|(_, epoch)| epoch).collect())
 }
 
-/// What speaks against the first of these claims. Nothing does if all go back to one place, and that
-/// is the group's announcement, or two users have made what leads there. Where all were made by
-/// devices that have no place in the room, they contradict the room.
+/// What speaks against the first of these claims. Nothing does if all go back to one place, and
+/// that is the group's announcement, or two users have made what leads there. Where all were made
+/// by devices that have no place in the room, they contradict the room.
 pub(crate) fn dispute(tx: &Tx<'_>, room: &Room) -> Result<Dispute, StoreError> {
     let mut beginnings = BTreeSet::new();
     let mut is_vouched_for = true;
@@ -339,8 +340,8 @@ pub(crate) fn forget_of_outsiders(tx: &Tx<'_>, room: &Room) -> Result<(), StoreE
     Ok(())
 }
 
-/// Forgets those of a higher number than this. They were noted while this device was in no group, and
-/// whoever joined one could let none of the others in.
+/// Forgets those of a higher number than this. They were noted while this device was in no group,
+/// and whoever joined one could let none of the others in.
 pub(crate) fn forget_above(tx: &Tx<'_>, room: &RoomId, number: u64) -> Result<(), StoreError> {
     for epoch in list(tx, room)?.into_iter().filter(|epoch| epoch.number > number) {
         forget(tx, room, epoch.id)?;

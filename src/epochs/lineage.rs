@@ -1,10 +1,11 @@
 //! How much of a claimed epoch's past is accounted for.
 //!
-//! A number that somebody claims costs nothing. A chain of events does: each commit's event names the
-//! event of its base, and says one number more. So what a commit claims is followed back from event to
-//! event, as far as this device has seen them. A claim that does not continue its base is refused. Of
-//! several claims, one that goes back to the group's announcement is believed first, and then the
-//! one with the most events. A device that knows nothing else of a room chooses by this.
+//! A number that somebody claims costs nothing. A chain of events does: each commit's event names
+//! the event of its base, and says one number more. So what a commit claims is followed back from
+//! event to event, as far as this device has seen them. A claim that does not continue its base is
+//! refused. Of several claims, one that goes back to the group's announcement is believed first,
+//! and then the one with the most events. A device that knows nothing else of a room chooses by
+//! this.
 
 use std::collections::BTreeSet;
 

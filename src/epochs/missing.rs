@@ -1,9 +1,9 @@
 //! Commits that others are based on and that cannot be had.
 //!
-//! A commit that the homeserver does not have is *missing*: the room goes on without it, but what is
-//! based on it waits, as it may still come from another homeserver; it is asked for again, more and
-//! more rarely. A commit that leads to no epoch that is kept is *hopeless*: what is based on it waits
-//! no longer.
+//! A commit that the homeserver does not have is *missing*: the room goes on without it, but what
+//! is based on it waits, as it may still come from another homeserver; it is asked for again, more
+//! and more rarely. A commit that leads to no epoch that is kept is *hopeless*: what is based on it
+//! waits no longer.
 
 use ruma::{EventId, RoomId};
 use serde::{Deserialize, Serialize};
@@ -25,8 +25,8 @@ const NEVER_MS: u64 = u64::MAX;
 
 const HOPELESS: Collection<Mark> = Collection::new("hopeless_commit");
 const MISSING: Collection<Missing> = Collection::new("missing_commit");
-/// Announcements of groups that this device is not in. They are here, and nothing but a Welcome or a
-/// join leads to what is based on them.
+/// Announcements of groups that this device is not in. They are here, and nothing but a Welcome or
+/// a join leads to what is based on them.
 const ANNOUNCED: Collection<Mark> = Collection::new("announced_group");
 
 /// How a missing commit is asked for.
@@ -167,8 +167,8 @@ pub(crate) fn mark_found(turn: &Turn<'_>, room: &RoomId, event: &str) -> Result<
     MISSING.delete(turn.tx, room.as_bytes(), event.as_bytes()).map(drop)
 }
 
-/// Has all missing commits asked for again: this device has come in by a Welcome, maybe further back
-/// than it was. What led nowhere while it was out may lead on from there.
+/// Has all missing commits asked for again: this device has come in by a Welcome, maybe further
+/// back than it was. What led nowhere while it was out may lead on from there.
 pub(crate) fn ask_again(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {
     HOPELESS.delete_scope(turn.tx, room.as_bytes())?;
     MISSING.delete_scope(turn.tx, room.as_bytes()).map(drop)

@@ -3,8 +3,8 @@
 //! An epoch that a device is told of may be so far ahead of what the device has, and no farther
 //! ([`check`]). A device without a group has nothing to compare with, so it can be led to a number
 //! that nobody else takes. It would wait there for ever for others who must not follow. So what is
-//! **out of reach** of the lowest tree that a device is in comes behind it ([`out_of_reach`]): those
-//! who are there cannot come, and whoever is in both goes to them.
+//! **out of reach** of the lowest tree that a device is in comes behind it ([`out_of_reach`]):
+//! those who are there cannot come, and whoever is in both goes to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,8 +18,8 @@ use crate::{
 
 /// No group that grows by honest commits gets here.
 const HIGHEST_NUMBER: u64 = 1 << 48;
-/// How far from where this device is an epoch can be that it is told of. A room of a thousand devices
-/// makes 140 commits a day, and takes twenty years for this.
+/// How far from where this device is an epoch can be that it is told of. A room of a thousand
+/// devices makes 140 commits a day, and takes twenty years for this.
 const MOST_AHEAD: u64 = 1 << 20;
 
 /// A group's epochs that hang together: the group's place among the room's groups, and their root.
@@ -36,8 +36,8 @@ pub(crate) fn check(tx: &Tx<'_>, room: &Room, number: u64) -> Result<(), InputEr
     if number <= highest(tx, room)? { Ok(()) } else { Err(Rejection::EpochNumber.into()) }
 }
 
-/// The highest number that an epoch can have that this device is told of. While it is in no group, it
-/// has nothing to compare with. A tree that is out of reach is none that it goes back to.
+/// The highest number that an epoch can have that this device is told of. While it is in no group,
+/// it has nothing to compare with. A tree that is out of reach is none that it goes back to.
 pub(crate) fn highest(tx: &Tx<'_>, room: &Room) -> Result<u64, StoreError> {
     let kept = graph::kept(tx, room)?;
     let out_of_reach = out_of_reach(&kept);
@@ -74,9 +74,9 @@ impl Reach {
     }
 
     /// Whether an epoch that is claimed comes before what the device has reached: by its rank, or
-    /// because it is so far behind that whoever is there cannot come here. Only the distance counts:
-    /// a claim right behind a device that is above all numbers is no other place to go to. Nor is one
-    /// near a tree that the device is in besides.
+    /// because it is so far behind that whoever is there cannot come here. Only the distance
+    /// counts: a claim right behind a device that is above all numbers is no other place to go to.
+    /// Nor is one near a tree that the device is in besides.
     pub(super) fn is_behind(&self, claim: &Rank) -> bool {
         let is_far = self.lowest > claim.number().saturating_add(MOST_AHEAD);
         *claim < self.first || (claim.group() == self.first.group() && is_far)
@@ -88,8 +88,9 @@ fn is_in_reach(from: u64, number: u64) -> bool {
     number <= from.saturating_add(MOST_AHEAD).min(HIGHEST_NUMBER)
 }
 
-/// Of the trees of these kept epochs, those that nobody can come to who is in the lowest tree of the
-/// group: a number on the way is farther ahead than one may be told of, or too high for everybody.
+/// Of the trees of these kept epochs, those that nobody can come to who is in the lowest tree of
+/// the group: a number on the way is farther ahead than one may be told of, or too high for
+/// everybody.
 pub(super) fn out_of_reach(kept: &[EpochRecord]) -> BTreeSet<Tree> {
     let tips = kept.iter().map(|epoch| (tree(epoch), epoch.number));
     unreachable(tips)

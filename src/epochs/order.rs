@@ -5,17 +5,17 @@
 //!
 //! 1. **With which of the room's groups it is** (`restarts`). The last one with which the room was
 //!    started anew comes first.
-//! 2. **Whether this device was removed from it, or cannot trust what it knows of it.** Then anything
-//!    else of its group comes before it.
+//! 2. **Whether this device was removed from it, or cannot trust what it knows of it.** Then
+//!    anything else of its group comes before it.
 //! 3. **In which tree the others are** (`trees`). What somebody merely claims takes no place.
-//! 4. **Whether the others can come there** (`numbers`). A tree with a number that nobody takes comes
-//!    behind the one that its devices can all be had in.
-//! 5. **Whether a removed device made it beside its removal** ([`made_beside`]). Such an epoch comes
-//!    after every other of its tree, however long its branch is.
+//! 4. **Whether the others can come there** (`numbers`). A tree with a number that nobody takes
+//!    comes behind the one that its devices can all be had in.
+//! 5. **Whether a removed device made it beside its removal** ([`made_beside`]). Such an epoch
+//!    comes after every other of its tree, however long its branch is.
 //! 6. **Its [`Rank`]**: the highest number, then the smallest id.
 //!
-//! It is a function of the epochs, of where each user was last heard, and of who has no place in the
-//! room. Devices for which these are the same send on the same epoch.
+//! It is a function of the epochs, of where each user was last heard, and of who has no place in
+//! the room. Devices for which these are the same send on the same epoch.
 
 use std::{
     cmp::Reverse,
@@ -193,8 +193,8 @@ fn creators_outside(
     Ok(outside)
 }
 
-/// The removals that count. One that a device without a place made counts if somebody who has a place
-/// went on with it.
+/// The removals that count. One that a device without a place made counts if somebody who has a
+/// place went on with it.
 fn removals(
     tx: &Tx<'_>,
     room: &Room,
@@ -215,9 +215,9 @@ fn removals(
     Ok(removals)
 }
 
-/// The epochs that a removed device has made beside its removal, with what others who have no place in
-/// the room made on them. A commit from before the removal is none of these, nor is one from after.
-/// Where somebody who has a place in the room has gone on, the branch is the room's.
+/// The epochs that a removed device has made beside its removal, with what others who have no place
+/// in the room made on them. A commit from before the removal is none of these, nor is one from
+/// after. Where somebody who has a place in the room has gone on, the branch is the room's.
 pub(super) fn made_beside(
     nodes: &BTreeMap<EpochId, Node>,
     removals: &[Removal],

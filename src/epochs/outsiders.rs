@@ -1,8 +1,8 @@
 //! Devices that have no place in the room, and who has removed them.
 //!
 //! A device has a place if its user is in the room and lists it. What is not known speaks for the
-//! device: a user whose device list was never told, a room whose members were not all seen. What was
-//! known once counts until it is told otherwise, however old it is.
+//! device: a user whose device list was never told, a room whose members were not all seen. What
+//! was known once counts until it is told otherwise, however old it is.
 
 use ruma::{RoomId, UserId};
 
@@ -32,8 +32,8 @@ fn has_place(tx: &Tx<'_>, room: &Room, user: &UserId) -> Result<bool, StoreError
     })
 }
 
-/// Whether a device that has just made a commit had no place in the room then. A list that is out of
-/// date says nothing: the device may be new.
+/// Whether a device that has just made a commit had no place in the room then. A list that is out
+/// of date says nothing: the device may be new.
 pub(crate) fn is_one_for_sure(
     tx: &Tx<'_>,
     room: &Room,
@@ -44,9 +44,9 @@ pub(crate) fn is_one_for_sure(
             || devices::is_list_current(tx, &device.user_id)?))
 }
 
-/// Whether a device that claims to have made an epoch has no place in the room. Of a listed device that
-/// publishes no credential it is not known yet: its leaf in that epoch may have its binding, and is
-/// looked at when the epoch is joined.
+/// Whether a device that claims to have made an epoch has no place in the room. Of a listed device
+/// that publishes no credential it is not known yet: its leaf in that epoch may have its binding,
+/// and is looked at when the epoch is joined.
 pub(super) fn is_claimant(
     tx: &Tx<'_>,
     room: &Room,

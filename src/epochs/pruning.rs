@@ -1,13 +1,13 @@
 //! Which epochs to keep able to process commits.
 //!
 //! Keeping an epoch costs space, and lets whoever takes the device process what is committed on it.
-//! So the room's settings bound the number and the age of kept epochs. An epoch that all its members
-//! have left goes earlier: nobody honest commits on it any more. It stays for [`LATE_MS`] all the
-//! same, as a commit that was made before may still be on its way.
+//! So the room's settings bound the number and the age of kept epochs. An epoch that all its
+//! members have left goes earlier: nobody honest commits on it any more. It stays for [`LATE_MS`]
+//! all the same, as a commit that was made before may still be on its way.
 //!
 //! A device that comes back after a day or more lets nothing go for its age at first ([`is_back`]):
-//! what it has missed may be based on any epoch that it kept. Where the room's settings limit for how
-//! long messages can be read, keys go in time all the same.
+//! what it has missed may be based on any epoch that it kept. Where the room's settings limit for
+//! how long messages can be read, keys go in time all the same.
 
 use std::cmp::Reverse;
 

@@ -76,7 +76,8 @@ pub(crate) struct EpochRecord {
     /// It was known to a store that was an older copy of itself: nothing is sealed in it.
     #[serde(default)]
     pub(crate) distrusted: bool,
-    /// Its commit's event is the word of whoever invited this device, and no event has shown it yet.
+    /// Its commit's event is the word of whoever invited this device, and no event has shown it
+    /// yet.
     #[serde(default)]
     pub(crate) event_is_hint: bool,
     /// Those who come later may read it: the room's history visibility said so from its first

@@ -1,11 +1,11 @@
 //! With which group a room was started anew.
 //!
-//! The room's state names the announcement of the new group. The homeserver enforces who may set the
-//! state, and it can forge the state of its own users. So a restart counts only once its announcement
-//! is known and was signed by a device of the state's sender, whose key that user publishes. It goes
-//! forward only: the number of a restart is in the group id, which the device signs, and it has to be
-//! higher than that of the last one. Of two with the same number the one counts that the room's state
-//! showed last, as Matrix has resolved it.
+//! The room's state names the announcement of the new group. The homeserver enforces who may set
+//! the state, and it can forge the state of its own users. So a restart counts only once its
+//! announcement is known and was signed by a device of the state's sender, whose key that user
+//! publishes. It goes forward only: the number of a restart is in the group id, which the device
+//! signs, and it has to be higher than that of the last one. Of two with the same number the one
+//! counts that the room's state showed last, as Matrix has resolved it.
 //!
 //! What cannot be checked yet is kept ([`claim`]), and changes nothing until then ([`settle`]).
 
@@ -59,8 +59,8 @@ impl Claim {
     }
 }
 
-/// The state of a room says that it was started anew. `is_news`: it says so now, and not at some time
-/// in the past.
+/// The state of a room says that it was started anew. `is_news`: it says so now, and not at some
+/// time in the past.
 pub(crate) fn claim(
     tx: &Tx<'_>,
     room: &Room,
@@ -248,10 +248,10 @@ fn check(turn: &Turn<'_>, room: &Room, claim: &Claim) -> Result<Check, Failure> 
     }
 }
 
-/// What follows where the device that announced a group is not in the list of its user. It may be new,
-/// and it may have been logged out since. Whoever is in no group has nothing to lose by believing the
-/// room's state, and finds nobody in an older group. Who is in one believes it where another member has
-/// gone on in the new group.
+/// What follows where the device that announced a group is not in the list of its user. It may be
+/// new, and it may have been logged out since. Whoever is in no group has nothing to lose by
+/// believing the room's state, and finds nobody in an older group. Who is in one believes it where
+/// another member has gone on in the new group.
 fn unlisted(
     turn: &Turn<'_>,
     room: &Room,
@@ -321,8 +321,8 @@ pub(crate) fn start(
     choose(turn, room)
 }
 
-/// Whether this device is in none of the epochs of the group in which the room goes on, and sends on
-/// an older one: nothing may be sent there any more.
+/// Whether this device is in none of the epochs of the group in which the room goes on, and sends
+/// on an older one: nothing may be sent there any more.
 pub(crate) fn is_left_behind(tx: &Tx<'_>, room: &Room) -> Result<bool, StoreError> {
     let (Some(head), GroupName::Restarted { .. }) = (room.standing.head(), room.group()) else {
         return Ok(false);
@@ -330,8 +330,8 @@ pub(crate) fn is_left_behind(tx: &Tx<'_>, room: &Room) -> Result<bool, StoreErro
     Ok(graph::get(tx, &room.id, head)?.group != room.group())
 }
 
-/// Whether a group is one that the room's state may name, and does not name yet: what is of it waits.
-/// A device that is in it follows it.
+/// Whether a group is one that the room's state may name, and does not name yet: what is of it
+/// waits. A device that is in it follows it.
 pub(crate) fn is_unnamed(tx: &Tx<'_>, room: &Room, group: GroupName) -> Result<bool, StoreError> {
     if room.rank_of(group) != GroupRank::Unnamed || group.number() < room.group().number() {
         return Ok(false);

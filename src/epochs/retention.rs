@@ -1,12 +1,13 @@
 //! For how long the keys of past epochs are kept.
 //!
-//! While an epoch's export is kept, whoever takes the device can read the epoch. Once it is deleted,
-//! nobody can who does not have it from elsewhere. So deleting is done in full: the export, the
-//! leaves that no other epoch names, what binds messages to events, what waits to be backed up, and
-//! the session in the backup. The store overwrites deleted rows, and cuts its log after.
+//! While an epoch's export is kept, whoever takes the device can read the epoch. Once it is
+//! deleted, nobody can who does not have it from elsewhere. So deleting is done in full: the
+//! export, the leaves that no other epoch names, what binds messages to events, what waits to be
+//! backed up, and the session in the backup. The store overwrites deleted rows, and cuts its log
+//! after.
 //!
-//! An epoch that can still take a commit keeps its export for as long: its group state would give it
-//! back. Where messages are read once, no export is made in the first place
+//! An epoch that can still take a commit keeps its export for as long: its group state would give
+//! it back. Where messages are read once, no export is made in the first place
 //! (`messages::read_once`), and an export from before that setting goes as soon as its epoch can
 //! take no commit.
 

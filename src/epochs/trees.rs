@@ -1,9 +1,10 @@
 //! Trees of epochs, and in which of them the others are.
 //!
-//! A device follows commits one at a time, and each that it follows is proven by MLS. The first epoch
-//! of such a chain is not: the device made the group, was let in by a Welcome, or joined by a public
-//! group state. All that such a *root* leads to is a tree. That it is the room's group is somebody's
-//! word; members can make as many groups under the room's id as they like, with any epoch number.
+//! A device follows commits one at a time, and each that it follows is proven by MLS. The first
+//! epoch of such a chain is not: the device made the group, was let in by a Welcome, or joined by a
+//! public group state. All that such a *root* leads to is a tree. That it is the room's group is
+//! somebody's word; members can make as many groups under the room's id as they like, with any
+//! epoch number.
 //!
 //! So trees are not compared by their numbers first, but by who is there: a tree has the *support*
 //! of each user who was last heard in it within a day. This device's own user is one of them, and
@@ -86,7 +87,8 @@ pub(crate) fn heard(
     }
     let same = before.filter(|before| before.root == epoch.root);
     let is_new = same.is_none();
-    // For how long it stays is counted here: nobody has been somewhere for a day by a server's word.
+    // For how long it stays is counted here: nobody has been somewhere for a day by a server's
+    // word.
     let since_ms = same.map_or(now_ms, |same| same.since_ms.min(now_ms));
     let heard = Heard { device: device.clone(), root: epoch.root, since_ms, at_ms };
     HEARD.put(turn.tx, room.as_bytes(), &key, &heard)?;

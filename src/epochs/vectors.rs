@@ -1,5 +1,5 @@
-//! The specification's vectors of the head rule (`docs/spec/vectors`): graphs of epochs, what a device
-//! knows of them, and the order that follows.
+//! The specification's vectors of the head rule (`docs/spec/vectors`): graphs of epochs, what a
+//! device knows of them, and the order that follows.
 
 use std::collections::{BTreeMap, BTreeSet};
 

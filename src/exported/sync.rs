@@ -40,8 +40,8 @@ pub struct SyncChanges {
 
 /// Where the request of a sync started.
 ///
-/// A response that does not go on where the last of its connection ended leaves out what happened in
-/// between. The machine then asks the homeserver for what it needs to know.
+/// A response that does not go on where the last of its connection ended leaves out what happened
+/// in between. The machine then asks the homeserver for what it needs to know.
 #[derive(Debug, Clone, Default, PartialEq, Eq, uniffi::Enum)]
 pub enum SyncStart {
     /// The request had no `since` or `pos`.

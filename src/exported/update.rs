@@ -48,8 +48,8 @@ pub enum Update {
     /// Somebody who may set the room's state has started the room's group anew
     /// (`MlsRoom::restart`), and the room goes on in the new group.
     ///
-    /// Messages of the old group stay readable. This device is let into the new group, or joins it by
-    /// itself; before it is in there, it sends nothing. The app need not do anything.
+    /// Messages of the old group stay readable. This device is let into the new group, or joins it
+    /// by itself; before it is in there, it sends nothing. The app need not do anything.
     Restarted {
         /// The room's id.
         room_id: String,
@@ -79,9 +79,9 @@ pub enum Update {
     },
     /// A room replaces an MLS room, by the word of both, and does not use MLS.
     ///
-    /// What is said there has other protection, or none. Tell your user before they write there. Call
-    /// `MlsRoom::enable` if the room is not encrypted at all and is to use MLS; `Update::RoomUpgraded`
-    /// follows.
+    /// What is said there has other protection, or none. Tell your user before they write there.
+    /// Call `MlsRoom::enable` if the room is not encrypted at all and is to use MLS;
+    /// `Update::RoomUpgraded` follows.
     UpgradeNotEncrypted {
         /// The id of the new room.
         room_id: String,
@@ -92,10 +92,10 @@ pub enum Update {
     },
     /// Secrets that the app has exported (`MlsRoom::export_secret`) are of an epoch that is over.
     ///
-    /// Call `prepare_to_send` and `export_secret` again, and send with the new secret from then on. Take
-    /// what others send with the secret that they name: those of the epoch before for
-    /// `previous_for_ms` longer, as not everybody hears of the new epoch at once. Then forget them. It
-    /// is told once for each export, however many epochs follow.
+    /// Call `prepare_to_send` and `export_secret` again, and send with the new secret from then on.
+    /// Take what others send with the secret that they name: those of the epoch before for
+    /// `previous_for_ms` longer, as not everybody hears of the new epoch at once. Then forget them.
+    /// It is told once for each export, however many epochs follow.
     ExportedSecretsChanged {
         /// The room's id.
         room_id: String,
@@ -226,9 +226,9 @@ pub enum Update {
         /// The reason: the same in every release.
         ///
         /// It is `"no_recovery"` if there is no secret storage, `"wrong_key"`,
-        /// `"unsupported_recovery"`, `"recovery_exists"` if there is secret storage with another key
-        /// that was not to be replaced, `"identity_incomplete"` if this device has lost private keys
-        /// meanwhile, or the homeserver's own code.
+        /// `"unsupported_recovery"`, `"recovery_exists"` if there is secret storage with another
+        /// key that was not to be replaced, `"identity_incomplete"` if this device has lost private
+        /// keys meanwhile, or the homeserver's own code.
         code: String,
         /// The reason, as a sentence for a log.
         reason: String,
@@ -265,8 +265,8 @@ pub enum Update {
     /// The homeserver has taken a signature that this device has made with a cross-signing key of
     /// its user's.
     ///
-    /// What it signs counts as signed once the homeserver hands the signature out, which it is asked
-    /// for next.
+    /// What it signs counts as signed once the homeserver hands the signature out, which it is
+    /// asked for next.
     SignatureUploaded {
         /// The id of the user whose device or master key is signed.
         user_id: String,
@@ -333,9 +333,9 @@ pub enum Update {
     /// This device's clock and its homeserver's differ by an hour or more, or agree again.
     ///
     /// It is told when an event of this device comes back by sync, and again when the difference
-    /// has changed by an hour. Show the user that the clock is wrong. With a clock that is more than
-    /// 60 days ahead, commits that add devices cannot be followed and no device can be added; what
-    /// is said in the meantime may stay unreadable here.
+    /// has changed by an hour. Show the user that the clock is wrong. With a clock that is more
+    /// than 60 days ahead, commits that add devices cannot be followed and no device can be added;
+    /// what is said in the meantime may stay unreadable here.
     ClockOff {
         /// By how many milliseconds this device's clock is ahead; negative where it is behind, 0
         /// where both agree again.
@@ -357,8 +357,8 @@ pub enum Update {
     },
     /// The homeserver has other keys for this device. This device uploads and sends nothing.
     ///
-    /// The store that held those keys was lost, or another app uses the device's id. Log out, and log
-    /// in as a new device with a new store. It is told at each start of the machine.
+    /// The store that held those keys was lost, or another app uses the device's id. Log out, and
+    /// log in as a new device with a new store. It is told at each start of the machine.
     NewDeviceNeeded {
         /// Why, as a sentence for a log.
         reason: String,

@@ -13,8 +13,8 @@ use crate::{
     turn::Turn,
 };
 
-/// For how long the secrets of the epoch before are still taken, in milliseconds: others may not have
-/// heard of the new epoch yet, and what they sent is under way.
+/// For how long the secrets of the epoch before are still taken, in milliseconds: others may not
+/// have heard of the new epoch yet, and what they sent is under way.
 const PREVIOUS_FOR_MS: u64 = 60_000;
 
 /// The epoch of which the app has exported last, by room.

@@ -34,8 +34,8 @@ pub enum CaptureError {
     Export(#[from] ExportError),
 }
 
-/// Captures the export from what `StorageProvider::write_message_secrets` was given for an epoch that
-/// has just begun, as it is stored.
+/// Captures the export from what `StorageProvider::write_message_secrets` was given for an epoch
+/// that has just begun, as it is stored.
 pub fn capture(bytes: &[u8]) -> Result<EpochKeys, CaptureError> {
     let stored: Stored = packed::read(bytes).map_err(|_| CaptureError::Unreadable)?;
     stored.into_export()

@@ -55,8 +55,8 @@ struct Record {
 /// The secrets of one epoch for application messages, and what they are bound to.
 ///
 /// In CBOR a map with the group context (TLS), the two secrets, the size of the secret tree in
-/// leaves (RFC 9420 appendix C: a power of two) and the leaf of this device. An export that came from
-/// elsewhere has no leaf of this device: it opens messages and seals none.
+/// leaves (RFC 9420 appendix C: a power of two) and the leaf of this device. An export that came
+/// from elsewhere has no leaf of this device: it opens messages and seals none.
 #[derive(Clone)]
 pub struct EpochKeys {
     record: Record,

@@ -1,10 +1,11 @@
 //! Restored epochs: they came from a backup, a file or another member. This device can read their
 //! messages and do nothing else with them.
 //!
-//! Restored epochs are kept beside the epoch graph, not in it, and their exports beside this device's
-//! own. The graph holds what this device's own group has reached, and a commit or a Welcome that
-//! leads to a restored epoch still has to be processed. Where both know an epoch, this device's own
-//! record and export are used. A restored export has no leaf of this device and never seals.
+//! Restored epochs are kept beside the epoch graph, not in it, and their exports beside this
+//! device's own. The graph holds what this device's own group has reached, and a commit or a
+//! Welcome that leads to a restored epoch still has to be processed. Where both know an epoch, this
+//! device's own record and export are used. A restored export has no leaf of this device and never
+//! seals.
 //!
 //! What was read once stays closed: no export of an epoch comes back whose messages this device has
 //! read through the group, or whose keys it has deleted because they were to be read once.
@@ -123,8 +124,8 @@ pub fn keep(
     Ok(Taken::New)
 }
 
-/// Gives an epoch a place among those of its number. Where all are taken, one that a member invented
-/// or shared makes way for one that is not a member's word.
+/// Gives an epoch a place among those of its number. Where all are taken, one that a member
+/// invented or shared makes way for one that is not a member's word.
 fn has_place(tx: &Tx<'_>, room: &RoomId, epoch: &ReadableEpoch) -> Result<bool, StoreError> {
     let (scope, number) = (room.as_bytes(), epoch.number.to_be_bytes());
     let mut named = BY_NUMBER.get(tx, scope, &number)?.unwrap_or_default();

@@ -1,8 +1,9 @@
 //! This device's own binding, where an Olm machine beside it holds the device's Ed25519 key.
 //!
 //! The app has that key sign one text, once, and hands the signature in. From then on it stands in
-//! each leaf that this device makes. Without it nobody could tell that the leaf is the device's, so a
-//! device beside Olm that has neither a binding nor ever published a key package does nothing yet.
+//! each leaf that this device makes. Without it nobody could tell that the leaf is the device's, so
+//! a device beside Olm that has neither a binding nor ever published a key package does nothing
+//! yet.
 
 use std::collections::HashMap;
 

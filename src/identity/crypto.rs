@@ -61,8 +61,8 @@ fn hpke(config: HpkeConfig) -> Result<Hpke<SuiteHpke>, CryptoError> {
     Ok(Hpke::new(Mode::Base, kem, kdf, AeadAlgorithm::Aes128Gcm))
 }
 
-/// The keys of small order, and how else they are written: 0, 1 and -1, the two of order 8, and 0 and
-/// 1 with the prime added. The highest bit of a key does not count (RFC 7748, section 5).
+/// The keys of small order, and how else they are written: 0, 1 and -1, the two of order 8, and 0
+/// and 1 with the prime added. The highest bit of a key does not count (RFC 7748, section 5).
 const SMALL_ORDER: [[u8; 32]; 7] = [
     [0; 32],
     between(0x01, 0x00, 0x00),
@@ -89,8 +89,8 @@ const fn between(first: u8, rest: u8, last: u8) -> [u8; 32] {
     key
 }
 
-/// Whether bytes are an X25519 key that one can seal to. Under a key of small order the secret would
-/// be one that everybody knows (RFC 9180, section 7.1.4).
+/// Whether bytes are an X25519 key that one can seal to. Under a key of small order the secret
+/// would be one that everybody knows (RFC 9180, section 7.1.4).
 pub(crate) fn is_usable_key(key: &[u8]) -> bool {
     let Ok(mut key) = <[u8; 32]>::try_from(key) else { return false };
     key[31] &= 0x7f;

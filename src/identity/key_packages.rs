@@ -3,13 +3,14 @@
 //! The homeserver hands each one-time package to one device that adds this one. Once those are used
 //! up, it hands the last-resort package (the fallback key) to any number of devices. A package's
 //! private keys are in the store from the moment the package exists, before anybody can have heard
-//! of it. They are deleted when the package was used (in the joining transaction), when far too many
-//! newer packages were made, when this device took the package back from the homeserver, or a time
-//! of grace after the package has expired or, as last-resort package, was replaced.
+//! of it. They are deleted when the package was used (in the joining transaction), when far too
+//! many newer packages were made, when this device took the package back from the homeserver, or a
+//! time of grace after the package has expired or, as last-resort package, was replaced.
 //!
 //! A homeserver hands out the oldest one-time package first, and there is no way to delete one from
-//! it. So packages are valid for two years and others take their places long before. The device then
-//! claims its own old packages, as anybody else might, until the homeserver holds new ones only.
+//! it. So packages are valid for two years and others take their places long before. The device
+//! then claims its own old packages, as anybody else might, until the homeserver holds new ones
+//! only.
 
 use openmls::prelude::{
     KeyPackage, KeyPackageBundle, KeyPackageRef, Lifetime, tls_codec::Serialize as _,
@@ -99,8 +100,8 @@ impl OwnKeyPackage {
         !self.last_resort && !self.unpublished && !self.is_current(now_s)
     }
 
-    /// Whether the package is the published fallback key, and young enough. One that was made in the
-    /// future was made by a clock that was ahead, and may be of any age.
+    /// Whether the package is the published fallback key, and young enough. One that was made in
+    /// the future was made by a clock that was ahead, and may be of any age.
     pub(super) fn is_good_fallback(&self, now_s: u64) -> bool {
         let made_s = self.not_after_s.saturating_sub(LIFETIME_S);
         let is_young = made_s.saturating_add(FALLBACK_AGE_S) > now_s
@@ -134,8 +135,8 @@ pub(super) fn list(tx: &Tx<'_>) -> Result<Vec<OwnKeyPackage>, StoreError> {
     PACKAGES.list(tx, b"")
 }
 
-/// Makes a package for the leaf of a group of this device's own. Nobody else ever sees it, and the caller
-/// keeps its private keys: what this writes has to be undone.
+/// Makes a package for the leaf of a group of this device's own. Nobody else ever sees it, and the
+/// caller keeps its private keys: what this writes has to be undone.
 pub(crate) fn make_founders_package(
     tx: &Tx<'_>,
     crypto: &Crypto,

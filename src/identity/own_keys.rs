@@ -1,11 +1,12 @@
 //! Whose keys the homeserver has under this device's id.
 //!
 //! A device whose store was lost, and that logged in again under the same id, has new keys. Nobody
-//! takes them: others remember the first ones. So before anything is uploaded the homeserver is asked
-//! which keys it has for this device. Where those are others, nothing is uploaded and nothing sent:
-//! the app has to log in as a new device. Keys of this store are its own, also when an upload's answer
-//! was lost. Beside Olm the device keys are the Olm machine's, and say something only where an earlier
-//! version has put a credential into them. Key packages that this store never made say it there.
+//! takes them: others remember the first ones. So before anything is uploaded the homeserver is
+//! asked which keys it has for this device. Where those are others, nothing is uploaded and nothing
+//! sent: the app has to log in as a new device. Keys of this store are its own, also when an
+//! upload's answer was lost. Beside Olm the device keys are the Olm machine's, and say something
+//! only where an earlier version has put a credential into them. Key packages that this store never
+//! made say it there.
 //!
 //! The homeserver is believed. If it lies it stops this device, which it can do in other ways.
 
@@ -125,8 +126,8 @@ pub(crate) fn note_own_keys(
     Ok(keys == OwnKeys::Others && before != OwnKeys::Others)
 }
 
-/// The homeserver has counted key packages of this device that are another store's. Tells whether that
-/// is news.
+/// The homeserver has counted key packages of this device that are another store's. Tells whether
+/// that is news.
 pub(crate) fn note_counted_keys(tx: &Tx<'_>, now_ms: u64) -> Result<bool, StoreError> {
     if own_keys(tx)? == OwnKeys::Others {
         return Ok(false);

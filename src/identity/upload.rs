@@ -69,9 +69,9 @@ fn published(tx: &Tx<'_>) -> Result<Published, StoreError> {
     Ok(PUBLISHED.get(tx, b"", b"")?.unwrap_or_default())
 }
 
-/// Whether others can tell that this device's leaves are its own: it publishes its credential, or has
-/// its binding. A device beside Olm of an earlier version has published its credential if it has ever
-/// planned to upload anything.
+/// Whether others can tell that this device's leaves are its own: it publishes its credential, or
+/// has its binding. A device beside Olm of an earlier version has published its credential if it
+/// has ever planned to upload anything.
 pub(crate) fn can_be_recognised(tx: &Tx<'_>, identity: &Identity) -> Result<bool, StoreError> {
     Ok(identity.publishing == Publishing::Alone || is_bound(tx)? || published(tx)?.last_plan > 0)
 }
@@ -81,9 +81,9 @@ pub(crate) fn has_published_keys(tx: &Tx<'_>) -> Result<bool, StoreError> {
     Ok(published(tx)?.device_keys)
 }
 
-/// Whether counts speak of key packages though this store never made any: the store that did was lost,
-/// or another app uses the device's id. Beside Olm nothing else says so, as the device's published keys
-/// are the Olm machine's.
+/// Whether counts speak of key packages though this store never made any: the store that did was
+/// lost, or another app uses the device's id. Beside Olm nothing else says so, as the device's
+/// published keys are the Olm machine's.
 pub(crate) fn are_of_lost_store(
     tx: &Tx<'_>,
     identity: &Identity,

@@ -18,14 +18,15 @@ use crate::protocol::{DeviceName, credential};
 /// commit. A package with a short lifetime, as other clients make, has to have a quarter left.
 const LEFT_S: u64 = 60 * 24 * 60 * 60;
 /// The longest lifetime that is accepted, in seconds (RFC 9420, section 7.2, has applications set
-/// one): a century. The lifetimes of this library begin in 1970, for clocks that are behind, and end
-/// two years after the clock of their maker, which may be ahead.
+/// one): a century. The lifetimes of this library begin in 1970, for clocks that are behind, and
+/// end two years after the clock of their maker, which may be ahead.
 const LONGEST_S: u64 = 100 * 365 * 24 * 60 * 60;
 
 /// Reads a key package and checks it: its signatures (RFC 9420, section 10.1), its suite, that its
-/// credential names `device`, that its key is that of the device's credential if that is known, that
-/// its leaf has the capabilities that groups of this library need, and that it is valid now and for as long
-/// as those who are away may need. (OpenMLS compares its lifetime with the system's clock besides.)
+/// credential names `device`, that its key is that of the device's credential if that is known,
+/// that its leaf has the capabilities that groups of this library need, and that it is valid now
+/// and for as long as those who are away may need. (OpenMLS compares its lifetime with the system's
+/// clock besides.)
 pub(crate) fn validate_key_package(
     crypto: &Crypto,
     bytes: &[u8],
@@ -72,7 +73,8 @@ pub(crate) fn validate_key_package(
     Ok(package)
 }
 
-/// A leaf's encryption key as a member's stands in the group. OpenMLS gives it in its encoding only.
+/// A leaf's encryption key as a member's stands in the group. OpenMLS gives it in its encoding
+/// only.
 pub(crate) fn encryption_key(leaf: &LeafNode) -> Option<Vec<u8>> {
     let encoded = leaf.encryption_key().tls_serialize_detached().ok()?;
     Some(VLBytes::tls_deserialize_exact(&encoded).ok()?.into())
@@ -95,8 +97,8 @@ fn check_lifetime(lifetime: &Lifetime, now_s: u64) -> Result<(), IdentityError> 
 }
 
 /// Whether a commit can add a leaf with these extensions: OpenMLS refuses the others only then.
-/// Each has to be among the capabilities (RFC 9420, section 7.2). OpenMLS 0.9.2 never finds a GREASE
-/// extension there, as it takes the one for unknown and the other for GREASE.
+/// Each has to be among the capabilities (RFC 9420, section 7.2). OpenMLS 0.9.2 never finds a
+/// GREASE extension there, as it takes the one for unknown and the other for GREASE.
 fn can_be_added(leaf: &LeafNode) -> bool {
     let listed = leaf.capabilities().extensions();
     leaf.extensions().iter().all(|extension| match extension.extension_type() {

@@ -1,13 +1,13 @@
-//! Catching up after an absence: the commits that this device has missed, in their order, from pages
-//! of the room's history.
+//! Catching up after an absence: the commits that this device has missed, in their order, from
+//! pages of the room's history.
 //!
-//! The history is read forwards, from a commit that this device knows: `/context` says where that is,
-//! and `/messages` goes on from there. So each commit comes after the one that it is based on, one
-//! page is kept at a time, and what was missed may be of any length. What a page holds is taken by
-//! `engine::catching_up`, as much as a turn has time for, and over restarts.
+//! The history is read forwards, from a commit that this device knows: `/context` says where that
+//! is, and `/messages` goes on from there. So each commit comes after the one that it is based on,
+//! one page is kept at a time, and what was missed may be of any length. What a page holds is taken
+//! by `engine::catching_up`, as much as a turn has time for, and over restarts.
 //!
-//! A branch that forked off behind the head may begin before it: where something is still missing at
-//! the end, the history is read once more, from the oldest epoch that can take a commit. What is
+//! A branch that forked off behind the head may begin before it: where something is still missing
+//! at the end, the history is read once more, from the oldest epoch that can take a commit. What is
 //! missing even then is looked for by `walk`, and after that `rejoin` decides.
 //!
 //! Members and homeservers can make up a history without an end. So the events of a day are counted
@@ -37,8 +37,8 @@ use crate::{
 /// How many rooms catch up at once. A room in which something is to be said does not wait for its
 /// turn.
 const MOST_ROOMS: usize = 3;
-/// How many pages in a row may bring nothing that can be followed. Many devices can say a lot in one
-/// epoch.
+/// How many pages in a row may bring nothing that can be followed. Many devices can say a lot in
+/// one epoch.
 const MOST_FRUITLESS: u32 = 200;
 /// For how many such pages a message of this device's own waits.
 const MOST_HOLDING_UP: u32 = 10;

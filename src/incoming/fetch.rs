@@ -1,9 +1,9 @@
-//! Asking for missing commits by event id: those that waiting events need, and the ones before them,
-//! until what is known is reached.
+//! Asking for missing commits by event id: those that waiting events need, and the ones before
+//! them, until what is known is reached.
 //!
 //! A sync may leave events out, and another homeserver's events may come late. Whatever waits names
-//! the commit that it is based on, and that is fetched. A device that was away for long finds a long
-//! chain: then it catches up from what it knows (`catch_up`).
+//! the commit that it is based on, and that is fetched. A device that was away for long finds a
+//! long chain: then it catches up from what it knows (`catch_up`).
 
 use ruma::{EventId, OwnedEventId, RoomId, api::client::room::get_room_event};
 

@@ -1,7 +1,7 @@
 //! Reading a room's history page by page: the request for a page, and its answer.
 //!
-//! `walk` goes back to look for commits that are missing, `rejoin::search` for a public group state to
-//! join by. `catch_up` goes forwards from a commit that is known.
+//! `walk` goes back to look for commits that are missing, `rejoin::search` for a public group state
+//! to join by. `catch_up` goes forwards from a commit that is known.
 
 use ruma::{
     OwnedEventId, OwnedRoomId, UInt,

@@ -3,8 +3,8 @@
 //! Whoever needs a value asks [`bytes`]. A value that is not here yet is wanted: the error says so,
 //! the event waits, and the download is queued when the turn ends, as whatever asked is undone. A
 //! value counts only when its size and hash are those that the event named. Until it is used it is
-//! kept, a bounded number a room. A value that cannot be had is remembered as lost, and what needs it
-//! fails.
+//! kept, a bounded number a room. A value that cannot be had is remembered as lost, and what needs
+//! it fails.
 
 use ruma::{OwnedMxcUri, RoomId, api::client::authenticated_media::get_content};
 use serde_bytes::ByteBuf;

@@ -1,4 +1,5 @@
-//! What comes in about a room: its events one by one, Welcomes, and what has to be fetched for them.
+//! What comes in about a room: its events one by one, Welcomes, and what has to be fetched for
+//! them.
 //!
 //! | to … | see |
 //! |---|---|

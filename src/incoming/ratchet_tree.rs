@@ -3,7 +3,8 @@
 //!
 //! A tree is one value in the media repository, or a whole tree, at most one middle difference, and
 //! what stands in the event (`ratchet_trees`). So two values are fetched at the most, whatever was
-//! named. Whether the tree is the right one is for whoever joins to see: the GroupInfo has its hash.
+//! named. Whether the tree is the right one is for whoever joins to see: the GroupInfo has its
+//! hash.
 
 use ruma::RoomId;
 

@@ -1,9 +1,9 @@
 //! What the room's state says of a group with which the room was started anew.
 //!
-//! The state names an announcement. Where this device has not seen that, it is asked for by its event
-//! id (`epochs::restarts` decides what counts). What comes of a group that the state does not name
-//! waits. A gap in what syncs show can hide the state: so where something waits for it, the homeserver
-//! is asked for the state once an hour.
+//! The state names an announcement. Where this device has not seen that, it is asked for by its
+//! event id (`epochs::restarts` decides what counts). What comes of a group that the state does not
+//! name waits. A gap in what syncs show can hide the state: so where something waits for it, the
+//! homeserver is asked for the state once an hour.
 
 use ruma::{
     EventId, RoomId,

@@ -173,9 +173,9 @@ pub(super) fn set_algorithm(
     Ok(())
 }
 
-/// The room's history visibility is this from now on. An epoch that was open to those who come later
-/// and is not from here on, or the other way round, holds both kinds of messages: it is shared no
-/// more, and where history is shared a new epoch begins.
+/// The room's history visibility is this from now on. An epoch that was open to those who come
+/// later and is not from here on, or the other way round, holds both kinds of messages: it is
+/// shared no more, and where history is shared a new epoch begins.
 fn set_visibility(turn: &Turn<'_>, room: &mut Room, visibility: String) -> Result<(), EventError> {
     let was_open = room.history_is_open();
     let were_in = room.invited_are_in_group();

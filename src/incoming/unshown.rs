@@ -1,10 +1,10 @@
 //! Rooms whose state no sync has shown.
 //!
-//! An app that kept its sync's position from the time before it had this library is told what changes
-//! in a room, and not that the room uses MLS. What strangers send must not say it either
+//! An app that kept its sync's position from the time before it had this library is told what
+//! changes in a room, and not that the room uses MLS. What strangers send must not say it either
 //! (`room::hears`). So where something comes for such a room that would count in an MLS room, the
-//! homeserver is asked for the room's encryption, which stands in a state event of its own or in the
-//! room's creation, and what came waits for the answer.
+//! homeserver is asked for the room's encryption, which stands in a state event of its own or in
+//! the room's creation, and what came waits for the answer.
 
 use ruma::{RoomId, api::client::state::get_state_event_for_key, events::StateEventType};
 use serde::{Deserialize, Serialize};

@@ -111,8 +111,8 @@ fn base_of(json: &str) -> String {
     base.map(|base| base.commit_event).unwrap_or_default()
 }
 
-/// Lets go of what has waited too long, and of the oldest where there is too much: first of what the
-/// app has not seen and can be asked for again. It reads all that waits.
+/// Lets go of what has waited too long, and of the oldest where there is too much: first of what
+/// the app has not seen and can be asked for again. It reads all that waits.
 pub(crate) fn bound(turn: &Turn<'_>, room: &RoomId) -> Result<(), StoreError> {
     let (most, most_bytes) = match room::find(turn.tx, room)? {
         Some(room) if room.uses_mls() => (MAX_WAITING, MAX_BYTES),

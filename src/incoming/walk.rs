@@ -3,11 +3,13 @@
 //!
 //! A homeserver that could not reach another for a while fetches only the newest of what was sent
 //! there. The rest it fetches when somebody pages back through the room; until then it answers that
-//! there is no such event. So before a commit counts as missing the history is walked back, one walk
-//! at a time in a room, until all that is missing has turned up, and the commits that it is based on.
+//! there is no such event. So before a commit counts as missing the history is walked back, one
+//! walk at a time in a room, until all that is missing has turned up, and the commits that it is
+//! based on.
 //!
-//! Anybody can name events that never were. A walk is bounded, and so is what a room may spend within
-//! an hour; beyond that, what is missing is put off at once, and the device gets on as `rejoin` says.
+//! Anybody can name events that never were. A walk is bounded, and so is what a room may spend
+//! within an hour; beyond that, what is missing is put off at once, and the device gets on as
+//! `rejoin` says.
 
 use std::collections::BTreeSet;
 
@@ -159,8 +161,8 @@ pub(super) fn is_needed(
         && !missing::is_hopeless(turn, room, event.as_str())?)
 }
 
-/// Ends a walk: the homeserver does not have what was not found. What was missing only since the walk
-/// began gets a walk of its own.
+/// Ends a walk: the homeserver does not have what was not found. What was missing only since the
+/// walk began gets a walk of its own.
 fn finish(turn: &Turn<'_>, room: &RoomId, walk: &mut Walk) -> Result<(), Failure> {
     for event in std::mem::take(&mut walk.missing) {
         missing::put_off(turn, room, &event)?;

@@ -1,10 +1,10 @@
 //! Joining by a Welcome.
 //!
-//! The Welcome is opened in a namespace of its own. The private keys of the key package that it used
-//! are deleted in the same transaction in which the epoch is kept, so a Welcome that fails costs
-//! nothing, and one that succeeds can never be opened a second time. A Welcome whose ratchet tree
-//! stands in the media repository waits for that. Whether a Welcome counts at all is decided before
-//! (`room::hears`): it never makes a room what its state does not say.
+//! The Welcome is opened in a namespace of its own. The private keys of the key package that it
+//! used are deleted in the same transaction in which the epoch is kept, so a Welcome that fails
+//! costs nothing, and one that succeeds can never be opened a second time. A Welcome whose ratchet
+//! tree stands in the media repository waits for that. Whether a Welcome counts at all is decided
+//! before (`room::hears`): it never makes a room what its state does not say.
 
 use std::collections::BTreeSet;
 
@@ -126,9 +126,10 @@ pub(crate) fn join(
     Ok(Some(number))
 }
 
-/// Whether the inviter is a stranger to the room. Anybody can claim a key package of this device and
-/// invite it into a group that bears the room's id. A device that has a group listens to the room's
-/// members only, and nothing is fetched for anybody else; otherwise the doubt stays with the epoch.
+/// Whether the inviter is a stranger to the room. Anybody can claim a key package of this device
+/// and invite it into a group that bears the room's id. A device that has a group listens to the
+/// room's members only, and nothing is fetched for anybody else; otherwise the doubt stays with the
+/// epoch.
 fn check_inviter(
     turn: &Turn<'_>,
     room: &Room,
@@ -177,8 +178,8 @@ fn open(
     Ok((staged, tree))
 }
 
-/// Checks that the inviter is no impostor; gives the users of the group's members. An impostor among
-/// those is removed before anything is sealed.
+/// Checks that the inviter is no impostor; gives the users of the group's members. An impostor
+/// among those is removed before anything is sealed.
 fn check_members(
     turn: &Turn<'_>,
     staged: &StagedWelcome,

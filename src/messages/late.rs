@@ -1,9 +1,9 @@
 //! Which messages came when their epoch had long ended.
 //!
-//! A device that was removed still has the keys of the epochs it was in. With the homeserver's help it
-//! can write there for ever, and so can whoever steals them from it. Such a message opens, as an
-//! honest one that was long on its way would. It is marked, and the app decides what to show: by the
-//! mark, or by the room's settings, which can refuse such messages.
+//! A device that was removed still has the keys of the epochs it was in. With the homeserver's help
+//! it can write there for ever, and so can whoever steals them from it. Such a message opens, as an
+//! honest one that was long on its way would. It is marked, and the app decides what to show: by
+//! the mark, or by the room's settings, which can refuse such messages.
 
 use ruma::{EventId, RoomId};
 
@@ -25,8 +25,8 @@ const MOST_MARKED: u64 = 1_000;
 /// The events that were late when a sync brought them, whatever time they bear.
 const LATE: Collection<Mark> = Collection::new("late_message");
 
-/// Whether a message was said, or came, so long after its epoch had ended. A message of an epoch that
-/// came from elsewhere is not judged: when that ended is not known.
+/// Whether a message was said, or came, so long after its epoch had ended. A message of an epoch
+/// that came from elsewhere is not judged: when that ended is not known.
 pub(crate) fn is_late(
     tx: &Tx<'_>,
     room_id: &RoomId,

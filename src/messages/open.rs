@@ -86,8 +86,8 @@ pub(crate) fn open(
             Err(error) => failure = Some(error),
         }
     }
-    // A homeserver may have told the sender another event id than all others. What does not open so is
-    // of an epoch that is still to come.
+    // A homeserver may have told the sender another event id than all others. What does not open so
+    // is of an epoch that is still to come.
     if own.is_empty() {
         for epoch in graph::alike(tx, room, number, creator)? {
             if let Ok(message) = opening.open_in(&epoch.readable())? {

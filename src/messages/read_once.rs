@@ -1,9 +1,9 @@
 //! Messages that are read once, through OpenMLS's own ratchets (RFC 9420 §9): where a room keeps no
 //! exports.
 //!
-//! What opened or sealed a message is deleted in the transaction that did it, so nobody who takes the
-//! device later can open it. The price: the group is loaded for each message, so its cost grows with
-//! the room; it takes a turn; and a message opens once, this device's own never.
+//! What opened or sealed a message is deleted in the transaction that did it, so nobody who takes
+//! the device later can open it. The price: the group is loaded for each message, so its cost grows
+//! with the room; it takes a turn; and a message opens once, this device's own never.
 //!
 //! Whether an epoch is of this kind is decided when it begins, by there being no export of it. The
 //! two ways are never both used in one epoch, as they draw from one ratchet.
@@ -41,7 +41,8 @@ pub(crate) fn seal(
     if archive::has(turn.tx, room, head.id)? {
         return Err(SendError::NotReady(UNPREPARED));
     }
-    // Each of this device's messages in the epoch was counted, so this is OpenMLS's next generation.
+    // Each of this device's messages in the epoch was counted, so this is OpenMLS's next
+    // generation.
     let generation = turn.tx.generation(head.namespace)?;
     let plaintext = plaintext(room, event_type, content, generation)?;
     let provider = turn.provider(head.namespace);

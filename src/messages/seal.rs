@@ -2,8 +2,8 @@
 //!
 //! One generation must never seal two messages, so generations are reserved on disk before they are
 //! used; a crash skips those that were reserved and not used (docs/decisions/002). The reservation
-//! grows with use (1, 2, 4 … [`MAX_RESERVATION`]): an app that sends one message and is killed skips
-//! none, and an app that sends many seldom waits for the disk.
+//! grows with use (1, 2, 4 … [`MAX_RESERVATION`]): an app that sends one message and is killed
+//! skips none, and an app that sends many seldom waits for the disk.
 
 use ruma::{OwnedEventId, RoomId};
 use serde_json::value::RawValue;
@@ -53,8 +53,8 @@ pub(crate) fn refuse_replaced(room: &Room) -> Result<(), SendError> {
     }
 }
 
-/// Whether the leaf that an export seals for is this device's: it has this device's signature key and
-/// name. Anything else would draw from the ratchet of another member.
+/// Whether the leaf that an export seals for is this device's: it has this device's signature key
+/// and name. Anything else would draw from the ratchet of another member.
 fn is_own_leaf(
     tx: &Tx<'_>,
     room: &RoomId,

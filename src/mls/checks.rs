@@ -13,8 +13,8 @@ use crate::{
     store::Tx,
 };
 
-/// An external commit takes the place of its maker's older leaf, and of nobody else's (RFC 9420, section
-/// 12.4.3.2 leaves that to the application).
+/// An external commit takes the place of its maker's older leaf, and of nobody else's (RFC 9420,
+/// section 12.4.3.2 leaves that to the application).
 pub(crate) fn check_external_commit(
     tx: &Tx<'_>,
     group: &MlsGroup,
@@ -43,9 +43,9 @@ pub(crate) fn check_external_commit(
     Ok(removed)
 }
 
-/// Refuses what no honest client of ours commits, and tells who is removed. MLS itself lets a member
-/// take any credential with a commit (RFC 9420, section 5.3.1 leaves that to the application); here a
-/// leaf stays its device's.
+/// Refuses what no honest client of ours commits, and tells who is removed. MLS itself lets a
+/// member take any credential with a commit (RFC 9420, section 5.3.1 leaves that to the
+/// application); here a leaf stays its device's.
 pub(crate) fn check_commit(
     group: &MlsGroup,
     staged: &StagedCommit,
@@ -79,10 +79,10 @@ pub(crate) struct Added {
     pub(crate) impostors: Vec<DeviceName>,
 }
 
-/// The devices that a commit adds. A commit that adds an impostor is followed all the same: which key
-/// was first differs between members whose homeservers lie to one of them, and who follows no commit
-/// of the others is alone. Nothing is sealed to the impostor, as it is removed before that, and
-/// nothing of its is read.
+/// The devices that a commit adds. A commit that adds an impostor is followed all the same: which
+/// key was first differs between members whose homeservers lie to one of them, and who follows no
+/// commit of the others is alone. Nothing is sealed to the impostor, as it is removed before that,
+/// and nothing of its is read.
 pub(crate) fn devices_added(tx: &Tx<'_>, staged: &StagedCommit) -> Result<Added, InputError> {
     let mut added = Added::default();
     for add in staged.add_proposals() {

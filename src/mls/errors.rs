@@ -61,8 +61,8 @@ defects! {
     "openmls" => LibraryError,
 }
 
-/// What it means that OpenMLS refuses a commit. OpenMLS compares the lifetimes of added key packages
-/// with the system's clock, which may be the one that is wrong.
+/// What it means that OpenMLS refuses a commit. OpenMLS compares the lifetimes of added key
+/// packages with the system's clock, which may be the one that is wrong.
 pub(crate) fn refusal(error: ProcessMessageError<StoreError>) -> Rejection {
     use LeafNodeValidationError::Lifetime;
     use ProcessMessageError::{InvalidCommit, ValidationError as Invalid};

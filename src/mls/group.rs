@@ -74,8 +74,8 @@ pub(crate) fn load_group(
         .ok_or_else(|| Failure::damaged("the state of an epoch is missing"))
 }
 
-/// The group whose state is in the namespace of an epoch: the one that is in memory, or else the one
-/// that a provider reads. It is taken out of memory, and whoever takes it changes it.
+/// The group whose state is in the namespace of an epoch: the one that is in memory, or else the
+/// one that a provider reads. It is taken out of memory, and whoever takes it changes it.
 pub(crate) fn take_group(
     turn: &Turn<'_>,
     namespace: Namespace,
@@ -93,8 +93,8 @@ pub(crate) fn take_group(
     }
 }
 
-/// Parses one MLSMessage and nothing behind it. (`DeserializeBytes` would do the same, but asserts in
-/// debug builds that input does not end early.)
+/// Parses one MLSMessage and nothing behind it. (`DeserializeBytes` would do the same, but asserts
+/// in debug builds that input does not end early.)
 pub(crate) fn parse_message(bytes: &[u8]) -> Result<MlsMessageBodyIn, Rejection> {
     MlsMessageIn::tls_deserialize_exact(bytes)
         .map(MlsMessageIn::extract)

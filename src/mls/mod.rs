@@ -1,6 +1,6 @@
 //! What this library does with OpenMLS's groups, whatever the room: how groups are made, joined,
-//! founded, loaded and exported, what a commit must not do, what its leaves say of their devices, and
-//! what OpenMLS's errors mean.
+//! founded, loaded and exported, what a commit must not do, what its leaves say of their devices,
+//! and what OpenMLS's errors mean.
 
 mod bindings;
 mod checks;

@@ -11,7 +11,8 @@ use tls_codec::{
 
 use crate::failure::Failure;
 
-/// An MLSMessage with a Welcome (RFC 9420, sections 6 and 12.4.3.1), as far as it has to be looked into.
+/// An MLSMessage with a Welcome (RFC 9420, sections 6 and 12.4.3.1), as far as it has to be looked
+/// into.
 #[derive(TlsSerialize, TlsDeserialize, TlsSize)]
 struct Parts {
     version: u16,

@@ -32,8 +32,8 @@ pub(crate) fn extensions(signature: &[u8]) -> Extensions<LeafNode> {
     Extensions::single(extension).unwrap_or_else(|_| Extensions::empty())
 }
 
-/// What stands in a leaf as its binding: of the right length, listed in the leaf's capabilities, and
-/// not verified yet.
+/// What stands in a leaf as its binding: of the right length, listed in the leaf's capabilities,
+/// and not verified yet.
 pub(crate) fn in_leaf(leaf: &LeafNode) -> Option<&[u8]> {
     if !leaf.capabilities().extensions().contains(&extension_type()) {
         return None;

@@ -35,8 +35,8 @@ pub(crate) struct CommitContent {
     /// The new epoch's ratchet tree, if the GroupInfo leaves it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ratchet_tree: Option<MediaReference>,
-    /// What leads to the new epoch's ratchet tree from one that was published before, if the tree is
-    /// neither in the GroupInfo nor published whole.
+    /// What leads to the new epoch's ratchet tree from one that was published before, if the tree
+    /// is neither in the GroupInfo nor published whole.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_readable")]
     pub(crate) tree_difference: Option<TreeDifference>,
 }
@@ -277,8 +277,8 @@ pub(crate) struct CreateContent {
 }
 
 impl CreateContent {
-    /// Whether whoever has made the room has power over everything in it, for ever: from version 12 of
-    /// rooms on (MSC4289).
+    /// Whether whoever has made the room has power over everything in it, for ever: from version 12
+    /// of rooms on (MSC4289).
     pub(crate) fn creators_have_all_power(&self) -> bool {
         let version = self.room_version.as_str().and_then(|version| version.parse::<u32>().ok());
         version.is_some_and(|version| version >= 12)

@@ -26,9 +26,9 @@ pub(crate) enum GroupRank {
     Restart(u64),
 }
 
-/// The rank of an epoch among all epochs of its room. The smallest rank comes first: the last group,
-/// in it the highest number, and among equal numbers the smallest id. Only the epoch itself and its
-/// group decide its rank.
+/// The rank of an epoch among all epochs of its room. The smallest rank comes first: the last
+/// group, in it the highest number, and among equal numbers the smallest id. Only the epoch itself
+/// and its group decide its rank.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Rank(Reverse<u64>, [u8; 32], GroupRank);
 

@@ -1,8 +1,8 @@
 //! Ed25519 signatures over canonical JSON, verified in the one strict way.
 //!
-//! Under a key of small order, such as 32 bytes of zero, one signature fits about every fourth text,
-//! and implementations disagree about which. So such keys, and signatures with such a point in
-//! them, verify nothing here. OpenMLS's cryptography and vodozemac are as strict: devices that
+//! Under a key of small order, such as 32 bytes of zero, one signature fits about every fourth
+//! text, and implementations disagree about which. So such keys, and signatures with such a point
+//! in them, verify nothing here. OpenMLS's cryptography and vodozemac are as strict: devices that
 //! disagreed on one signature would disagree on who is in a group.
 
 use ed25519_dalek::{Signature, VerifyingKey};

@@ -1,5 +1,6 @@
-//! The specification's test vectors (`docs/spec/vectors`): where their files are, and those of names,
-//! ids, bindings and references. `cargo xtask vectors` has them written; otherwise they are checked.
+//! The specification's test vectors (`docs/spec/vectors`): where their files are, and those of
+//! names, ids, bindings and references. `cargo xtask vectors` has them written; otherwise they are
+//! checked.
 
 pub(crate) mod mls;
 

@@ -2,9 +2,9 @@
 //!
 //! A base is known by what this device has seen for itself: it has uploaded the value, or has
 //! fetched it, or was in the epoch whose commit named it and came to the same hash from its own
-//! tree. A member who names another tree than the group's makes no base. A member who names the right
-//! hash and never uploads it does, until somebody cannot fetch it: then whoever joins publishes a
-//! whole tree, and the newest bases are kept.
+//! tree. A member who names another tree than the group's makes no base. A member who names the
+//! right hash and never uploads it does, until somebody cannot fetch it: then whoever joins
+//! publishes a whole tree, and the newest bases are kept.
 
 use openmls::group::MlsGroup;
 use ruma::RoomId;

@@ -29,8 +29,8 @@ impl Fingerprint {
         Self(ByteBuf::from(bytes))
     }
 
-    /// The places at which a tree of this fingerprint is another than one of that fingerprint, which
-    /// has the place.
+    /// The places at which a tree of this fingerprint is another than one of that fingerprint,
+    /// which has the place.
     pub(super) fn places_changed_to(&self, new: &Self) -> Vec<usize> {
         let of_new = new.0.chunks_exact(LENGTH).enumerate();
         let changed = of_new.filter(|(place, hash)| self.at(*place) != *hash);

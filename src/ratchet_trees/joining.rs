@@ -1,6 +1,7 @@
-//! Reading a tree for joining its group. OpenMLS verifies the signatures of all leaves one after the
-//! other. Here they are verified on all cores before that, and the crypto provider remembers which
-//! are good. A leaf that cannot be read or is not well signed is left to OpenMLS, which refuses it.
+//! Reading a tree for joining its group. OpenMLS verifies the signatures of all leaves one after
+//! the other. Here they are verified on all cores before that, and the crypto provider remembers
+//! which are good. A leaf that cannot be read or is not well signed is left to OpenMLS, which
+//! refuses it.
 
 use openmls::prelude::{
     GroupId, RatchetTreeIn,
@@ -80,7 +81,8 @@ mod tests {
         }
     }
 
-    /// The tree of a group whose first leaf came with a commit and whose others are of key packages.
+    /// The tree of a group whose first leaf came with a commit and whose others are of key
+    /// packages.
     fn tree(group: &[u8]) -> Outcome<Vec<u8>> {
         let provider = OpenMlsRustCrypto::default();
         let scheme = SUITE.signature_algorithm();

@@ -1,9 +1,10 @@
-//! Ratchet trees as they are published: whole, or as what differs from one that was published before.
+//! Ratchet trees as they are published: whole, or as what differs from one that was published
+//! before.
 //!
 //! A tree that no event holds stands in the media repository. A commit changes about a kilobyte of
-//! it, so most commits name a *base* and carry the nodes that differ (docs/protocol.md, "Differences
-//! of trees"). A base is a whole tree, or a whole tree with a *middle* difference, and nothing
-//! longer: whoever reads one fetches two values at the most.
+//! it, so most commits name a *base* and carry the nodes that differ (docs/protocol.md,
+//! "Differences of trees"). A base is a whole tree, or a whole tree with a *middle* difference, and
+//! nothing longer: whoever reads one fetches two values at the most.
 //!
 //! | to … | see |
 //! |---|---|
@@ -13,9 +14,9 @@
 //! | decide how a tree is published | `publication` |
 //! | read a tree whose group is joined | `joining` |
 //!
-//! Nothing here is trusted: the tree hash of the GroupInfo says whether a tree is the right one, and
-//! OpenMLS compares it wherever a group is joined. A device takes as a base only what it has itself
-//! computed, from its own tree or from bytes that it has fetched.
+//! Nothing here is trusted: the tree hash of the GroupInfo says whether a tree is the right one,
+//! and OpenMLS compares it wherever a group is joined. A device takes as a base only what it has
+//! itself computed, from its own tree or from bytes that it has fetched.
 
 mod bases;
 mod difference;

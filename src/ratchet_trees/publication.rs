@@ -1,9 +1,9 @@
 //! How the tree of a commit is published: whole, as a middle difference, or in the event.
 //!
 //! Bytes decide. Each difference in an event grows with the commits since its base, until a middle
-//! difference is cheaper; each middle difference grows with the commits since its whole tree. With W
-//! the bytes of the tree and I those of the largest difference in an event, the uploads of a cycle
-//! are fewest where the last middle difference has the square root of 2 W I.
+//! difference is cheaper; each middle difference grows with the commits since its whole tree. With
+//! W the bytes of the tree and I those of the largest difference in an event, the uploads of a
+//! cycle are fewest where the last middle difference has the square root of 2 W I.
 
 use ruma::RoomId;
 

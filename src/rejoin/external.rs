@@ -2,10 +2,10 @@
 //! §12.4.3.2).
 //!
 //! Before it is made, the claims in the public group state are checked: its signature by a leaf of
-//! its own tree, the tree's hashes and signatures (all by OpenMLS), that the leaf is the device that
-//! the event says, and that no leaf has a key that its device does not publish. Members who do not
-//! belong in the room are removed before the first message, as always. An older leaf of this device
-//! is replaced in the same commit.
+//! its own tree, the tree's hashes and signatures (all by OpenMLS), that the leaf is the device
+//! that the event says, and that no leaf has a key that its device does not publish. Members who do
+//! not belong in the room are removed before the first message, as always. An older leaf of this
+//! device is replaced in the same commit.
 
 use openmls::{
     group::MlsGroup, messages::group_info::VerifiableGroupInfo, prelude::LeafNodeParameters,
@@ -106,8 +106,8 @@ fn commit(
 }
 
 /// Checks that the maker of the public group state is one of the members, and no impostor. This
-/// device's own older self may have made it. An impostor among the others is removed before anything
-/// is sealed.
+/// device's own older self may have made it. An impostor among the others is removed before
+/// anything is sealed.
 fn check_members(
     turn: &Turn<'_>,
     group: &MlsGroup,

@@ -35,8 +35,9 @@ pub(crate) fn removed(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Drops every state that could send or process, and what was still to be sent for the room. Welcomes
-/// are owed: their commit is in the room, and nobody else can let the added devices into its epoch.
+/// Drops every state that could send or process, and what was still to be sent for the room.
+/// Welcomes are owed: their commit is in the room, and nobody else can let the added devices into
+/// its epoch.
 pub(crate) fn leave(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     for (request, queued) in REQUESTS.in_scope(turn.tx, room.id.as_bytes())? {
         if !matches!(queued.purpose, Purpose::Welcome { .. }) {

@@ -4,8 +4,8 @@
 //! One cure serves all: an **external join** (RFC 9420 §12.4.3.2) onto the best epoch that is known
 //! from its public group state, looking for one in the room's history where none is. A Welcome does
 //! as well. Devices that need it at the same moment would fork the group again, so each waits a
-//! little first, longer with each time, and there is a limit for an hour: no member and no homeserver
-//! can have a device join for ever.
+//! little first, longer with each time, and there is a limit for an hour: no member and no
+//! homeserver can have a device join for ever.
 //!
 //! | to … | see |
 //! |---|---|

@@ -99,7 +99,8 @@ pub(crate) fn left_out(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreErro
     Ok(())
 }
 
-/// A device that the room has left behind in an older group joins the new one where no Welcome comes.
+/// A device that the room has left behind in an older group joins the new one where no Welcome
+/// comes.
 pub(crate) fn started_anew(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
     let is_restarted = |rejoin: &Rejoin| rejoin.reason == RejoinReason::Restarted;
     if room.standing.rejoin().is_some_and(is_restarted) || !restarts::is_left_behind(turn.tx, room)?

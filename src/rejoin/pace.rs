@@ -36,8 +36,8 @@ const WAIT_A_MEMBER_MS: u64 = 1_000;
 pub(super) const LONGEST_WAIT_MS: u64 = 6 * HOUR_MS;
 /// How long a Welcome may take after the commit that goes with it.
 const WELCOME_WAIT_MS: u64 = 30_000;
-/// So many commits of a device's own that nobody asked for may be made within so long; fewer while the
-/// user is saying something.
+/// So many commits of a device's own that nobody asked for may be made within so long; fewer while
+/// the user is saying something.
 const MOST_UNASKED: usize = 4;
 const MOST_WHILE_BUSY: usize = 1;
 const UNASKED_WINDOW_MS: u64 = 40_000;
@@ -119,8 +119,8 @@ pub(super) fn is_spent(turn: &Turn<'_>, room: &mut Room, occasion: Occasion) -> 
         || (!is_asked && room.joins.times_ms.len() >= MOST_UNASKED_A_DAY)
 }
 
-/// Whether a commit may be made now. Those that nobody asked for are made one at a time, and few in a
-/// minute.
+/// Whether a commit may be made now. Those that nobody asked for are made one at a time, and few in
+/// a minute.
 pub(super) fn may_commit(
     turn: &Turn<'_>,
     room: &Room,

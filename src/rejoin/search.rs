@@ -1,10 +1,10 @@
 //! Looking for a public group state in the room's history, where none is known to join by.
 //!
-//! The history is walked back page by page, a bounded way. What a page holds is tried before the next
-//! page is asked for. States of users who are not in the room are passed over. But where all who made
-//! one have left the room, a second walk takes those as well, as the room would have no group
-//! otherwise: whoever joins by one removes all who do not belong there before the first message, as
-//! always.
+//! The history is walked back page by page, a bounded way. What a page holds is tried before the
+//! next page is asked for. States of users who are not in the room are passed over. But where all
+//! who made one have left the room, a second walk takes those as well, as the room would have no
+//! group otherwise: whoever joins by one removes all who do not belong there before the first
+//! message, as always.
 
 use crate::{
     commits::NextStep,

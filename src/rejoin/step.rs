@@ -128,8 +128,8 @@ pub(crate) fn step(
     search::search(turn, room)
 }
 
-/// Whether the room can be sent to although the rejoin has not come about: the device has a head that
-/// works, and is only told of a branch that is ahead. Whoever tells may be making it up.
+/// Whether the room can be sent to although the rejoin has not come about: the device has a head
+/// that works, and is only told of a branch that is ahead. Whoever tells may be making it up.
 pub(crate) fn can_go_on_without(
     turn: &Turn<'_>,
     room: &Room,
@@ -221,8 +221,8 @@ fn next_to_join(
     joinable::best(turn.tx, &room.id, ahead_of.as_ref())
 }
 
-/// Whether more of the room's history is looked at before one of the known epochs is joined: what is
-/// known rests on one user's word, or contradicts itself.
+/// Whether more of the room's history is looked at before one of the known epochs is joined: what
+/// is known rests on one user's word, or contradicts itself.
 fn has_to_look_further(
     turn: &Turn<'_>,
     room: &Room,

@@ -12,7 +12,8 @@ pub(crate) struct Backoff {
 /// The delays of requests that the homeserver did not answer or put off.
 pub(crate) const REQUEST: Backoff = Backoff { first_ms: 1_000, most_ms: 5 * 60 * 1_000 };
 
-/// The longest delay that a homeserver can impose, in milliseconds. No request is put off for longer.
+/// The longest delay that a homeserver can impose, in milliseconds. No request is put off for
+/// longer.
 pub(crate) const MOST_IMPOSED_MS: u64 = 60 * 60 * 1_000;
 /// The delays of work that the homeserver has refused: it may change its mind, but not soon.
 pub(super) const REFUSED: Backoff = Backoff { first_ms: 60 * 1_000, most_ms: 6 * 60 * 60 * 1_000 };

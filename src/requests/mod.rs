@@ -3,9 +3,10 @@
 //! A request is made once, from ruma's typed request, and kept in the store as method, path and
 //! body until its answer is known. A request that was handed out before a crash is handed out again
 //! after it, byte for byte and with the same transaction id, so that sending it twice does no harm.
-//! What an answer means for a room or the device is decided in `engine::answers`. How long a request
-//! that was put off waits, and what ends its wait, is in `waits`; how long refused work rests before
-//! it is planned again, in `pauses`. `unmarked` notices an app that never says what became of them.
+//! What an answer means for a room or the device is decided in `engine::answers`. How long a
+//! request that was put off waits, and what ends its wait, is in `waits`; how long refused work
+//! rests before it is planned again, in `pauses`. `unmarked` notices an app that never says what
+//! became of them.
 
 mod backoff;
 mod pauses;

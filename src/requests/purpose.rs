@@ -29,8 +29,8 @@ pub(crate) enum Purpose {
         #[serde(deserialize_with = "crate::protocol::devices_in_row")]
         devices: Vec<DeviceName>,
     },
-    /// `POST /keys/claim`: whether these devices, of which no credential is known, have key packages.
-    /// `awaited`: a message waits for the answer.
+    /// `POST /keys/claim`: whether these devices, of which no credential is known, have key
+    /// packages. `awaited`: a message waits for the answer.
     AskSilent { room_id: OwnedRoomId, devices: Vec<DeviceName>, awaited: bool },
     /// `PUT /rooms/…/state/m.room.encryption`.
     EnableEncryption { room_id: OwnedRoomId },
@@ -95,7 +95,8 @@ pub(crate) enum Purpose {
     UploadIdentity,
     /// `POST /keys/signatures/upload`: one signature with a cross-signing key of this user.
     UploadSignature(UploadedSignature),
-    /// `PUT /sendToDevice/m.key.verification.…`, or the same into a room: an event of a verification.
+    /// `PUT /sendToDevice/m.key.verification.…`, or the same into a room: an event of a
+    /// verification.
     Verification { verification: String },
     /// `PUT /sendToDevice/m.room.encrypted`: this user's secrets, for another of their devices.
     HandOver { verification: String },
@@ -149,9 +150,9 @@ impl Purpose {
         }
     }
 
-    /// Whether the request asks only, or is made again the same where a loss of power took it after it
-    /// was sent: no more is lost than time. A Welcome is of a commit that was sent before it, and
-    /// comes again with the answer to that.
+    /// Whether the request asks only, or is made again the same where a loss of power took it after
+    /// it was sent: no more is lost than time. A Welcome is of a commit that was sent before it,
+    /// and comes again with the answer to that.
     pub(super) fn is_made_again(&self) -> bool {
         match self {
             Self::CheckKeys

@@ -210,8 +210,8 @@ pub(crate) fn due(
     REQUESTS.due_or_beyond(tx, now_ms, now_ms.saturating_add(MOST_IMPOSED_MS), limit)
 }
 
-/// Whether a request is to be sent now. One that is put off for longer than any delay was put off by
-/// a clock that has been set back since.
+/// Whether a request is to be sent now. One that is put off for longer than any delay was put off
+/// by a clock that has been set back since.
 pub(crate) fn is_due(queued: &QueuedRequest, now_ms: u64) -> bool {
     queued.due_ms <= now_ms || queued.due_ms > now_ms.saturating_add(MOST_IMPOSED_MS)
 }

@@ -1,9 +1,9 @@
 //! Requests that were put off: for how long, why, and what ends their wait early.
 //!
 //! A wait that began because there was no usable answer ends when anything else succeeds, when a
-//! sync comes in, or when the app says that the network is back. A wait that began because the access
-//! token was refused ends in the same ways, or when the app says that it has another token. What the
-//! homeserver has imposed (429) is kept.
+//! sync comes in, or when the app says that the network is back. A wait that began because the
+//! access token was refused ends in the same ways, or when the app says that it has another token.
+//! What the homeserver has imposed (429) is kept.
 //!
 //! One request may fail for ever while others succeed. So a success ends the wait of one request at
 //! most once a minute.
@@ -55,7 +55,8 @@ pub(crate) fn put_off(
 }
 
 /// When a request is due, in milliseconds since 1970, if a user wants to send something that waits
-/// for it. Where the access token was refused, the app may have another one by now: then that is soon.
+/// for it. Where the access token was refused, the app may have another one by now: then that is
+/// soon.
 pub(crate) fn due_when_asked(queued: &QueuedRequest, now_ms: u64) -> u64 {
     if is_due(queued, now_ms) {
         return now_ms;

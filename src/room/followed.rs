@@ -1,8 +1,8 @@
 //! Of which rooms the app's syncs tell everything.
 //!
-//! A `/v3/sync` tells what happens in every room. A sliding sync tells it of the rooms in its lists'
-//! ranges and of those subscribed to, and is silent about all others: what happens there is not
-//! known, however quiet they are. Each sync connection of the app has a row of its own.
+//! A `/v3/sync` tells what happens in every room. A sliding sync tells it of the rooms in its
+//! lists' ranges and of those subscribed to, and is silent about all others: what happens there is
+//! not known, however quiet they are. Each sync connection of the app has a row of its own.
 
 use std::collections::BTreeSet;
 

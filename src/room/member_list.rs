@@ -1,9 +1,9 @@
 //! How good the list of a room's members is.
 //!
 //! Nobody is removed from a group, and nothing is sealed for it, unless the full list of the room's
-//! members has been seen and nothing has put it in doubt since. This is the record of that: when the
-//! list was seen, what puts it in doubt, and what is needed to trust it again. The members themselves
-//! are in `membership`; asking is `incoming::members`.
+//! members has been seen and nothing has put it in doubt since. This is the record of that: when
+//! the list was seen, what puts it in doubt, and what is needed to trust it again. The members
+//! themselves are in `membership`; asking is `incoming::members`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -106,14 +106,15 @@ pub(crate) fn save(tx: &Tx<'_>, room: &RoomId, list: &MemberList) -> Result<(), 
     LISTS.put(tx, b"", room.as_bytes(), list)
 }
 
-/// Whether the full list of a room's members has ever been seen. Before, nobody is a stranger there.
+/// Whether the full list of a room's members has ever been seen. Before, nobody is a stranger
+/// there.
 pub(crate) fn was_seen(tx: &Tx<'_>, room: &RoomId) -> Result<bool, StoreError> {
     Ok(load(tx, room)?.full_ms.is_some())
 }
 
 impl MemberList {
-    /// What is needed first to trust the list. `is_followed`: a sync tells everything that happens in
-    /// the room.
+    /// What is needed first to trust the list. `is_followed`: a sync tells everything that happens
+    /// in the room.
     pub(crate) fn need(&self, now_ms: u64, is_followed: bool) -> Need {
         // A time in the future comes from a clock that has been set back since.
         let is_recent = |at_ms: u64, counts_ms: u64| {

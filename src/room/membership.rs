@@ -28,7 +28,8 @@ pub(crate) enum Membership {
 }
 
 impl Membership {
-    /// What an `m.room.member` event says; nothing where the user is not, or no longer, in the room.
+    /// What an `m.room.member` event says; nothing where the user is not, or no longer, in the
+    /// room.
     pub(crate) fn of(content: &MemberContent) -> Option<Self> {
         match &*content.membership {
             "join" => Some(Self::Joined),

@@ -3,9 +3,9 @@
 //!
 //! A [`Room`] is loaded once for an event, changed in memory, and saved once ([`edit`]). How this
 //! device stands to the group is one enum with named transitions ([`Standing`]). Members have rows
-//! of their own (`membership`), and so have how well they are known (`member_list`), the rooms whose
-//! waiting events deserve another try (`woken`), and adds that others have undone (`undone`). Which
-//! of its groups a room goes on in stands in `restarts`.
+//! of their own (`membership`), and so have how well they are known (`member_list`), the rooms
+//! whose waiting events deserve another try (`woken`), and adds that others have undone (`undone`).
+//! Which of its groups a room goes on in stands in `restarts`.
 
 mod followed;
 mod hears;

@@ -1,8 +1,8 @@
 //! How old this device's own keys are in the group: the clock and the count of its leaf.
 //!
-//! A commit of somebody else's makes a new epoch and leaves this device's leaf as it is. So the leaf has
-//! a clock of its own, which each epoch hands on to the next. It is kept for each epoch that can still
-//! take a commit: a branch that loses takes the renewal that was made on it with it.
+//! A commit of somebody else's makes a new epoch and leaves this device's leaf as it is. So the
+//! leaf has a clock of its own, which each epoch hands on to the next. It is kept for each epoch
+//! that can still take a commit: a branch that loses takes the renewal that was made on it with it.
 
 use serde::{Deserialize, Serialize};
 

@@ -11,8 +11,8 @@ use crate::protocol::EpochId;
 pub(crate) enum Standing {
     /// It has no group, and none is under way.
     NoGroup,
-    /// It makes the group. Nothing is staged while it gathers the key packages of those who are to be
-    /// in it; then the announcement waits for the homeserver.
+    /// It makes the group. Nothing is staged while it gathers the key packages of those who are to
+    /// be in it; then the announcement waits for the homeserver.
     Founding { staged: Option<EpochId> },
     /// It has no group and joins one by itself.
     Joining {

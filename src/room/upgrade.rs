@@ -2,8 +2,8 @@
 //! and what has followed from that.
 //!
 //! A room upgrade makes another Matrix room (Matrix spec, "Room upgrades"). The old room's
-//! `m.room.tombstone` names the new one, and the new room's `m.room.create` names the old one. Either
-//! alone is a claim that anybody with a room can make. Only both together are an upgrade.
+//! `m.room.tombstone` names the new one, and the new room's `m.room.create` names the old one.
+//! Either alone is a claim that anybody with a room can make. Only both together are an upgrade.
 
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 use serde::{Deserialize, Serialize};

@@ -97,7 +97,8 @@ impl BackupKey {
         Ok(Self::stretched(passphrase, salt, rounds))
     }
 
-    /// The same, whatever the rounds: [`from_passphrase`](Self::from_passphrase) has looked at them.
+    /// The same, whatever the rounds: [`from_passphrase`](Self::from_passphrase) has looked at
+    /// them.
     pub(crate) fn stretched(passphrase: &str, salt: &str, rounds: u32) -> Self {
         let mut key = Zeroizing::new([0; KEY_LENGTH]);
         pbkdf2::pbkdf2_hmac::<Sha512>(passphrase.as_bytes(), salt.as_bytes(), rounds, &mut *key);

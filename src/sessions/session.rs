@@ -293,8 +293,8 @@ impl Session {
         Ok(Self::Epoch { about, keys: Box::new(keys), chunks })
     }
 
-    /// Keeps the session, beside what this device's own group has reached. An epoch's leaves must be
-    /// kept before the epoch.
+    /// Keeps the session, beside what this device's own group has reached. An epoch's leaves must
+    /// be kept before the epoch.
     pub(crate) fn keep(self, tx: &Tx<'_>, room: &RoomId) -> Result<Kept, SessionError> {
         match self {
             Self::Leaves { id, chunk } => {

@@ -1,8 +1,9 @@
 //! Giving history to devices that came in by themselves and ask for it.
 //!
 //! Whoever asks must be in the epoch that the request names, and its owner must have signed it: a
-//! homeserver can bring a device of its own in where the policy allows it, and that device shall not
-//! read what was said before. What is asked is kept until that epoch is known, a day at the most.
+//! homeserver can bring a device of its own in where the policy allows it, and that device shall
+//! not read what was said before. What is asked is kept until that epoch is known, a day at the
+//! most.
 
 use std::slice;
 
@@ -89,8 +90,8 @@ pub(crate) fn asked(
     Ok(ASKED.put(turn.tx, b"", &key, &asked)?)
 }
 
-/// Forgets what was asked by whoever is not in the room. A sync may bring a request before it brings
-/// the membership of whoever asks, so strangers are kept until there is no room for them.
+/// Forgets what was asked by whoever is not in the room. A sync may bring a request before it
+/// brings the membership of whoever asks, so strangers are kept until there is no room for them.
 fn forget_strangers(turn: &Turn<'_>, all: &mut Vec<Asked>) -> Result<(), StoreError> {
     for asked in std::mem::take(all) {
         let HistoryRequest { room_id, sender, .. } = &asked.request;

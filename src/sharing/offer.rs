@@ -50,8 +50,8 @@ pub(crate) struct HistoryOffer {
 }
 
 impl HistoryOffer {
-    /// Checks what can be checked of an offer by itself: who says to have sent it, and that no field
-    /// is larger than it can be.
+    /// Checks what can be checked of an offer by itself: who says to have sent it, and that no
+    /// field is larger than it can be.
     pub(crate) fn check_form(&self, sender: &UserId) -> Result<(), Rejection> {
         if self.sender.user_id != sender {
             let reason = "the event names another user as sender";
@@ -103,7 +103,8 @@ pub(crate) fn offer(
     Ok(())
 }
 
-/// The sessions of the epochs that those added to this epoch may read, as many of the newest as fit.
+/// The sessions of the epochs that those added to this epoch may read, as many of the newest as
+/// fit.
 fn sessions_to_share(
     turn: &Turn<'_>,
     room: &Room,

@@ -71,7 +71,8 @@ fn take(turn: &Turn<'_>, sender: &UserId, offer: &HistoryOffer) -> Result<(), Ev
     Ok(())
 }
 
-/// Checks who offers, and that this device can make the bundle's key; gives the epoch that makes it.
+/// Checks who offers, and that this device can make the bundle's key; gives the epoch that makes
+/// it.
 fn check(
     turn: &Turn<'_>,
     sender: &UserId,

@@ -1,4 +1,5 @@
-//! Asking for history: a device that came in by itself was added by nobody, so nobody offers it any.
+//! Asking for history: a device that came in by itself was added by nobody, so nobody offers it
+//! any.
 //!
 //! It asks one member after the other, until history comes. Which members, and in which order, the
 //! hash of each device's name with the commit decides, so that no device is asked by everybody. All

@@ -42,7 +42,8 @@ pub(crate) fn follow(turn: &Turn<'_>) -> Result<(), SigningError> {
     Ok(devices::track(turn.tx, [&*turn.identity.name().user_id])?)
 }
 
-/// Signs this device where it is not signed and its user's key is here. The homeserver may hide the signature, so it is made again, more and more seldom.
+/// Signs this device where it is not signed and its user's key is here. The homeserver may hide the
+/// signature, so it is made again, more and more seldom.
 pub(crate) fn plan(turn: &Turn<'_>) -> Result<(), SigningError> {
     if turn.identity.publishing() == Publishing::BesideOlm {
         return Ok(());

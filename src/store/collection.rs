@@ -67,8 +67,8 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         Ok(statement.exists((self.name, columns.scope, columns.key))?)
     }
 
-    /// Writes the record at `key` in `scope`, over the one that is there. Its rank in lists stays. A
-    /// record that is known to be the same already is not written.
+    /// Writes the record at `key` in `scope`, over the one that is there. Its rank in lists stays.
+    /// A record that is known to be the same already is not written.
     pub fn put(&self, tx: &Tx<'_>, scope: &[u8], key: &[u8], value: &T) -> Result<(), StoreError> {
         let name = (self.name, scope, key);
         let columns = self.known_columns(tx, scope, key);

@@ -4,8 +4,8 @@
 //! the real name is a whole store from its first moment: a process killed at any point leaves
 //! either no store or one that opens, and an empty or half-written file under that name is damage.
 //!
-//! A commit is written into the log and not flushed (`synchronous=NORMAL`): a loss of power takes the
-//! last ones, and never one from the middle. Which of them have to be on disk, `flush` sees to.
+//! A commit is written into the log and not flushed (`synchronous=NORMAL`): a loss of power takes
+//! the last ones, and never one from the middle. Which of them have to be on disk, `flush` sees to.
 //! `secure_delete` overwrites deleted rows, so that old epochs' keys do not stay in free pages.
 
 use std::{
@@ -56,8 +56,8 @@ pub(super) fn open_writer(
     Ok((connection, cipher))
 }
 
-/// Opens the file of a store whose cipher is known, for writing. It is one that this library can use
-/// as it is: it was open before.
+/// Opens the file of a store whose cipher is known, for writing. It is one that this library can
+/// use as it is: it was open before.
 pub(super) fn reopen_writer(path: &Path) -> Result<Connection, StoreError> {
     let connection = connect(path)?;
     let found = check_version(&connection)?;
@@ -186,8 +186,8 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// On Apple's systems `fsync` leaves data in the drive's cache, where a loss of power takes it: SQLite
-/// has to ask for `F_FULLFSYNC`.
+/// On Apple's systems `fsync` leaves data in the drive's cache, where a loss of power takes it:
+/// SQLite has to ask for `F_FULLFSYNC`.
 #[cfg(target_vendor = "apple")]
 fn flush_fully(connection: &Connection) -> Result<(), StoreError> {
     connection.pragma_update(None, "fullfsync", true)?;

@@ -2,9 +2,9 @@
 //!
 //! It is the file's inode and its time of creation. Both stay when the file is moved or the system
 //! restarts; a file restored from a backup has others. Where the system does not tell the time of
-//! creation (older Androids), the lock's file beside it serves: that file is made once and nothing of
-//! it is ever changed, so the time of its last change is when it was made, and no program can set
-//! that time. An inode alone is given to the next file soon.
+//! creation (older Androids), the lock's file beside it serves: that file is made once and nothing
+//! of it is ever changed, so the time of its last change is when it was made, and no program can
+//! set that time. An inode alone is given to the next file soon.
 //!
 //! The mark is saved sealed. A mark in clear, as earlier versions saved it, could be written by
 //! whoever copies the file.

@@ -1,11 +1,11 @@
 //! Flushing: which commits survive a loss of power.
 //!
 //! A commit that is in the log and was not flushed survives the end of the process, not that of the
-//! system. The log is in order, so one flush covers all commits before it, and a loss of power takes
-//! the last ones alone: what is left is a state that the store was in.
+//! system. The log is in order, so one flush covers all commits before it, and a loss of power
+//! takes the last ones alone: what is left is a state that the store was in.
 //!
-//! [`Store::write`](super::Store::write) flushes. A transaction whose work is done again where it is
-//! lost may go without ([`Store::write_repeatable`](super::Store::write_repeatable)), unless it
+//! [`Store::write`](super::Store::write) flushes. A transaction whose work is done again where it
+//! is lost may go without ([`Store::write_repeatable`](super::Store::write_repeatable)), unless it
 //! promises something ([`Tx::promise`](super::Tx::promise)): then something is about to leave the
 //! device, or the caller may forget what the transaction was made from.
 //!
@@ -85,8 +85,8 @@ fn flush(connection: &Connection) -> Result<(), StoreError> {
         return Ok(());
     }
     let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
-    // SAFETY: the connection is open while it is borrowed. This opcode writes one pointer to a file,
-    // which belongs to the connection and stays as long as the connection does nothing else.
+    // SAFETY: the connection is open while it is borrowed. This opcode writes one pointer to a
+    // file, which belongs to the connection and stays as long as the connection does nothing else.
     let code = unsafe {
         ffi::sqlite3_file_control(
             connection.handle(),

@@ -206,8 +206,8 @@ impl Store {
         self.log.cut();
     }
 
-    /// Runs `f` in a write transaction (`BEGIN IMMEDIATE`), committed when `f` succeeds and
-    /// undone when it fails or panics. When this returns `Ok`, the commit is on disk, and so are all
+    /// Runs `f` in a write transaction (`BEGIN IMMEDIATE`), committed when `f` succeeds and undone
+    /// when it fails or panics. When this returns `Ok`, the commit is on disk, and so are all
     /// before it. Where it fails because the disk could not be flushed, the commit has been made,
     /// and later calls fail until it is on disk.
     ///
@@ -223,8 +223,8 @@ impl Store {
         })
     }
 
-    /// The same for work that is done again where it is lost. The commit outlives the process; a loss
-    /// of power may take it, with all that came after it, unless it has promised something
+    /// The same for work that is done again where it is lost. The commit outlives the process; a
+    /// loss of power may take it, with all that came after it, unless it has promised something
     /// ([`Tx::promise`]).
     pub fn write_repeatable<T, E: From<StoreError>>(
         &self,
@@ -302,8 +302,8 @@ fn close(connection: Option<Connection>) {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // The thread that cuts the log may hold the connection for a moment: it is closed here, while
-        // the lock is held.
+        // The thread that cuts the log may hold the connection for a moment: it is closed here,
+        // while the lock is held.
         close(lock(&self.writer).take());
     }
 }

@@ -169,12 +169,12 @@ pub(crate) fn all_fit() -> bool {
     ALL_FIT.load(Ordering::SeqCst)
 }
 
-/// How long a turn takes before what is left is for the next one, in milliseconds; 0 for the library's
-/// own limit.
+/// How long a turn takes before what is left is for the next one, in milliseconds; 0 for the
+/// library's own limit.
 static TURN_MS: AtomicUsize = AtomicUsize::new(0);
 
-/// Sets how long a turn takes before what is left is for the next one, in milliseconds; 0 returns to
-/// the library's own limit.
+/// Sets how long a turn takes before what is left is for the next one, in milliseconds; 0 returns
+/// to the library's own limit.
 pub fn set_turn_ms(ms: usize) {
     TURN_MS.store(ms, Ordering::SeqCst);
 }

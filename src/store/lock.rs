@@ -2,9 +2,9 @@
 //!
 //! It is an advisory lock of the operating system on a file of its own beside the database, not
 //! SQLite's lock. The system releases it when the process dies, however it dies, and backup tools
-//! can copy the database while it is held. Two handles in one process exclude each other as well.
-//! A suspended store does not hold it. Lock order: this lock is taken before the database is touched and released after the connections
-//! are closed.
+//! can copy the database while it is held. Two handles in one process exclude each other as well. A
+//! suspended store does not hold it. Lock order: this lock is taken before the database is touched
+//! and released after the connections are closed.
 //!
 //! On iOS the lock's file is in the app's own temporary directory. The store may be in an app
 //! group's container there, and the system kills an app that is suspended while it holds a lock on

@@ -1,10 +1,10 @@
 //! The write-ahead log, and cutting it once secrets were deleted.
 //!
 //! A deleted row is overwritten in the file (`secure_delete`), but the log keeps what was written
-//! into it before. Cutting writes the log back into the file and truncates it. That flushes the disk,
-//! so it is not done for each secret: a thread does it [`DELAY`] after the first secret that was
-//! deleted since the last cut, and ends. Where a reader of an older state is in the way, here or in
-//! another process, it is tried again, at growing intervals, until it is done.
+//! into it before. Cutting writes the log back into the file and truncates it. That flushes the
+//! disk, so it is not done for each secret: a thread does it [`DELAY`] after the first secret that
+//! was deleted since the last cut, and ends. Where a reader of an older state is in the way, here
+//! or in another process, it is tried again, at growing intervals, until it is done.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},

@@ -4,8 +4,8 @@
 //! ([`Store::write`], [`Store::read`]) and, inside them, sealed records ([`Collection`]), ordered
 //! queues ([`Queue`]), and OpenMLS's rows in one namespace for each epoch ([`MlsStorage`]). It
 //! promises that a transaction is kept whole or not at all, through kills and losses of power, that
-//! what was promised is kept (`flush`), and that a file that was damaged or tampered with gives [`StoreError::Damaged`], never a panic. It
-//! knows nothing of rooms, epochs or requests.
+//! what was promised is kept (`flush`), and that a file that was damaged or tampered with gives
+//! [`StoreError::Damaged`], never a panic. It knows nothing of rooms, epochs or requests.
 //!
 //! There are two connections, each behind its own mutex: the writer, and a reader that sees the
 //! last commit while a long write runs. A mutex that a panic has poisoned is used all the same: the

@@ -4,8 +4,8 @@
 //! A namespace is one epoch state. A new one starts as an overlay over the state it was made from
 //! ([`MlsStorage::child`](super::MlsStorage::child)) and is then detached: the rows that it lacks
 //! are copied, and from then on it does not need its parent. Overlays are one level deep, since a
-//! parent is always detached. Each namespace also has a message generation: a counter that is sealed,
-//! as whoever could set it back would make a key seal two messages.
+//! parent is always detached. Each namespace also has a message generation: a counter that is
+//! sealed, as whoever could set it back would make a key seal two messages.
 
 use serde::{Deserialize, Serialize};
 
@@ -98,8 +98,8 @@ impl Tx<'_> {
         self.cipher.place("generation of namespace", &[&namespace.0.to_be_bytes()])
     }
 
-    /// Seals the generations that a store of an earlier version has in clear. Only whoever knows that
-    /// the store is such a one may call this: it takes them for what they are.
+    /// Seals the generations that a store of an earlier version has in clear. Only whoever knows
+    /// that the store is such a one may call this: it takes them for what they are.
     pub fn seal_generations(&self) -> Result<(), StoreError> {
         let mut earlier = Vec::new();
         {

@@ -48,7 +48,8 @@ struct Records {
 }
 
 impl Opened {
-    /// For a transaction that begins like this: nothing where it only reads, as such a one is short.
+    /// For a transaction that begins like this: nothing where it only reads, as such a one is
+    /// short.
     pub(super) fn of(behavior: TransactionBehavior) -> Option<Self> {
         #[cfg(feature = "test-hooks")]
         if super::hooks::flushes_and_opens_all() {

@@ -71,8 +71,8 @@ impl<'a> Tx<'a> {
     }
 
     /// This transaction, and all before it, survive a loss of power once the call that makes it
-    /// returns: something is about to leave the device, or somebody is about to rely on it. A promise
-    /// stays where the part that made it is undone.
+    /// returns: something is about to leave the device, or somebody is about to rely on it. A
+    /// promise stays where the part that made it is undone.
     pub fn promise(&self) {
         self.promises.set(true);
     }

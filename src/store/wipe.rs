@@ -11,8 +11,8 @@ use super::{
 /// The endings of the files that SQLite makes beside a database.
 const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// Deletes the store in a directory, unless somebody has it open. Other files stay, and with them the
-/// directory.
+/// Deletes the store in a directory, unless somebody has it open. Other files stay, and with them
+/// the directory.
 pub fn wipe(directory: &Path) -> Result<(), StoreError> {
     if !directory.try_exists()? {
         return Ok(());

@@ -1,9 +1,9 @@
-//! The events of a verification (Matrix spec, "Key verification framework" and "Short Authentication
-//! String (SAS) verification"), as plain types.
+//! The events of a verification (Matrix spec, "Key verification framework" and "Short
+//! Authentication String (SAS) verification"), as plain types.
 //!
-//! The other side or a homeserver wrote what is read here, so each field is checked where it is used.
-//! Where an event belongs is not part of these types: `transaction_id` or `m.relates_to` is added
-//! when an event is sent (`post`), and read by itself.
+//! The other side or a homeserver wrote what is read here, so each field is checked where it is
+//! used. Where an event belongs is not part of these types: `transaction_id` or `m.relates_to` is
+//! added when an event is sent (`post`), and read by itself.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! One verification: its record, where it stands, and what it sends.
 //!
-//! The steps of its two sides are in `steps`. What is to be sent is put into the record's outbox, in
-//! order; `post` takes it from there, one at a time.
+//! The steps of its two sides are in `steps`. What is to be sent is put into the record's outbox,
+//! in order; `post` takes it from there, one at a time.
 //!
 //! | stage | reached by |
 //! |---|---|

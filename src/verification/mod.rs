@@ -4,12 +4,12 @@
 //! A verification (`flow`) is a record in the store with the steps of its two sides (`steps`). Its
 //! secret keys are in memory only (`secrets`). A turn changes both, so an event is taken in as a
 //! whole or not at all; what is to be sent goes through the queue of requests, one event after the
-//! other (`post`). At the end each side vouches for its keys, and what the other vouches for is held
-//! against what the homeserver hands out (`vouch`). The result is a signature with the user's own
-//! cross-signing keys (`signing`).
+//! other (`post`). At the end each side vouches for its keys, and what the other vouches for is
+//! held against what the homeserver hands out (`vouch`). The result is a signature with the user's
+//! own cross-signing keys (`signing`).
 //!
-//! Everything here may come from somebody hostile. The number of verifications is bounded (`table`),
-//! each ends after ten minutes, and none counts before the user has confirmed it.
+//! Everything here may come from somebody hostile. The number of verifications is bounded
+//! (`table`), each ends after ten minutes, and none counts before the user has confirmed it.
 //!
 //! This folder is for devices without an Olm machine. Beside one, the machine verifies.
 

@@ -117,7 +117,8 @@ pub(super) fn ask_for_keys(turn: &Turn<'_>, flow: &Flow) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Tells a user's devices that this one knows nothing of a transaction, unless much waits to be sent.
+/// Tells a user's devices that this one knows nothing of a transaction, unless much waits to be
+/// sent.
 pub(super) fn cancel_unknown(
     turn: &Turn<'_>,
     user: &UserId,

@@ -25,7 +25,8 @@ use crate::{
     turn::Turn,
 };
 
-/// How far ahead a request's time may be, in milliseconds (Matrix spec, "m.key.verification.request").
+/// How far ahead a request's time may be, in milliseconds (Matrix spec,
+/// "m.key.verification.request").
 const MOST_AHEAD_MS: u64 = 5 * 60 * 1000;
 
 /// Takes in an event that was sent to this device; tells whether it is one of a verification.
@@ -169,8 +170,8 @@ fn is_asked_by_us(flow: &Flow, user: &UserId, device: &OwnedDeviceId) -> bool {
         }
 }
 
-/// Both sides have asked. The request of the smaller user or device counts, and the other side takes
-/// it for the answer to its own: its user wants to verify, and has said so.
+/// Both sides have asked. The request of the smaller user or device counts, and the other side
+/// takes it for the answer to its own: its user wants to verify, and has said so.
 fn both_asked(
     turn: &Turn<'_>,
     secrets: &Secrets,

@@ -3,7 +3,8 @@
 //! They are in memory only. A verification that has begun ends with the app's process: the store
 //! remembers it, and the other side is told at the next start (`table::lose`).
 //!
-//! A turn that fails leaves what it did here. So each step may be repeated, and then gives the same.
+//! A turn that fails leaves what it did here. So each step may be repeated, and then gives the
+//! same.
 
 use std::{
     collections::HashMap,

@@ -1,8 +1,8 @@
 //! The steps of a verification: what each event of the other side does, and each act of the user.
 //!
-//! Plain functions of the record, the event and the keys in memory. An event that does not fit where
-//! the verification stands ends it, as the specification asks. The very same event again changes
-//! nothing, whenever it comes.
+//! Plain functions of the record, the event and the keys in memory. An event that does not fit
+//! where the verification stands ends it, as the specification asks. The very same event again
+//! changes nothing, whenever it comes.
 
 use ruma::UserId;
 use serde::de::DeserializeOwned;

@@ -1,7 +1,7 @@
 //! All verifications of this device: those that go on, and the last of those that are over.
 //!
-//! What other users can make this device keep is bounded. A request beyond that changes nothing; the
-//! other side's user sees no answer, as if nobody had looked.
+//! What other users can make this device keep is bounded. A request beyond that changes nothing;
+//! the other side's user sees no answer, as if nobody had looked.
 
 use ruma::{DeviceId, EventId, RoomId, UserId};
 
@@ -18,8 +18,8 @@ use crate::{
     turn::Turn,
 };
 
-/// How many verifications go on at once that this device has begun, and as many that others have; and
-/// how many of these one user has begun.
+/// How many verifications go on at once that this device has begun, and as many that others have;
+/// and how many of these one user has begun.
 pub(super) const MOST_OPEN: usize = 16;
 pub(super) const MOST_OF_A_USER: usize = 4;
 /// How many that are over are remembered, so that their events are not taken for new ones.

@@ -2,9 +2,9 @@
 //! and of the user's master key.
 //!
 //! A device vouches for its own user's master key only if it does not have that from the homeserver
-//! alone: it has the private key, another device of its user has vouched for it, or the app has. What the other
-//! side vouches for counts if it is what the homeserver hands out. So a homeserver that shows the
-//! two sides other keys is found out here.
+//! alone: it has the private key, another device of its user has vouched for it, or the app has.
+//! What the other side vouches for counts if it is what the homeserver hands out. So a homeserver
+//! that shows the two sides other keys is found out here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -148,8 +148,8 @@ fn check(
     {
         return vouches_for(name, name).then(|| Some(key.clone()));
     }
-    // It vouches for a master key that the homeserver does not hand out here. Or it has no say about
-    // the master key, and then another user is not verified by it.
+    // It vouches for a master key that the homeserver does not hand out here. Or it has no say
+    // about the master key, and then another user is not verified by it.
     let is_complete = content.mac.len() == 1;
     (is_complete && (flow.user_id == own.user_id || master.is_none())).then_some(None)
 }

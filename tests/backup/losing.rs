@@ -1,4 +1,5 @@
-//! A lost phone: all rooms, one room, the epoch of one message, through kills; and a file instead of a server.
+//! A lost phone: all rooms, one room, the epoch of one message, through kills; and a file instead
+//! of a server.
 
 use super::*;
 
@@ -54,8 +55,8 @@ async fn an_epoch_that_was_restored_can_still_be_entered() -> Result {
     let key = create(&alice).await?;
     let phone = Client::log_in(&homeserver, "alice", "NEW").await?;
     phone.drive().await?;
-    // The old phone adds the new one, and backs that epoch up before the new one has seen the Welcome; and
-    // then the epoch after it, of which the new one has not seen the commit.
+    // The old phone adds the new one, and backs that epoch up before the new one has seen the
+    // Welcome; and then the epoch after it, of which the new one has not seen the commit.
     alice.settle().await?;
     alice.send_text(&room, "you are in").await?;
     let added = talk(&alice, &room, 2).await?;

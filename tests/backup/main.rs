@@ -1,5 +1,5 @@
-//! Key backup: a lost phone's history on a new one, through kills, a server that misbehaves, versions
-//! that change, and data that somebody has tampered with.
+//! Key backup: a lost phone's history on a new one, through kills, a server that misbehaves,
+//! versions that change, and data that somebody has tampered with.
 
 mod keys;
 mod losing;

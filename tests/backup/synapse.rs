@@ -1,5 +1,5 @@
-//! The same on a real Synapse, with a kill in the middle of the upload and of the restore. Five rooms; with
-//! `MATRIX_MLS_BACKUP=full` in the environment 200 epochs and 10,000 messages.
+//! The same on a real Synapse, with a kill in the middle of the upload and of the restore. Five
+//! rooms; with `MATRIX_MLS_BACKUP=full` in the environment 200 epochs and 10,000 messages.
 
 use std::time::Instant;
 

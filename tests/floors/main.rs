@@ -21,7 +21,8 @@
 //! module is an edge to the module's file. Code for tests makes no edge. The rules are:
 //!
 //! - In the library, in xtask and in the bindings' generator, edges form no circle. The test kit is
-//!   not held to this: its parts are the two ends of a conversation, and no application builds on it.
+//!   not held to this: its parts are the two ends of a conversation, and no application builds on
+//!   it.
 //! - An edge from one place to another goes to a lower floor. There are no exceptions.
 //!
 //! `FLOORS_PRINT=1 cargo test --test floors matrix_mls` prints every edge of that crate.

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::Trio;
 
-/// How often an event is tried until Alice has taken in so many commits of a member's, in order or with
-/// the last one first.
+/// How often an event is tried until Alice has taken in so many commits of a member's, in order or
+/// with the last one first.
 async fn tries_for(commits: usize, newest_first: bool) -> Result<u64> {
     let mut trio = Trio::new().await?;
     let mut events = Vec::new();

@@ -155,9 +155,10 @@ async fn a_claim_from_before_a_laptop_was_in_parts_it_from_nobody() -> Result {
     trio.assert_stands(&honest, "when Mallory is gone").await
 }
 
-/// Mallory welcomes a new laptop to a group of her own, with the highest number that a device without
-/// a group takes, and leaves. Then there are two users, and numbers would decide among them; but
-/// nobody else can come to an epoch with such a number, so the laptop goes to where the others are.
+/// Mallory welcomes a new laptop to a group of her own, with the highest number that a device
+/// without a group takes, and leaves. Then there are two users, and numbers would decide among
+/// them; but nobody else can come to an epoch with such a number, so the laptop goes to where the
+/// others are.
 #[tokio::test]
 async fn a_laptop_led_to_a_number_that_nobody_takes_comes_back() -> Result {
     let mut trio = Trio::new().await?;

@@ -83,8 +83,8 @@ pub fn watch() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         *disk() = Some(Disk::default());
-        // SAFETY: SQLite gives its default layer, which stays for as long as the process. The copy is
-        // leaked, so it stays as well.
+        // SAFETY: SQLite gives its default layer, which stays for as long as the process. The copy
+        // is leaked, so it stays as well.
         unsafe {
             let original = ffi::sqlite3_vfs_find(std::ptr::null());
             *ORIGINAL.lock().unwrap_or_else(PoisonError::into_inner) = original as usize;

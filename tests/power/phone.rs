@@ -41,8 +41,8 @@ pub struct Phone {
 }
 
 impl Phone {
-    /// A phone that loses power at the `nth` point from now, counted from 1, and flushes nothing for
-    /// some points before.
+    /// A phone that loses power at the `nth` point from now, counted from 1, and flushes nothing
+    /// for some points before.
     pub fn new(client: Client, nth: u32, lost: Lost, unflushed: u32) -> Self {
         let (was_off, image, said) = (false, None, Vec::new());
         Self { client, left: nth, was_off, lost, unflushed, image, said }

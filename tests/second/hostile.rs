@@ -53,7 +53,8 @@ async fn refuses_a_made_up_number() -> Result {
     let steps = async {
         let (mut meeting, mut mallory, at) = with_mallory().await?;
         let room = meeting.room.clone();
-        // A good commit beside a number that nobody takes is followed, and nobody goes by the number.
+        // A good commit beside a number that nobody takes is followed, and nobody goes by the
+        // number.
         let mut content = mallory.renewal(&json!(meeting.second.device), &at);
         let number = mallory.peer.group().epoch().as_u64();
         let forged = mallory.peer.forged_group_info(number + 7);

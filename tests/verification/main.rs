@@ -1,5 +1,5 @@
-//! Interactive verification: two devices of this library, and a hostile other side that is played by
-//! hand.
+//! Interactive verification: two devices of this library, and a hostile other side that is played
+//! by hand.
 
 mod handover;
 mod hostile;

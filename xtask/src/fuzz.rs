@@ -1,8 +1,8 @@
 //! `cargo xtask fuzz`: builds the fuzzer and gives each target its share of the time.
 //!
-//! The fuzzer is built by the stable compiler with LLVM's coverage pass, which libFuzzer reads. What it
-//! learns stays in cargo's directory of that package; an input that breaks a promise is printed with
-//! its place.
+//! The fuzzer is built by the stable compiler with LLVM's coverage pass, which libFuzzer reads.
+//! What it learns stays in cargo's directory of that package; an input that breaks a promise is
+//! printed with its place.
 
 use std::{
     fs,
@@ -62,7 +62,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let mut plan = Plan::new(1 + targets.len());
     let manifest = ["--release", "--locked", "--manifest-path", "fuzz/Cargo.toml"];
     let mut build = process::cargo(["build"]);
-    // With a target named, build scripts and macros are built without the passes, and can be linked.
+    // With a target named, build scripts and macros are built without the passes, and can be
+    // linked.
     build.args(manifest).args(["--target", &target]).env("RUSTFLAGS", INSTRUMENTED);
     build.env("CARGO_TARGET_DIR", directory());
     plan.command("building the fuzzer (the first time: about fifteen minutes)", &mut build)?;

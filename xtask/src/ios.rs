@@ -1,8 +1,8 @@
 //! `cargo xtask ios`: the XCFramework of the engine for iPhones, their simulator and Macs.
 //!
 //! `ios/slices.txt` lists what is built. Header and module map go into the framework; the Swift
-//! sources stay in the package beside it. The framework is zipped, and the zip's checksum is printed:
-//! a package manifest that downloads the zip needs it.
+//! sources stay in the package beside it. The framework is zipped, and the zip's checksum is
+//! printed: a package manifest that downloads the zip needs it.
 
 use std::{
     fs,
@@ -24,7 +24,8 @@ const FRAMEWORK: &str = "ios/MatrixMlsFFI.xcframework";
 const LIBRARY: &str = "libmatrix_mls.a";
 const HEADER: &str = "MatrixMlsFFI.h";
 
-/// The module map inside the framework. It links nothing by name, as a framework brings its library.
+/// The module map inside the framework. It links nothing by name, as a framework brings its
+/// library.
 const MODULE_MAP: &str = "module MatrixMlsFFI {\n    header \"MatrixMlsFFI.h\"\n    export *\n}\n";
 
 /// One slice of the framework: a platform's library, of one or more targets joined.
@@ -115,8 +116,9 @@ fn join(slice: &Slice) -> Result<PathBuf, Failure> {
     Ok(joined)
 }
 
-/// Puts the header and its module map into a directory, and returns it. Inside they are in a directory
-/// with the module's name, so that the maps of two frameworks do not collide in the app's build.
+/// Puts the header and its module map into a directory, and returns it. Inside they are in a
+/// directory with the module's name, so that the maps of two frameworks do not collide in the app's
+/// build.
 fn headers() -> Result<PathBuf, Failure> {
     let headers = workspace().join("target/ios/headers");
     let directory = headers.join("MatrixMlsFFI");

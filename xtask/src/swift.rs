@@ -46,8 +46,8 @@ pub fn calls(swift: &Swift) -> Result<Command, Failure> {
     product(swift, "Calls", "release")
 }
 
-/// The commands that write the library's reference as HTML into `pages`, by way of what the compiler
-/// says of its symbols.
+/// The commands that write the library's reference as HTML into `pages`, by way of what the
+/// compiler says of its symbols.
 pub fn reference(swift: &Swift, docc: &str, symbols: &Path, pages: &Path) -> [Command; 2] {
     let (directory, pages) = (symbols.to_string_lossy(), pages.to_string_lossy());
     // What was built already would say nothing, so this is a build of its own.

@@ -1,4 +1,5 @@
-//! `cargo xtask vectors`: has the library write the specification's test vectors, and has them checked.
+//! `cargo xtask vectors`: has the library write the specification's test vectors, and has them
+//! checked.
 
 use crate::{failure::Failure, plan::Plan, process};
 

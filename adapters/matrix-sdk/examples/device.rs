@@ -1,8 +1,9 @@
-//! A device of matrix-sdk's in a process of its own, for the scenario between languages (`cargo xtask
-//! demo --clients sdk`): `device URL DIRECTORY USER DEVICE`. It takes the steps of the test kit's
-//! `bin/device.rs`.
+//! A device of matrix-sdk's in a process of its own, for the scenario between languages (`cargo
+//! xtask demo --clients sdk`): `device URL DIRECTORY USER DEVICE`. It takes the steps of the test
+//! kit's `bin/device.rs`.
 //!
-//! So that a scenario can tell who has heard of what, it syncs when it is told to, and not by itself.
+//! So that a scenario can tell who has heard of what, it syncs when it is told to, and not by
+//! itself.
 
 use std::{
     io::Write as _,

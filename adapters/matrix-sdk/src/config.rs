@@ -15,8 +15,8 @@ pub struct Config {
     /// Which devices of the people in a room become members of its group; see
     /// `MachineConfig::member_policy`.
     pub member_policy: Option<MemberPolicy>,
-    /// How many events of a room one sync has at the most; at least 1. Commits that are left out are
-    /// asked for one by one.
+    /// How many events of a room one sync has at the most; at least 1. Commits that are left out
+    /// are asked for one by one.
     pub timeline_limit: u32,
 }
 

@@ -1,7 +1,7 @@
 //! The sliding sync connection of this crate (MSC4186): all rooms, device lists and key counts.
 //!
-//! It has no to-device events: `to_device` says why. Its position is stored after the machine has the
-//! response on its disk, so a response whose taking was interrupted comes again.
+//! It has no to-device events: `to_device` says why. Its position is stored after the machine has
+//! the response on its disk, so a response whose taking was interrupted comes again.
 
 use std::{
     collections::HashMap,
@@ -73,8 +73,8 @@ impl Connection {
 }
 
 impl Inner {
-    /// Syncs once: asks, waits this long for news, and gives the response to the machine. Nobody else
-    /// syncs this connection meanwhile.
+    /// Syncs once: asks, waits this long for news, and gives the response to the machine. Nobody
+    /// else syncs this connection meanwhile.
     pub(crate) async fn sync(&self, timeout: Duration) -> Result<(), Error> {
         let mut connection = self.connection.lock().await;
         let synced = self.sync_connection(&mut connection, timeout).await;

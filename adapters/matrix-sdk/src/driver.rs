@@ -1,8 +1,9 @@
 //! `run`: the loops that sync and send, until they are ended.
 //!
-//! Whatever can be tried again is, after a pause that doubles up to a minute. A network that is back,
-//! a token that was refreshed and an answer that came end the pauses. Dropping `run` at any moment
-//! loses nothing: what counts is on the disk, and requests are kept until their answers are known.
+//! Whatever can be tried again is, after a pause that doubles up to a minute. A network that is
+//! back, a token that was refreshed and an answer that came end the pauses. Dropping `run` at any
+//! moment loses nothing: what counts is on the disk, and requests are kept until their answers are
+//! known.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -38,8 +39,8 @@ pub enum State {
     Connected,
     /// The homeserver does not answer, or fails: it is tried again.
     Offline,
-    /// The homeserver refuses the access token, and the client could not refresh it. Log in again as
-    /// the same device. It is tried again, now and then.
+    /// The homeserver refuses the access token, and the client could not refresh it. Log in again
+    /// as the same device. It is tried again, now and then.
     Unauthorized,
 }
 
@@ -76,8 +77,8 @@ impl Pause {
 impl Mls {
     /// Syncs and sends, until [`close`](Self::close) is called or this is dropped. Spawn it.
     ///
-    /// Without a network it waits and tries again. Fails with `AlreadyRunning`, and where nothing that
-    /// it could do by itself would help: the store is damaged, or the client is not logged in.
+    /// Without a network it waits and tries again. Fails with `AlreadyRunning`, and where nothing
+    /// that it could do by itself would help: the store is damaged, or the client is not logged in.
     pub async fn run(&self) -> Result<(), Error> {
         if self.inner.is_running.swap(true, Ordering::AcqRel) {
             return Err(Error::AlreadyRunning);

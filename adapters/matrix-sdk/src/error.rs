@@ -14,8 +14,8 @@ pub enum Error {
     /// The client has no session: log in, or restore one.
     #[error("the client is not logged in")]
     NotLoggedIn,
-    /// The homeserver refuses the access token, and the client could not get another one. Nothing is
-    /// lost: log in again as the same device, and call again.
+    /// The homeserver refuses the access token, and the client could not get another one. Nothing
+    /// is lost: log in again as the same device, and call again.
     #[error("the homeserver refuses the access token: {code}")]
     Unauthorized {
         /// The Matrix `"errcode"`.

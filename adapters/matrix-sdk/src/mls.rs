@@ -90,11 +90,11 @@ impl Mls {
     }
 
     /// Takes the to-device events that the homeserver still has, which a run of the app that was
-    /// killed may have left. It acknowledges none. Comes back when the machine has them on its disk,
-    /// so without a network it waits.
+    /// killed may have left. It acknowledges none. Comes back when the machine has them on its
+    /// disk, so without a network it waits.
     ///
-    /// Call it at each start, before the client syncs, and whenever something else has synced for the
-    /// device meanwhile. Fails where trying again is of no use.
+    /// Call it at each start, before the client syncs, and whenever something else has synced for
+    /// the device meanwhile. Fails where trying again is of no use.
     pub async fn before_sync(&self) -> Result<(), Error> {
         let mut pause = driver::Pause::default();
         loop {
@@ -105,8 +105,8 @@ impl Mls {
         }
     }
 
-    /// Syncs the connection of this crate once, waiting this long for news, and gives the response to
-    /// the machine. [`run`](Self::run) does it by itself; this is for a fetch in the background.
+    /// Syncs the connection of this crate once, waiting this long for news, and gives the response
+    /// to the machine. [`run`](Self::run) does it by itself; this is for a fetch in the background.
     pub async fn sync_once(&self, timeout: Duration) -> Result<(), Error> {
         self.inner.sync(timeout).await
     }

@@ -1,8 +1,9 @@
-//! What the Olm machine of the SDK does for the MLS device: one signature, and the key of the backup
-//! that both share.
+//! What the Olm machine of the SDK does for the MLS device: one signature, and the key of the
+//! backup that both share.
 //!
-//! matrix-sdk does not give out its Olm machine. So both are had from its crypto store, on which a second Olm machine is opened for a moment. That machine writes nothing and is
-//! asked nothing else.
+//! matrix-sdk does not give out its Olm machine. So both are had from its crypto store, on which a
+//! second Olm machine is opened for a moment. That machine writes nothing and is asked nothing
+//! else.
 
 use std::{path::Path, sync::Arc, time::Duration};
 

@@ -19,13 +19,13 @@ const SEND_ATTEMPTS: usize = 8;
 const ASK_AGAIN_MS: u64 = 1_000;
 
 impl Mls {
-    /// Sends an event to an MLS room: makes the room ready, seals the event, and sends it. Gives the
-    /// id of the encrypted event.
+    /// Sends an event to an MLS room: makes the room ready, seals the event, and sends it. Gives
+    /// the id of the encrypted event.
     ///
-    /// `content` is a JSON object. Its `m.relates_to` stays readable for the homeserver, so replies,
-    /// threads and edits aggregate as they do in other rooms. [`run`](Self::run) has to run beside
-    /// it. Without a network it waits; dropping it sends nothing more, but what was handed to the
-    /// network may arrive.
+    /// `content` is a JSON object. Its `m.relates_to` stays readable for the homeserver, so
+    /// replies, threads and edits aggregate as they do in other rooms. [`run`](Self::run) has to
+    /// run beside it. Without a network it waits; dropping it sends nothing more, but what was
+    /// handed to the network may arrive.
     pub async fn send(
         &self,
         room_id: &RoomId,
@@ -38,8 +38,8 @@ impl Mls {
     /// The same with the transaction id of a local echo: the event comes back in syncs with it as
     /// `unsigned.transaction_id`.
     ///
-    /// Use another id for each event. A call that ended with `NoAnswer` may have sent the event: with
-    /// the same id it is not sent twice.
+    /// Use another id for each event. A call that ended with `NoAnswer` may have sent the event:
+    /// with the same id it is not sent twice.
     pub async fn send_with_transaction_id(
         &self,
         room_id: &RoomId,
@@ -100,8 +100,8 @@ impl Mls {
         self.send(room_id, "m.room.message", content).await
     }
 
-    /// Reacts to an event with an emoji. Reactions are not encrypted, in MLS rooms as in others: the
-    /// SDK's timeline aggregates them, and the homeserver sees them.
+    /// Reacts to an event with an emoji. Reactions are not encrypted, in MLS rooms as in others:
+    /// the SDK's timeline aggregates them, and the homeserver sees them.
     pub async fn react(
         &self,
         room_id: &RoomId,
@@ -117,8 +117,8 @@ impl Mls {
     /// Does what has to come before a message: afterwards the devices in the group are those that
     /// belong in the room. [`send`](Self::send) does it by itself.
     ///
-    /// It waits for a sync where the last one is old or has failed: who is in the room may be others
-    /// than when the app was closed.
+    /// It waits for a sync where the last one is old or has failed: who is in the room may be
+    /// others than when the app was closed.
     pub async fn prepare(&self, room_id: &RoomId) -> Result<(), Error> {
         let room = self.room(room_id)?;
         self.inner.wait_until_fresh().await?;

@@ -1,8 +1,8 @@
 //! Decrypted events, as a stream beside the SDK's timeline.
 //!
-//! The SDK's timeline shows an event of an MLS room as one that cannot be decrypted. An app puts what
-//! comes from here in its place, by the event's id. The stream has what syncs bring; for what the app
-//! scrolls back to there is `Mls::decrypt`.
+//! The SDK's timeline shows an event of an MLS room as one that cannot be decrypted. An app puts
+//! what comes from here in its place, by the event's id. The stream has what syncs bring; for what
+//! the app scrolls back to there is `Mls::decrypt`.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -28,7 +28,8 @@ const MOST: u32 = 100;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Has the client call the machine for each to-device event of its syncs, until the guard is dropped.
+/// Has the client call the machine for each to-device event of its syncs, until the guard is
+/// dropped.
 pub(crate) fn follow(inner: &Arc<Inner>) -> EventHandlerDropGuard {
     let machine = Arc::downgrade(inner);
     let handler = move |event: Raw<AnyToDeviceEvent>, encryption: Option<EncryptionInfo>| {

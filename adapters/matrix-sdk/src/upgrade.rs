@@ -1,8 +1,8 @@
 //! Taking a room over to MLS that has messages already, encrypted with Megolm or not at all.
 //!
-//! The room stays the same room. Its `m.room.encryption` names MLS from then on, and a group is made.
-//! Messages from before stay with the Olm machine: the SDK's timeline shows them as ever. Nobody
-//! takes it back, as devices that have seen it send nothing there without MLS.
+//! The room stays the same room. Its `m.room.encryption` names MLS from then on, and a group is
+//! made. Messages from before stay with the Olm machine: the SDK's timeline shows them as ever.
+//! Nobody takes it back, as devices that have seen it send nothing there without MLS.
 
 use std::{collections::BTreeSet, fmt};
 

@@ -1,5 +1,5 @@
-//! The chat of the example: two of them, in processes of their own, talk on Synapse, verify each other
-//! and bring history back.
+//! The chat of the example: two of them, in processes of their own, talk on Synapse, verify each
+//! other and bring history back.
 
 use std::{
     collections::VecDeque,

@@ -1,5 +1,5 @@
-//! What an app meets that was closed for a while: positions that were kept on one connection and lost
-//! on the other, gaps, members and devices that are gone.
+//! What an app meets that was closed for a while: positions that were kept on one connection and
+//! lost on the other, gaps, members and devices that are gone.
 
 mod app;
 
@@ -91,8 +91,8 @@ async fn a_response_whose_position_was_not_stored_comes_again() -> Result {
     all_talk(&mut apps, &room, "and again").await
 }
 
-/// Somebody is removed while the other is away, in a gap, and the first thing that the other does is
-/// to say something.
+/// Somebody is removed while the other is away, in a gap, and the first thing that the other does
+/// is to say something.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_removed_in_a_gap_reads_nothing_of_what_is_said_next() -> Result {
     let homeserver = Homeserver::synapse().await?;

@@ -1,5 +1,5 @@
-//! The stores of matrix-sdk, with its end-to-end encryption, and of matrix-mls are open in one process,
-//! on one SQLite.
+//! The stores of matrix-sdk, with its end-to-end encryption, and of matrix-mls are open in one
+//! process, on one SQLite.
 
 use matrix_mls::{MachineConfig, MlsMachine, Publishing, StoreKey};
 use matrix_sdk::{Client, ruma::api::MatrixVersion};

@@ -1,6 +1,6 @@
-//! A device of matrix-sdk that its owner and others have verified becomes an MLS device, on Synapse. What
-//! it has published stays as it is, so it stays verified, nobody has to do anything, and each person sees
-//! the same shields beside the other's messages as before.
+//! A device of matrix-sdk that its owner and others have verified becomes an MLS device, on
+//! Synapse. What it has published stays as it is, so it stays verified, nobody has to do anything,
+//! and each person sees the same shields beside the other's messages as before.
 //!
 //! `cargo xtask demo --clients sdk` runs this, and shows what it prints.
 
@@ -73,8 +73,8 @@ impl Person {
         Ok(device.is_cross_signed_by_owner() && device.is_verified())
     }
 
-    /// What matrix-sdk says of another person's device: whether the owner has signed it, and whether
-    /// this person trusts it for that.
+    /// What matrix-sdk says of another person's device: whether the owner has signed it, and
+    /// whether this person trusts it for that.
     async fn judges(&self, other: &Self) -> Result<(bool, bool)> {
         let user = other.user()?;
         self.sdk.encryption().request_user_identity(&user).await?;
@@ -112,7 +112,8 @@ impl Person {
         Ok(self.mls.machine()?.confirm_own_identity(key.to_base64()).await?)
     }
 
-    /// The shields that matrix-sdk has for a message of an Olm room: for strict apps, and for others.
+    /// The shields that matrix-sdk has for a message of an Olm room: for strict apps, and for
+    /// others.
     async fn olm_shields(&self, room: &str, event: &str) -> Result<[Shown; 2]> {
         self.sdk.sync_once(SyncSettings::default()).await?;
         let room = self.sdk.get_room(&RoomId::parse(room)?).or_missing("room")?;

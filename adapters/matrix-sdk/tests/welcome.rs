@@ -1,5 +1,5 @@
-//! A Welcome that was acknowledged is kept, also where the app is killed between the SDK's writing of
-//! its token and the machine's writing of the Welcome.
+//! A Welcome that was acknowledged is kept, also where the app is killed between the SDK's writing
+//! of its token and the machine's writing of the Welcome.
 
 mod app;
 
@@ -27,8 +27,8 @@ async fn restored(base_url: &str, directory: &Path, session: &MatrixSession) -> 
     Ok(client)
 }
 
-/// Not a test: the process that is killed. Its machine is suspended, so that it can write nothing. The
-/// SDK syncs, writes its token down, and hands the Welcome on.
+/// Not a test: the process that is killed. Its machine is suspended, so that it can write nothing.
+/// The SDK syncs, writes its token down, and hands the Welcome on.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a process that another test starts and kills"]
 async fn the_process_that_is_killed() -> Result {
@@ -65,8 +65,8 @@ fn run_and_kill(url: &str, app: &Closed) -> Result {
     Ok(())
 }
 
-/// Bob is killed with a Welcome between the SDK's disk and the machine's. Gives whether he is in the
-/// group after the next start.
+/// Bob is killed with a Welcome between the SDK's disk and the machine's. Gives whether he is in
+/// the group after the next start.
 async fn is_in_the_group(homeserver: &Homeserver, tag: &str, looks_first: bool) -> Result<bool> {
     let name = |name: &str| format!("{name}-{tag}");
     let alice = App::register(homeserver, &name("alice"), Setup::default()).await?;

@@ -16,8 +16,8 @@ pub fn timed<T>(job: impl FnOnce() -> T) -> (Duration, T) {
     (start.elapsed(), value)
 }
 
-/// Measures an operation again and again, `most` times or for as long as is enough. What is given back is what
-/// the operation says it took, as much around it is none of it.
+/// Measures an operation again and again, `most` times or for as long as is enough. What is given
+/// back is what the operation says it took, as much around it is none of it.
 pub fn measure(most: usize, mut once: impl FnMut() -> Duration) -> Vec<Duration> {
     let start = Instant::now();
     let mut times = Vec::new();

@@ -1,8 +1,8 @@
-//! The groups that all contenders enter, as files: an MLSMessage with the GroupInfo (ratchet tree and
-//! external_pub in it) of a group of so many devices. `cargo xtask bench` writes them.
+//! The groups that all contenders enter, as files: an MLSMessage with the GroupInfo (ratchet tree
+//! and external_pub in it) of a group of so many devices. `cargo xtask bench` writes them.
 //!
-//! Two devices enter each by external commit, the one that is measured and one in memory that answers it, so a
-//! file is looked up by two devices less than the group is to have.
+//! Two devices enter each by external commit, the one that is measured and one in memory that
+//! answers it, so a file is looked up by two devices less than the group is to have.
 
 use std::{
     fmt,

@@ -1,13 +1,15 @@
-//! What others take for the same work: mls-rs with its SQLite provider, and openmls_sqlite_storage. Both on
-//! a real file, with the durability that matrix-mls asks of SQLite (WAL, synchronous=FULL).
+//! What others take for the same work: mls-rs with its SQLite provider, and openmls_sqlite_storage.
+//! Both on a real file, with the durability that matrix-mls asks of SQLite (WAL, synchronous=FULL).
 //!
 //!     matrix-mls-bench-peers GROUPS operations|graph DEVICES …
 //!
-//! GROUPS is the directory with the groups that all contenders enter, `group-{blank,warm}-DEVICES.mls`, each an
-//! MLSMessage with a GroupInfo (`groups.rs`). Prints a JSON line a figure; everything else goes to stderr.
+//! GROUPS is the directory with the groups that all contenders enter,
+//! `group-{blank,warm}-DEVICES.mls`, each an MLSMessage with a GroupInfo (`groups.rs`). Prints a
+//! JSON line a figure; everything else goes to stderr.
 //!
-//! What counts as one operation (docs/bench): all of it that a crash must not undo. A commit is stored when it is
-//! made and again when it is merged, two transactions, as its answer comes later; everything else is one.
+//! What counts as one operation (docs/bench): all of it that a crash must not undo. A commit is
+//! stored when it is made and again when it is merged, two transactions, as its answer comes later;
+//! everything else is one.
 
 mod figures;
 mod groups;

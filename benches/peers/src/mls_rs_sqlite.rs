@@ -1,7 +1,8 @@
 //! mls-rs with its SQLite provider.
 //!
-//! Its groups are loaded whole and written whole (`write_to_storage`), the ratchet tree in them. For messages it
-//! can leave out the tree, where the app keeps that elsewhere: measured as well, as "tree kept apart".
+//! Its groups are loaded whole and written whole (`write_to_storage`), the ratchet tree in them.
+//! For messages it can leave out the tree, where the app keeps that elsewhere: measured as well, as
+//! "tree kept apart".
 
 use std::path::{Path, PathBuf};
 
@@ -33,7 +34,8 @@ const MESSAGES: usize = 200;
 const COMMITS: usize = 20;
 const TEXT: [u8; 120] = [42; 120];
 
-/// A connection with the durability that matrix-mls asks for. The provider opens one for each of its tables.
+/// A connection with the durability that matrix-mls asks for. The provider opens one for each of
+/// its tables.
 struct Durable(PathBuf);
 
 impl ConnectionStrategy for Durable {
@@ -64,8 +66,8 @@ impl Name {
     }
 }
 
-/// As our rooms have it: handshake messages are encrypted, an add needs no path, each commit comes with public
-/// group state, the ratchet tree is beside GroupInfo and Welcome.
+/// As our rooms have it: handshake messages are encrypted, an add needs no path, each commit comes
+/// with public group state, the ratchet tree is beside GroupInfo and Welcome.
 fn rules() -> DefaultMlsRules {
     DefaultMlsRules::new()
         .with_commit_options(
@@ -313,7 +315,8 @@ fn commits(
     group: &mut Group<impl MlsConfig>,
     theirs: &mut Group<impl MlsConfig>,
 ) {
-    // Added and removed in turn, so that the group stays as it is: here the measured device does it …
+    // Added and removed in turn, so that the group stays as it is: here the measured device does it
+    // …
     let package = key_package(&in_memory(&Name::new("new")));
     let mut bytes = [(0, 0); 3];
     let mut removes = Vec::new();

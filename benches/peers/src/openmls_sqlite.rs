@@ -310,7 +310,8 @@ fn messages(figure: &dyn Fn(&str) -> Figure, two: &mut Two) {
 }
 
 fn commits(figure: &dyn Fn(&str) -> Figure, two: &mut Two) {
-    // Added and removed in turn, so that the group stays as it is: here the measured device does it …
+    // Added and removed in turn, so that the group stays as it is: here the measured device does it
+    // …
     let package = Name::new("new").key_package(&OpenMlsRustCrypto::default());
     let mut bytes = [(0, 0); 3];
     let mut removes = Vec::new();

@@ -185,8 +185,8 @@ fn a_device_whose_ed25519_key_changes_is_refused() -> Outcome {
     Ok(())
 }
 
-/// Devices of earlier versions have their credential in what they publish. An app may publish the Olm
-/// machine's keys again as they were, so that the owner's signature fits them again.
+/// Devices of earlier versions have their credential in what they publish. An app may publish the
+/// Olm machine's keys again as they were, so that the owner's signature fits them again.
 #[test]
 fn a_credential_that_was_published_may_be_bound_later_and_no_other() -> Outcome {
     let (device, mls) = (key_pair()?, key_pair()?);

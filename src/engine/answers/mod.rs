@@ -1,8 +1,8 @@
 //! What the homeserver's answer to a request means.
 //!
 //! An answer is taken in one turn together with the removal of its request, so it counts once. What
-//! may pass (no answer, 429, 5xx) puts the request off; so does a 401, which the app is told of. Any
-//! other refusal undoes what the request stood for.
+//! may pass (no answer, 429, 5xx) puts the request off; so does a 401, which the app is told of.
+//! Any other refusal undoes what the request stood for.
 
 mod accepted;
 mod later;
@@ -75,7 +75,8 @@ impl Engine {
                     let delay = MatrixError::of(body).retry_after_ms;
                     Ok(later(turn, id, queued, Wait::Imposed, delay)?)
                 }
-                // A 401 without a code is no homeserver's: a proxy is in the way, and that may pass.
+                // A 401 without a code is no homeserver's: a proxy is in the way, and that may
+                // pass.
                 401 if !MatrixError::of(body).errcode.is_empty() => {
                     Ok(unauthorized(turn, id, queued, MatrixError::of(body))?)
                 }
@@ -92,7 +93,8 @@ impl Engine {
                 _ => Ok(later(turn, id, queued, Wait::Unanswered, None)?),
             }
         })?;
-        // Where that was what a restore waited for. The answer has been taken in whatever comes of it.
+        // Where that was what a restore waited for. The answer has been taken in whatever comes of
+        // it.
         match self.go_on_restoring() {
             Err(_) if self.is_suspended() => Ok(outcome),
             restored => restored.map(|()| outcome),
@@ -100,8 +102,8 @@ impl Engine {
     }
 }
 
-/// Takes in the answer to a request of a reader, for which nothing is put off; tells whether it says
-/// anything.
+/// Takes in the answer to a request of a reader, for which nothing is put off; tells whether it
+/// says anything.
 pub(super) fn of_reader(
     turn: &Turn<'_>,
     secrets: &Secrets,

@@ -59,8 +59,8 @@ impl Epoch {
     }
 }
 
-/// The head of a room and the epochs that were learned of last, by number; at most `limit` beside the
-/// head.
+/// The head of a room and the epochs that were learned of last, by number; at most `limit` beside
+/// the head.
 pub(super) fn of(
     tx: &Tx<'_>,
     room: &Room,

@@ -4,15 +4,16 @@ use sha2::{Digest as _, Sha256};
 
 use crate::protocol::DeviceName;
 
-/// The short name of an id: the first ten digits in hex of its SHA-256. It says nothing of an id that
-/// is not known, and who knows the id finds it in the report.
+/// The short name of an id: the first ten digits in hex of its SHA-256. It says nothing of an id
+/// that is not known, and who knows the id finds it in the report.
 pub(super) fn short(id: &str) -> String {
     let mut digits = hex::encode(Sha256::digest(id.as_bytes()));
     digits.truncate(10);
     digits
 }
 
-/// The short name of a device: that of `user_id|device_id`, because user ids alone could be guessed.
+/// The short name of a device: that of `user_id|device_id`, because user ids alone could be
+/// guessed.
 pub(super) fn short_device(device: &DeviceName) -> String {
     short(&device.to_string())
 }

@@ -9,7 +9,8 @@ use crate::{
     store::{StoreError, Tx},
 };
 
-/// How many requests that are due are looked at, and how many that were put off. The rest is counted.
+/// How many requests that are due are looked at, and how many that were put off. The rest is
+/// counted.
 const MOST: usize = 200;
 
 /// What is in the queue.

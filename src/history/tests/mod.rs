@@ -1,5 +1,5 @@
-//! Tests of the module as a whole: the official vectors, OpenMLS and mls-rs at the other end, the order of
-//! reading, and damaged messages.
+//! Tests of the module as a whole: the official vectors, OpenMLS and mls-rs at the other end, the
+//! order of reading, and damaged messages.
 
 mod counting;
 mod damage;
@@ -141,7 +141,8 @@ impl Device {
         Ok(bundle.commit().to_bytes()?)
     }
 
-    /// Processes a message as OpenMLS does; a commit is merged, an application message's text returned.
+    /// Processes a message as OpenMLS does; a commit is merged, an application message's text
+    /// returned.
     fn process(&mut self, message: &[u8]) -> Outcome<Option<Vec<u8>>> {
         let message = MlsMessageIn::tls_deserialize_exact(message)?;
         let group = self.group.as_mut().ok_or(NO_GROUP)?;

@@ -1,6 +1,6 @@
 //! OpenMLS at the other end, in groups of several sizes: what it seals opens from exports taken at
-//! creation, at a merge of an own commit, at the merge of another's and at a join; what is sealed from
-//! those exports OpenMLS opens.
+//! creation, at a merge of an own commit, at the merge of another's and at a join; what is sealed
+//! from those exports OpenMLS opens.
 
 use std::ops::Range;
 
@@ -9,8 +9,8 @@ use crate::history::{ContentType, Header, peek};
 
 const SIZES: [usize; 7] = [1, 2, 3, 5, 8, 9, 33];
 
-/// Messages of `sender`, by OpenMLS and from its export, open for `readers` and, where it is another
-/// device, for OpenMLS at `peer`.
+/// Messages of `sender`, by OpenMLS and from its export, open for `readers` and, where it is
+/// another device, for OpenMLS at `peer`.
 fn converse(
     sender: &mut Device,
     name: &str,
@@ -170,8 +170,8 @@ fn a_message_is_bound_to_its_leaf_and_group_context() -> Outcome {
         Ok::<_, OpenError>(None)
     });
     assert_eq!(blank.unwrap_err(), OpenError::BlankLeaf(0));
-    // The same secrets beside another context of the same group and epoch: the last byte is that of an
-    // empty extension list, the one before it is in the transcript hash.
+    // The same secrets beside another context of the same group and epoch: the last byte is that of
+    // an empty extension list, the one before it is in the transcript hash.
     let mut record = ciborium::Value::serialized(&epoch.keys)?;
     let fields = record.as_map_mut().ok_or("the keys are no map")?;
     let context = fields.iter_mut().find(|(key, _)| key.as_text() == Some("group_context"));

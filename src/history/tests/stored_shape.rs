@@ -1,5 +1,5 @@
-//! What is read of OpenMLS's stored message secrets. If an OpenMLS update changes their shape, the first
-//! test here fails and says how; `capture.rs` is what to change then.
+//! What is read of OpenMLS's stored message secrets. If an OpenMLS update changes their shape, the
+//! first test here fails and says how; `capture.rs` is what to change then.
 
 use ciborium::Value;
 

@@ -1,5 +1,5 @@
-//! The binding of a device beside Olm: what is signed, what is taken for a signature, and what stands in
-//! leaves and on the homeserver before and after.
+//! The binding of a device beside Olm: what is signed, what is taken for a signature, and what
+//! stands in leaves and on the homeserver before and after.
 
 use openmls_traits::signatures::Signer as _;
 use ruma::CanonicalJsonObject;

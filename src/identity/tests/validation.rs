@@ -134,8 +134,8 @@ fn each_rule_is_kept() -> Outcome {
 }
 
 /// What OpenMLS 0.9.2 takes of others that is unknown to it, and what of RFC 9420's GREASE values
-/// (section 13.5) it does not: docs/protocol.md says what that costs, and the patch. When this fails
-/// after an update of OpenMLS, the page is to be changed.
+/// (section 13.5) it does not: docs/protocol.md says what that costs, and the patch. When this
+/// fails after an update of OpenMLS, the page is to be changed.
 #[test]
 fn what_is_unknown_is_tolerated_but_for_grease_extensions() -> Outcome {
     let scene = Scene::new(Publishing::Alone)?;

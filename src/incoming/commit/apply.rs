@@ -1,9 +1,9 @@
-//! Applying a commit of another device: authenticate it, find its base, check it, merge it, keep the
-//! epoch.
+//! Applying a commit of another device: authenticate it, find its base, check it, merge it, keep
+//! the epoch.
 //!
 //! The commit is processed by a copy-on-write child of its base epoch, so the base is as it was
-//! whatever happens. The commit is believed only when the event's sender, the commit's MLS sender and
-//! the names in the event agree, and when it adds nobody whose published keys say otherwise.
+//! whatever happens. The commit is believed only when the event's sender, the commit's MLS sender
+//! and the names in the event agree, and when it adds nobody whose published keys say otherwise.
 
 use std::collections::BTreeSet;
 
@@ -165,8 +165,8 @@ fn check(turn: &Turn<'_>, commit: &Authentic) -> Result<Effect, EventError> {
     Ok(Effect { added: devices_added(turn.tx, &commit.staged)?, removed })
 }
 
-/// A commit that removes this device. It counts if its epoch would come before the head; else it was
-/// made on a branch that the room goes on without.
+/// A commit that removes this device. It counts if its epoch would come before the head; else it
+/// was made on a branch that the room goes on without.
 fn removes_this_device(
     turn: &Turn<'_>,
     room: &mut Room,
@@ -200,8 +200,8 @@ fn removes_this_device(
     Ok(Processed::Entered { number, added: effect.added.devices, removed: effect.removed })
 }
 
-/// Whether an epoch of this rank, which a commit of a device on this base leads to, comes before the
-/// head.
+/// Whether an epoch of this rank, which a commit of a device on this base leads to, comes before
+/// the head.
 fn counts(
     turn: &Turn<'_>,
     room: &Room,

@@ -59,8 +59,8 @@ pub(super) fn receive(
     Ok(Processed::NotFollowed(Rejection::UnknownOwnCommit.into()))
 }
 
-/// Takes in the announcement of a group with which this device starts the room anew; tells whether it
-/// is one.
+/// Takes in the announcement of a group with which this device starts the room anew; tells whether
+/// it is one.
 pub(super) fn restart_announced(
     turn: &Turn<'_>,
     room: &mut Room,

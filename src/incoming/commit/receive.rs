@@ -97,8 +97,8 @@ fn started_anew(
     Ok(Processed::Announced)
 }
 
-/// Whether a commit is the one that a Welcome let this device in by. The Welcome's word for it is not
-/// enough: its maker can name any event, and the commit in that event would never be followed.
+/// Whether a commit is the one that a Welcome let this device in by. The Welcome's word for it is
+/// not enough: its maker can name any event, and the commit in that event would never be followed.
 fn shows_a_hint(turn: &Turn<'_>, room: &Room, commit: CommitEvent<'_>) -> Result<bool, EventError> {
     let hinted = graph::by_hint(turn.tx, &room.id, commit.id, &commit.content.sender)?;
     let Some(epoch) = hinted else { return Ok(false) };
@@ -114,8 +114,8 @@ fn shows_a_hint(turn: &Turn<'_>, room: &Room, commit: CommitEvent<'_>) -> Result
 
 /// An announcement of somebody else. In the room's own past it changes nothing: whoever joined
 /// later finds it in the timeline. Beside a group of this device's own making it is a second group,
-/// which ranks like any branch. Commits on it are no reason to ask for it: it is here, and a Welcome
-/// or a join may lead to it, and nothing else.
+/// which ranks like any branch. Commits on it are no reason to ask for it: it is here, and a
+/// Welcome or a join may lead to it, and nothing else.
 fn announced(
     turn: &Turn<'_>,
     room: &mut Room,
@@ -145,8 +145,8 @@ fn follow(
             error @ (EventError::Rejected(Rejection::BadCommit(_) | Rejection::OutOfTime(_))
             | EventError::BadMedia(_)),
         ) => {
-            // Most likely it applies nowhere. If others go on with it, its committer or a server has
-            // wronged this device alone. Where there are no others, that cannot be told.
+            // Most likely it applies nowhere. If others go on with it, its committer or a server
+            // has wronged this device alone. Where there are no others, that cannot be told.
             let alone = membership::users_of_group(turn.tx, room)?.len() <= 2;
             let confirmation = if alone { Confirmation::NotNeeded } else { Confirmation::Needed };
             let processed = not_followed(turn, room, commit, &error.to_string(), confirmation)?;

@@ -34,7 +34,8 @@ pub(super) fn note_joinable(
     commit: CommitEvent<'_>,
     confirmation: Confirmation,
 ) -> Result<bool, EventError> {
-    // A device that goes on has nothing to look for where one went on that has no place in the room.
+    // A device that goes on has nothing to look for where one went on that has no place in the
+    // room.
     if room.standing.head().is_some()
         && outsiders::is_one_for_sure(turn.tx, room, &commit.content.sender)?
     {

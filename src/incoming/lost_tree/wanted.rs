@@ -72,8 +72,8 @@ pub(crate) fn offered(
     Ok(wanted.filter(|wanted| wanted.commit_event == commit).and_then(|wanted| wanted.offered))
 }
 
-/// What was offered is not the tree of this commit: the next device is asked. Tells whether anything
-/// was offered.
+/// What was offered is not the tree of this commit: the next device is asked. Tells whether
+/// anything was offered.
 pub(crate) fn refuse(turn: &Turn<'_>, room: &RoomId, commit: &EventId) -> Result<bool, StoreError> {
     let wanted = WANTED.get(turn.tx, b"", room.as_bytes())?;
     let is_offered = |wanted: &Wanted| wanted.commit_event == commit && wanted.offered.is_some();

@@ -1,8 +1,8 @@
 //! Who is in the Matrix room, where that is not known or a sync leaves it in doubt.
 //!
-//! The rule: nobody is removed from the group, and nothing is sealed, unless the full list of members
-//! has been seen and nothing has put it in doubt since (`room::member_list`). So before a room is sent
-//! to, this asks. What puts a list in doubt:
+//! The rule: nobody is removed from the group, and nothing is sealed, unless the full list of
+//! members has been seen and nothing has put it in doubt since (`room::member_list`). So before a
+//! room is sent to, this asks. What puts a list in doubt:
 //!
 //! - a timeline that leaves events out;
 //! - a sync that does not go on where the last one ended, or that does not follow the room;

@@ -4,10 +4,10 @@
 //! but the founder is in the first epoch, so nobody else ever takes in that commit: what the others
 //! get is the Welcome. OpenMLS makes the commit step by step, which grows with the square of the
 //! group. This file computes the same second epoch in one go: the tree has all leaves and blank
-//! parents, the commit is written, signed and hashed into the transcript, the key schedule runs from
-//! a secret of the system's generator, and the Welcomes' secrets are sealed on all cores. Then the
-//! commit is forgotten. What comes out is what a member of epoch 1 of an ordinary group gets, and the
-//! founder itself enters by its own part of the Welcome (`commits::founding`).
+//! parents, the commit is written, signed and hashed into the transcript, the key schedule runs
+//! from a secret of the system's generator, and the Welcomes' secrets are sealed on all cores. Then
+//! the commit is forgotten. What comes out is what a member of epoch 1 of an ordinary group gets,
+//! and the founder itself enters by its own part of the Welcome (`commits::founding`).
 //!
 //! Whether the key packages are good, and fit together, was looked at before.
 
@@ -113,8 +113,8 @@ impl<S: Signer> Founding<'_, S> {
         }))
     }
 
-    /// The commit on epoch 0 that adds the others: the confirmed transcript hash that it leads to, and
-    /// epoch 0's init secret.
+    /// The commit on epoch 0 that adds the others: the confirmed transcript hash that it leads to,
+    /// and epoch 0's init secret.
     fn commit(&self, leaves: &[Vec<u8>]) -> Result<(Vec<u8>, SecretVLBytes), Failure> {
         let own_leaf = leaves.get(..1).unwrap_or_default();
         let context = self.context(0, &tree::hash(own_leaf, &|input| self.hash(input))?, &[])?;
@@ -146,8 +146,8 @@ impl<S: Signer> Founding<'_, S> {
         sealed.map_err(failed)
     }
 
-    /// What each of these needs of the Welcome, behind the reference of its key package; nothing if the
-    /// work was stopped.
+    /// What each of these needs of the Welcome, behind the reference of its key package; nothing if
+    /// the work was stopped.
     fn seal_secrets(
         &self,
         packages: &[&KeyPackage],

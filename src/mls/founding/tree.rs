@@ -11,8 +11,8 @@ const PARENT: u8 = 2;
 const ABSENT: u8 = 0;
 const PRESENT: u8 = 1;
 
-/// The tree's nodes in their order, `optional<Node> ratchet_tree<V>` (section 12.4.3.3). `leaves` are
-/// encoded LeafNodes.
+/// The tree's nodes in their order, `optional<Node> ratchet_tree<V>` (section 12.4.3.3). `leaves`
+/// are encoded LeafNodes.
 pub(super) fn nodes(leaves: &[Vec<u8>]) -> Result<Vec<u8>, Error> {
     let mut nodes = Writer::default();
     for (place, leaf) in leaves.iter().enumerate() {

@@ -27,8 +27,8 @@ const MAX: usize = 16 * 1024;
 const BEFORE: u64 = u64::MAX << (64 - 14);
 const AFTER: u64 = u64::MAX << (64 - 10);
 
-/// Two blank nodes of a ratchet tree, `{"node": null}`, packed. Their end is always a cut: trees hold
-/// long runs of blank nodes, which become short pieces of one content.
+/// Two blank nodes of a ratchet tree, `{"node": null}`, packed. Their end is always a cut: trees
+/// hold long runs of blank nodes, which become short pieces of one content.
 const BLANKS: &[u8] = b"\xa1\xc0\xf6\xa1\xc0\xf6";
 
 /// Null. It adds nothing to the hash, so every place within a run of 64 nulls is a cut. The

@@ -9,8 +9,9 @@ const NONCE_LEN: usize = 24;
 /// The rows that a namespace had at one moment.
 ///
 /// Each time a row is written it is sealed with a nonce of its own, drawn at random. So two marks
-/// are equal only if nothing was written or deleted between them, or if what was written was undone,
-/// whether by this opener of the store or another, and whatever became of the file in between.
+/// are equal only if nothing was written or deleted between them, or if what was written was
+/// undone, whether by this opener of the store or another, and whatever became of the file in
+/// between.
 #[derive(PartialEq, Eq)]
 pub struct RowsMark(Vec<u8>);
 

@@ -335,8 +335,8 @@ fn next_item<T: DeserializeOwned>(rest: &mut &[u8]) -> Result<T, StoreError> {
         .map_err(|_| StoreError::Damaged("an item of a list does not decode".to_owned()))
 }
 
-/// Writes the rows of a namespace as earlier versions wrote them: in CBOR, also in pieces. Gives how
-/// many those were.
+/// Writes the rows of a namespace as earlier versions wrote them: in CBOR, also in pieces. Gives
+/// how many those were.
 #[cfg(test)]
 pub(crate) fn rewrite_in_cbor(tx: &Tx<'_>, namespace: Namespace) -> Result<usize, StoreError> {
     let keys = {

@@ -7,8 +7,8 @@
 //!
 //! A packed value begins with a byte of its own, which begins no CBOR. Values that earlier versions
 //! wrote are CBOR as it is, and [`read`] reads both with one decoder: the two changes use what that
-//! CBOR does not have. So the form describes itself, as OpenMLS needs it to: a reader that knows no type
-//! is given lists as lists and names as texts.
+//! CBOR does not have. So the form describes itself, as OpenMLS needs it to: a reader that knows no
+//! type is given lists as lists and names as texts.
 
 mod form;
 mod names;

@@ -1,8 +1,8 @@
 //! The names of fields and variants that OpenMLS's values have again and again.
 
 /// The names, each at its code. They are part of the file's format under
-/// [`VERSION`](super::form::VERSION): a name keeps its place. Codes below 24 take one byte, and stand for
-/// what is in each leaf.
+/// [`VERSION`](super::form::VERSION): a name keeps its place. Codes below 24 take one byte, and
+/// stand for what is in each leaf.
 pub(super) const NAMES: &[&str] = &[
     "node",
     "payload",

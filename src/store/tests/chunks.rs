@@ -1,5 +1,5 @@
-//! Large values: epochs share their pieces, each is kept as long as it is used, and what was tampered with
-//! is damage.
+//! Large values: epochs share their pieces, each is kept as long as it is used, and what was
+//! tampered with is damage.
 
 use std::{collections::BTreeMap, fs};
 
@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use super::{Outcome, fresh, is_damaged, mls_rows::Item, open, opened, raw};
 use crate::store::{MlsStorage, Namespace, Store, StoreError, Tx, handle::DATABASE};
 
-/// A value of this many bytes, the same for the same seed; [`Item::with`] gives it a spot that differs.
+/// A value of this many bytes, the same for the same seed; [`Item::with`] gives it a spot that
+/// differs.
 fn large(seed: u64, len: usize) -> Item {
     let mut state = seed;
     let bytes = (0..len).map(|_| {

@@ -1,7 +1,7 @@
 //! The clock of all machines of this process, in one test's hand.
 //!
-//! A process has one such clock, so the tests of a file that take it run one after the other. OpenMLS
-//! looks at the system's clock, and the homeservers do too.
+//! A process has one such clock, so the tests of a file that take it run one after the other.
+//! OpenMLS looks at the system's clock, and the homeservers do too.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

@@ -1,5 +1,5 @@
-//! A user's cross-signing identity, held by a test: the three keys, and what is signed with them. It
-//! shares no code with the library under test.
+//! A user's cross-signing identity, held by a test: the three keys, and what is signed with them.
+//! It shares no code with the library under test.
 
 use eyre::{bail, eyre};
 use openmls_basic_credential::SignatureKeyPair;

@@ -1,7 +1,8 @@
 //! Very many devices of plain OpenMLS on a homeserver: what makes a room large.
 //!
-//! Each has published its device keys and one key package, as a device that is offline has. Any of them
-//! can be asked to take in the Welcome that waits for it; they share no code with the library under test.
+//! Each has published its device keys and one key package, as a device that is offline has. Any of
+//! them can be asked to take in the Welcome that waits for it; they share no code with the library
+//! under test.
 
 use openmls::prelude::*;
 use serde_json::{Value, json};
@@ -102,8 +103,8 @@ impl Offline {
         number.is_multiple_of(DEVICES_OF_A_USER)
     }
 
-    /// Comes online and takes in the Welcome that waits for it, the ratchet tree from wherever it is. Gives
-    /// how many bytes the Welcome took in the to-device message.
+    /// Comes online and takes in the Welcome that waits for it, the ratchet tree from wherever it
+    /// is. Gives how many bytes the Welcome took in the to-device message.
     pub async fn join_group(&mut self) -> Result<usize, KitError> {
         let sync = self.http.get("/_matrix/client/v3/sync?timeout=0").await?;
         let events = sync["to_device"]["events"].as_array().cloned().unwrap_or_default();

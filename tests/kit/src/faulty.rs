@@ -1,5 +1,5 @@
-//! A device of plain OpenMLS whose commits some members cannot open: the secrets that it seals to their
-//! keys are others than the group's.
+//! A device of plain OpenMLS whose commits some members cannot open: the secrets that it seals to
+//! their keys are others than the group's.
 
 use openmls_rust_crypto::{MemoryStorage, OpenMlsRustCrypto, RustCrypto};
 use openmls_traits::{

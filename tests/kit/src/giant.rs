@@ -1,9 +1,9 @@
 //! Rooms of any size without a homeserver: a library device in a group of many peers.
 //!
 //! The other devices exist only as leaves and as published keys: the group was written down
-//! ([`crate::written_tree`]), and its founder here is the first who joined it. The library is given the
-//! Welcome, the room's members and the answers to its key queries, all through its public API, and finds
-//! the room ready to send to.
+//! ([`crate::written_tree`]), and its founder here is the first who joined it. The library is given
+//! the Welcome, the room's members and the answers to its key queries, all through its public API,
+//! and finds the room ready to send to.
 
 use std::{path::Path, sync::Arc};
 
@@ -73,8 +73,8 @@ impl Device {
 }
 
 impl Giant {
-    /// Makes a room of so many devices, three at the least: the library's, the founder's and the observer's
-    /// included, whose paths have no key in a blank tree.
+    /// Makes a room of so many devices, three at the least: the library's, the founder's and the
+    /// observer's included, whose paths have no key in a blank tree.
     pub async fn new(devices: usize, shape: Shape, store: &Path) -> Result<Self> {
         let device = Device::open("@me:example.org", "ME", store).await?;
         let mut tables = Tables::default();
@@ -147,8 +147,8 @@ impl Giant {
         .1
     }
 
-    /// The event with a commit that the founder has made. With `public`, anybody can join by it: that takes
-    /// writing the whole tree.
+    /// The event with a commit that the founder has made. With `public`, anybody can join by it:
+    /// that takes writing the whole tree.
     pub fn founders_commit(&mut self, commit: &[u8], public: bool) -> Result<String> {
         let mut content = json!({
             "algorithm": ALGORITHM,

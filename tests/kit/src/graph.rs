@@ -1,9 +1,10 @@
-//! A room's epoch graph as a picture (SVG): what `room.epochs()` says, drawn so that a fork can be seen.
+//! A room's epoch graph as a picture (SVG): what `room.epochs()` says, drawn so that a fork can be
+//! seen.
 //!
-//! Time runs to the right by epoch number; each branch has a lane. A circle is an epoch that began with a
-//! member's commit, a square one that began with a device joining by itself. A filled mark can still
-//! process commits, a hollow one can only decrypt; the ring is the head. A dashed line leads from a commit
-//! to the tips that it says it supersedes.
+//! Time runs to the right by epoch number; each branch has a lane. A circle is an epoch that began
+//! with a member's commit, a square one that began with a device joining by itself. A filled mark
+//! can still process commits, a hollow one can only decrypt; the ring is the head. A dashed line
+//! leads from a commit to the tips that it says it supersedes.
 //!
 //! Below each mark are its maker's user and device and the number of devices, a line each. What is
 //! too long for its column is cut; the mark's title has it whole.
@@ -56,8 +57,8 @@ pub fn svg(title: &str, epochs: &[EpochInfo]) -> String {
     out
 }
 
-/// A lane for each branch: an epoch takes its parent's, if it is the first child to come, or one that is
-/// free from there on.
+/// A lane for each branch: an epoch takes its parent's, if it is the first child to come, or one
+/// that is free from there on.
 fn places(epochs: &[EpochInfo]) -> HashMap<&str, Place> {
     let first = epochs.iter().map(|epoch| epoch.epoch).min().unwrap_or(0);
     let mut order: Vec<&EpochInfo> = epochs.iter().collect();

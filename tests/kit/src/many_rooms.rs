@@ -1,7 +1,8 @@
-//! A device in very many rooms without a homeserver: what an app has on disk, and what a day's sync brings.
+//! A device in very many rooms without a homeserver: what an app has on disk, and what a day's sync
+//! brings.
 //!
-//! The other devices are plain OpenMLS, one a user. In each room two of them speak and the first commits; the rest
-//! are leaves and published keys.
+//! The other devices are plain OpenMLS, one a user. In each room two of them speak and the first
+//! commits; the rest are leaves and published keys.
 
 use std::{collections::HashMap, path::Path};
 
@@ -47,8 +48,8 @@ pub fn config(store: &Path) -> MachineConfig {
 }
 
 impl ManyRooms {
-    /// Makes a device that is in a room of each of these sizes (3 to 200 devices), ready to send in all. Its store is
-    /// closed again.
+    /// Makes a device that is in a room of each of these sizes (3 to 200 devices), ready to send in
+    /// all. Its store is closed again.
     pub async fn new(sizes: &[usize], store: &Path) -> Result<Self> {
         let peers: Vec<_> = (0..USERS)
             .map(|number| Peer::new(&format!("@user{number}:example.org"), &format!("D{number}")))
@@ -117,14 +118,15 @@ impl ManyRooms {
                 "event_id": self.event_id(), "content": { "membership": "join" },
             }));
         }
-        // As changes, not as the state before some: then nothing is in doubt, and nobody has to be asked.
+        // As changes, not as the state before some: then nothing is in doubt, and nobody has to be
+        // asked.
         let timeline = state.iter().map(Value::to_string).collect();
         self.rooms.push(Room { id: id.clone(), speakers, groups: [first, second], commit_event });
         (to_device, news(&id, timeline))
     }
 
-    /// The response to a `/v3/sync` with so many events in each room. In some rooms one of them is a commit that
-    /// renews keys; all others are messages.
+    /// The response to a `/v3/sync` with so many events in each room. In some rooms one of them is
+    /// a commit that renews keys; all others are messages.
     pub fn sync(&mut self, events_in_each: usize) -> String {
         let mut joined = Map::new();
         for number in 0..self.rooms.len() {

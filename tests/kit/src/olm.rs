@@ -1,5 +1,5 @@
-//! An Olm machine beside a client, as far as this library meets one: its Ed25519 key, the device keys
-//! that it publishes, and its `sign`. It shares no code with the library under test.
+//! An Olm machine beside a client, as far as this library meets one: its Ed25519 key, the device
+//! keys that it publishes, and its `sign`. It shares no code with the library under test.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,6 @@
-//! A device of plain OpenMLS with an account: what another implementation of the protocol does in a room,
-//! or what a member does that an honest one would not. Like [`Peer`] it works or ends the test.
+//! A device of plain OpenMLS with an account: what another implementation of the protocol does in a
+//! room, or what a member does that an honest one would not. Like [`Peer`] it works or ends the
+//! test.
 
 use matrix_mls::RoomSettings;
 use openmls::prelude::{KeyPackage, KeyPackageIn, OpenMlsProvider as _, ProtocolVersion};

@@ -1,9 +1,11 @@
-//! A room whose members cannot hear each other for a while, and what has to hold when they do again.
+//! A room whose members cannot hear each other for a while, and what has to hold when they do
+//! again.
 //!
-//! A [`Ledger`] writes down each message with the devices that were in its epoch. When all is quiet,
-//! [`Ledger::check`] asks what the simulator asks too: all members are on one head, with the members that
-//! the room says; every message is read by every device that was in its epoch, and by no other. Like
-//! [`together`](crate::together) what does not hold panics; a step that fails is an error.
+//! A [`Ledger`] writes down each message with the devices that were in its epoch. When all is
+//! quiet, [`Ledger::check`] asks what the simulator asks too: all members are on one head, with the
+//! members that the room says; every message is read by every device that was in its epoch, and by
+//! no other. Like [`together`](crate::together) what does not hold panics; a step that fails is an
+//! error.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -78,7 +80,8 @@ impl Ledger {
         self.said.is_empty()
     }
 
-    /// Sends a message and writes it down. It must not reach a device of whose removal its sender knows.
+    /// Sends a message and writes it down. It must not reach a device of whose removal its sender
+    /// knows.
     pub async fn say(&mut self, client: &Client, text: &str) -> Result {
         let event_id = client.send_text(&self.room, text).await?;
         let members = members(client, &self.room).await?;
@@ -146,8 +149,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// The events that a device's homeserver shows it, by id. It may take a moment until those of the other
-    /// one are there; what a member is never shown is a failure.
+    /// The events that a device's homeserver shows it, by id. It may take a moment until those of
+    /// the other one are there; what a member is never shown is a failure.
     async fn history(&self, client: &Client, is_live: bool) -> Result<BTreeMap<String, Value>> {
         let began = Instant::now();
         let name = client.name();
@@ -227,8 +230,9 @@ pub async fn epochs(clients: &[&Client], room: &str) -> Result<BTreeSet<String>>
     Ok(ids)
 }
 
-/// Syncs until all devices have one head, and it has these members; for how long that took. Members are put
-/// right by whoever sends next: here by the first, who may have sent before it had heard of all.
+/// Syncs until all devices have one head, and it has these members; for how long that took. Members
+/// are put right by whoever sends next: here by the first, who may have sent before it had heard of
+/// all.
 pub async fn converge(clients: &[&Client], room: &str, whoever: Whoever) -> Result<Duration> {
     let began = Instant::now();
     let target: BTreeSet<String> = clients.iter().map(|client| client.name()).collect();

@@ -110,8 +110,8 @@ pub const BINDING: u16 = 0xFB43;
 pub struct PeerBinding {
     /// The extension's content.
     pub bytes: Vec<u8>,
-    /// Whether the leaf's capabilities list the extension. OpenMLS makes no key package and no group
-    /// that does not.
+    /// Whether the leaf's capabilities list the extension. OpenMLS makes no key package and no
+    /// group that does not.
     pub is_listed: bool,
 }
 
@@ -289,7 +289,8 @@ impl Peer {
         })
     }
 
-    /// What others join by: the GroupInfo with the key for external commits, and the ratchet tree beside it.
+    /// What others join by: the GroupInfo with the key for external commits, and the ratchet tree
+    /// beside it.
     pub fn public_state(&mut self) -> (Vec<u8>, Vec<u8>) {
         self.in_group("writing its public state", |group, provider, signer| {
             let info = group.export_group_info(provider.crypto(), signer, false)?;
@@ -392,8 +393,8 @@ impl Peer {
         })
     }
 
-    /// Renews its keys in a commit that these members cannot open, whose leaves have these encryption
-    /// keys: all others can.
+    /// Renews its keys in a commit that these members cannot open, whose leaves have these
+    /// encryption keys: all others can.
     pub fn update_closed_to(&mut self, victims: Vec<Vec<u8>>) -> Vec<u8> {
         self.in_group("making a commit that some cannot open", |group, provider, signer| {
             let faulty = FaultyProvider::new(provider, victims);
@@ -421,8 +422,8 @@ impl Peer {
         self.group = Some(group);
     }
 
-    /// Joins by an external commit from an MLSMessage with a GroupInfo that holds the tree. Gives the epoch it
-    /// is in now, and the commit.
+    /// Joins by an external commit from an MLSMessage with a GroupInfo that holds the tree. Gives
+    /// the epoch it is in now, and the commit.
     pub fn try_join_externally(&mut self, group_info: &[u8]) -> Result<(u64, Vec<u8>)> {
         let MlsMessageBodyIn::GroupInfo(info) = message(group_info)?.extract() else {
             bail!("this is no GroupInfo")

@@ -1,5 +1,5 @@
-//! Ratchet trees as commits and Welcomes publish them: whole, or as differences. It shares no code with
-//! the library, and can make what the library would not.
+//! Ratchet trees as commits and Welcomes publish them: whole, or as differences. It shares no code
+//! with the library, and can make what the library would not.
 
 use ciborium::Value as Cbor;
 use eyre::{bail, ensure};
@@ -11,8 +11,8 @@ use crate::{OrMissing as _, Result, peer::from_base64};
 /// A tree's nodes in their order, nothing for a blank one.
 pub type Nodes = Vec<Option<Vec<u8>>>;
 
-/// The references of a content's tree, in the order in which [`put_together`] wants what they refer to;
-/// none where the GroupInfo has the tree.
+/// The references of a content's tree, in the order in which [`put_together`] wants what they refer
+/// to; none where the GroupInfo has the tree.
 pub fn values(content: &Value) -> Vec<Value> {
     match content.get("ratchet_tree") {
         Some(whole) => vec![whole.clone()],

@@ -1,8 +1,8 @@
 //! What the library sends, against the specification's schemas (`docs/spec/schemas`).
 //!
 //! Every request of the engine passes through [`check`] on its way, in every test that uses a
-//! [`Client`](crate::Client). What it sends must fit, and must have no field that its schema does not
-//! name. What has passed is counted, so that a test can tell that it has seen each kind.
+//! [`Client`](crate::Client). What it sends must fit, and must have no field that its schema does
+//! not name. What has passed is counted, so that a test can tell that it has seen each kind.
 
 use std::{
     collections::BTreeMap,

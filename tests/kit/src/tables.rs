@@ -1,5 +1,6 @@
-//! A homeserver that is three tables (device keys, key packages, media) and answers at once: for rooms that no
-//! real one would carry, and for measuring what the library's calls take without a network.
+//! A homeserver that is three tables (device keys, key packages, media) and answers at once: for
+//! rooms that no real one would carry, and for measuring what the library's calls take without a
+//! network.
 //!
 //! It keeps no timeline and sends nothing by sync; whoever uses it feeds the library.
 
@@ -144,7 +145,8 @@ impl Tables {
         }
     }
 
-    /// Answers what a machine asks, until it asks nothing more; gives the key packages that it uploads.
+    /// Answers what a machine asks, until it asks nothing more; gives the key packages that it
+    /// uploads.
     pub async fn take_key_packages(&mut self, machine: &MlsMachine) -> Result<Vec<KeyPackage>> {
         let provider = OpenMlsRustCrypto::default();
         let mut packages = Vec::new();
@@ -242,7 +244,8 @@ impl Tables {
     /// How many bytes a commit has of its ratchet tree, uploads included.
     fn tree_bytes(&self, content: &Value) -> Result<usize> {
         let difference = &content["tree_difference"];
-        // The whole tree of a difference was published before; so was its middle where nodes follow.
+        // The whole tree of a difference was published before; so was its middle where nodes
+        // follow.
         let uploaded = content.get("ratchet_tree").or(match difference.get("nodes") {
             None => difference.get("middle"),
             Some(_) => None,
@@ -285,7 +288,8 @@ pub fn join(user: &str) -> Value {
     })
 }
 
-/// How many bytes the ratchet tree takes in a commit's content, in base64; none where it was uploaded.
+/// How many bytes the ratchet tree takes in a commit's content, in base64; none where it was
+/// uploaded.
 fn inline_tree(content: &Value) -> Result<usize> {
     let Some(text) = content["public_group_state"].as_str() else { return Ok(0) };
     let message = MlsMessageIn::tls_deserialize_exact(from_base64(text))?;

@@ -86,8 +86,8 @@ pub async fn say_in_a_new_epoch(client: &Client, room: &str, text: &str) -> Resu
     client.settle().await
 }
 
-/// Has devices renew the keys that came with a Welcome, as the first message of each would: so a test
-/// counts no commits but its own.
+/// Has devices renew the keys that came with a Welcome, as the first message of each would: so a
+/// test counts no commits but its own.
 pub async fn renew_keys(clients: &[&Client], room: &str) {
     for client in clients {
         sure(client.prepare(room).await);

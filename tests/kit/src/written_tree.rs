@@ -1,10 +1,10 @@
 //! Groups of any size that nobody made commit by commit: they are written down.
 //!
-//! A group in which each of ten thousand members has committed would take ten thousand commits. Its ratchet
-//! tree, though, can be built in one walk, so that it passes every check of RFC 9420 (§7.9: tree hashes, parent
-//! hashes, signatures). What comes out is the GroupInfo of such a group: whoever joins it by an external commit
-//! is in a group of one more. The other members are there as leaves and signature keys; they cannot process
-//! anything, as nobody kept their HPKE keys.
+//! A group in which each of ten thousand members has committed would take ten thousand commits. Its
+//! ratchet tree, though, can be built in one walk, so that it passes every check of RFC 9420 (§7.9:
+//! tree hashes, parent hashes, signatures). What comes out is the GroupInfo of such a group:
+//! whoever joins it by an external commit is in a group of one more. The other members are there as
+//! leaves and signature keys; they cannot process anything, as nobody kept their HPKE keys.
 
 use eyre::eyre;
 use openmls::prelude::*;
@@ -85,7 +85,8 @@ impl WrittenGroup {
         Self::write(group_id, devices, shape, None)
     }
 
-    /// `wrong`: the leaf whose parent's key gets a parent hash that is off by a bit, everything around it right.
+    /// `wrong`: the leaf whose parent's key gets a parent hash that is off by a bit, everything
+    /// around it right.
     fn write(group_id: &str, devices: usize, shape: Shape, wrong: Option<usize>) -> Result<Self> {
         let members: Vec<_> = (0..devices)
             .map(|number| Member {
@@ -121,12 +122,12 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Writes the subtree over the leaves from `start` on, `width` of them, whose root has this parent hash.
-    /// Gives its tree hash.
+    /// Writes the subtree over the leaves from `start` on, `width` of them, whose root has this
+    /// parent hash. Gives its tree hash.
     ///
-    /// The last to have committed below a parent is on its left: so it is the left child that carries the
-    /// parent's hash, over the tree hash of the right one, and what the right one carries is of an earlier
-    /// parent that nobody can check any more.
+    /// The last to have committed below a parent is on its left: so it is the left child that
+    /// carries the parent's hash, over the tree hash of the right one, and what the right one
+    /// carries is of an earlier parent that nobody can check any more.
     fn subtree(&mut self, start: usize, width: usize, parent_hash: &[u8]) -> Result<Vec<u8>> {
         if width == 1 {
             return self.leaf(start, parent_hash);
@@ -134,7 +135,8 @@ impl Writer<'_> {
         let half = width / 2;
         let is_filled = self.shape == Shape::Warm && start + half < self.members.len();
         if !is_filled {
-            // What has nobody on its right is on no filtered direct path, and stays blank (section 4.1.2).
+            // What has nobody on its right is on no filtered direct path, and stays blank (section
+            // 4.1.2).
             let left = self.subtree(start, half, parent_hash)?;
             let right = self.subtree(start + half, half, &[])?;
             return self.parent_tree_hash(None, &left, &right);

@@ -1,10 +1,10 @@
-//! A device that is killed at each commit of its store, in every step of a room's life, goes on where
-//! it was: the room works both ways, nothing that could be read is lost, and no generation is used
-//! twice.
+//! A device that is killed at each commit of its store, in every step of a room's life, goes on
+//! where it was: the room works both ways, nothing that could be read is lost, and no generation is
+//! used twice.
 //!
-//! The device under test is a process of its own (`bin/device.rs`) that dies by SIGKILL before or after
-//! the nth commit of one step; n grows until the step survives, so every commit point is met. Bob, in
-//! this process, is the witness.
+//! The device under test is a process of its own (`bin/device.rs`) that dies by SIGKILL before or
+//! after the nth commit of one step; n grows until the step survives, so every commit point is met.
+//! Bob, in this process, is the witness.
 
 #![cfg(unix)]
 
@@ -272,8 +272,9 @@ async fn sending() -> Result {
     killed_at_each_commit("send", Before::Group, &["send", "ROOM", "one", "two", "three"], 2).await
 }
 
-/// Alice backs up, loses her phone and restores on a new one, which reads what the phone read. One of the
-/// two is killed at each commit of its step, and does it again as an app that is started again.
+/// Alice backs up, loses her phone and restores on a new one, which reads what the phone read. One
+/// of the two is killed at each commit of its step, and does it again as an app that is started
+/// again.
 async fn lost_phone_killed_at_each_commit(tag: &str, new_phone: bool, least: u32) -> Result {
     let homeserver = Homeserver::embedded()?;
     for point in ["before-commit", "after-commit"] {
@@ -326,8 +327,8 @@ async fn restoring() -> Result {
     lost_phone_killed_at_each_commit("restore", true, 5).await
 }
 
-/// What left a process that was killed, and what left it after: Bob opens all of it, and no two have
-/// the same epoch, leaf and generation.
+/// What left a process that was killed, and what left it after: Bob opens all of it, and no two
+/// have the same epoch, leaf and generation.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_generation_is_used_twice() -> Result {
     let homeserver = Homeserver::embedded()?;

@@ -1,5 +1,5 @@
-//! A backup that Megolm and MLS share, on Synapse: what matrix-sdk-crypto keeps in it stays as it is, and it goes
-//! on reading and writing it. What it does here is what the SDK around it does.
+//! A backup that Megolm and MLS share, on Synapse: what matrix-sdk-crypto keeps in it stays as it
+//! is, and it goes on reading and writing it. What it does here is what the SDK around it does.
 
 use std::collections::BTreeSet;
 
@@ -78,7 +78,8 @@ impl<'a> Megolm<'a> {
         Ok(uploaded)
     }
 
-    /// Restores as the SDK does: what is not readable as Megolm's is passed over. Gives the session ids of that.
+    /// Restores as the SDK does: what is not readable as Megolm's is passed over. Gives the session
+    /// ids of that.
     async fn restore(&self, key: &BackupDecryptionKey, version: &str) -> Result<BTreeSet<String>> {
         let path = format!("/_matrix/client/v3/room_keys/keys?version={version}");
         let keys = self.client.http().get(&path).await?;

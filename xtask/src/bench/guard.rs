@@ -84,8 +84,8 @@ mod tests {
     use super::*;
     use crate::bench::figures::parse;
 
-    /// Figures of all operations. One of them takes this time and writes so many bytes in the larger
-    /// room; the rest are the same in both.
+    /// Figures of all operations. One of them takes this time and writes so many bytes in the
+    /// larger room; the rest are the same in both.
     fn run(grown: &str, median_us: f64, written_bytes: u64) -> Vec<Figure> {
         let mut text = String::new();
         for operation in CONSTANT {

@@ -168,8 +168,8 @@ impl Line {
         }
     }
 
-    /// The mark of a measured point. A dashed line has rings, which stay visible around the dots of a
-    /// solid line at the same place.
+    /// The mark of a measured point. A dashed line has rings, which stay visible around the dots of
+    /// a solid line at the same place.
     fn dot<Point>(&self, at: Point) -> Circle<Point, i32> {
         match self.stroke {
             Stroke::Solid => Circle::new(at, 3, self.color.filled()),
@@ -179,7 +179,8 @@ impl Line {
     }
 }
 
-/// The style of all text but the title. Text stands to the right of its position, at half its height.
+/// The style of all text but the title. Text stands to the right of its position, at half its
+/// height.
 fn text() -> TextStyle<'static> {
     (FONT, 15).into_font().color(&INK).pos(Pos::new(HPos::Left, VPos::Center))
 }

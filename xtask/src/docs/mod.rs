@@ -63,8 +63,8 @@ pub fn rustdoc() -> Command {
 
 /// An empty directory for what this command makes.
 fn out(name: &str) -> Result<PathBuf, Failure> {
-    // Inside the workspace even if cargo builds elsewhere: a Swift in a root of its own sees nothing
-    // else.
+    // Inside the workspace even if cargo builds elsewhere: a Swift in a root of its own sees
+    // nothing else.
     let directory = workspace().join("target/docs").join(name);
     if directory.exists() {
         fs::remove_dir_all(&directory).map_err(Failure::io(&directory))?;

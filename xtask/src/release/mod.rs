@@ -1,5 +1,5 @@
-//! `cargo xtask release`: makes everything of a release that can be made on this machine, checks it,
-//! and says what another machine has to make. It publishes nothing.
+//! `cargo xtask release`: makes everything of a release that can be made on this machine, checks
+//! it, and says what another machine has to make. It publishes nothing.
 
 mod files;
 mod jar;

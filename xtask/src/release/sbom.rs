@@ -14,7 +14,8 @@ const NAME: &str = "matrix-mls.cdx";
 /// Makes the list, and checks that it names what the library cannot be without.
 pub(super) fn make(files: &Path) -> Result<(), Failure> {
     let root = cache::directory()?.join(format!("cargo-cyclonedx-{TOOL}"));
-    // Cargo does nothing if this version is there already. It runs for a second, so it is built fast.
+    // Cargo does nothing if this version is there already. It runs for a second, so it is built
+    // fast.
     let mut install = process::cargo(["install", "cargo-cyclonedx", "--locked", "--debug"]);
     install.args(["--version", TOOL, "--root"]).arg(&root);
     run_step("installing cargo-cyclonedx (once: some minutes)", &mut install)?;

@@ -1,5 +1,5 @@
-//! The Swift package as SwiftPM fetches it: a directory to be pushed as a repository of its own, with
-//! Package.swift at its root and the generated sources in it.
+//! The Swift package as SwiftPM fetches it: a directory to be pushed as a repository of its own,
+//! with Package.swift at its root and the generated sources in it.
 
 use std::{fs, path::Path};
 
@@ -83,7 +83,8 @@ MatrixMlsFFI.xcframework.zip\",
     let framework = framework.replace("\\\n", "");
     format!(
         "// swift-tools-version: 5.9
-// MatrixMls {VERSION}: Messaging Layer Security (RFC 9420) for Matrix rooms. Needs Xcode 15 or newer.
+// MatrixMls {VERSION}: Messaging Layer Security (RFC 9420) for Matrix rooms. Needs Xcode 15 or
+// newer.
 //
 // Written by `cargo xtask release`.
 import PackageDescription

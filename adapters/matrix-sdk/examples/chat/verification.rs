@@ -42,7 +42,8 @@ impl Comparing {
     }
 }
 
-/// Takes what others ask for: of this user's other devices by to-device events, of others in a room.
+/// Takes what others ask for: of this user's other devices by to-device events, of others in a
+/// room.
 pub fn follow(client: &Client) -> Comparing {
     let comparing = Comparing::default();
     let own = comparing.clone();

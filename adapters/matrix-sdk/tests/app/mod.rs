@@ -1,5 +1,5 @@
-//! An app as Element X is one: a client of matrix-sdk on two sliding sync connections, and this crate
-//! beside it.
+//! An app as Element X is one: a client of matrix-sdk on two sliding sync connections, and this
+//! crate beside it.
 #![allow(dead_code, reason = "each file of tests uses some of it")]
 
 use std::{

@@ -1,5 +1,5 @@
-//! The scenario between languages: `clients [--homeserver embedded|synapse] NAME=COMMAND …`. Each command
-//! runs a device as `bin/device.rs` does; the Rust one is always first.
+//! The scenario between languages: `clients [--homeserver embedded|synapse] NAME=COMMAND …`. Each
+//! command runs a device as `bin/device.rs` does; the Rust one is always first.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,6 @@
 //! The conformance run: `conformance [--homeserver embedded|synapse] [--json] [--only NAME]
-//! [--patience SECONDS] NAME=COMMAND …`. Each command starts a client as docs/spec/8-conformance.md says.
+//! [--patience SECONDS] NAME=COMMAND …`. Each command starts a client as docs/spec/8-conformance.md
+//! says.
 
 use std::process::ExitCode;
 

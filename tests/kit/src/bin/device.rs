@@ -2,15 +2,16 @@
 //!
 //! With a step it does that one and ends; without, it reads steps from its standard input, one a
 //! line, and answers each with its result lines and then `ok` or `failed` and why. Kotlin and Swift
-//! have the same program. Steps: `register` (prints the user's id), `log-in`, `settle`, `create-room USER_ID …`,
-//! `enable ROOM`, `join ROOM`, `kick ROOM USER_ID`, `prepare ROOM`, `rotate ROOM`, `send ROOM TEXT`, `head ROOM`,
-//! `look ROOM`, `read ROOM`, `back-up` (prints the recovery key), `restore KEY`, `sign-out DEVICE`, `make-identity`,
-//! `ask USER_ID` (to verify each other), `answer`, `begin`, `emojis`, `confirm`, `verified` (prints whether the other is
-//! signed), `verdict USER_ID DEVICE`, `shields ROOM` (prints each message with its verdict), `quit`; and here only
-//! `encrypt ROOM TEXT …`, which prints what would be sent, and `log-out`.
+//! have the same program. Steps: `register` (prints the user's id), `log-in`, `settle`,
+//! `create-room USER_ID …`, `enable ROOM`, `join ROOM`, `kick ROOM USER_ID`, `prepare ROOM`,
+//! `rotate ROOM`, `send ROOM TEXT`, `head ROOM`, `look ROOM`, `read ROOM`, `back-up` (prints the
+//! recovery key), `restore KEY`, `sign-out DEVICE`, `make-identity`, `ask USER_ID` (to verify each
+//! other), `answer`, `begin`, `emojis`, `confirm`, `verified` (prints whether the other is signed),
+//! `verdict USER_ID DEVICE`, `shields ROOM` (prints each message with its verdict), `quit`; and
+//! here only `encrypt ROOM TEXT …`, which prints what would be sent, and `log-out`.
 //!
-//! The crash tests run it with `MATRIX_MLS_KILL` set, so that it dies at a chosen commit of its store,
-//! and then without, as an app that is started again.
+//! The crash tests run it with `MATRIX_MLS_KILL` set, so that it dies at a chosen commit of its
+//! store, and then without, as an app that is started again.
 
 use std::{io::Write, path::PathBuf, process::ExitCode, sync::Arc};
 

@@ -3,9 +3,9 @@
 //! `homeserver [embedded|synapse]` is for tests in other languages. It prints its base URL and runs
 //! until its standard input ends, so it never outlives whoever started it.
 //!
-//! `homeserver [embedded|synapse] --port PORT` is for people (`cargo xtask homeserver`). It prints what
-//! somebody needs to use it, and runs until Ctrl-C. `--port any` takes the usual port of homeservers,
-//! or any that is free.
+//! `homeserver [embedded|synapse] --port PORT` is for people (`cargo xtask homeserver`). It prints
+//! what somebody needs to use it, and runs until Ctrl-C. `--port any` takes the usual port of
+//! homeservers, or any that is free.
 
 use std::{
     io::{Read, Write},

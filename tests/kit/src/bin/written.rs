@@ -1,6 +1,7 @@
-//! Writes the groups that benches start from into files, for programs that cannot link this library:
-//! `written DIRECTORY 10 100 …` makes `group-blank-10.mls`, `group-warm-10.mls` and so on in it, each an
-//! MLSMessage with the GroupInfo of a group of so many devices, which anybody may join by an external commit.
+//! Writes the groups that benches start from into files, for programs that cannot link this
+//! library: `written DIRECTORY 10 100 …` makes `group-blank-10.mls`, `group-warm-10.mls` and so on
+//! in it, each an MLSMessage with the GroupInfo of a group of so many devices, which anybody may
+//! join by an external commit.
 
 use std::{path::Path, process::ExitCode};
 

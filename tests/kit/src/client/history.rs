@@ -28,8 +28,8 @@ impl UpdateObserver for Ends {
 }
 
 impl Client {
-    /// Makes a key backup of all that this device can read, and of what comes. Gives the text of its key. One
-    /// whose making was interrupted goes on.
+    /// Makes a key backup of all that this device can read, and of what comes. Gives the text of
+    /// its key. One whose making was interrupted goes on.
     pub async fn back_up_history(&self) -> Result<String, KitError> {
         let backup = self.machine()?.backup();
         self.drive().await?;
@@ -46,8 +46,8 @@ impl Client {
         }
     }
 
-    /// Goes on with the account's key backup, whose key somebody has typed, and brings back all that is in it.
-    /// Gives how many epochs became readable.
+    /// Goes on with the account's key backup, whose key somebody has typed, and brings back all
+    /// that is in it. Gives how many epochs became readable.
     pub async fn restore_history(&self, typed: &str) -> Result<u64, KitError> {
         let what = "restoring history";
         let machine = self.machine()?;

@@ -20,7 +20,8 @@ impl Client {
         Ok(Snapshot(copy))
     }
 
-    /// Brings a backup back: the client is what it was then, and knows nothing of what it did since.
+    /// Brings a backup back: the client is what it was then, and knows nothing of what it did
+    /// since.
     pub async fn restore_backup(&mut self, snapshot: &Snapshot) -> Result<(), KitError> {
         self.close().await?;
         fs::remove_dir_all(&self.directory).map_err(KitError::io("deleting the store"))?;

@@ -49,8 +49,8 @@ impl Client {
         outcome.map_err(self.engine(what))
     }
 
-    /// Sends one request as the engine wants it sent: a `GET` without a body, anything else with its
-    /// content type. The answer's bytes come as they are; the status is 0 where there was none.
+    /// Sends one request as the engine wants it sent: a `GET` without a body, anything else with
+    /// its content type. The answer's bytes come as they are; the status is 0 where there was none.
     pub async fn transmit(&self, request: &OutgoingRequest) -> Result<Answer, KitError> {
         let OutgoingRequest { method, path, content_type, body, .. } = request;
         schema::check(method, path, body)
@@ -65,8 +65,8 @@ impl Client {
     }
 
     /// Sends what the engine wants sent until nothing is left. Waits for what was put off, whoever
-    /// put it off, within the client's patience; refusals are reported, not errors. A refused access
-    /// token is one.
+    /// put it off, within the client's patience; refusals are reported, not errors. A refused
+    /// access token is one.
     pub async fn drive(&self) -> Result<Driven, KitError> {
         let what = "sending the engine's requests";
         let mut driven = Driven::default();

@@ -213,7 +213,8 @@ impl Controls {
         self.add(target, Effect::Tamper(Arc::new(change)), None)
     }
 
-    /// The bytes of successful answers pass through `change`: media that comes damaged or cut short.
+    /// The bytes of successful answers pass through `change`: media that comes damaged or cut
+    /// short.
     pub fn tamper_bytes(
         &self,
         target: Target,

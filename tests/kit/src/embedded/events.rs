@@ -49,7 +49,8 @@ pub(super) async fn send(
     })
 }
 
-/// Takes the content from an event of the timeline. State is redacted by no test, and keeps its own.
+/// Takes the content from an event of the timeline. State is redacted by no test, and keeps its
+/// own.
 pub(super) async fn redact(
     State(shared): State<Arc<Shared>>,
     OriginalUri(uri): OriginalUri,

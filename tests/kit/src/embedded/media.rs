@@ -1,12 +1,12 @@
 //! The media repository: blobs as they come, for those who have logged in.
 //!
-//! A blob is any bytes with any content type, never looked at. It is downloaded through the authenticated
-//! endpoint alone, as the older one knows none of today's uploads. What another server stores is refused,
-//! as by a Synapse that federates with nobody.
+//! A blob is any bytes with any content type, never looked at. It is downloaded through the
+//! authenticated endpoint alone, as the older one knows none of today's uploads. What another
+//! server stores is refused, as by a Synapse that federates with nobody.
 //!
-//! Above the limit this answers 413, as the specification and the proxies in front of a real server do. A
-//! bare Synapse does so only for limits below 13 MB: with its default limit it resets the connection
-//! instead, so that a client sees no answer at all.
+//! Above the limit this answers 413, as the specification and the proxies in front of a real server
+//! do. A bare Synapse does so only for limits below 13 MB: with its default limit it resets the
+//! connection instead, so that a client sees no answer at all.
 
 use std::sync::Arc;
 

@@ -151,8 +151,8 @@ pub(super) async fn messages(
     if backwards {
         page.reverse();
     }
-    // A page is cut before what may not be seen is taken out of it, so it may come shorter than asked
-    // for, even empty, and not be the last.
+    // A page is cut before what may not be seen is taken out of it, so it may come shorter than
+    // asked for, even empty, and not be the last.
     page.truncate(limit);
     let seen: Vec<_> = page.iter().filter(|(_, sight)| sight.visible).collect();
     let chunk = seen.iter().map(|(event, sight)| show_seen(room, event, *sight, &sender, false));

@@ -1,5 +1,5 @@
-//! Server-side key backup: versions, and sessions in them. What is in a session is never looked at but for
-//! what decides which of two of one id is kept.
+//! Server-side key backup: versions, and sessions in them. What is in a session is never looked at
+//! but for what decides which of two of one id is kept.
 
 use std::{
     collections::{BTreeMap, HashMap},

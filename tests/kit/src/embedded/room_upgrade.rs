@@ -1,4 +1,5 @@
-//! Upgrading a room: another room in its place, and the tombstone that names it, as Synapse does it.
+//! Upgrading a room: another room in its place, and the tombstone that names it, as Synapse does
+//! it.
 
 use std::sync::Arc;
 

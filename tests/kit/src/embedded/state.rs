@@ -35,8 +35,8 @@ pub(super) struct World {
     pub upload_limit: usize,
     /// Whose device list changed, and when.
     pub device_changes: Vec<(u64, String)>,
-    /// Whose master key a user has signed, in the order of positions: the signer, who alone is told,
-    /// and the other.
+    /// Whose master key a user has signed, in the order of positions: the signer, who alone is
+    /// told, and the other.
     pub signed_users: Vec<(u64, String, String)>,
     /// Answers by (user, device, request path), so that a transaction id has effect once.
     pub answers: HashMap<(String, String, String), Value>,

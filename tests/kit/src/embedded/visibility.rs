@@ -1,6 +1,6 @@
-//! Which events of a room a user may see, by the room's history visibility and the user's membership
-//! when each was sent. These are Synapse's rules; where they are kinder than the specification (one's own
-//! leave event, both sides of a change of visibility), so are these.
+//! Which events of a room a user may see, by the room's history visibility and the user's
+//! membership when each was sent. These are Synapse's rules; where they are kinder than the
+//! specification (one's own leave event, both sides of a change of visibility), so are these.
 
 use serde_json::Value;
 

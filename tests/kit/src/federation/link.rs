@@ -1,7 +1,9 @@
-//! The link between two servers: a TCP proxy on each one's public port, which passes everything or nothing.
+//! The link between two servers: a TCP proxy on each one's public port, which passes everything or
+//! nothing.
 //!
-//! While it is cut, connections are accepted and closed at once, so that the ports stay ours; a request over
-//! one fails without waiting. It runs on a thread of its own, whatever the test's runtime does meanwhile.
+//! While it is cut, connections are accepted and closed at once, so that the ports stay ours; a
+//! request over one fails without waiting. It runs on a thread of its own, whatever the test's
+//! runtime does meanwhile.
 
 use std::{io, net::TcpListener, sync::Arc, thread::JoinHandle, time::Duration};
 
@@ -49,7 +51,8 @@ impl Link {
         Ok(Self { state, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Closes every connection, and each new one at once. When this returns, nothing passes any more.
+    /// Closes every connection, and each new one at once. When this returns, nothing passes any
+    /// more.
     pub async fn cut(&self) {
         self.state.open.send_replace(false);
         // An error would say that the counter is gone, which this holds.

@@ -46,8 +46,8 @@ impl Federation {
         self.link.cut().await;
     }
 
-    /// Restores the link, and returns when each server has reached the other and begun to send what it
-    /// kept.
+    /// Restores the link, and returns when each server has reached the other and begun to send what
+    /// it kept.
     pub async fn heal(&self) -> Result<(), KitError> {
         self.link.restore();
         self.meet().await
@@ -76,8 +76,9 @@ async fn start() -> Result<(Homeserver, Passage), KitError> {
     Ok((Homeserver::of(synapse), Passage { from, to }))
 }
 
-/// Asks for a profile of the other server. Synapse sends this request even to a server that it leaves alone
-/// for having been unreachable; its success ends that, on both sides, and sets free what was kept for it.
+/// Asks for a profile of the other server. Synapse sends this request even to a server that it
+/// leaves alone for having been unreachable; its success ends that, on both sides, and sets free
+/// what was kept for it.
 async fn call(homeserver: &Homeserver, user_id: &str) -> Result<(), KitError> {
     let http = Http::new(homeserver.base_url(), CALLER)?;
     let path = format!("/_matrix/client/v3/profile/{}", segment(user_id));

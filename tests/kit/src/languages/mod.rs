@@ -55,9 +55,9 @@ struct Room<'a> {
     tag: &'a str,
 }
 
-/// Tells it: the first makes the room, each talks, the second rotates, the last two commit at once, the last is
-/// removed, the first starts again from disk, the second is lost and restored in the last one's language. Then two
-/// people verify each other between the last two languages. Blocking.
+/// Tells it: the first makes the room, each talks, the second rotates, the last two commit at once,
+/// the last is removed, the first starts again from disk, the second is lost and restored in the
+/// last one's language. Then two people verify each other between the last two languages. Blocking.
 pub fn tell(
     homeserver: &Homeserver,
     languages: &[Language],
@@ -217,8 +217,8 @@ fn number(epoch: &str) -> &str {
     epoch.split(' ').next().unwrap_or_default()
 }
 
-/// The last two commit on one epoch: one adds a device that the other has not heard of, which renews its
-/// keys. Each says something on its branch.
+/// The last two commit on one epoch: one adds a device that the other has not heard of, which
+/// renews its keys. Each says something on its branch.
 fn fork(room: &mut Room<'_>, listener: &mut dyn Listener) -> Result<(), StoryError> {
     let (adds, renews) = (room.members.len() - 2, room.members.len() - 1);
     let names = [adds, renews].map(|index| room.members[index].name().to_owned());
@@ -318,7 +318,8 @@ fn restart(room: &mut Room<'_>, listener: &mut dyn Listener) -> Result<(), Story
     talk(room, "still here", listener)
 }
 
-/// The second is lost with all it had, but for its recovery key. Its user goes on in another language: the last.
+/// The second is lost with all it had, but for its recovery key. Its user goes on in another
+/// language: the last.
 fn lose(
     room: &mut Room<'_>,
     languages: &[Language],

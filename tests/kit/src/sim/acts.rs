@@ -12,8 +12,8 @@ use super::{
 
 /// The most devices that are logged in at a time.
 const MOST_DEVICES: usize = 6;
-/// The most time a schedule may take, by the machines' clock: OpenMLS looks at the real one, and the
-/// key packages have to be valid on both.
+/// The most time a schedule may take, by the machines' clock: OpenMLS looks at the real one, and
+/// the key packages have to be valid on both.
 const LONGEST_MS: u64 = 40 * 86_400_000;
 
 impl Run {

@@ -1,7 +1,8 @@
 //! One device's app: its machine, and what it keeps beside the machine's store.
 //!
-//! It does what README.md tells an app to do. A crash takes the machine and what was in memory; what
-//! is in [`Kept`] was on disk, in the same directory as the store, and is copied and restored with it.
+//! It does what README.md tells an app to do. A crash takes the machine and what was in memory;
+//! what is in [`Kept`] was on disk, in the same directory as the store, and is copied and restored
+//! with it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,8 +30,8 @@ pub(super) struct Kept {
     pub(super) joined: BTreeMap<String, String>,
     /// The messages it has read, by number.
     pub(super) read: BTreeSet<usize>,
-    /// The commits by which it came into the group, other than by following another commit, and has not
-    /// left it since.
+    /// The commits by which it came into the group, other than by following another commit, and has
+    /// not left it since.
     pub(super) entries: BTreeSet<String>,
     /// Those and all earlier ones.
     pub(super) all_entries: BTreeSet<String>,
@@ -117,7 +118,8 @@ impl App {
         Ok(machine)
     }
 
-    /// How long an event took to this device, in milliseconds; until now, if it has not come by sync.
+    /// How long an event took to this device, in milliseconds; until now, if it has not come by
+    /// sync.
     pub(super) fn took_ms(&self, world: &World, event: &Event) -> u64 {
         let at_ms = self.seen_ms.get(&event.id).copied().unwrap_or(world.now_ms);
         at_ms.saturating_sub(event.at_ms)
@@ -149,8 +151,8 @@ impl App {
         Ok(())
     }
 
-    /// Puts the copy in the directory's place, or its content into the same files; tells whether there was
-    /// a copy.
+    /// Puts the copy in the directory's place, or its content into the same files; tells whether
+    /// there was a copy.
     pub(super) fn restore(&mut self, in_place: bool, tick: u64) -> Result<bool, Violation> {
         let Some(copy) = self.copy.clone() else { return Ok(false) };
         self.die();

@@ -11,8 +11,8 @@ use super::{
 };
 
 const HALF_A_DAY_MS: u64 = 11 * 60 * 60 * 1000;
-/// In which rounds devices that are apart make commits before they speak, and how many rounds there are
-/// where everybody was honest.
+/// In which rounds devices that are apart make commits before they speak, and how many rounds there
+/// are where everybody was honest.
 const ROUNDS: [bool; 14] =
     [false, false, false, false, true, false, true, false, false, false, true, false, true, false];
 const HONEST_ROUNDS: usize = 8;
@@ -51,9 +51,9 @@ impl Run {
         self.fine(app, "epochs", epochs)?.map_err(Violation::simulator)
     }
 
-    /// Whoever was let in by one user, or could not follow the others, goes on where several are heard.
-    /// So where they are apart, each says something, twice a day, and at last commits. A device that is
-    /// kept from sending for a time, even if it is alone, goes on trying as often.
+    /// Whoever was let in by one user, or could not follow the others, goes on where several are
+    /// heard. So where they are apart, each says something, twice a day, and at last commits. A
+    /// device that is kept from sending for a time, even if it is alone, goes on trying as often.
     async fn hear_each_other(&mut self, members: &[usize]) -> Result<(), Violation> {
         // Where somebody lied, they may first have had to find each other's tree of epochs, and are
         // heard there for a day.
@@ -213,7 +213,8 @@ impl Run {
             let of_app: Vec<_> = self
                 .ledger
                 .sent(&self.world)
-                // What a device has read stays read; only after a restore is that not a matter of course.
+                // What a device has read stays read; only after a restore is that not a matter of
+                // course.
                 .filter(|(number, ..)| restored || !self.apps[app].kept.read.contains(number))
                 .map(|(number, sealed, event)| {
                     let owed = self.apps[app].kept.read.contains(&number)
@@ -250,8 +251,8 @@ impl Run {
         Ok(())
     }
 
-    /// A person looks at old messages that no sync brought: the app feeds them, and what they need is
-    /// fetched.
+    /// A person looks at old messages that no sync brought: the app feeds them, and what they need
+    /// is fetched.
     async fn scroll_back(&mut self, app: usize, events: Vec<String>) -> Result<(), Violation> {
         self.feed(app, events).await?;
         match self.guarded(app, async |run: &mut Self| run.drive(app).await).await {
@@ -274,8 +275,8 @@ impl Run {
         self.take(app, &summary)
     }
 
-    /// Whoever is out, by leaving or by logging out, and then gets hold of the whole room, still reads
-    /// only what was meant for it.
+    /// Whoever is out, by leaving or by logging out, and then gets hold of the whole room, still
+    /// reads only what was meant for it.
     async fn secret(&mut self) -> Result<(), Violation> {
         let timeline: Vec<String> =
             self.world.timeline(0).map(|event| event.json.to_string()).collect();

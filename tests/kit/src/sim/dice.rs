@@ -1,5 +1,5 @@
-//! Small decisions that a step's salt makes: the same salt, the same decisions, whatever else is in the
-//! schedule. So a step keeps its meaning while the steps around it are taken away.
+//! Small decisions that a step's salt makes: the same salt, the same decisions, whatever else is in
+//! the schedule. So a step keeps its meaning while the steps around it are taken away.
 
 /// A stream of numbers from a seed (SplitMix64).
 #[derive(Debug, Clone)]

@@ -1,7 +1,8 @@
 //! Many schedules, on as many processes as there are cores.
 //!
-//! The machines' clock is one for a process, so each core gets a process of its own: the program that
-//! calls [`run`] starts itself again, and what it starts calls [`work`]. Workers speak in lines.
+//! The machines' clock is one for a process, so each core gets a process of its own: the program
+//! that calls [`run`] starts itself again, and what it starts calls [`work`]. Workers speak in
+//! lines.
 
 use std::{
     collections::BTreeMap,
@@ -62,7 +63,8 @@ pub struct Harvest {
     pub took: Duration,
 }
 
-/// Runs a job in so many processes, or one for each core. `worker` makes the command that starts this program as a worker.
+/// Runs a job in so many processes, or one for each core. `worker` makes the command that starts
+/// this program as a worker.
 pub fn run(
     job: &Job,
     jobs: Option<u64>,

@@ -10,8 +10,8 @@ use super::{
     world::{HONEST, Listed, Name, Order, SERVERS, USERS, user_id},
 };
 
-/// For how long a device may be kept from sending: as long as one that was removed again and again is
-/// left out, and an hour.
+/// For how long a device may be kept from sending: as long as one that was removed again and again
+/// is left out, and an hour.
 const LOCKED_OUT_MS: u64 = 25 * 60 * 60 * 1_000;
 /// How often an app tries then, and after how long.
 const TRIES: usize = 6;
@@ -74,7 +74,8 @@ impl Run {
             Bend::SwapKey { server, device: number } => {
                 let Some(name) = device(self, number) else { return Ok(()) };
                 let server = usize::from(server) % SERVERS.len();
-                // A device's own server that lies about it to itself takes the device off the network.
+                // A device's own server that lies about it to itself takes the device off the
+                // network.
                 if name.server() != server {
                     let listed = made_up(&name)?;
                     self.note(format!("{name} has another key for server {server}"));
@@ -125,8 +126,8 @@ impl Run {
         }
     }
 
-    /// Whether a device that is ready to send, or is not, was kept from it for too long. One that was does
-    /// what an app does for a person who waits: it syncs and tries again for a minute.
+    /// Whether a device that is ready to send, or is not, was kept from it for too long. One that
+    /// was does what an app does for a person who waits: it syncs and tries again for a minute.
     pub(super) async fn is_not_locked_out(
         &mut self,
         app: usize,
@@ -202,8 +203,8 @@ impl Run {
         joined.get(usize::from(number) % joined.len().max(1)).copied()
     }
 
-    /// All lies end: the hostile member falls silent, or is removed by somebody who may; and servers
-    /// tell the truth.
+    /// All lies end: the hostile member falls silent, or is removed by somebody who may; and
+    /// servers tell the truth.
     pub(super) fn stop_lying(&mut self, expels: bool) {
         self.note("-- no more lies");
         self.world.straighten();

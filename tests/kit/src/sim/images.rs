@@ -1,9 +1,10 @@
 //! Stores that are made once and copied for each schedule.
 //!
-//! A device makes fifty key packages before it can take part, which takes longer than all the rest of a
-//! schedule. So each user's devices are made once a process, up to the moment at which they have a request
-//! to upload their keys, and each scene once, up to the moment at which all are in the group. Within a
-//! schedule all identities differ; between schedules they are the same, which no schedule can tell.
+//! A device makes fifty key packages before it can take part, which takes longer than all the rest
+//! of a schedule. So each user's devices are made once a process, up to the moment at which they
+//! have a request to upload their keys, and each scene once, up to the moment at which all are in
+//! the group. Within a schedule all identities differ; between schedules they are the same, which
+//! no schedule can tell.
 
 use std::{
     collections::BTreeMap,
@@ -24,8 +25,8 @@ use super::{
     world::{Name, World},
 };
 
-/// How far the machines' clock is behind at first: OpenMLS looks at the real one, and a key package must
-/// be valid on both.
+/// How far the machines' clock is behind at first: OpenMLS looks at the real one, and a key package
+/// must be valid on both.
 const BEHIND: Duration = Duration::from_secs(60 * 86_400);
 
 /// A device as a scene leaves it.

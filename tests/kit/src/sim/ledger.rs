@@ -32,7 +32,8 @@ pub(super) struct Ledger {
 /// library keeps epochs for.
 const OWED_COMMITS: usize = 14;
 const OWED_MS: u64 = 6 * 86_400_000;
-/// For less than so long a commit is awaited on an epoch that all its members have left, in milliseconds.
+/// For less than so long a commit is awaited on an epoch that all its members have left, in
+/// milliseconds.
 const LEFT_MS: u64 = 50 * 60 * 1000;
 
 /// The transaction id of a message.
@@ -63,22 +64,25 @@ impl Ledger {
         })
     }
 
-    /// Whether a device must be able to read a message, now that the world is quiet. It must if it was a
-    /// member when the message was sealed, unless it could not have what it takes:
+    /// Whether a device must be able to read a message, now that the world is quiet. It must if it
+    /// was a member when the message was sealed, unless it could not have what it takes:
     ///
-    /// - it is logged out, or its user is not in the room, or has left and come back since in a way the
-    ///   sender had not heard of;
-    /// - it never was in the epoch: between the last point at which it came into the group (by making it,
-    ///   by a Welcome it got, or by joining externally) and the message's epoch lies none that it
-    ///   could follow. It cannot follow a commit of its own that it made and forgot as an older copy of
-    ///   its store was restored, nor one whose Welcome for it was lost;
+    /// - it is logged out, or its user is not in the room, or has left and come back since in a way
+    ///   the sender had not heard of;
+    /// - it never was in the epoch: between the last point at which it came into the group (by
+    ///   making it, by a Welcome it got, or by joining externally) and the message's epoch lies
+    ///   none that it could follow. It cannot follow a commit of its own that it made and forgot as
+    ///   an older copy of its store was restored, nor one whose Welcome for it was lost;
     /// - its server hides the message or one of those commits;
-    /// - one of them came so late that epochs are no longer kept for it, or was made on an epoch that others
-    ///   had gone on from so long before; much less where somebody joined by themselves on an epoch that its
-    ///   members had left;
-    /// - a hostile member made so many commits that the epoch was pushed out on which others committed;
-    /// - its sender was where the hostile member's Welcome had led: others were not told of that epoch;
-    /// - it went on elsewhere from where it had come in, and others only so long after went on from there.
+    /// - one of them came so late that epochs are no longer kept for it, or was made on an epoch
+    ///   that others had gone on from so long before; much less where somebody joined by themselves
+    ///   on an epoch that its members had left;
+    /// - a hostile member made so many commits that the epoch was pushed out on which others
+    ///   committed;
+    /// - its sender was where the hostile member's Welcome had led: others were not told of that
+    ///   epoch;
+    /// - it went on elsewhere from where it had come in, and others only so long after went on from
+    ///   there.
     pub(super) fn owes(&self, world: &World, app: &App, message: &Sealed, event: &Event) -> bool {
         let server = app.name.server();
         let is_here = app.alive && world.is_joined(app.name.user);
@@ -95,7 +99,8 @@ impl Ledger {
         let commits_after =
             |tick| world.events().filter(|event| event.is_commit() && event.tick > tick).count();
         let most_ms = |step: &Event| if step.is_external_commit() { LEFT_MS } else { OWED_MS };
-        // Whoever commits without end pushes old epochs out, those that others are still on as well.
+        // Whoever commits without end pushes old epochs out, those that others are still on as
+        // well.
         let since = |step: &Event| match &step.base {
             Some(base) if world.is_hostile => world.event(base).map_or(step.tick, |base| base.tick),
             _ => step.tick,

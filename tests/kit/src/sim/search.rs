@@ -97,7 +97,8 @@ impl Search {
         Some(finding)
     }
 
-    /// Takes so many steps away wherever the schedule fails without them; tells whether it did anywhere.
+    /// Takes so many steps away wherever the schedule fails without them; tells whether it did
+    /// anywhere.
     fn without(&mut self, finding: &mut Finding, chunk: usize, until: Instant) -> bool {
         let (mut start, mut removed) = (0, false);
         while start < finding.schedule.steps.len() && Instant::now() < until {

@@ -1,5 +1,5 @@
-//! Sealing messages and sending them, as an app does: a message that could not be sent is sent again
-//! later, as it was sealed.
+//! Sealing messages and sending them, as an app does: a message that could not be sent is sent
+//! again later, as it was sealed.
 
 use matrix_mls::{EpochInfo, OutgoingRequest};
 use serde_json::json;

@@ -1,9 +1,10 @@
 //! Bringing the world to quiet.
 //!
-//! All links are mended and everything on its way arrives. Then the devices take turns until nothing
-//! moves: each syncs, sends what it has to, and does one `prepare_to_send`. Where they race, all of them
-//! do so before any hears of the others. When nothing moved the clock jumps, so that what waits for a
-//! time comes up (a search that is made again and again is no move), and only when nothing moves after several jumps is it quiet.
+//! All links are mended and everything on its way arrives. Then the devices take turns until
+//! nothing moves: each syncs, sends what it has to, and does one `prepare_to_send`. Where they
+//! race, all of them do so before any hears of the others. When nothing moved the clock jumps, so
+//! that what waits for a time comes up (a search that is made again and again is no move), and only
+//! when nothing moves after several jumps is it quiet.
 
 use super::{
     run::{Run, Stop},

@@ -13,8 +13,8 @@ pub enum Invariant {
     OneHead,
     /// The members of the head are the live devices of the joined users.
     Target,
-    /// A message is readable for every device that was a member when it was sealed, as its sender saw
-    /// it. Excused are devices that could not have what it takes (see `ledger`).
+    /// A message is readable for every device that was a member when it was sealed, as its sender
+    /// saw it. Excused are devices that could not have what it takes (see `ledger`).
     Readable,
     /// Nobody else reads it.
     Secret,

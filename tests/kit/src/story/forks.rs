@@ -1,4 +1,5 @@
-//! The chapters in which the group forks: two commits at once, and two sides that do not hear each other.
+//! The chapters in which the group forks: two commits at once, and two sides that do not hear each
+//! other.
 
 use super::{
     Cast, Listener, Stage, StoryError, agree, expect, members, reads, settle, short, talk,

@@ -15,7 +15,8 @@ pub(super) async fn room(
 ) -> Result<(), StoryError> {
     listener.chapter(&format!("A room of {DEVICES} devices"));
     let (alice, bob) = (&cast.alice_phone, &cast.bob_phone);
-    // Two of Alice's and one of Bob's are here; the others are offline, and share no code with the library.
+    // Two of Alice's and one of Bob's are here; the others are offline, and share no code with the
+    // library.
     let mut crowd = crowd::register(stage.homeserver, &stage.name("crowd"), DEVICES - 3).await?;
     let room = alice.create_room(&[bob]).await?;
     bob.join(&room).await?;

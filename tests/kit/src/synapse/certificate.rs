@@ -1,5 +1,5 @@
-//! A certificate for the federation port. Whoever connects does not check it: TLS is only there because Synapse
-//! speaks to other servers through nothing else.
+//! A certificate for the federation port. Whoever connects does not check it: TLS is only there
+//! because Synapse speaks to other servers through nothing else.
 
 use std::{
     path::Path,
@@ -8,8 +8,8 @@ use std::{
 
 use crate::KitError;
 
-/// Makes a key and a certificate in the directory that is its argument, with the library that Synapse itself
-/// needs.
+/// Makes a key and a certificate in the directory that is its argument, with the library that
+/// Synapse itself needs.
 const MAKE: &str = r#"
 import datetime, pathlib, sys
 from cryptography import x509

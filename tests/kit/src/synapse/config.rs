@@ -44,9 +44,9 @@ pub(super) struct Setup<'a> {
     pub limited: bool,
 }
 
-/// Federation with servers on this machine. A request to another server is tried once, and a server that
-/// could not be reached is left alone for half a second at most (Synapse's defaults: ten tries over twenty
-/// minutes, then from ten minutes to a week).
+/// Federation with servers on this machine. A request to another server is tried once, and a server
+/// that could not be reached is left alone for half a second at most (Synapse's defaults: ten tries
+/// over twenty minutes, then from ten minutes to a week).
 const FEDERATION: &str = r#"
 tls_certificate_path: {certificate}
 tls_private_key_path: {key}
@@ -68,9 +68,9 @@ rc_federation:
   concurrent: 100
 "#;
 
-/// Writes `homeserver.yaml` and what it names into `directory`. Uploads are limited to less than the 13 MB that
-/// any request may have: an upload beyond both has its connection reset, and beyond its own limit alone it is
-/// answered.
+/// Writes `homeserver.yaml` and what it names into `directory`. Uploads are limited to less than
+/// the 13 MB that any request may have: an upload beyond both has its connection reset, and beyond
+/// its own limit alone it is answered.
 ///
 /// Writes `homeserver.yaml` and what it names into `directory`.
 pub(super) fn write(directory: &Path, setup: &Setup<'_>) -> io::Result<()> {

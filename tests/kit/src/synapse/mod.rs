@@ -1,6 +1,6 @@
-//! A real Synapse in a process of its own, to check the engine against the homeserver that most
-//! of Matrix runs on. Installed once into a cache directory outside the tree; each start is a
-//! fresh server with an empty SQLite database in a temporary directory. It federates with nobody, unless
+//! A real Synapse in a process of its own, to check the engine against the homeserver that most of
+//! Matrix runs on. Installed once into a cache directory outside the tree; each start is a fresh
+//! server with an empty SQLite database in a temporary directory. It federates with nobody, unless
 //! it is one of a [`Federation`](crate::Federation).
 //!
 //! The server cannot outlive this process, however that ends: it runs under a small shell that
@@ -65,7 +65,8 @@ pub struct Synapse {
 }
 
 impl Synapse {
-    /// A Python that has Synapse, and with it the package `cryptography`. Installs it the first time.
+    /// A Python that has Synapse, and with it the package `cryptography`. Installs it the first
+    /// time.
     pub fn python() -> Result<PathBuf, KitError> {
         install::python_with_synapse()
     }

@@ -1,5 +1,5 @@
-//! Two Synapses that federate: what crosses between them, what is answered while they cannot reach each other, and
-//! that nothing is lost by it. `--nocapture` shows how long each takes.
+//! Two Synapses that federate: what crosses between them, what is answered while they cannot reach
+//! each other, and that nothing is lost by it. `--nocapture` shows how long each takes.
 
 mod parted;
 mod person;

@@ -1,5 +1,6 @@
-//! An MLS room whose users are on two servers: the link between these is cut, both sides commit and send,
-//! and when it is healed all is as if nothing had been. What each cut came to is printed as a table.
+//! An MLS room whose users are on two servers: the link between these is cut, both sides commit and
+//! send, and when it is healed all is as if nothing had been. What each cut came to is printed as a
+//! table.
 
 use std::time::{Duration, Instant};
 
@@ -51,8 +52,8 @@ impl Cast {
         self.alice.iter().chain(&self.bob).chain(guest).collect()
     }
 
-    /// One member says something, after which all is right; then the others do in turn, until nobody
-    /// has keys to renew.
+    /// One member says something, after which all is right; then the others do in turn, until
+    /// nobody has keys to renew.
     async fn talk(&mut self, guest: Option<&Client>) -> Result {
         let room = self.room.clone();
         self.say_who_is_here(guest, Withheld::Nothing).await?;
@@ -103,8 +104,8 @@ impl<'a> Cut<'a> {
         Ok(Self { what, began, federation })
     }
 
-    /// Heals the link, has all agree and talk, and checks everything. Where a commit is withheld from one
-    /// side they can agree only after another.
+    /// Heals the link, has all agree and talk, and checks everything. Where a commit is withheld
+    /// from one side they can agree only after another.
     async fn end(self, cast: &mut Cast, gone: &[&Client], withheld: Withheld) -> Result {
         let (room, guest) = (cast.room.clone(), None);
         let everybody: Vec<&Client> =
@@ -133,8 +134,8 @@ impl<'a> Cut<'a> {
             commits_to_converge: cast.known(guest).await?.saturating_sub(at_heal),
             to_one_head,
         };
-        // One for the members. A device that could not follow joins by itself, or is let in and renews
-        // the keys that it was let in with.
+        // One for the members. A device that could not follow joins by itself, or is let in and
+        // renews the keys that it was let in with.
         let most = 1 + 2 * cast.everybody(guest).len();
         assert!(parting.commits_to_converge <= most, "{parting:?}");
         cast.partings.push(parting);
@@ -153,8 +154,8 @@ async fn meets(client: &Client, room: &str, user_id: &str) -> Result {
     Ok(())
 }
 
-/// Syncs until these have heard that a user is out of the room. A server shows an event once all that came
-/// before it is stored, so the first sync need not.
+/// Syncs until these have heard that a user is out of the room. A server shows an event once all
+/// that came before it is stored, so the first sync need not.
 async fn hear_of_leaving(clients: &[Client], room: &str, user_id: &str) -> Result {
     for client in clients {
         let began = Instant::now();
@@ -194,7 +195,8 @@ pub async fn rooms_get_over_cuts(federation: &Federation) -> Result {
     Ok(())
 }
 
-/// One side adds a device of its own, the other removes a user of its own, and both renew their keys.
+/// One side adds a device of its own, the other removes a user of its own, and both renew their
+/// keys.
 async fn members_change_on_both_sides(federation: &Federation, cast: &mut Cast) -> Result {
     let carol = invite(cast, &cast.alice[0], &federation.b, "carla").await?;
     cast.talk(Some(&carol)).await?;

@@ -1,4 +1,5 @@
-//! A user of one of the servers: a client with an engine, and syncs of its own that the engine does not see.
+//! A user of one of the servers: a client with an engine, and syncs of its own that the engine does
+//! not see.
 
 use std::{
     collections::BTreeSet,

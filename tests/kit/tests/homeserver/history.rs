@@ -8,8 +8,8 @@ use super::{
     sync::timeline,
 };
 
-/// A room in which Alice says something before Bob is invited (0), then (1), while he is joined (2),
-/// and when he has gone (3).
+/// A room in which Alice says something before Bob is invited (0), then (1), while he is joined
+/// (2), and when he has gone (3).
 struct Past<'a> {
     room_id: String,
     said: Vec<String>,
@@ -72,8 +72,8 @@ impl<'a> Past<'a> {
     }
 }
 
-/// For each history visibility: what Bob can fetch, and page through, as a stranger, invited, joined and
-/// gone.
+/// For each history visibility: what Bob can fetch, and page through, as a stranger, invited,
+/// joined and gone.
 pub async fn visibility_and_membership_decide(server: &Homeserver) -> Result {
     let expected = [
         ("world_readable", ["0 0", "01 01", "012 012", "0123 012"]),

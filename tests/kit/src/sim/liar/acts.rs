@@ -1,7 +1,7 @@
 //! What each lie is.
 //!
-//! A lie that cannot be told (no epoch to stand on, no key package to be had) is an error, which the
-//! simulation notes and passes over.
+//! A lie that cannot be told (no epoch to stand on, no key package to be had) is an error, which
+//! the simulation notes and passes over.
 
 use openmls::prelude::{HashType, OpenMlsCrypto as _, OpenMlsProvider as _};
 use serde_json::{Value, json};

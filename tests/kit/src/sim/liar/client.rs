@@ -1,5 +1,5 @@
-//! The hostile member's client: plain OpenMLS, with a copy of its state for each epoch that it has been
-//! in. So it can go on from any of them, as the library's devices can.
+//! The hostile member's client: plain OpenMLS, with a copy of its state for each epoch that it has
+//! been in. So it can go on from any of them, as the library's devices can.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,8 @@
-//! The hostile member: a device of plain OpenMLS that is a real member of the group, follows it on all
-//! branches, and lies where a schedule's steps say so.
+//! The hostile member: a device of plain OpenMLS that is a real member of the group, follows it on
+//! all branches, and lies where a schedule's steps say so.
 //!
-//! Its homeserver works for it: what it sends goes out whether its user is in the room or not, to the
-//! servers of its choice. What the others make of it is the simulator's business (`check`).
+//! Its homeserver works for it: what it sends goes out whether its user is in the room or not, to
+//! the servers of its choice. What the others make of it is the simulator's business (`check`).
 
 mod acts;
 mod client;
@@ -86,7 +86,8 @@ impl Liar {
         })
     }
 
-    /// Takes in what its server shows: Welcomes, and the commits on every epoch that it has been in.
+    /// Takes in what its server shows: Welcomes, and the commits on every epoch that it has been
+    /// in.
     pub(super) fn follow(&mut self, world: &mut World) {
         for json in world.take_inbox(&self.name) {
             let event: Value = serde_json::from_str(&json).unwrap_or_default();

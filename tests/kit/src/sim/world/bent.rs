@@ -1,7 +1,7 @@
 //! How homeservers lie to their own devices, until the world heals.
 //!
-//! What they do to the room's state would stay wrong for good, so they bend what belongs to the group
-//! alone: its events, and the lists of devices and their keys.
+//! What they do to the room's state would stay wrong for good, so they bend what belongs to the
+//! group alone: its events, and the lists of devices and their keys.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -109,7 +109,8 @@ impl World {
         self.bends.ghosts.entry(name.clone()).or_default();
     }
 
-    /// Whether a device does not exist, and a device with this place in its syncs was told nothing else.
+    /// Whether a device does not exist, and a device with this place in its syncs was told nothing
+    /// else.
     pub(in crate::sim) fn is_known_ghost(
         &self,
         name: &Name,

@@ -112,8 +112,8 @@ impl Event {
         self.base.is_some()
     }
 
-    /// Whether it holds the commit of a device that joined by itself: in MLS that is a PublicMessage, whose
-    /// version and wire format stand first (RFC 9420 §6).
+    /// Whether it holds the commit of a device that joined by itself: in MLS that is a
+    /// PublicMessage, whose version and wire format stand first (RFC 9420 §6).
     pub(in crate::sim) fn is_external_commit(&self) -> bool {
         self.is_commit() && self.json.contains(r#""ciphertext":"AAEAAQ"#)
     }
@@ -124,8 +124,8 @@ impl Event {
         self.state_key.as_deref()
     }
 
-    /// Of two events for the same state, the one of the larger rank holds: the later one, and of two
-    /// that did not know of each other the one that takes away.
+    /// Of two events for the same state, the one of the larger rank holds: the later one, and of
+    /// two that did not know of each other the one that takes away.
     pub(super) fn rank(&self) -> (u64, bool, &str) {
         (self.depth, self.membership.as_deref() == Some("leave"), &self.id)
     }

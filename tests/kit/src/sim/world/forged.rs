@@ -1,7 +1,8 @@
 //! What a homeserver does for a hostile user of its own.
 //!
-//! An event goes out whether its sender is in the room or not, and to the servers of the sender's choice:
-//! the others hear of it when the world heals. Others judge it as they do the events of honest servers.
+//! An event goes out whether its sender is in the room or not, and to the servers of the sender's
+//! choice: the others hear of it when the world heals. Others judge it as they do the events of
+//! honest servers.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Device lists and key packages.
 //!
-//! A server knows its own users' lists. Another's it asks for when a device wants it, and keeps it up to
-//! date from then on by what the other server sends, which may be late. Key packages are claimed on
-//! the spot, where the link is up.
+//! A server knows its own users' lists. Another's it asks for when a device wants it, and keeps it
+//! up to date from then on by what the other server sends, which may be late. Key packages are
+//! claimed on the spot, where the link is up.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -131,8 +131,8 @@ impl World {
         Reply::ok(&json!({ "one_time_key_counts": counts }))
     }
 
-    /// A server's list of another's user is wrong from now on: the user has no devices. Tells whether
-    /// that is news.
+    /// A server's list of another's user is wrong from now on: the user has no devices. Tells
+    /// whether that is news.
     pub(in crate::sim) fn mislead(&mut self, server: usize, user: usize) -> bool {
         let is_news = USERS[user].1 != server && self.lies.insert((server, user));
         if is_news {

@@ -1,4 +1,5 @@
-//! The media repositories: what is uploaded to one server can be had from another where the link is up.
+//! The media repositories: what is uploaded to one server can be had from another where the link is
+//! up.
 
 use serde_json::json;
 

@@ -1,10 +1,10 @@
 //! The world: three homeservers that hear of each other sooner or later, and one room.
 //!
-//! Each server has a copy of the room with a timeline order of its own, the device lists of its users
-//! and what it has heard of the others', inboxes, one-time keys and media. What goes from server to
-//! server is a parcel: it takes as long as the step's dice say, so parcels overtake each other; where
-//! the link is cut it waits until the link is mended, as federation sends again. There is no thread and
-//! no socket, all of it can be cloned, and event ids come from a counter.
+//! Each server has a copy of the room with a timeline order of its own, the device lists of its
+//! users and what it has heard of the others', inboxes, one-time keys and media. What goes from
+//! server to server is a parcel: it takes as long as the step's dice say, so parcels overtake each
+//! other; where the link is cut it waits until the link is mended, as federation sends again. There
+//! is no thread and no socket, all of it can be cloned, and event ids come from a counter.
 
 mod bent;
 mod event;
@@ -182,8 +182,8 @@ impl World {
         one == other || !self.cut.contains(&(one.min(other), one.max(other)))
     }
 
-    /// Cuts or mends the link between two servers: 0 is first and second, 1 second and third, 2 first
-    /// and third.
+    /// Cuts or mends the link between two servers: 0 is first and second, 1 second and third, 2
+    /// first and third.
     pub(super) fn set_link(&mut self, link: usize, is_up: bool) {
         let pair = [(0, 1), (1, 2), (0, 2)][link % 3];
         if is_up {

@@ -1,8 +1,8 @@
 //! The room on each server: making events, taking others' in, and who is in it.
 //!
 //! State that did not know of each other is resolved by [`Event::rank`]; what loses is not shown to
-//! clients, so what they see last is what holds. A message of a user who is out of the room by the time it
-//! arrives is shown, or hidden for good if the weather says so.
+//! clients, so what they see last is what holds. A message of a user who is out of the room by the
+//! time it arrives is shown, or hidden for good if the weather says so.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -148,7 +148,8 @@ impl World {
         may
     }
 
-    /// A joined user removes another, or leaves; tells whether that was possible. The last user stays.
+    /// A joined user removes another, or leaves; tells whether that was possible. The last user
+    /// stays.
     pub(in crate::sim) fn remove(&mut self, by: usize, user: usize, dice: &mut Dice) -> bool {
         let server = USERS[by].1;
         let here = &self.servers[server];
@@ -175,8 +176,8 @@ impl World {
         self.servers[server].known.get(&event.id).is_some_and(|known| known.shown)
     }
 
-    /// How long after another commit a commit came to a device of a server, that other one being newer than
-    /// their base.
+    /// How long after another commit a commit came to a device of a server, that other one being
+    /// newer than their base.
     pub(in crate::sim) fn late_ms(&self, server: usize, commit: &Event, took_ms: u64) -> u64 {
         let here = &self.servers[server];
         let base = commit.base.as_ref().and_then(|base| self.events.get(base));

@@ -74,8 +74,8 @@ impl Server {
         let was_joined = before.is_some_and(|(_, event)| event.is_membership("join"));
         let until = match self.membership(&id) {
             Some("join") => self.position,
-            // Up to the leave; whoever came and went between two syncs hears of it as well. A first sync
-            // has no rooms that were left.
+            // Up to the leave; whoever came and went between two syncs hears of it as well. A first
+            // sync has no rooms that were left.
             Some("leave") if since > 0 => {
                 let joined_since = own_history
                     .any(|(position, event)| *position > since && event.is_membership("join"));
