@@ -15,6 +15,7 @@ mod provider;
 #[cfg(test)]
 mod tests;
 mod upload;
+mod usable;
 mod validate;
 mod verified;
 

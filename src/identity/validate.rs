@@ -7,10 +7,7 @@ use openmls::prelude::{
     tls_codec::{Deserialize as _, Serialize as _, VLBytes},
 };
 
-use super::{
-    crypto::{Crypto, is_usable_key},
-    device::IdentityError,
-};
+use super::{crypto::Crypto, device::IdentityError, usable::is_usable_key};
 use crate::protocol::{DeviceName, credential};
 
 /// The most that has to be left of a package's lifetime when it is used, in seconds: 60 days.
