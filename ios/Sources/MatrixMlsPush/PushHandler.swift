@@ -12,8 +12,8 @@ public struct PushHandler: Sendable {
     private let openTransport: @Sendable () async throws -> any Transport
 
     /// A handler that opens the store and fetches events this way. `fetchEvent` gives the event as JSON, as
-    /// `GET /rooms/{roomId}/event/{eventId}` answers. `openTransport`
-    /// gives what sends requests as the session's device, for what the app's machine has not seen yet.
+    /// `GET /rooms/{roomId}/event/{eventId}` answers. `openTransport` gives what sends requests as the session's
+    /// device, for what the app's machine has not seen yet.
     public init(
         words: PushWords = PushWords(),
         openReader: @escaping @Sendable () async throws -> MlsReader,

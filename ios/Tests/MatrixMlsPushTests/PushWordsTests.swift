@@ -86,7 +86,8 @@ final class PushWordsTests: XCTestCase, @unchecked Sendable {
     func testAPushWithoutAnEventOpensNothing() async {
         let handler = PushHandler(
             openReader: { throw Unexpected(what: "opened the store") },
-            fetchEvent: { _ in throw Unexpected(what: "asked the homeserver") })
+            fetchEvent: { _ in throw Unexpected(what: "asked the homeserver") },
+            openTransport: { throw Unexpected(what: "opened a transport") })
         let notice = await handler.notice(for: nil)
         guard case .generic(_, .unexpected) = notice else { return XCTFail("\(notice)") }
     }
@@ -101,7 +102,8 @@ final class PushWordsTests: XCTestCase, @unchecked Sendable {
             fetchEvent: { _ in
                 asked.add()
                 return "{}"
-            })
+            },
+            openTransport: { throw Unexpected(what: "opened a transport") })
         let notice = await handler.notice(for: push)
         let text = PushText(title: "New message", body: "You have a new message")
         XCTAssertEqual(notice, .generic(text, because: .mls(code: "store_missing")))
@@ -112,7 +114,8 @@ final class PushWordsTests: XCTestCase, @unchecked Sendable {
     func testAnErrorsOwnWordsDoNotReachTheLog() async {
         let handler = PushHandler(
             openReader: { throw Unexpected(what: "https://example.org/?access_token=secret") },
-            fetchEvent: { _ in "{}" })
+            fetchEvent: { _ in "{}" },
+            openTransport: { throw Unexpected(what: "opened a transport") })
         guard case .generic(_, .unavailable(let reason)) = await handler.notice(for: push) else {
             return XCTFail("it is not generic")
         }
