@@ -6,7 +6,7 @@ use async_compat::Compat;
 use futures_util::StreamExt as _;
 use matrix_mls_sdk::{
     Mls as Attached, TimelineItem,
-    matrix_mls::{MlsMachine, RoomSettings, Shield},
+    matrix_mls::{MlsDevice, MlsMachine, RoomSettings, Shield},
 };
 use matrix_sdk::ruma::{OwnedRoomId, RoomId};
 use tokio::task::JoinHandle;
@@ -69,12 +69,12 @@ impl Mls {
         Ok(self.attached.get_ref().uses_mls(&parsed(room_id)?).await?)
     }
 
-    /// Takes a room over to MLS. Gives the devices in its group, as `user_id|device_id`.
+    /// Takes a room over to MLS. Gives the devices in its group.
     pub async fn upgrade(
         &self,
         room_id: String,
         settings: RoomSettings,
-    ) -> Result<Vec<String>, ClientError> {
+    ) -> Result<Vec<MlsDevice>, ClientError> {
         let upgraded = self.attached.get_ref().upgrade(&parsed(room_id)?, settings).await?;
         Ok(upgraded.devices.into_iter().collect())
     }

@@ -59,7 +59,7 @@ class OneLibraryTest {
         val roomId = alice.createRoom(listOf(bob.userId()!!))
         bob.joinRoom(roomId)
         val group = ofAlice.upgrade(roomId, RoomSettings())
-        assertEquals(setOf(alice.userId(), bob.userId()), group.map { it.substringBefore('|') }.toSet())
+        assertEquals(setOf(alice.userId(), bob.userId()), group.map { it.userId }.toSet())
         val eventId = ofAlice.sendText(roomId, "one library")
 
         val message = heard.messages.receive()
