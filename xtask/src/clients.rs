@@ -48,7 +48,8 @@ impl Client {
     pub fn sdk() -> Result<Self, Failure> {
         let what = "building the device of matrix-sdk's";
         let package = ["--manifest-path", "adapters/matrix-sdk/Cargo.toml"];
-        let build = ["build", "--quiet", "--locked", "--example", "device"];
+        // With the features that the tests build it with: it is there then.
+        let build = ["build", "--quiet", "--workspace", "--locked", "--example", "device"];
         process::run(what, &mut process::cargo(build.iter().chain(&package)))?;
         let device = Command::new(paths::adapter_program("device"));
         Ok(Self(format!("sdk={}", shell_text(&device)?)))
