@@ -71,7 +71,7 @@ pub async fn upgrade(chat: &Chat) -> Result {
     let upgraded = chat.mls.upgrade(chat.room()?, RoomSettings::default()).await?;
     println!("{} devices are in the group", upgraded.devices.len());
     for device in &upgraded.left_out {
-        println!("without MLS for now: {device}");
+        println!("without MLS for now: {} of {}", device.device_id, device.user_id);
     }
     Ok(())
 }
