@@ -118,12 +118,21 @@ impl Drop for Chat {
     }
 }
 
-/// Builds the example, which `cargo test --test chat` leaves out.
+/// Builds the example, which `cargo test --test chat` leaves out, with the features of all tests: it
+/// is there then.
 fn program() -> Result<PathBuf> {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let arguments =
-        ["build", "--quiet", "--locked", "--example", "chat", "--manifest-path", manifest];
+    let arguments = [
+        "build",
+        "--quiet",
+        "--workspace",
+        "--locked",
+        "--example",
+        "chat",
+        "--manifest-path",
+        manifest,
+    ];
     assert!(Command::new(cargo).args(arguments).status()?.success(), "the example is built");
     let own = std::env::current_exe()?;
     let profile = own.parent().and_then(Path::parent).or_missing("target directory")?;
