@@ -25,6 +25,10 @@ async fn everything_that_is_sent_fits_a_schema() -> Result {
     let homeserver = Homeserver::embedded()?;
     let (alice, bob) = two_phones(&homeserver).await?;
     let sharing = RoomSettings { share_history: true, ..RoomSettings::default() };
+    // A room that was not encrypted from its beginning.
+    let plain = alice.create_room_from(json!({ "preset": "private_chat" })).await?;
+    alice.settle().await?;
+    alice.enable(&plain, RoomSettings::default()).await?;
     let room = alice.create_group(&[&bob], sharing.clone()).await?;
     quiet(&[&alice, &bob]).await;
     bob.set_settings(&room, sharing.clone()).await?;
