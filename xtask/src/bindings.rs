@@ -16,9 +16,9 @@ const LISTING: &str = "bindings/api.txt";
 /// Builds and generates everything.
 pub fn run() -> Result<(), Failure> {
     let mut plan = Plan::new(2);
-    plan.cargo(
+    plan.command(
         "building the library and the generator (the first time: some minutes)",
-        &["build", "--workspace", "--locked"],
+        &mut process::build(),
     )?;
     plan.step("generating Kotlin, Swift and the listing of the API", || {
         install("debug")?;

@@ -59,9 +59,9 @@ impl Client {
 /// Builds the devices of these languages and runs the scenario.
 pub fn demo(languages: &[Language], homeserver: HomeserverKind) -> Result<(), Failure> {
     let mut plan = Plan::new(4);
-    plan.cargo(
+    plan.command(
         "building the library and the Rust client (the first time: some minutes)",
-        &["build", "--workspace", "--locked"],
+        &mut process::build(),
     )?;
     plan.step("generating Kotlin and Swift", || {
         bindings::install("debug")?;

@@ -82,9 +82,9 @@ impl Tested {
             }
             Self::Swift => Ok(clients::Client::swift(&Swift::require()?)?.argument()),
             Self::Second => {
-                // With the features that the tests build it with: it is there then.
-                let build = ["build", "--quiet", "--locked", "--workspace", "--example", "second"];
-                process::run("building the second implementation", &mut process::cargo(build))?;
+                let mut build = process::build();
+                build.args(["--quiet", "--example", "second"]);
+                process::run("building the second implementation", &mut build)?;
                 Ok(format!("second={}", shell(&paths::program("debug", "examples/second"))?))
             }
             Self::Program(command) => Ok(format!("program={command}")),
@@ -99,10 +99,9 @@ fn shell(program: &std::path::Path) -> Result<String, Failure> {
 /// Builds the clients and runs the scenarios with each.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let mut plan = Plan::new(4);
-    plan.cargo(
+    plan.command(
         "building the library and the partner (the first time: some minutes)",
-        // As the tests build them.
-        &["build", "--workspace", "--locked", "--lib", "--bins", "--example", "second"],
+        &mut process::build(),
     )?;
     plan.step("generating Kotlin and Swift, where they are asked for", || {
         if !options.clients.iter().any(Tested::is_generated) {

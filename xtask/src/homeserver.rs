@@ -43,9 +43,7 @@ pub struct Options {
 /// Runs a homeserver until Ctrl-C.
 pub fn run(options: &Options) -> Result<(), Failure> {
     eprintln!("[xtask] building the homeserver (the first time: several minutes)");
-    // All of the workspace, as other commands do: what is built for one is there for the next.
-    let build = ["build", "--quiet", "--workspace", "--locked"];
-    process::run("building the homeserver", &mut process::cargo(build))?;
+    process::run("building the homeserver", process::build().arg("--quiet"))?;
     let port = options.port.map_or_else(|| "any".to_owned(), |port| port.to_string());
     // In place of this program, so that Ctrl-C and other signals reach it and nobody else.
     let error = Command::new(paths::program("debug", "homeserver"))

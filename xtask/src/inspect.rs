@@ -29,8 +29,7 @@ pub struct Options {
 
 /// Prints the report, or draws the picture. The store stays as it is, and may be in use.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let build = ["build", "--quiet", "--workspace", "--locked"];
-    process::run("building the program that inspects", &mut process::cargo(build))?;
+    process::run("building the program that inspects", process::build().arg("--quiet"))?;
     let mut run = Command::new(paths::program("debug", "inspect"));
     run.arg(&options.store);
     if options.json {

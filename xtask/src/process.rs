@@ -21,6 +21,16 @@ pub fn cargo<Argument: AsRef<OsStr>>(arguments: impl IntoIterator<Item = Argumen
     command
 }
 
+/// Builds the libraries and programs of the workspace.
+///
+/// Every command of xtask that needs a program builds all of them this way, and so do the tests.
+/// An example stands among them because it has the dependencies of the tests: what cargo is asked
+/// for decides which features a crate is built with, and so whether it is built once or twice.
+pub fn build() -> Command {
+    let what = ["--workspace", "--lib", "--bins", "--example", "two_devices"];
+    cargo(["build", "--locked"].into_iter().chain(what))
+}
+
 /// Runs a command, and fails when the command does.
 pub fn run(what: &str, command: &mut Command) -> Result<(), Failure> {
     let status = command.status().map_err(Failure::start(program_of(command)))?;

@@ -34,7 +34,7 @@ pub fn run() -> Result<(), Failure> {
         &["test", "--workspace", "--locked", "--no-fail-fast"],
     )?;
     plan.step("measuring what must not grow with the room", bench::guard::run)?;
-    plan.cargo("building the library with its test hooks", &["build", "--workspace", "--locked"])?;
+    plan.command("building the library with its test hooks", &mut process::build())?;
     plan.step("generating Kotlin and Swift, and comparing the API with its listing", || {
         bindings::install("debug")?;
         bindings::check_listing()?;

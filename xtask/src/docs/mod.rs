@@ -27,9 +27,9 @@ pub fn run() -> Result<(), Failure> {
     java::require()?;
     let mut plan = Plan::new(6);
     plan.command("the reference of the Rust library, without warnings", &mut rustdoc())?;
-    plan.cargo(
+    plan.command(
         "building the library and the generator (the first time: some minutes)",
-        &["build", "--workspace", "--locked"],
+        &mut process::build(),
     )?;
     plan.step("generating Kotlin and Swift", || {
         bindings::install("debug")?;
@@ -54,9 +54,11 @@ pub fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The reference of the Rust library. A link that leads nowhere is an error.
+/// The reference of the Rust library, and of the test kit. A link that leads nowhere is an error.
 pub fn rustdoc() -> Command {
-    let mut command = process::cargo(["doc", "-p", "matrix-mls", "--no-deps", "--locked"]);
+    // The kit and an example are there for their dependencies (`process::build`).
+    let what = ["doc", "--workspace", "--no-deps", "--lib", "--example", "two_devices"];
+    let mut command = process::cargo(what.iter().chain(&["--locked"]));
     command.env("RUSTDOCFLAGS", "-D warnings");
     command
 }

@@ -18,7 +18,7 @@ use crate::{
     homeserver::Homeserver,
     paths::{self, workspace},
     plan::Plan,
-    process::succeeds,
+    process::{self, succeeds},
     size,
     toolchain::{java, swift::Swift},
 };
@@ -48,7 +48,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         plan.cargo("packaging the crate, and building it from its package (minutes)", &package)?;
         plan.step("building the library as it ships, and checking its size", size::check)?;
     }
-    plan.cargo("building the generator and a homeserver", &["build", "--workspace", "--locked"])?;
+    plan.command("building the generator and a homeserver", &mut process::build())?;
     plan.step("generating Kotlin and Swift", || {
         bindings::install("debug")?;
         bindings::check_listing()?;
