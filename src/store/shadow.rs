@@ -25,7 +25,7 @@ use super::{
 /// Which rows were brought, by their ids in the file.
 const BROUGHT: &str = "
     CREATE TABLE brought_record (id INTEGER PRIMARY KEY);
-    CREATE TABLE brought_entry (id INTEGER PRIMARY KEY);
+    CREATE TABLE brought_queue_entry (id INTEGER PRIMARY KEY);
     CREATE TABLE brought_namespace (id INTEGER PRIMARY KEY);";
 
 /// Has ids begin behind those of the file. The rows that hold the places are nobody's.
@@ -129,90 +129,52 @@ impl Tx<'_> {
         scope: &Hash,
         key: &Hash,
     ) -> Result<(), StoreError> {
-        let Some(most_bytes) = self.most_shadow_bytes else { return Ok(()) };
-        self.bring(
-            most_bytes,
-            "SELECT COALESCE(SUM(LENGTH(value)), 0) FROM disk.record
-             WHERE collection = ?1 AND scope = ?2 AND key = ?3
-             AND id NOT IN (SELECT id FROM brought_record)",
-            [
-                "INSERT INTO record SELECT * FROM disk.record
-                 WHERE collection = ?1 AND scope = ?2 AND key = ?3
-                 AND id NOT IN (SELECT id FROM brought_record)",
-                "INSERT OR IGNORE INTO brought_record SELECT id FROM disk.record
-                 WHERE collection = ?1 AND scope = ?2 AND key = ?3",
-            ],
-            params![collection, scope, key],
-        )
+        let place = params![collection, scope, key];
+        self.bring_rows("record", "collection = ?1 AND scope = ?2 AND key = ?3", place)
     }
 
     /// Brings all records of a scope.
     pub(super) fn bring_records(&self, collection: &str, scope: &Hash) -> Result<(), StoreError> {
-        let Some(most_bytes) = self.most_shadow_bytes else { return Ok(()) };
-        self.bring(
-            most_bytes,
-            "SELECT COALESCE(SUM(LENGTH(value)), 0) FROM disk.record
-             WHERE collection = ?1 AND scope = ?2
-             AND id NOT IN (SELECT id FROM brought_record)",
-            [
-                "INSERT INTO record SELECT * FROM disk.record
-                 WHERE collection = ?1 AND scope = ?2
-                 AND id NOT IN (SELECT id FROM brought_record)",
-                "INSERT OR IGNORE INTO brought_record SELECT id FROM disk.record
-                 WHERE collection = ?1 AND scope = ?2",
-            ],
-            params![collection, scope],
-        )
+        self.bring_rows("record", "collection = ?1 AND scope = ?2", params![collection, scope])
     }
 
     /// Brings the entry of this id.
     pub(super) fn bring_entry(&self, id: i64) -> Result<(), StoreError> {
-        let Some(most_bytes) = self.most_shadow_bytes else { return Ok(()) };
-        self.bring(
-            most_bytes,
-            "SELECT COALESCE(SUM(LENGTH(value)), 0) FROM disk.queue_entry
-             WHERE id = ?1 AND id NOT IN (SELECT id FROM brought_entry)",
-            [
-                "INSERT INTO queue_entry SELECT * FROM disk.queue_entry
-                 WHERE id = ?1 AND id NOT IN (SELECT id FROM brought_entry)",
-                "INSERT OR IGNORE INTO brought_entry SELECT id FROM disk.queue_entry
-                 WHERE id = ?1",
-            ],
-            params![id],
-        )
+        self.bring_rows("queue_entry", "id = ?1", params![id])
     }
 
     /// Brings the entries of a queue's scope.
     pub(super) fn bring_entries(&self, queue: &str, scope: &Hash) -> Result<(), StoreError> {
-        let Some(most_bytes) = self.most_shadow_bytes else { return Ok(()) };
-        self.bring(
-            most_bytes,
-            "SELECT COALESCE(SUM(LENGTH(value)), 0) FROM disk.queue_entry
-             WHERE queue = ?1 AND scope = ?2 AND id NOT IN (SELECT id FROM brought_entry)",
-            [
-                "INSERT INTO queue_entry SELECT * FROM disk.queue_entry
-                 WHERE queue = ?1 AND scope = ?2 AND id NOT IN (SELECT id FROM brought_entry)",
-                "INSERT OR IGNORE INTO brought_entry SELECT id FROM disk.queue_entry
-                 WHERE queue = ?1 AND scope = ?2",
-            ],
-            params![queue, scope],
-        )
+        self.bring_rows("queue_entry", "queue = ?1 AND scope = ?2", params![queue, scope])
     }
 
     /// Brings all entries of a queue.
     pub(super) fn bring_queue(&self, queue: &str) -> Result<(), StoreError> {
+        self.bring_rows("queue_entry", "queue = ?1", params![queue])
+    }
+
+    /// Brings the rows of a table that fulfil a condition.
+    fn bring_rows(
+        &self,
+        table: &str,
+        condition: &str,
+        parameters: &[&dyn rusqlite::ToSql],
+    ) -> Result<(), StoreError> {
         let Some(most_bytes) = self.most_shadow_bytes else { return Ok(()) };
+        let missing = format!(
+            "FROM disk.{table} WHERE {condition} AND id NOT IN (SELECT id FROM brought_{table})"
+        );
         self.bring(
             most_bytes,
-            "SELECT COALESCE(SUM(LENGTH(value)), 0) FROM disk.queue_entry
-             WHERE queue = ?1 AND id NOT IN (SELECT id FROM brought_entry)",
+            &format!("SELECT COALESCE(SUM(LENGTH(value)), 0) {missing}"),
             [
-                "INSERT INTO queue_entry SELECT * FROM disk.queue_entry
-                 WHERE queue = ?1 AND id NOT IN (SELECT id FROM brought_entry)",
-                "INSERT OR IGNORE INTO brought_entry SELECT id FROM disk.queue_entry
-                 WHERE queue = ?1",
+                &format!("INSERT INTO {table} SELECT * {missing}"),
+                &format!(
+                    "INSERT OR IGNORE INTO brought_{table}
+                     SELECT id FROM disk.{table} WHERE {condition}"
+                ),
             ],
-            params![queue],
+            parameters,
         )
     }
 
