@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, conformance, demo, fuzz, homeserver, inspect, release, simulate};
+use crate::{bench, conformance, demo, fuzz, homeserver, inspect, release, simulate, test};
 
 /// The commands of matrix-mls. Each one sets up what it needs.
 #[derive(Debug, Parser)]
@@ -25,7 +25,7 @@ pub enum Command {
     /// Run the commands of the README and of the guide's first chapter, as a newcomer would.
     Newcomer,
     /// Run all lints, and the tests of Rust, Kotlin and Swift.
-    Test,
+    Test(test::Options),
     /// Have clients go through the scenarios of docs/spec/8-conformance.md.
     Conformance(conformance::Options),
     /// Run a room on two Synapses while their link is cut and healed.
@@ -84,6 +84,7 @@ mod tests {
             "inspect /data/mls --graph room.svg --room 1a2b3c4d5e",
             "newcomer",
             "test",
+            "test --only adapter",
             "conformance",
             "conformance --homeserver synapse --client second --json",
             "conformance --client rust --client ./adapter.py --only backup --patience 30",

@@ -6,9 +6,9 @@
 
 #![deny(missing_docs, unsafe_code)]
 
-mod ahead;
 mod android;
 mod bench;
+mod beside;
 mod bindings;
 mod cli;
 mod clients;
@@ -29,6 +29,7 @@ mod paths;
 mod plan;
 mod process;
 mod release;
+mod side_by_side;
 mod simulate;
 mod size;
 mod swift;
@@ -58,7 +59,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Homeserver(options) => homeserver::run(&options),
         Command::Inspect(options) => inspect::run(&options),
         Command::Newcomer => newcomer::run(),
-        Command::Test => test::run(),
+        Command::Test(options) => test::run(&options),
         Command::Conformance(options) => conformance::run(&options),
         Command::Federation => federation::run(),
         Command::Simulate(options) => simulate::run(&options),
