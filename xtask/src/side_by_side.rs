@@ -21,7 +21,16 @@ use serde_json::Value;
 use crate::{failure::Failure, paths::workspace, process};
 
 /// What takes longest, so that nothing waits for it in the end. Another name does no harm.
-const FIRST: [&str; 3] = ["simulator.rs", "crash.rs", "upgrades.rs"];
+const FIRST: [&str; 8] = [
+    "simulator.rs",
+    "story.rs",
+    "tree_differences.rs",
+    "power/main.rs",
+    "crash.rs",
+    "federation/main.rs",
+    "led_away/main.rs",
+    "absence.rs",
+];
 
 /// A test program that cargo has built.
 #[derive(Debug, PartialEq, Eq)]
