@@ -436,3 +436,29 @@ async fn each_kind_of_damage_has_its_code() -> Result {
 
     works(&recorded).await
 }
+
+/// A text is base64 or it is not, whatever a lenient decoder makes of it: clients that read one
+/// commit differently would part.
+#[tokio::test]
+async fn what_is_almost_base64_is_none() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let recorded = recorded(&homeserver).await?;
+    let Recorded { alice, room, events, .. } = &recorded;
+    let handle = alice.room(room).await?;
+    let is_message = |event: &&Value| {
+        event["type"] == "m.room.encrypted" && !matrix_mls::is_commit_event(event.to_string())
+    };
+    let mut message = events.iter().rfind(is_message).or_missing("a message")?.clone();
+    let mut code = async |text: &str| -> Result<String> {
+        message["content"]["ciphertext"] = json!(text);
+        Ok(handle.decrypt(message.to_string()).await.refused()?.code().to_owned())
+    };
+    // Of the alphabet for URLs, with white space, with bits behind the last byte, of no length.
+    for text in ["AAE-", "AAE_", "AA AA", "AAAA\n", "AB", "AAB", "A", "AAAAA"] {
+        assert_eq!(code(text).await?, "not_base64", "{text}");
+    }
+    for text in ["AA", "AA==", "AAE+", "AAE/", "AAA", "AAA="] {
+        assert_eq!(code(text).await?, "malformed_mls", "{text}");
+    }
+    works(&recorded).await
+}

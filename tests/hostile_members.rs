@@ -9,7 +9,7 @@ use matrix_mls_kit::{
     peer::base64,
     together::{all_talk, head, log_in, phone_of, quiet},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The public group state of the epoch that Mallory is in.
 fn state(mallory: &mut Other) -> String {
@@ -79,6 +79,45 @@ async fn forged_claims_in_a_good_commit_change_nothing() -> Result {
     quiet(&[&alice, &bob]).await;
     let moved = alice.head(&room).await?;
     assert_eq!(moved.creator_user_id, mallory.peer.user);
+    all_talk(&[&alice, &bob], &room).await;
+    Ok(())
+}
+
+/// All devices have to take the same commits. So what a commit says beside itself is no reason to
+/// refuse it.
+#[tokio::test]
+async fn hints_that_are_missing_or_say_nothing_keep_nobody_from_following() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, bob, mut mallory, room, base) = group(&homeserver).await?;
+    let (mut on, mut creator) = (base, name_of(&alice));
+    let nowhere = json!({ "url": "nowhere", "size": 1, "sha256": "" });
+    for (field, value) in [
+        ("resolves", None),
+        ("resolves", Some(json!([["no number", creator.clone()]]))),
+        ("commit_event", None),
+        ("commit_event", Some(json!("no event id"))),
+        ("public_group_state", Some(json!("no base64"))),
+        ("public_group_state", Some(json!("AAAA"))),
+        ("public_group_state", Some(nowhere.clone())),
+        ("ratchet_tree", Some(nowhere)),
+        ("ratchet_tree", Some(Value::Null)),
+        ("tree_difference", Some(json!(7))),
+        ("a_field_of_nobodys", Some(json!([{}]))),
+    ] {
+        let mut content = mallory.renewal(&creator, &on);
+        let fields = content.as_object_mut().or_missing("a content")?;
+        match &value {
+            Some(value) => drop(fields.insert(field.to_owned(), value.clone())),
+            None => drop(fields.remove(field)),
+        }
+        on = mallory.send(&room, content).await;
+        creator = mallory.name();
+        quiet(&[&alice, &bob]).await;
+        for client in [&alice, &bob] {
+            let head = client.head(&room).await?;
+            assert_eq!(head.commit_event.as_ref(), Some(&on), "{field}: {value:?}");
+        }
+    }
     all_talk(&[&alice, &bob], &room).await;
     Ok(())
 }

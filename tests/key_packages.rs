@@ -352,7 +352,8 @@ async fn a_commit_that_comes_after_its_key_package_has_expired_says_so() -> Resu
         credential,
     )?;
     let (commit, _) = other.peer.add(&[package.key_package().clone()]);
-    let content = other.commit(&commit, &name_of(&alice), &commit_event);
+    let mut content = other.commit(&commit, &name_of(&alice), &commit_event);
+    content["public_group_state"] = json!(base64(&other.peer.group_info()));
     let event = other.send(&room, content).await;
     tokio::time::sleep(Duration::from_secs(4)).await;
     let summary = alice.sync().await?.summary;
@@ -363,5 +364,10 @@ async fn a_commit_that_comes_after_its_key_package_has_expired_says_so() -> Resu
         matches!(&outcome, EventOutcome::Failed { error } if error.code() == "out_of_time"),
         "{outcome:?}"
     );
+    // She comes in by herself: the lifetime of a leaf in the ratchet tree keeps nobody out.
+    let number = other.peer.group().epoch().as_u64();
+    assert!(alice.head(&room).await?.epoch < number);
+    alice.send_text(&room, "here again").await?;
+    assert!(alice.head(&room).await?.epoch > number);
     Ok(())
 }

@@ -8,8 +8,11 @@ use matrix_mls_kit::{
     peer::{Peer, from_base64, identity},
     together::phone_of,
 };
-use openmls::prelude::{
-    BasicCredential, Capabilities, CredentialWithKey, LeafNodeParameters, OpenMlsProvider as _,
+use openmls::{
+    group::{MlsGroupJoinConfig, PURE_PLAINTEXT_WIRE_FORMAT_POLICY},
+    prelude::{
+        BasicCredential, Capabilities, CredentialWithKey, LeafNodeParameters, OpenMlsProvider as _,
+    },
 };
 use serde_json::{Value, json};
 
@@ -133,7 +136,10 @@ async fn what_a_member_may_not_do_is_refused_and_the_room_goes_on() -> Result {
 
     let in_another_room = Peer::plaintext("!elsewhere:example.org", "moved");
     let no_event = b"not JSON".to_vec();
-    for plaintext in [in_another_room, no_event] {
+    // Whoever read the second type would read another event than whoever read the first.
+    let twice = String::from_utf8(Peer::plaintext(&room, "twice"))?;
+    let twice = twice.replacen('{', r#"{"type":"m.room.topic","#, 1).into_bytes();
+    for plaintext in [in_another_room, no_event, twice] {
         let content = other.message(&plaintext, &creator, &commit);
         let event = other.send(&room, content).await;
         let seen = outcome(&alice, &event).await?;
@@ -169,6 +175,36 @@ async fn what_a_member_may_not_do_is_refused_and_the_room_goes_on() -> Result {
     assert!(matches!(&seen, EventOutcome::Failed { error } if error.code() == "not_a_commit"));
 
     works(&alice, &mut other, &room, &creator, &commit).await
+}
+
+/// A member may frame a commit as RFC 9420 allows it: encrypted or not. What is said may not be in
+/// the clear.
+#[tokio::test]
+async fn a_commit_in_the_clear_is_followed_and_a_message_is_not() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, mut other, room, commit) = group(&homeserver).await?;
+    let creator = name_of(&alice);
+    let Peer { group, provider, .. } = &mut other.peer;
+    let in_the_clear =
+        MlsGroupJoinConfig::builder().wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY).build();
+    let group = group.as_mut().or_missing("group of the other")?;
+    group.set_configuration(provider.storage(), &in_the_clear)?;
+    let content = other.renewal(&creator, &commit);
+    // An MLSMessage with a PublicMessage: version 1, wire format 1.
+    let bytes = from_base64(content.text("ciphertext")?);
+    assert_eq!(bytes.get(..4), Some(&[0, 1, 0, 1][..]));
+    let mut message = content.clone();
+    message.as_object_mut().or_missing("a content")?.remove("public_group_state");
+    let event = other.send(&room, message).await;
+    let seen = outcome(&alice, &event).await?;
+    assert!(
+        matches!(&seen, EventOutcome::Failed { error } if error.code() == "bad_message"),
+        "{seen:?}"
+    );
+    let event = other.send(&room, content).await;
+    let seen = outcome(&alice, &event).await?;
+    assert!(matches!(&seen, EventOutcome::Commit { .. }), "{seen:?}");
+    Ok(())
 }
 
 #[tokio::test]

@@ -40,6 +40,15 @@ async fn a_welcome_opens_and_is_one() -> Result {
     content["ciphertext"] = json!(base64(&mallory.peer.update()));
     mallory.send_welcome(&carol, content).await?;
     says(&error_to_device(&carol).await?, "not_a_welcome", "another kind of message");
+    for (sender, why) in [
+        (name_of(&alice), "another user as sender"),
+        (json!([mallory.peer.user, "ANOTHER"]), "another device than the event says"),
+    ] {
+        let mut content = good.clone();
+        content["sender"] = sender;
+        mallory.send_welcome(&carol, content).await?;
+        says(&error_to_device(&carol).await?, "sender_mismatch", why);
+    }
     let mut changed = from_base64(good.text("ciphertext")?);
     let end = changed.len() - 1;
     changed[end] ^= 1;
