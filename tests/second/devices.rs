@@ -120,18 +120,28 @@ impl Devices {
         if !has_signed(keys, user, &name, &ed25519) {
             return None;
         }
-        let credential = |prefix: &str| {
-            let name = format!("{prefix}:{device}");
-            let key = key(keys["keys"][&name].as_str())?;
-            has_signed(keys, user, &name, &key).then_some(key)
-        };
-        let published =
-            credential(names::CREDENTIAL).or_else(|| credential(&names::stable(names::CREDENTIAL)));
+        let named = [names::CREDENTIAL.to_owned(), names::stable(names::CREDENTIAL)];
+        let named = named.map(|prefix| format!("{prefix}:{device}"));
+        let mut published: Option<Vec<u8>> = None;
+        // What is under either name has to be one key that has signed (D22).
+        for name in named.iter().filter(|name| keys["keys"].get(name.as_str()).is_some()) {
+            let key = key(keys["keys"][name].as_str())?;
+            if published.as_ref().is_some_and(|other| *other != key) {
+                return None;
+            }
+            if published.is_none() && !has_signed(keys, user, name, &key) {
+                return None;
+            }
+            published = Some(key);
+        }
         let first = self.first.entry((user.to_owned(), device.to_owned()));
         let first = first.or_insert_with(|| (published.clone(), ed25519.clone()));
-        if first.1 != ed25519 || (published.is_some() && first.0.is_some() && first.0 != published)
-        {
-            return None;
+        match (&first.0, &published) {
+            (Some(known), Some(published)) if known != published => return None,
+            // What has bound the key has to be there still (D4).
+            (Some(_), None) if first.1 != ed25519 => return None,
+            (None, None) => first.1.clone_from(&ed25519),
+            _ => {}
         }
         first.0 = first.0.take().or_else(|| published.clone());
         let by_owner = |(id, key): &(String, Vec<u8>)| {
@@ -152,6 +162,13 @@ impl Devices {
     /// Whether a user's list is known and does not have the device.
     pub fn is_gone(&self, device: &Device) -> bool {
         self.lists.get(&device.0).is_some_and(|list| !list.contains_key(&device.1))
+    }
+
+    /// Whether a user's list is known and the device may not be in a group by it (D7).
+    pub fn is_out(&self, device: &Device) -> bool {
+        self.lists
+            .get(&device.0)
+            .is_some_and(|list| list.get(&device.1).is_none_or(|listed| !listed.trusted))
     }
 
     /// The devices of a user that may be in a group of theirs (D7).

@@ -43,9 +43,12 @@ pub struct Commit {
     pub ciphertext: Payload,
     pub epoch_creator: Device,
     pub sender: Device,
+    /// A hint that may be missing, like the next (R5).
+    #[serde(default)]
     pub resolves: Vec<(String, Device)>,
+    #[serde(default)]
     pub commit_event: String,
-    pub public_group_state: String,
+    pub public_group_state: Payload,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratchet_tree: Option<Media>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "readable")]
@@ -57,6 +60,7 @@ pub struct Message {
     pub algorithm: String,
     pub ciphertext: String,
     pub epoch_creator: Device,
+    #[serde(default)]
     pub commit_event: String,
 }
 
@@ -66,6 +70,7 @@ pub struct Welcome {
     pub ciphertext: String,
     pub room_id: String,
     pub sender: Device,
+    #[serde(default)]
     pub resolves: Vec<(String, Device)>,
     pub commit_event: String,
     #[serde(skip_serializing_if = "Option::is_none")]

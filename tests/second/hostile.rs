@@ -9,7 +9,10 @@ use openmls::prelude::{KeyPackageIn, OpenMlsProvider as _, ProtocolVersion};
 use serde_json::{Value, json};
 use tls_codec::DeserializeBytes as _;
 
-use crate::meeting::{Meeting, holds, scenario};
+use crate::{
+    client::Second,
+    meeting::{Meeting, holds, scenario},
+};
 
 /// The second implementation's room, with Alice and Mallory in the group; the event of the commit
 /// that added her.
@@ -85,6 +88,28 @@ async fn refuses_a_made_up_number() -> Result {
     };
     scenario("refuses_a_made_up_number", "a number that continues nothing leads nobody away", steps)
         .await
+}
+
+/// Here this implementation is the one that lies: OpenMLS makes no such commit.
+#[tokio::test]
+async fn refuses_a_join_that_removes_another() -> Result {
+    let steps = async {
+        let mut meeting = Meeting::of_alice().await?;
+        meeting.quiet().await?;
+        let room = meeting.room.clone();
+        let head = meeting.alice.head(&room).await?.id;
+        let alice = (meeting.alice.user_id().to_owned(), meeting.alice.device_id().to_owned());
+        let mut tablet = Second::log_in(&meeting.homeserver, "second", "TABLET").await?;
+        tablet.mls.lie();
+        tablet.join_in_place_of(&room, &alice).await?;
+        meeting.quiet().await?;
+        let library = meeting.alice.head(&room).await?.id;
+        holds(library == head, || "the library's head stays".into())?;
+        let second = hex::encode(meeting.second.head(&room)?);
+        holds(second == head, || "the second device's head stays".into())?;
+        meeting.both_talk().await
+    };
+    scenario("refuses_a_join_that_removes_another", "a device takes nobody's place", steps).await
 }
 
 #[tokio::test]

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -74,8 +77,11 @@ pub fn device_in(identity: &SigningIdentity) -> Result<Device> {
 }
 
 /// A leaf is who it says, with the key it has: one device can be in a tree under two keys (D5).
-#[derive(Clone)]
-pub struct Identities;
+#[derive(Clone, Default)]
+pub struct Identities {
+    /// A liar's: whoever joins by itself may take anybody's place.
+    lies: Arc<AtomicBool>,
+}
 
 /// What the traits of mls-rs want as an error.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +125,7 @@ impl IdentityProvider for Identities {
         after: &SigningIdentity,
         _: &ExtensionList,
     ) -> Result<bool, Refusal> {
-        Ok(before.credential == after.credential)
+        Ok(before.credential == after.credential || self.lies.load(Relaxed))
     }
 
     fn supported_types(&self) -> Vec<CredentialType> {
@@ -235,6 +241,7 @@ pub struct Mls {
     /// The MLS key.
     pub key: Vec<u8>,
     secret: SignatureSecretKey,
+    identities: Identities,
 }
 
 impl Mls {
@@ -246,9 +253,10 @@ impl Mls {
         let credential = BasicCredential::new(identity(device)).into_credential();
         let key = public.to_vec();
         let packages = Packages::default();
+        let identities = Identities::default();
         let client = Client::builder()
             .crypto_provider(crypto.clone())
-            .identity_provider(Identities)
+            .identity_provider(identities.clone())
             .key_package_repo(packages.clone())
             .mls_rules(Rules)
             .key_package_lifetime(LIFETIME)
@@ -259,7 +267,12 @@ impl Mls {
                 CipherSuite::CURVE25519_AES128,
             )
             .build();
-        Ok(Self { client, crypto, packages, key, secret })
+        Ok(Self { client, crypto, packages, key, secret, identities })
+    }
+
+    /// From now on this device takes anybody's place where it joins by itself.
+    pub fn lie(&self) {
+        self.identities.lies.store(true, Relaxed);
     }
 
     /// Signs with the MLS key.

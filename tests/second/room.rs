@@ -207,7 +207,7 @@ impl Room {
 
     /// Whether a device has no place in the room.
     pub fn is_outsider(&self, devices: &Devices, device: &Device) -> bool {
-        !self.joined.contains(&device.0) || devices.is_gone(device)
+        !self.users().contains(&device.0) || devices.is_out(device)
     }
 
     /// Notes that a device has spoken in an epoch.

@@ -88,7 +88,7 @@ impl Second {
             sender: self.device.clone(),
             resolves: Vec::new(),
             commit_event: create,
-            public_group_state: base64(&info),
+            public_group_state: Payload::Inline(base64(&info)),
             ratchet_tree: None,
             tree_difference: None,
         };
@@ -131,12 +131,18 @@ impl Second {
 
     /// Joins by an external commit.
     pub async fn join_externally(&mut self, room: &str) -> Result {
+        let me = self.device.clone();
+        self.join_in_place_of(room, &me).await
+    }
+
+    /// The same in the place of a device, which is this very device's older self unless it lies.
+    pub async fn join_in_place_of(&mut self, room: &str, removed: &Device) -> Result {
         let claims = self.claims_to_join_by(room)?;
         for (event, claim) in claims {
             let Ok(tree) = self.checked_tree(&claim).await else { continue };
             let me = self.device.clone();
             let older =
-                members(&tree).into_iter().find(|(_, device, _)| device.as_ref() == Some(&me));
+                members(&tree).into_iter().find(|(_, device, _)| device.as_ref() == Some(removed));
             let mut builder = self.mls.client.external_commit_builder()?.with_tree_data(tree);
             if let Some((leaf, ..)) = older {
                 builder = builder.with_removal(leaf);
@@ -157,12 +163,12 @@ impl Second {
                 sender: me.clone(),
                 resolves: Vec::new(),
                 commit_event: event,
-                public_group_state: base64(&info),
+                public_group_state: Payload::Inline(base64(&info)),
                 ratchet_tree: tree,
                 tree_difference: None,
             };
             let event = self.send_commit(room, &content).await?;
-            let removes = older.map(|_| me).into_iter().collect();
+            let removes = older.map(|_| removed.clone()).into_iter().collect();
             self.take_own(room, group, secrets, &event, None, removes)?;
             return self.settle().await;
         }
@@ -234,7 +240,7 @@ impl Second {
             sender: self.device.clone(),
             resolves,
             commit_event,
-            public_group_state: base64(&info),
+            public_group_state: Payload::Inline(base64(&info)),
             ratchet_tree: tree,
             tree_difference: None,
         };

@@ -64,7 +64,7 @@ impl Second {
         if !names::is(algorithm, names::ROOM) {
             return Ok(Outcome::Settled);
         }
-        if event.content.get("public_group_state").is_some() {
+        if event.content.get("public_group_state").is_some_and(|state| !state.is_null()) {
             let commit: Commit = serde_json::from_value(event.content.clone())?;
             self.take_commit(id, event, &commit).await
         } else {
@@ -122,7 +122,10 @@ impl Second {
         commit: &Commit,
         header: Option<(u64, &[u8])>,
     ) -> Result {
-        let state = from_base64(&commit.public_group_state)?;
+        let Payload::Inline(state) = &commit.public_group_state else {
+            bail!("the GroupInfo is not in the event");
+        };
+        let state = from_base64(state)?;
         let message = MlsMessage::from_bytes(&state)?;
         let context = message.as_group_info().or_missing("GroupInfo")?.group_context();
         let group_id = context.group_id.clone();
@@ -194,6 +197,10 @@ impl Second {
             }
             if made.is_external && removes.iter().any(|removed| *removed != commit.sender) {
                 bail!("who joins by himself removes another");
+            }
+            let after = (!is_removed).then(|| group.member_at_index(made.committer)).flatten();
+            if after.is_some_and(|after| after.signing_identity != member.signing_identity) {
+                bail!("the committer's leaf has another key");
             }
         }
         let outsider = made.is_external && room.is_outsider(&self.devices, &commit.sender);
