@@ -13,9 +13,6 @@ use crate::{
 use openmls::prelude::{KeyPackageIn, OpenMlsProvider as _, ProtocolVersion};
 use tls_codec::DeserializeBytes as _;
 
-/// More than the tree of an event.
-const CROWD: usize = 280;
-
 pub async fn joins_by_welcome(stage: &Stage) -> Result {
     let mut meeting = stage.meet().await?;
     meeting.tested_reads("the first words", 1).await?;
@@ -284,21 +281,7 @@ pub async fn keeps_to_the_first_key(stage: &Stage) -> Result {
 }
 
 pub async fn large_tree(stage: &Stage) -> Result {
-    let alice = stage.phone("alice").await?;
-    let room = alice.create_room(&[]).await?;
-    let crowd = crate::crowd::register(&stage.homeserver, &stage.name("crowd"), CROWD).await?;
-    crate::crowd::enter_room(&alice, &room, &crowd).await?;
-    alice.settle().await?;
-    alice.enable(&room, Default::default()).await?;
-    alice.send_text(&room, "to the crowd").await?;
-    let mut tested = stage.client().await?;
-    alice.invite(&room, &tested.user_id).await?;
-    tested.does(&format!("join {room}")).await?;
-    alice.settle().await?;
-    alice.send_text(&room, "the first words").await?;
-    alice.settle().await?;
-    tested.settle().await?;
-    let mut meeting = Meeting { stage, alice, tested, room, rounds: 0 };
+    let mut meeting = stage.meet_in_a_crowd().await?;
     // Whole, or as what differs from one that is there.
     let by_media = |events: &[serde_json::Value]| {
         let names = |event: &&serde_json::Value| {

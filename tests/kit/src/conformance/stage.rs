@@ -12,7 +12,7 @@ use super::{
     report::{LeftOut, Log, Seen},
 };
 use crate::{
-    Client, Fields as _, Homeserver, Http, OrMissing as _, Result, bail,
+    Client, Fields as _, Homeserver, Http, OrMissing as _, Result, bail, crowd,
     other::{Other, join_path},
     schema,
     together::phone_of,
@@ -20,6 +20,8 @@ use crate::{
 
 /// The device of the client under test.
 const DEVICE: &str = "TESTED";
+/// So many devices that their tree fits neither into an event nor into a Welcome.
+const CROWD: usize = 280;
 
 /// A scenario's stage.
 pub struct Stage {
@@ -148,7 +150,26 @@ impl Stage {
         Ok(Meeting { stage: self, alice, tested, room, rounds: 0 })
     }
 
-    /// The same, with a liar in the group; and the event of the commit that added her.
+    /// The same in a group whose tree neither an event nor a Welcome holds.
+    pub async fn meet_in_a_crowd(&self) -> Result<Meeting<'_>> {
+        let alice = self.phone("alice").await?;
+        let room = alice.create_room(&[]).await?;
+        let crowd = crowd::register(&self.homeserver, &self.name("crowd"), CROWD).await?;
+        crowd::enter_room(&alice, &room, &crowd).await?;
+        alice.settle().await?;
+        alice.enable(&room, Default::default()).await?;
+        alice.send_text(&room, "to the crowd").await?;
+        let mut tested = self.client().await?;
+        alice.invite(&room, &tested.user_id).await?;
+        tested.does(&format!("join {room}")).await?;
+        alice.settle().await?;
+        alice.send_text(&room, "the first words").await?;
+        alice.settle().await?;
+        tested.settle().await?;
+        Ok(Meeting { stage: self, alice, tested, room, rounds: 0 })
+    }
+
+    /// The same as in `meet`, with a liar in the group; and the event of the commit that added her.
     pub async fn meet_with_liar(&self) -> Result<(Meeting<'_>, Other, String)> {
         let alice = self.phone("alice").await?;
         let mut mallory = self.liar("mallory").await;

@@ -7,9 +7,6 @@ use crate::{
     OrMissing as _, Result, is_commit, other::name_of, peer::base64, together::say_in_a_new_epoch,
 };
 
-/// More than the tree of an event or of a Welcome.
-const CROWD: usize = 280;
-
 /// The contents of a room's commits, oldest first.
 async fn commits(meeting: &Meeting<'_>) -> Result<Vec<Value>> {
     let history = meeting.alice.history(&meeting.room).await?;
@@ -29,21 +26,8 @@ async fn last_is_a_difference(meeting: &Meeting<'_>) -> Result {
 }
 
 pub async fn joins_by_a_difference(stage: &Stage) -> Result {
-    let alice = stage.phone("alice").await?;
-    let room = alice.create_room(&[]).await?;
-    let crowd = crate::crowd::register(&stage.homeserver, &stage.name("crowd"), CROWD).await?;
-    crate::crowd::enter_room(&alice, &room, &crowd).await?;
-    alice.settle().await?;
-    alice.enable(&room, Default::default()).await?;
-    alice.send_text(&room, "to the crowd").await?;
-    let mut tested = stage.client().await?;
-    alice.invite(&room, &tested.user_id).await?;
-    tested.does(&format!("join {room}")).await?;
-    alice.settle().await?;
-    alice.send_text(&room, "the first words").await?;
-    alice.settle().await?;
-    tested.settle().await?;
-    let mut meeting = Meeting { stage, alice, tested, room: room.clone(), rounds: 0 };
+    let mut meeting = stage.meet_in_a_crowd().await?;
+    let room = meeting.room.clone();
     last_is_a_difference(&meeting).await?;
     meeting.tested_reads("the first words", 1).await?;
     let own = meeting.commits().await?.len();
