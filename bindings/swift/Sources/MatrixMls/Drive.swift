@@ -115,15 +115,7 @@ extension MlsMachine {
             return nil
         }
         defer { InFlight.shared.end(sending) }
-        var answer = Answer(status: 0, body: Data())
-        do {
-            answer = try await transport.send(request)
-        } catch let cancelled as CancellationError {
-            throw cancelled
-        } catch {
-            // HTTP clients have errors of their own for being cancelled, such as URLError.cancelled.
-            try Task.checkCancellation()
-        }
+        let answer = try await transport.answer(to: request)
         // Also in a cancelled task: the homeserver has answered, and the engine must know.
         return try await markRequestAsSent(id: request.id, answer: answer)
     }
@@ -187,6 +179,21 @@ private final class InFlight: @unchecked Sendable {
             ended[sending] = ends
             // The last ones are enough: a loop sends what it was given within moments.
             if ended.count > 2_000 { ended = ended.filter { $0.value + 1_000 > ends } }
+        }
+    }
+}
+
+extension Transport {
+    /// Sends a request; an answer of status 0 stands for none. Throws only where the task was cancelled.
+    func answer(to request: OutgoingRequest) async throws -> Answer {
+        do {
+            return try await send(request)
+        } catch let cancelled as CancellationError {
+            throw cancelled
+        } catch {
+            // HTTP clients have errors of their own for being cancelled, such as URLError.cancelled.
+            try Task.checkCancellation()
+            return Answer(status: 0, body: Data())
         }
     }
 }

@@ -27,15 +27,7 @@ extension MlsReader {
 extension MlsFollower {
     fileprivate func send(_ request: OutgoingRequest, _ transport: some Transport) async throws {
         try Task.checkCancellation()
-        var answer = Answer(status: 0, body: Data())
-        do {
-            answer = try await transport.send(request)
-        } catch let cancelled as CancellationError {
-            throw cancelled
-        } catch {
-            // HTTP clients have errors of their own for being cancelled, such as URLError.cancelled.
-            try Task.checkCancellation()
-        }
+        let answer = try await transport.answer(to: request)
         // What is no HTTP status is no answer.
         let status = (0...999).contains(answer.status) ? UInt16(answer.status) : 0
         try await markRequestAsSent(id: request.id, status: status, body: answer.body)
