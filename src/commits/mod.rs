@@ -46,4 +46,5 @@ pub(crate) use self::{
     renewal::entered,
     silent::{silent_answered, silent_refused},
     staged::{commit_hash_of_staged, staged_requests},
+    trusted::may_be_given,
 };

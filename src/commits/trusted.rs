@@ -2,7 +2,7 @@
 //! knows.
 //!
 //! Whom a user has verified is nobody else's knowledge. So it changes no group: it stops what this
-//! device sends, until its user has decided.
+//! device sends, until its user has decided: messages, and the history that it gives to others.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::{
     failure::Failure,
     history::archive,
     messages::SendError,
-    protocol::credential,
+    protocol::{DeviceName, EpochId, credential},
     turn::Turn,
 };
 
@@ -37,16 +37,59 @@ pub(super) fn refuse_unverified(
     if !devices::sends_only_to_verified(turn.tx)? {
         return Ok(());
     }
+    let users = unverified_among(turn, members(turn, room, epoch.id)?)?;
+    if users.is_empty() { Ok(()) } else { Err(SendError::NotVerified(users)) }
+}
+
+/// Whether this device's user wants the members of an epoch to have what is sealed for that epoch,
+/// beside messages: all of them can open it.
+pub(crate) fn may_be_given(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    epoch: EpochId,
+) -> Result<bool, Failure> {
+    let only_verified = devices::sends_only_to_verified(turn.tx)?;
+    if !only_verified && !devices::has_changed_users(turn.tx)? {
+        return Ok(true);
+    }
+    if archive::find(turn.tx, room, epoch)?.is_none() {
+        return Ok(false);
+    }
+    let members = members(turn, room, epoch)?;
+    let users = members.iter().map(|(device, _)| device.user_id.clone()).collect();
+    if !devices::changed_among(turn.tx, &users)?.is_empty() {
+        return Ok(false);
+    }
+    Ok(!only_verified || unverified_among(turn, members)?.is_empty())
+}
+
+/// The devices of an epoch, with the keys of their credentials.
+fn members(
+    turn: &Turn<'_>,
+    room: &RoomId,
+    epoch: EpochId,
+) -> Result<Vec<(DeviceName, Vec<u8>)>, Failure> {
+    let leaves = archive::leaves(turn.tx, room, epoch)?.into_iter();
+    let named = leaves.map(|(_, leaf)| {
+        let device = credential::parse(leaf.credential()?.serialized_content())?;
+        Ok((device, leaf.signature_key().to_vec()))
+    });
+    named.collect()
+}
+
+/// The users who have a device among these that is not verified, each once.
+fn unverified_among(
+    turn: &Turn<'_>,
+    members: Vec<(DeviceName, Vec<u8>)>,
+) -> Result<Vec<OwnedUserId>, Failure> {
     let own = turn.identity.name();
     let mut users: Vec<OwnedUserId> = Vec::new();
-    for (_, leaf) in archive::leaves(turn.tx, room, epoch.id)? {
-        let credential = leaf.credential().map_err(Failure::from)?;
-        let device = credential::parse(credential.serialized_content()).map_err(Failure::from)?;
-        let is_verified = device == own
-            || devices::verdict(turn.tx, &device, leaf.signature_key())? == Verdict::Verified;
+    for (device, key) in members {
+        let is_verified =
+            device == own || devices::verdict(turn.tx, &device, &key)? == Verdict::Verified;
         if !is_verified && !users.contains(&device.user_id) {
             users.push(device.user_id);
         }
     }
-    if users.is_empty() { Ok(()) } else { Err(SendError::NotVerified(users)) }
+    Ok(users)
 }

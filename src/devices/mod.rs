@@ -63,7 +63,7 @@ pub(crate) use self::{
     verdict::{Verdict, verdict, verdict_by_first_key},
     verification::{
         accept_identity, adopt_own_identity, changed_among, confirm_own_identity,
-        is_own_identity_confirmed, send_only_to_verified, sends_only_to_verified, verified,
-        withdraw_verification,
+        has_changed_users, is_own_identity_confirmed, send_only_to_verified,
+        sends_only_to_verified, verified, withdraw_verification,
     },
 };

@@ -268,6 +268,11 @@ pub(crate) fn sends_only_to_verified(tx: &Tx<'_>) -> Result<bool, StoreError> {
 }
 
 /// Sets whether the app sends to verified devices only; tells whether that is another than before.
+/// Whether there is anybody who was verified with another identity than they have now.
+pub(crate) fn has_changed_users(tx: &Tx<'_>) -> Result<bool, StoreError> {
+    Ok(!CHANGED.list(tx, b"")?.is_empty())
+}
+
 pub(crate) fn send_only_to_verified(tx: &Tx<'_>, only: bool) -> Result<bool, StoreError> {
     if sends_only_to_verified(tx)? == only {
         return Ok(false);

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::offer::{LONGEST_NAME, offer};
 use crate::{
+    commits,
     devices::{self, Verdict},
     epochs::{EpochRecord, Status, graph},
     failure::Failure,
@@ -124,6 +125,10 @@ pub(crate) fn answer(turn: &Turn<'_>) -> Result<(), Failure> {
             // It may look different when the device's list is known, or its owner has signed it.
             continue;
         }
+        if !commits::may_be_given(turn, room_id, epoch.id)? {
+            // The user may decide otherwise.
+            continue;
+        }
         offer(turn, &room, epoch.id, slice::from_ref(&asked.request.sender))?;
         let asked = Asked { since_ms: turn.now_ms, is_answered: true, ..asked.clone() };
         ASKED.put(turn.tx, b"", &key(&asked.request), &asked)?;
@@ -153,6 +158,10 @@ fn may_read(
     }
     // Nothing may have been sent to the room since the device came, so nobody has looked.
     devices::track(turn.tx, [&*device.user_id])?;
+    // Its owner may have taken the signature back, by replacing the key that made it.
+    if !devices::is_list_current(turn.tx, &device.user_id)? {
+        return Ok(false);
+    }
     let Some(key) = devices::known_key(turn.tx, device)? else { return Ok(false) };
     let verdict = devices::verdict(turn.tx, device, &key)?;
     if !matches!(verdict, Verdict::Verified | Verdict::OwnerNotVerified) {

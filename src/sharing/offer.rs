@@ -1,4 +1,7 @@
 //! Offering history to devices that this device has added.
+//!
+//! All members of the epoch can open the bundle, whomever it is offered to. So none is offered while
+//! one of them is somebody to whom this device's user sends no messages.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::bundle_key::bundle_key;
 use crate::{
+    commits,
     epochs::graph,
     failure::Failure,
     history::restored::Source,
@@ -83,6 +87,10 @@ pub(crate) fn offer(
     if !room.settings.share_history || !room.history_is_open() || added.is_empty() {
         return Ok(());
     }
+    if !commits::may_be_given(turn, &room.id, id)? {
+        tracing::info!(room = %room.id, "no history is offered to people who are not trusted");
+        return Ok(());
+    }
     let Some(sessions) = sessions_to_share(turn, room, id)? else { return Ok(()) };
     let epoch = graph::get(turn.tx, &room.id, id)?;
     let random: [u8; 16] =
@@ -143,6 +151,10 @@ pub(crate) fn uploaded(
 ) -> Result<(), SendError> {
     let epoch = graph::find(turn.tx, &bundle.room_id, bundle.epoch)?;
     let Some(commit_event) = epoch.and_then(|epoch| epoch.commit_event) else { return Ok(()) };
+    // Without the bundle's id nobody opens it.
+    if !commits::may_be_given(turn, &bundle.room_id, bundle.epoch)? {
+        return Ok(());
+    }
     let offer = HistoryOffer {
         algorithm: identifiers::history_algorithm(turn.identity.ciphersuite()),
         room_id: bundle.room_id.clone(),
