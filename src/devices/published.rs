@@ -15,15 +15,15 @@ use super::{
     cross_signing::is_signed_under,
     pins::{self, Pin},
     policy::{Rule, rule},
-    query::{Answer, LONGEST_DEVICE_ID},
-    record::DevicesError,
+    query::{Answer, KeyQuery},
+    record::{DevicesError, LONGEST_DEVICE_ID, note_owner},
     tracking,
     user_identity::{self, TakenIn},
     verification::{self, Own},
 };
 use crate::{
     protocol::{DeviceName, decode_base64, identifiers},
-    store::Tx,
+    store::{StoreError, Tx},
 };
 
 /// What an answer says of a user.
@@ -38,17 +38,21 @@ pub(crate) struct PublishedUser {
 
 /// A query for what these users publish.
 pub(crate) fn published_request<'a>(
+    tx: &Tx<'_>,
     users: impl IntoIterator<Item = &'a UserId>,
-) -> get_keys::v3::Request {
-    let mut request = get_keys::v3::Request::new();
+) -> Result<(KeyQuery, get_keys::v3::Request), StoreError> {
     let users: BTreeSet<&UserId> = users.into_iter().collect();
+    let query = KeyQuery::about(tx, users.iter().copied())?;
+    let mut request = get_keys::v3::Request::new();
     request.device_keys = users.into_iter().map(|user| (user.to_owned(), Vec::new())).collect();
-    request
+    Ok((query, request))
 }
 
-/// Takes in what an answer says of a user; nothing where it says nothing usable.
+/// Takes in what an answer says of a user; nothing where it says nothing usable. Of the user's
+/// identity a later answer may have said more before.
 pub(crate) fn take_in_published(
     tx: &Tx<'_>,
+    query: &KeyQuery,
     user: &UserId,
     body: &[u8],
     now_ms: u64,
@@ -58,7 +62,10 @@ pub(crate) fn take_in_published(
     let identity = answer.identity_of(user);
     let rule = rule(tx)?;
     let own_user = rule.as_ref().map(Rule::own_user);
-    let taken = user_identity::take_in(tx, user, &identity, own_user, now_ms)?;
+    let taken = match query.is_overtaken(tx, user)? {
+        true => None,
+        false => user_identity::take_in(tx, user, &identity, own_user, now_ms)?,
+    };
     let (mut identity_is_news, mut trust_changed) = (false, false);
     if let Some(TakenIn { before, now, is_news }) = taken {
         identity_is_news = is_news;
@@ -67,6 +74,8 @@ pub(crate) fn take_in_published(
             before.as_ref().map(|before| before.standing).unwrap_or_default() != now.standing;
         if before.as_ref() != Some(&now) {
             // Their devices are judged by it.
+            let is_another = before.is_some_and(|before| before.master != now.master);
+            note_owner(tx, user, now.standing, is_another)?;
             tracking::mark_outdated(tx, [user])?;
         }
     }

@@ -14,7 +14,7 @@ use super::{
     bindings::{self, BoundKey},
     own_devices, pins,
     policy::{Rule, rule},
-    record::{self, DEVICES, DeviceRecord, DevicesError, update_eligible},
+    record::{self, DEVICES, DeviceRecord, DevicesError, LONGEST_DEVICE_ID, update_eligible},
     silent,
     tracking::{self, TrackedUser},
     user_identity::{self, Published, Standing},
@@ -30,16 +30,34 @@ use crate::{
 /// The most devices that a user may have. An answer with more is ignored: each device is a record
 /// in the store and costs up to two signature checks, and a homeserver can answer anything.
 const MOST_DEVICES: usize = 5_000;
-/// The longest device id that is accepted, in bytes. Ids end up in every leaf of a group.
-pub(super) const LONGEST_DEVICE_ID: usize = 255;
 
 /// Who was asked about, with the last change of each list that was known then.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct KeyQuery {
     asked: BTreeMap<OwnedUserId, u64>,
 }
 
 impl KeyQuery {
+    /// A query about those of these users whose lists are tracked.
+    pub(super) fn about<'a>(
+        tx: &Tx<'_>,
+        users: impl IntoIterator<Item = &'a UserId>,
+    ) -> Result<Self, StoreError> {
+        let mut asked = BTreeMap::new();
+        for user in users {
+            if let Some(TrackedUser { change, .. }) = tracking::get(tx, user)? {
+                asked.insert(user.to_owned(), change);
+            }
+        }
+        Ok(Self { asked })
+    }
+
+    /// Whether the answer to a later query about this user has come first.
+    pub(super) fn is_overtaken(&self, tx: &Tx<'_>, user: &UserId) -> Result<bool, StoreError> {
+        let known = tracking::get(tx, user)?.and_then(|tracked| tracked.known);
+        Ok(known.zip(self.asked.get(user)).is_some_and(|(known, asked)| known > *asked))
+    }
+
     /// Whether the answer will bring this user's list up to date.
     pub(crate) fn covers(&self, tx: &Tx<'_>, user: &UserId) -> Result<bool, StoreError> {
         let change = tracking::get(tx, user)?.map(|tracked| tracked.change);
@@ -52,15 +70,10 @@ pub(crate) fn query_request(
     tx: &Tx<'_>,
     users: BTreeSet<OwnedUserId>,
 ) -> Result<(KeyQuery, get_keys::v3::Request), StoreError> {
-    let mut asked = BTreeMap::new();
-    for user in users {
-        if let Some(TrackedUser { change, .. }) = tracking::get(tx, &user)? {
-            asked.insert(user, change);
-        }
-    }
+    let query = KeyQuery::about(tx, users.iter().map(|user| &**user))?;
     let mut request = get_keys::v3::Request::new();
-    request.device_keys = asked.keys().map(|user| (user.clone(), Vec::new())).collect();
-    Ok((KeyQuery { asked }, request))
+    request.device_keys = query.asked.keys().map(|user| (user.clone(), Vec::new())).collect();
+    Ok((query, request))
 }
 
 /// A user whose list was not available. It stays out of date.

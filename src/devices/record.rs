@@ -16,6 +16,9 @@ use crate::{
     store::{Collection, StoreError, Tx},
 };
 
+/// The longest device id that is accepted, in bytes. Ids end up in every leaf of a group.
+pub(super) const LONGEST_DEVICE_ID: usize = 255;
+
 /// A device that may take part in groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Device {
@@ -160,6 +163,24 @@ pub(crate) fn note_unsigned(tx: &Tx<'_>, own: &DeviceName) -> Result<(), StoreEr
     let Some(record) = find(tx, &own.user_id, &own.device_id)? else { return Ok(()) };
     let record = DeviceRecord { owner_signed: false, ..record };
     DEVICES.put(tx, own.user_id.as_bytes(), own.device_id.as_bytes(), &record)
+}
+
+/// A user's identity stands otherwise than before. If it is another one, no answer has said yet which
+/// devices it has signed.
+pub(super) fn note_owner(
+    tx: &Tx<'_>,
+    user: &UserId,
+    owner: Standing,
+    is_another: bool,
+) -> Result<(), StoreError> {
+    for record in DEVICES.list(tx, user.as_bytes())? {
+        let owner_signed = record.owner_signed && !is_another;
+        if (record.owner_signed, record.owner) != (owner_signed, owner) {
+            let record = DeviceRecord { owner_signed, owner, ..record };
+            DEVICES.put(tx, user.as_bytes(), record.name.device_id.as_bytes(), &record)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether what the homeserver hands out for a device holds together.

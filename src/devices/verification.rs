@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::{
-    record::{DEVICES, DeviceRecord},
+    record::note_owner,
     user_identity::{IDENTITIES, Standing, UserIdentity, Verified, user_identity},
 };
 use crate::store::{Collection, StoreError, Tx};
@@ -112,12 +112,7 @@ fn decide_again(
     if after.standing == before.standing {
         return Ok(false);
     }
-    let user = after.user_id.as_bytes();
-    for record in DEVICES.list(tx, user)? {
-        let device = record.name.device_id.clone();
-        let record = DeviceRecord { owner: after.standing, ..record };
-        DEVICES.put(tx, user, device.as_bytes(), &record)?;
-    }
+    note_owner(tx, &after.user_id, after.standing, false)?;
     Ok(true)
 }
 
@@ -166,12 +161,14 @@ pub(crate) fn adopt_own_identity(
     let [master, self_signing, user_signing] = keys.map(ByteBuf::from);
     let known = user_identity(tx, own_user)?;
     let mut identity = known.unwrap_or_else(|| UserIdentity::new(own_user, master.clone(), now_ms));
+    let is_another = known.as_ref().is_some_and(|known| known.master != master);
     identity.hand_over(master.clone(), now_ms);
     identity.self_signing = Some(self_signing);
     identity.user_signing = Some(user_signing);
     identity.pin(now_ms);
     IDENTITIES.put(tx, b"", own_user.as_bytes(), &identity)?;
     Ok(confirm_own_identity(tx, own_user, &master)?.unwrap_or_default())
+    note_owner(tx, own_user, identity.standing, is_another)?;
 }
 
 /// The own user has verified this master key of another user. Gives the users who stand otherwise

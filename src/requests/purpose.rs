@@ -101,7 +101,11 @@ pub(crate) enum Purpose {
     /// `PUT /sendToDevice/m.room.encrypted`: this user's secrets, for another of their devices.
     HandOver { verification: String },
     /// `POST /keys/query`: the keys of who is verified.
-    VerificationKeys { verification: String },
+    VerificationKeys {
+        verification: String,
+        #[serde(default)]
+        query: KeyQuery,
+    },
 }
 
 impl Purpose {

@@ -13,7 +13,13 @@ use super::{
     steps::Side,
     table, vouch,
 };
-use crate::{devices, exported::Update, failure::Failure, signing, turn::Turn};
+use crate::{
+    devices::{self, KeyQuery},
+    exported::Update,
+    failure::Failure,
+    signing,
+    turn::Turn,
+};
 
 /// How many devices are asked at once. Whoever has more names the one to verify.
 const MOST_ASKED: usize = 500;
@@ -23,14 +29,15 @@ pub(crate) fn answered(
     turn: &Turn<'_>,
     secrets: &Secrets,
     id: &str,
+    query: &KeyQuery,
     body: &[u8],
 ) -> Result<(), VerificationError> {
     let own = turn.identity.name();
     let Some(mut flow) = table::find(turn.tx, id)? else { return Ok(()) };
     if flow.user_id != own.user_id {
-        take_in(turn, &own.user_id, body)?;
+        take_in(turn, query, &own.user_id, body)?;
     }
-    let published = take_in(turn, &flow.user_id, body)?;
+    let published = take_in(turn, query, &flow.user_id, body)?;
     if !flow.is_open() {
         return Ok(());
     }
@@ -65,8 +72,13 @@ pub(crate) fn refused(turn: &Turn<'_>, secrets: &Secrets, id: &str) -> Result<()
 
 type Keys = Vec<(OwnedDeviceId, ByteBuf)>;
 
-fn take_in(turn: &Turn<'_>, user: &UserId, body: &[u8]) -> Result<Option<Keys>, VerificationError> {
-    let published = devices::take_in_published(turn.tx, user, body, turn.now_ms)?;
+fn take_in(
+    turn: &Turn<'_>,
+    query: &KeyQuery,
+    user: &UserId,
+    body: &[u8],
+) -> Result<Option<Keys>, VerificationError> {
+    let published = devices::take_in_published(turn.tx, query, user, body, turn.now_ms)?;
     let Some(published) = published else { return Ok(None) };
     if published.trust_changed {
         signing::tell_trust_changed(turn, [user.to_owned()])?;

@@ -111,8 +111,8 @@ pub(super) fn ask_for_keys(turn: &Turn<'_>, flow: &Flow) -> Result<(), Failure> 
     let own = turn.identity.name().user_id;
     // What is signed of an own device is the object that the homeserver lists of it.
     devices::track(turn.tx, [&*own])?;
-    let request = devices::published_request([&*flow.user_id, &*own]);
-    let purpose = Purpose::VerificationKeys { verification: flow.id.clone() };
+    let (query, request) = devices::published_request(turn.tx, [&*flow.user_id, &*own])?;
+    let purpose = Purpose::VerificationKeys { verification: flow.id.clone(), query };
     requests::enqueue(turn.tx, SCOPE, turn.now_ms, purpose, request)?;
     Ok(())
 }

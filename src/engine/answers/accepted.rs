@@ -98,8 +98,8 @@ pub(super) fn accepted(
         Purpose::UploadIdentity => signing::identity_uploaded(turn)?,
         Purpose::UploadSignature(signature) => signing::uploaded(turn, signature, body)?,
         Purpose::Verification { verification: id } => verification::sent(turn, secrets, id, body)?,
-        Purpose::VerificationKeys { verification: id } => {
-            verification::keys_came(turn, secrets, id, body)?;
+        Purpose::VerificationKeys { verification: id, query } => {
+            verification::keys_came(turn, secrets, id, query, body)?;
         }
         Purpose::EnableEncryption { .. }
         | Purpose::HandOver { .. }

@@ -159,7 +159,7 @@ fn undo(
             verification::refused(turn, secrets, id, reason)?
         }
         Purpose::HandOver { verification: id } => handover::refused(turn.tx, id)?,
-        Purpose::VerificationKeys { verification: id } => {
+        Purpose::VerificationKeys { verification: id, .. } => {
             verification::keys_refused(turn, secrets, id)?;
         }
         // The backup tells what it means itself.
