@@ -390,26 +390,47 @@ async fn a_device_notices_what_is_handed_out_for_it() -> Result {
     Ok(())
 }
 
-/// The homeserver makes up a device for Bob.
+/// The homeserver makes up a device for Bob, or a thousand beside it, or one whose keys are too long
+/// to be kept.
 #[tokio::test]
 async fn a_made_up_device_of_its_user_is_told_by_name() -> Result {
     let homeserver = Homeserver::embedded()?;
     let bob = phone_of(&homeserver, "bob").await?;
     create(&bob).await?;
     let (heard, _listening) = Heard::of(&bob).await?;
-    let (user, keys) = (bob.user_id().to_owned(), Peer::new(bob.user_id(), "GHOST").device_keys());
-    let ghost = lie(&homeserver, &bob, move |answer| {
-        answer["device_keys"][&user]["GHOST"] = keys.clone();
-    })?;
-    let unsigned = |update: &Update| match update {
-        Update::UnsignedOwnDevice { device_id } => device_id == "GHOST",
-        _ => false,
-    };
-    look_again(&bob).await?;
-    heard.wait_for(unsigned).await?;
-    look_again(&bob).await?;
-    ghost.stop();
-    assert!(!heard.all().iter().any(unsigned), "it is told once");
+    let ghost = Peer::new(bob.user_id(), "GHOST").device_keys();
+    let mut long = ghost.clone();
+    long["algorithms"] = json!(vec!["m.olm"; 2_000]);
+    let crowd = (0..1_000).map(|number| format!("CROWD{number}"));
+    let crowd: Vec<_> = crowd
+        .map(|device| {
+            let keys = json!({
+                "user_id": bob.user_id(), "device_id": device,
+                "signatures": { bob.user_id(): { format!("ed25519:{device}"): "" } },
+            });
+            (device, keys)
+        })
+        .collect();
+    for (keys, crowd) in [(ghost.clone(), vec![]), (long, vec![]), (ghost, crowd)] {
+        let user = bob.user_id().to_owned();
+        let ghost = lie(&homeserver, &bob, move |answer| {
+            answer["device_keys"][&user]["GHOST"] = keys.clone();
+            for (device, keys) in &crowd {
+                answer["device_keys"][&user][device] = keys.clone();
+            }
+        })?;
+        let unsigned = |update: &Update| match update {
+            Update::UnsignedOwnDevice { device_id } => device_id == "GHOST",
+            _ => false,
+        };
+        look_again(&bob).await?;
+        heard.wait_for(unsigned).await?;
+        look_again(&bob).await?;
+        ghost.stop();
+        assert!(!heard.all().iter().any(unsigned), "it is told once");
+        look_again(&bob).await?;
+        assert_eq!(state(&bob).await?, IdentityState::Complete);
+    }
     Ok(())
 }
 

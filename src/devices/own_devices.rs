@@ -6,7 +6,7 @@
 //! logged in somewhere and not verified that device yet, or the homeserver has made it up.
 //!
 //! What a homeserver can make this store keep is bounded. A device beyond that cannot be signed by
-//! this one.
+//! this one, and is told all the same.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,9 @@ use ruma::{CanonicalJsonObject, CanonicalJsonValue, DeviceId, OwnedDeviceId, Use
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{cross_signing::is_signed_under, verify::is_signed_by_owner};
+use super::{
+    cross_signing::is_signed_under, record::LONGEST_DEVICE_ID, verify::is_signed_by_owner,
+};
 use crate::{
     protocol::{DeviceName, decode_base64},
     store::{Collection, StoreError, Tx},
@@ -22,14 +24,15 @@ use crate::{
 
 /// The longest object that is kept, in bytes of JSON. One with Olm and MLS has 1 kB.
 const LONGEST: usize = 8 * 1024;
-/// How many are kept.
+/// Of how many it is kept.
 const MOST: usize = 1_000;
 
 /// A device of the own user, as it is published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Published {
     device_id: OwnedDeviceId,
-    /// The object as canonical JSON, with the device's own signature alone.
+    /// The object as canonical JSON, with the device's own signature alone; empty where it is not
+    /// kept.
     object: String,
     /// Whether the app was told that the user has not signed it.
     told: bool,
@@ -37,12 +40,14 @@ struct Published {
 
 const PUBLISHED: Collection<Published> = Collection::new("own_device_object");
 
-/// Takes in what an answer says of all devices of this device's own user. Gives the devices that
-/// this self-signing key has not signed, each once. This very device is not among them.
+/// Takes in what an answer says of all devices of this device's own user. Gives the devices that a
+/// user with an identity has not signed, each once; nothing is signed where the identity has no
+/// self-signing key. This very device is not among them.
 pub(super) fn take_in(
     tx: &Tx<'_>,
     own: &DeviceName,
     devices: &BTreeMap<String, Box<RawValue>>,
+    has_identity: bool,
     self_signing: Option<&[u8]>,
 ) -> Result<Vec<OwnedDeviceId>, StoreError> {
     let mut before: BTreeMap<OwnedDeviceId, Published> = BTreeMap::new();
@@ -52,14 +57,15 @@ pub(super) fn take_in(
     let mut unsigned = Vec::new();
     let this = devices.get_key_value(own.device_id.as_str());
     let others = devices.iter().filter(|(device, _)| **device != *own.device_id.as_str());
-    for (device, keys) in this.into_iter().chain(others).take(MOST) {
-        let device_id = OwnedDeviceId::from(device.as_str());
+    for (number, (device, keys)) in this.into_iter().chain(others).enumerate() {
         let Some((keys, object)) = readable(&own.user_id, device, keys) else { continue };
+        let object = object.filter(|_| number < MOST).unwrap_or_default();
+        let device_id = OwnedDeviceId::from(device.as_str());
         let known = before.remove(&device_id);
-        let is_signed =
-            self_signing.is_none_or(|key| is_signed_by_owner(&own.user_id, &device_id, &keys, key));
+        let is_signed = self_signing
+            .is_some_and(|key| is_signed_by_owner(&own.user_id, &device_id, &keys, key));
         let was_told = known.as_ref().is_some_and(|known| known.told);
-        let told = !is_signed && device_id != own.device_id;
+        let told = has_identity && !is_signed && device_id != own.device_id;
         if told && !was_told {
             unsigned.push(device_id.clone());
         }
@@ -75,8 +81,15 @@ pub(super) fn take_in(
 }
 
 /// The object of a device, and its text with the device's own signature alone, if it names this
-/// user and device.
-fn readable(user: &UserId, device: &str, keys: &RawValue) -> Option<(CanonicalJsonObject, String)> {
+/// user and device. A text that is too long is left out.
+fn readable(
+    user: &UserId,
+    device: &str,
+    keys: &RawValue,
+) -> Option<(CanonicalJsonObject, Option<String>)> {
+    if device.len() > LONGEST_DEVICE_ID {
+        return None;
+    }
     let CanonicalJsonValue::Object(object) = serde_json::from_str(keys.get()).ok()? else {
         return None;
     };
@@ -93,7 +106,7 @@ fn readable(user: &UserId, device: &str, keys: &RawValue) -> Option<(CanonicalJs
     let mut kept = object.clone();
     kept.insert("signatures".to_owned(), CanonicalJsonValue::Object(signatures));
     kept.remove("unsigned");
-    let text = serde_json::to_string(&kept).ok().filter(|text| text.len() <= LONGEST)?;
+    let text = serde_json::to_string(&kept).ok().filter(|text| text.len() <= LONGEST);
     Some((object, text))
 }
 
@@ -102,7 +115,10 @@ pub(crate) fn published_object(
     tx: &Tx<'_>,
     device: &DeviceId,
 ) -> Result<Option<CanonicalJsonObject>, StoreError> {
-    let Some(published) = PUBLISHED.get(tx, b"", device.as_bytes())? else { return Ok(None) };
+    let published = PUBLISHED.get(tx, b"", device.as_bytes())?;
+    let Some(published) = published.filter(|published| !published.object.is_empty()) else {
+        return Ok(None);
+    };
     let object = serde_json::from_str(&published.object)
         .map_err(|_| StoreError::Damaged("a device's published keys are no JSON".into()))?;
     Ok(Some(object))

@@ -197,7 +197,8 @@ pub(crate) fn handle_query_response(
             }
             if let Some(own) = rule.as_ref().and_then(|rule| rule.own_device_of(user)) {
                 let key = judge.self_signing.as_deref().map(Vec::as_slice);
-                report.unsigned_own = own_devices::take_in(tx, own, &devices, key)?;
+                let has_identity = judge.has_identity;
+                report.unsigned_own = own_devices::take_in(tx, own, &devices, has_identity, key)?;
                 report.answers_own_user = true;
             }
             if replace_devices(tx, user, &devices, &judge, &mut report)? {
