@@ -8,9 +8,10 @@
 //! must not decide who is in a group (docs/decisions/022).
 //!
 //! What was seen once is not unseen. A user who has an identity keeps it when an answer names none.
-//! A self-signing key that its own master key has replaced does not come back: whoever hands it out
-//! replays an old answer. An earlier master key may come back, as the later one may have been the
-//! homeserver's lie; that is a change like any other.
+//! A self-signing or user-signing key that its own master key has replaced does not come back:
+//! whoever hands it out replays an old answer. An earlier master key may come back, as the later one
+//! may have been the homeserver's lie; that is a change like any other. The pinned one comes back
+//! with what it had signed.
 //!
 //! Whether this device's user has verified an identity is decided by `verification`.
 
@@ -22,7 +23,8 @@ use serde_json::value::RawValue;
 use super::cross_signing::{PublishedKey, Usage};
 use crate::store::{Collection, StoreError, Tx};
 
-/// How many replaced self-signing keys of a user are remembered. Only the user can make them.
+/// How many replaced self-signing keys of a user are remembered, how many user-signing keys, and
+/// how many master keys of which a verification counts no more. Only the users can make them.
 const MOST_REPLACED: usize = 64;
 
 /// What this device's user has found out about a user's identity.
@@ -75,15 +77,26 @@ pub(crate) struct UserIdentity {
     told: Option<ByteBuf>,
     /// Self-signing keys whose own master key has signed others since.
     replaced_self_signing: Vec<ByteBuf>,
+    /// The same of user-signing keys.
+    #[serde(default)]
+    replaced_user_signing: Vec<ByteBuf>,
+    /// What the pinned master key has signed, while another one is handed out: the self-signing and
+    /// the user-signing key.
+    #[serde(default)]
+    signed_by_pinned: Option<(Option<ByteBuf>, Option<ByteBuf>)>,
     /// The keys under this device's own user id that have signed the master key.
     #[serde(default)]
     pub(super) signers: Vec<ByteBuf>,
     /// The last master key that was seen to be verified.
     #[serde(default)]
     pub(super) verified: Option<Verified>,
-    /// A master key whose verification this device's user has withdrawn.
+    /// A master key whose verification an earlier version has withdrawn: one of `given_up`.
     #[serde(default)]
-    pub(super) withdrawn: Option<ByteBuf>,
+    withdrawn: Option<ByteBuf>,
+    /// Master keys that were verified and are so no more: this device's user has withdrawn that, or
+    /// has accepted or verified another. Their old signatures say nothing.
+    #[serde(default)]
+    given_up: Vec<ByteBuf>,
     /// What follows from all this (`verification`).
     #[serde(default)]
     pub(crate) standing: Standing,
@@ -111,9 +124,12 @@ impl UserIdentity {
             user_signing: None,
             told: None,
             replaced_self_signing: Vec::new(),
+            replaced_user_signing: Vec::new(),
+            signed_by_pinned: None,
             signers: Vec::new(),
             verified: None,
             withdrawn: None,
+            given_up: Vec::new(),
             standing: Standing::NotVerified,
         }
     }
@@ -128,6 +144,7 @@ impl UserIdentity {
         if self.has_changed() {
             self.pinned = self.master.clone();
             self.pinned_ms = now_ms;
+            self.signed_by_pinned = None;
             self.told = None;
         }
     }
@@ -137,11 +154,17 @@ impl UserIdentity {
         if self.master == master {
             return;
         }
+        let signed = (self.self_signing.take(), self.user_signing.take());
+        if !self.has_changed() {
+            self.signed_by_pinned = Some(signed);
+        }
         self.signers = Vec::new();
         self.master = master;
         self.master_ms = now_ms;
-        self.self_signing = None;
-        self.user_signing = None;
+        if !self.has_changed() {
+            (self.self_signing, self.user_signing) =
+                self.signed_by_pinned.take().unwrap_or_default();
+        }
     }
 
     /// Takes in the keys that the master key has signed.
@@ -152,29 +175,70 @@ impl UserIdentity {
         };
         let self_signing = signed(Usage::SelfSigning, published.self_signing);
         let user_signing = signed(Usage::UserSigning, published.user_signing);
-        if user_signing.is_some() {
-            self.user_signing = user_signing;
-        }
-        let Some(key) = self_signing else { return };
-        if self.self_signing.as_ref() == Some(&key) || self.replaced_self_signing.contains(&key) {
-            return;
-        }
-        if let Some(replaced) = self.self_signing.replace(key) {
-            if self.replaced_self_signing.len() >= MOST_REPLACED {
-                self.replaced_self_signing.remove(0);
-            }
-            self.replaced_self_signing.push(replaced);
+        replace(&mut self.self_signing, &mut self.replaced_self_signing, self_signing);
+        replace(&mut self.user_signing, &mut self.replaced_user_signing, user_signing);
+    }
+
+    /// Notes that a master key is verified. One that was verified before is so no more.
+    pub(super) fn note_verified(&mut self, verified: Verified) {
+        self.adopt_withdrawn();
+        self.given_up.retain(|master| *master != verified.master);
+        let master = verified.master.clone();
+        if let Some(before) = self.verified.replace(verified).filter(|old| old.master != master) {
+            remember(&mut self.given_up, before.master);
         }
     }
 
-    /// Whether the app is to be told that the master key is another. It is told once for each.
-    fn is_news(&mut self) -> bool {
-        if !self.has_changed() || self.told.as_ref() == Some(&self.master) {
-            return false;
+    /// Notes that a master key is verified no more, whatever signature there is.
+    pub(super) fn give_up(&mut self, master: ByteBuf) {
+        self.adopt_withdrawn();
+        if self.verified.as_ref().is_some_and(|verified| verified.master == master) {
+            self.verified = None;
         }
-        self.told = Some(self.master.clone());
-        true
+        if !self.given_up.contains(&master) {
+            remember(&mut self.given_up, master);
+        }
     }
+
+    /// Whether the verification of a master key was given up.
+    pub(super) fn is_given_up(&self, master: &ByteBuf) -> bool {
+        self.withdrawn.as_ref() == Some(master) || self.given_up.contains(master)
+    }
+
+    /// Forgets what was given up.
+    pub(super) fn give_up_nothing(&mut self) {
+        self.withdrawn = None;
+        self.given_up = Vec::new();
+    }
+
+    fn adopt_withdrawn(&mut self) {
+        self.given_up.extend(self.withdrawn.take());
+    }
+
+    /// Whether the app is to be told that the master key is another. It is told once, and again
+    /// when the pinned one was back in between.
+    fn is_news(&mut self) -> bool {
+        let told = self.has_changed().then(|| self.master.clone());
+        let before = std::mem::replace(&mut self.told, told);
+        self.told.is_some() && self.told != before
+    }
+}
+
+/// Puts a key in the place of the one that was there, unless it was replaced before.
+fn replace(now: &mut Option<ByteBuf>, replaced: &mut Vec<ByteBuf>, key: Option<ByteBuf>) {
+    let Some(key) = key.filter(|key| now.as_ref() != Some(key) && !replaced.contains(key)) else {
+        return;
+    };
+    if let Some(before) = now.replace(key) {
+        remember(replaced, before);
+    }
+}
+
+fn remember(keys: &mut Vec<ByteBuf>, key: ByteBuf) {
+    if keys.len() >= MOST_REPLACED {
+        keys.remove(0);
+    }
+    keys.push(key);
 }
 
 /// The identity of a user, if one was ever handed out.

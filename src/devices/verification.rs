@@ -9,7 +9,8 @@
 //! that hands out another master key, which nobody has verified, makes the identity a changed one:
 //! then this device's own sending stops, until the app accepts the new key or withdraws the
 //! verification. Nobody is removed from a group for it, as the others do not know whom this user
-//! has verified.
+//! has verified. A master key of which the verification was given up, or whose user was verified
+//! with another one since, is verified by no signature from before.
 //!
 //! What follows for a device is kept in its row, so that no message costs a further look.
 
@@ -89,9 +90,9 @@ fn standing(identity: &mut UserIdentity, own: Option<&Own>) -> Standing {
         return of_master(own_master);
     }
     let is_signed = own.user_signing.as_ref().is_some_and(|key| identity.signers.contains(key));
-    if is_signed && identity.withdrawn.as_ref() != Some(&identity.master) {
+    if is_signed && !identity.is_given_up(&identity.master) {
         let (master, by) = (identity.master.clone(), own_master.clone());
-        identity.verified = Some(Verified { master, by });
+        identity.note_verified(Verified { master, by });
         return Standing::Verified;
     }
     match &identity.verified {
@@ -160,15 +161,15 @@ pub(crate) fn adopt_own_identity(
 ) -> Result<Vec<OwnedUserId>, StoreError> {
     let [master, self_signing, user_signing] = keys.map(ByteBuf::from);
     let known = user_identity(tx, own_user)?;
-    let mut identity = known.unwrap_or_else(|| UserIdentity::new(own_user, master.clone(), now_ms));
     let is_another = known.as_ref().is_some_and(|known| known.master != master);
+    let mut identity = known.unwrap_or_else(|| UserIdentity::new(own_user, master.clone(), now_ms));
     identity.hand_over(master.clone(), now_ms);
     identity.self_signing = Some(self_signing);
     identity.user_signing = Some(user_signing);
     identity.pin(now_ms);
     IDENTITIES.put(tx, b"", own_user.as_bytes(), &identity)?;
-    Ok(confirm_own_identity(tx, own_user, &master)?.unwrap_or_default())
     note_owner(tx, own_user, identity.standing, is_another)?;
+    Ok(confirm_own_identity(tx, own_user, &master)?.unwrap_or_default())
 }
 
 /// The own user has verified this master key of another user. Gives the users who stand otherwise
@@ -183,8 +184,7 @@ pub(crate) fn verified(
     };
     let verified = Verified { master: ByteBuf::from(master), by: own.master.master.clone() };
     let mut after = before.clone();
-    after.verified = Some(verified);
-    after.withdrawn = None;
+    after.note_verified(verified);
     let is_other = decide_again(tx, Some(&own), &before, after)?;
     Ok(if is_other { vec![before.user_id] } else { Vec::new() })
 }
@@ -203,8 +203,17 @@ pub(crate) fn accept_identity(
         return Ok(None);
     }
     let mut after = before.clone();
-    after.pin(now_ms);
+    pin_instead(&mut after, now_ms);
     give_up(tx, &before, after).map(Some)
+}
+
+/// The master key that is handed out is the pinned one from now on. What was signed of the one
+/// before counts no more, seen or not: the homeserver may hand it out again.
+fn pin_instead(identity: &mut UserIdentity, now_ms: u64) {
+    if identity.has_changed() {
+        identity.give_up(identity.pinned.clone());
+        identity.pin(now_ms);
+    }
 }
 
 /// The app's user does not vouch for another any more, whoever that is now. Gives the users who
@@ -216,8 +225,8 @@ pub(crate) fn withdraw_verification(
 ) -> Result<Vec<OwnedUserId>, StoreError> {
     let Some(before) = user_identity(tx, user)? else { return Ok(Vec::new()) };
     let mut after = before.clone();
-    after.pin(now_ms);
-    after.withdrawn = Some(after.master.clone());
+    pin_instead(&mut after, now_ms);
+    after.give_up(after.master.clone());
     give_up(tx, &before, after)
 }
 
@@ -227,18 +236,18 @@ fn give_up(
     before: &UserIdentity,
     mut after: UserIdentity,
 ) -> Result<Vec<OwnedUserId>, StoreError> {
-    let counts = |verified: &ByteBuf| {
-        *verified == after.master && after.withdrawn.as_ref() != Some(&after.master)
-    };
+    let is_given_up =
+        |master: &ByteBuf| *master != after.master || after.is_given_up(&after.master);
     let own = OWN_MASTER.get(tx, b"", b"")?.filter(|own| own.user_id == after.user_id);
-    let is_own_given_up = own.is_some_and(|own| !counts(&own.master));
-    if after.verified.as_ref().is_some_and(|verified| !counts(&verified.master)) {
-        after.verified = None;
+    let is_own_given_up = own.is_some_and(|own| is_given_up(&own.master));
+    let verified = after.verified.as_ref().map(|verified| verified.master.clone());
+    if let Some(verified) = verified.filter(is_given_up) {
+        after.give_up(verified);
     }
     let mut others = Vec::new();
     if is_own_given_up {
         OWN_MASTER.delete(tx, b"", b"")?;
-        after.withdrawn = None;
+        after.give_up_nothing();
     }
     if decide_again(tx, Own::load(tx)?.as_ref(), before, after)? {
         others.push(before.user_id.clone());
@@ -259,17 +268,17 @@ pub(crate) fn changed_among(
     Ok(changed)
 }
 
+/// Whether there is anybody who was verified with another identity than they have now.
+pub(crate) fn has_changed_users(tx: &Tx<'_>) -> Result<bool, StoreError> {
+    Ok(!CHANGED.list(tx, b"")?.is_empty())
+}
+
 /// Whether the app sends to verified devices only.
 pub(crate) fn sends_only_to_verified(tx: &Tx<'_>) -> Result<bool, StoreError> {
     Ok(ONLY_VERIFIED.get(tx, b"", b"")?.is_some())
 }
 
 /// Sets whether the app sends to verified devices only; tells whether that is another than before.
-/// Whether there is anybody who was verified with another identity than they have now.
-pub(crate) fn has_changed_users(tx: &Tx<'_>) -> Result<bool, StoreError> {
-    Ok(!CHANGED.list(tx, b"")?.is_empty())
-}
-
 pub(crate) fn send_only_to_verified(tx: &Tx<'_>, only: bool) -> Result<bool, StoreError> {
     if sends_only_to_verified(tx)? == only {
         return Ok(false);

@@ -40,6 +40,11 @@ impl CrossSigning {
         self.self_signing = new_signer();
     }
 
+    /// Another user-signing key, which the same master key has signed.
+    pub fn replace_user_signing(&mut self) {
+        self.user_signing = new_signer();
+    }
+
     /// The public master key.
     pub fn master_key(&self) -> String {
         base64(self.master.public())
@@ -107,6 +112,11 @@ impl CrossSigning {
         Ok(())
     }
 
+    /// Another user's master key with this identity's signature.
+    pub fn sign_user(&self, master_key: Value) -> Result<Value> {
+        self.signed_by(master_key, &self.user_signing)
+    }
+
     /// Verifies another user: signs the master key that the homeserver has of theirs.
     pub async fn verify_user(&self, http: &Http, user: &str) -> Result {
         let query = json!({ "device_keys": { user: [] } });
@@ -114,7 +124,7 @@ impl CrossSigning {
         let master = answer["master_keys"][user].take();
         let keys = master["keys"].as_object().or_missing("published master key")?;
         let key = keys.values().next().and_then(Value::as_str).or_missing("key")?.to_owned();
-        let body = json!({ user: { key: self.signed_by(master, &self.user_signing)? } });
+        let body = json!({ user: { key: self.sign_user(master)? } });
         let answer = http.post("/_matrix/client/v3/keys/signatures/upload", body).await?;
         if answer["failures"].as_object().is_none_or(|failures| !failures.is_empty()) {
             bail!("the signature of {user} is not taken: {answer}");
