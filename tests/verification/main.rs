@@ -6,4 +6,5 @@ mod hostile;
 mod in_rooms;
 mod puppet;
 mod signed;
+mod strangers;
 mod together;
