@@ -9,7 +9,8 @@
 //! So trees are not compared by their numbers first, but by who is there: a tree has the *support*
 //! of each user who was last heard in it within a day. This device's own user is one of them, and
 //! is in the tree of the head if nothing was heard of them and the device has been there for an
-//! hour. A message or a commit is heard; an external join is not, as anybody can make one. What is
+//! hour. A message or a commit is heard; an external join is not, as anybody can make one, and
+//! neither is a leaf with another's name or of a device that its user does not list. What is
 //! merely claimed has no support, and takes the place of no tree that a device is in. Trees in
 //! which a device is heard for more than a day, and nowhere else, are all alike: it cannot be had
 //! otherwise, so the numbers decide. Devices that hear each other count the same. Where two users
@@ -20,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ruma::{OwnedUserId, RoomId};
 use serde::{Deserialize, Serialize};
 
-use super::{graph, record::EpochRecord};
+use super::{graph, outsiders, record::EpochRecord};
 use crate::{
     devices,
     protocol::{DeviceName, EpochId, credential},
@@ -122,11 +123,15 @@ pub(super) fn support(
             continue;
         }
         let user = &heard.device.user_id;
-        if !membership::is_joined(tx, &room.id, user)? {
+        let is_own = heard.device == own;
+        // A device that its user does not list is not where the user is.
+        if !membership::is_joined(tx, &room.id, user)?
+            || (!is_own && outsiders::is_one(tx, room, &heard.device)?)
+        {
             continue;
         }
         let stays = now_ms.saturating_sub(heard.since_ms) >= HEARD_FOR_MS;
-        if stays && heard.device != own {
+        if stays && !is_own {
             support.insert(heard.root, LASTING);
         }
         let at = (heard.at_ms, heard.root);

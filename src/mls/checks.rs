@@ -10,7 +10,7 @@ use crate::{
     devices::{self, Verdict},
     protocol::{DeviceName, credential},
     rejection::{InputError, Rejection},
-    store::Tx,
+    store::{StoreError, Tx},
 };
 
 /// An external commit takes the place of its maker's older leaf, and of nobody else's (RFC 9420,
@@ -103,8 +103,17 @@ pub(crate) fn refuse_conflicting(
     device: &DeviceName,
     key: &[u8],
 ) -> Result<(), InputError> {
-    if devices::verdict(tx, device, key)? == Verdict::Conflicting {
+    if is_conflicting(tx, device, key)? {
         return Err(Rejection::ConflictingCredential(device.clone()).into());
     }
     Ok(())
+}
+
+/// Whether a leaf's key is not the one that was first seen for its device: it is an impostor's.
+pub(crate) fn is_conflicting(
+    tx: &Tx<'_>,
+    device: &DeviceName,
+    key: &[u8],
+) -> Result<bool, StoreError> {
+    Ok(devices::verdict(tx, device, key)? == Verdict::Conflicting)
 }

@@ -12,7 +12,10 @@ mod welcome_parts;
 
 pub(crate) use self::{
     bindings::{binding_of, note_bindings, note_bindings_of_commit, note_bindings_of_members},
-    checks::{Added, check_commit, check_external_commit, devices_added, refuse_conflicting},
+    checks::{
+        Added, check_commit, check_external_commit, devices_added, is_conflicting,
+        refuse_conflicting,
+    },
     errors::refusal,
     export::keep_export,
     group::{create_config, group_id, join_config, load_group, parse_message, take_group},

@@ -2,8 +2,10 @@
 
 use matrix_mls_kit::{
     Result,
+    peer::{Peer, base64},
     together::{head, quiet},
 };
+use serde_json::json;
 
 use super::Trio;
 
@@ -70,4 +72,51 @@ async fn whoever_stays_in_another_group_parts_nobody() -> Result {
         trio.talk(&[&trio.alice, &trio.bob, &laptop], &format!("day {day}")).await?;
     }
     Ok(())
+}
+
+/// Mallory adds a leaf with Bob's name to her group, and the homeserver sends what that leaf commits
+/// as Bob's. Alice is in that group as well, by a Welcome. It is not Bob who has spoken there.
+async fn in_bobs_name(device: Option<&str>) -> Result {
+    let mut trio = Trio::new().await?;
+    let room = trio.room.clone();
+    trio.talk(&[&trio.alice, &trio.bob], "before").await?;
+    let honest = head(&trio.alice, &room).await;
+    trio.mallory.make_own_group(&room, 50);
+    let none = "$none:example.org";
+    let content = trio.mallory.welcome_to(&trio.alice, &room, none).await?;
+    trio.mallory.send_welcome(&trio.alice, content).await?;
+    trio.alice.settle().await?;
+    assert_eq!(trio.alice.epochs(&room).await?.iter().filter(|epoch| epoch.epoch == 51).count(), 1);
+    let device = device.unwrap_or(trio.bob.device_id()).to_owned();
+    let mut ghost = Peer::new(trio.bob.user_id(), &device);
+    let (commit, welcome) = trio.mallory.peer.add(&[ghost.key_package()]);
+    let mut content = trio.mallory.commit(&commit, &trio.mallory.name(), none);
+    content["public_group_state"] = json!(base64(&trio.mallory.peer.group_info()));
+    let event = trio.mallory.send(&room, content).await;
+    ghost.join(&welcome);
+    let commit = ghost.update();
+    let mut content = trio.mallory.commit(&commit, &trio.mallory.name(), &event);
+    content["sender"] = json!([trio.bob.user_id(), device]);
+    content["public_group_state"] = json!(base64(&ghost.group_info()));
+    trio.bob.send_unencrypted(&room, "m.room.encrypted", content).await?;
+    trio.quiet().await;
+    // It was followed, so that it could have led her away.
+    let epochs = trio.alice.epochs(&room).await?;
+    assert!(
+        epochs.iter().any(|epoch| epoch.creator_user_id == trio.bob.user_id() && epoch.epoch == 53),
+        "{epochs:?}"
+    );
+    trio.assert_stands(&honest, &format!("after a commit of {device}'s")).await?;
+    trio.talk(&[&trio.alice, &trio.bob], "after it").await?;
+    trio.assert_stands(&honest, "after they have talked").await
+}
+
+#[tokio::test]
+async fn a_leaf_with_anothers_name_has_no_vote() -> Result {
+    in_bobs_name(None).await
+}
+
+#[tokio::test]
+async fn a_device_that_its_user_does_not_list_has_no_vote() -> Result {
+    in_bobs_name(Some("GHOST")).await
 }

@@ -30,7 +30,7 @@ use crate::{
     identity::Provider,
     incoming::{error::EventError, media},
     mls::{
-        Added, check_commit, check_external_commit, devices_added, keep_export,
+        Added, check_commit, check_external_commit, devices_added, is_conflicting, keep_export,
         note_bindings_of_commit, parse_message, refusal, take_group,
     },
     protocol::{DeviceName, EpochId, GroupName, Rank, credential},
@@ -244,7 +244,13 @@ fn merge(
     // What such a device makes after its join is no more than the join is.
     let by_outsider = (external && outsiders::is_one_for_sure(turn.tx, room, &device)?)
         || (base.by_outsider && outsiders::is_one(turn.tx, room, &device)?);
-    if let (false, Some(said_ms)) = (external, commit.said_ms) {
+    let is_impostor = match &committer {
+        Some(member) => is_conflicting(turn.tx, &device, &member.signature_key)?,
+        None => false,
+    };
+    // The commit is followed, but it does not say where the device is whose name its leaf bears.
+    let committer = committer.filter(|_| !is_impostor);
+    if let (Some(_), Some(said_ms)) = (&committer, commit.said_ms) {
         trees::heard(turn, &room.id, base, &device, said_ms)?;
     }
     let number = staged.epoch().as_u64();
