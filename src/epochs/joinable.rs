@@ -125,7 +125,7 @@ impl JoinableEpoch {
     }
 
     /// Whether this key has signed the public group state.
-    pub(super) fn is_signed_with(&self, turn: &Turn<'_>, key: Vec<u8>) -> Result<bool, InputError> {
+    pub(crate) fn is_signed_with(&self, turn: &Turn<'_>, key: Vec<u8>) -> Result<bool, InputError> {
         is_signed(turn, &self.info()?, key)
     }
 

@@ -2,10 +2,10 @@
 //! §12.4.3.2).
 //!
 //! Before it is made, the claims in the public group state are checked: its signature by a leaf of
-//! its own tree, the tree's hashes and signatures (all by OpenMLS), that the leaf is the device
-//! that the event says, and that no leaf has a key that its device does not publish. Members who do
-//! not belong in the room are removed before the first message, as always. An older leaf of this
-//! device is replaced in the same commit.
+//! its own tree, the tree's hashes and signatures (all by OpenMLS), that the leaf is that of the
+//! device which the event names, and that this leaf is no impostor's. Members who do not belong in
+//! the room are removed before the first message, as always. An older leaf of this device is
+//! replaced in the same commit.
 
 use openmls::{
     group::MlsGroup, messages::group_info::VerifiableGroupInfo, prelude::LeafNodeParameters,
@@ -20,7 +20,7 @@ use crate::{
     identity::Provider,
     incoming::EventError,
     mls::{join_config, keep_export, note_bindings_of_members, refuse_conflicting},
-    protocol::{DeviceName, EpochId, credential},
+    protocol::{EpochId, credential},
     ratchet_trees::parse_tree,
     rejection::{InputError, Rejection},
     room::Room,
@@ -47,7 +47,7 @@ pub(super) fn stage(
     let provider = turn.provider(namespace);
     let (group, commit) = commit(turn, &provider, info, tree)?;
     note_bindings_of_members(turn, &group).map_err(Failure::from)?;
-    check_members(turn, &group, &onto.creator)?;
+    check_members(turn, &group, onto)?;
 
     let base = graph::find(turn.tx, &room.id, onto.id)?;
     let origin = Origin {
@@ -105,16 +105,16 @@ fn commit(
     Ok((group, bundle.commit().to_bytes()?))
 }
 
-/// Checks that the maker of the public group state is one of the members, and no impostor. This
-/// device's own older self may have made it. An impostor among the others is removed before
-/// anything is sealed.
+/// Checks that the maker of the public group state is one of the members, whose leaf has signed it,
+/// and no impostor. This device's own older self may have made it. An impostor among the others is
+/// removed before anything is sealed.
 fn check_members(
     turn: &Turn<'_>,
     group: &MlsGroup,
-    creator: &DeviceName,
+    onto: &JoinableEpoch,
 ) -> Result<(), InputError> {
-    let own = turn.identity.name();
-    let mut creator_is_member = *creator == own;
+    let (own, creator) = (turn.identity.name(), &onto.creator);
+    let mut creator_has_signed = *creator == own;
     for member in group.members() {
         let device = credential::parse(member.credential.serialized_content())?;
         if device != own && device == *creator {
@@ -123,8 +123,8 @@ fn check_members(
                 // The leaf has no binding by the device, so anybody may have made it.
                 return Err(Rejection::StrangerState.into());
             }
-            creator_is_member = true;
+            creator_has_signed |= onto.is_signed_with(turn, member.signature_key)?;
         }
     }
-    if creator_is_member { Ok(()) } else { Err(Rejection::StrangerState.into()) }
+    if creator_has_signed { Ok(()) } else { Err(Rejection::StrangerState.into()) }
 }
