@@ -9,7 +9,7 @@ struct TimelineView: View {
     @State private var draft = ""
     @State private var isSending = false
 
-    private var title: String { room.joined.count > 1 ? "\(room.name) (\(room.joined.count))" : room.name }
+    private var title: String { room.joinedCount.map { "\(room.name) (\($0))" } ?? room.name }
     private var rows: [TimelineRow] { model.state.timelines[room.id] ?? [] }
 
     var body: some View {
@@ -67,8 +67,8 @@ struct MessageView: View {
             switch row.content {
             case .text(let text):
                 Text(text)
-            case .unreadable:
-                Text("This message cannot be read yet").italic().foregroundColor(.secondary)
+            case .unreadable(let why):
+                Text(why).italic().foregroundColor(.secondary)
             }
             if let shield = row.shield {
                 HStack(spacing: 4) { ShieldView(shield: shield) }.font(.caption)

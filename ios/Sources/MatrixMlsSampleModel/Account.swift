@@ -31,27 +31,14 @@ struct Account: Sendable {
     func history(of roomId: String) async throws -> [TimelineRow] {
         let room = try machine.room(roomId: roomId)
         var rows: [TimelineRow] = []
-        for json in try await homeserver.page(of: roomId, before: nil).events.reversed() {
+        for json in try await homeserver.newest(in: roomId).reversed() {
             guard let event = Event(json: json), let id = event.eventId, event.isEncryptedMessage else { continue }
             do {
                 rows.append(TimelineRow(id: id, try await room.decrypt(event: json)))
             } catch let error as MlsError {
-                rows.append(TimelineRow(id: id, sender: event.sender, code: error.code))
+                if let row = TimelineRow(id: id, sender: event.sender, error) { rows.append(row) }
             }
         }
         return rows
-    }
-
-    /// Gives the engine what a sync left out of a room's timeline. There may be commits in it, without which nothing
-    /// after them can be read.
-    func fillGap(in roomId: String, before newer: String, downTo older: String) async throws -> [EventResult] {
-        var missing: [String] = []
-        var token: String? = newer
-        while let from = token {
-            let page = try await homeserver.page(of: roomId, before: from, downTo: older)
-            missing += page.events
-            token = page.end
-        }
-        return try await machine.room(roomId: roomId).receiveEvents(events: missing.reversed())
     }
 }

@@ -84,14 +84,11 @@ public struct Homeserver: Sendable {
         _ = try await call("POST", "logout", [:])
     }
 
-    /// Waits for news since a token. Gives the response's text, which is the engine's to read as well.
-    func sync(since: String?, timeoutMs: Int, timelineLimit: Int) async throws -> String {
-        let filter = """
-            {"room":{"timeline":{"limit":\(timelineLimit)}},"presence":{"not_types":["*"]}}
-            """
-        var query = "timeout=\(timeoutMs)&filter=\(escaped(filter))"
-        if let since { query += "&since=\(escaped(since))" }
-        return String(decoding: try await call("GET", "sync?\(query)"), as: UTF8.self)
+    /// Asks a sliding sync connection for news (MSC4186). Gives the response's text, which is the engine's to read as well.
+    func slidingSync(_ request: String, pos: String?, timeoutMs: Int) async throws -> String {
+        let from = pos.map { "&pos=\(escaped($0))" } ?? ""
+        let path = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync?timeout=\(timeoutMs)\(from)"
+        return String(decoding: try await exchange("POST", path, Data(request.utf8)), as: UTF8.self)
     }
 
     /// Makes a room that is encrypted with MLS from its first event on.
@@ -124,24 +121,11 @@ public struct Homeserver: Sendable {
         return String(decoding: try await call("GET", path), as: UTF8.self)
     }
 
-    /// The page of a room's events before a token, newest first, each as JSON; from the newest when there is none.
-    func page(of roomId: String, before token: String?, downTo oldest: String? = nil) async throws -> Page {
-        var query = "dir=b&limit=100"
-        if let token { query += "&from=\(escaped(token))" }
-        if let oldest { query += "&to=\(escaped(oldest))" }
-        let body = try await call("GET", "rooms/\(escaped(roomId))/messages?\(query)")
-        let answer = try readJson(body)
+    /// A room's newest events, newest first, each as JSON.
+    func newest(in roomId: String) async throws -> [String] {
+        let answer = try readJson(await call("GET", "rooms/\(escaped(roomId))/messages?dir=b&limit=100"))
         guard let chunk = answer["chunk"] as? [Json] else { throw HomeserverError.malformed("no chunk") }
-        let events = try chunk.map { String(decoding: try writeJson($0), as: UTF8.self) }
-        let end = answer["end"] as? String
-        return Page(events: events, end: events.isEmpty || end == token ? nil : end)
-    }
-
-    /// A page of a room's history.
-    struct Page: Sendable {
-        let events: [String]
-        /// Where the next page begins; nil at the room's beginning.
-        let end: String?
+        return try chunk.map { String(decoding: try writeJson($0), as: UTF8.self) }
     }
 
     private func call(_ method: String, _ path: String, _ request: Json) async throws -> Data {
@@ -149,11 +133,15 @@ public struct Homeserver: Sendable {
     }
 
     private func call(_ method: String, _ path: String, body: Data? = nil) async throws -> Data {
+        try await exchange(method, "/_matrix/client/v3/\(path)", body)
+    }
+
+    private func exchange(_ method: String, _ path: String, _ body: Data?) async throws -> Data {
         struct Refused: Decodable {
             let errcode: String?
             let error: String?
         }
-        let answer = try await transport.exchange(method, "/_matrix/client/v3/\(path)", body)
+        let answer = try await transport.exchange(method, path, body)
         if (200..<300).contains(answer.status) { return answer.body }
         let refused = try? JSONDecoder().decode(Refused.self, from: answer.body)
         throw HomeserverError.refused(

@@ -67,6 +67,10 @@ public struct Places: Sendable {
 /// What a restart needs of the syncs before it: an incremental sync does not say again which rooms there are. No
 /// message is in it; those are decrypted anew from the room's history.
 struct SyncProgress: Codable, Sendable, Equatable {
-    var nextBatch: String?
+    /// Where the connection `room-list` goes on. That of `encryption` is not kept: it begins anew at each start, and the
+    /// engine then asks for device lists.
+    var roomListPos: String?
+    /// Up to where to-device events were taken in. The homeserver deletes them by this.
+    var toDeviceSince: String?
     var rooms: [RoomRow] = []
 }

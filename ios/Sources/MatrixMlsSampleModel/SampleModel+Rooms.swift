@@ -56,12 +56,24 @@ extension SampleModel {
     /// Reads a room's newest messages from the homeserver, and keeps what came meanwhile.
     func reloadTimeline(_ roomId: String, _ account: Account) async throws {
         // From now on the sync loop adds what it brings.
+        let before = Set((state.timelines[roomId] ?? []).map(\.id))
         state.timelines[roomId] = state.timelines[roomId] ?? []
         var rows = try await account.history(of: roomId)
-        // What was read now has the newer shield.
-        let read = Set(rows.filter(\.isReadable).map(\.id))
-        for row in state.timelines[roomId] ?? [] where !read.contains(row.id) { rows.upsert(row) }
+        let read = Dictionary(rows.map { ($0.id, $0.isReadable) }, uniquingKeysWith: { $0 || $1 })
+        for row in state.timelines[roomId] ?? [] {
+            // What a sync brought or opened meanwhile. Otherwise what was read now is newer, as its shield is.
+            if read[row.id] == nil && !before.contains(row.id) || read[row.id] == false && row.isReadable {
+                rows.upsert(row)
+            }
+        }
         state.timelines[roomId] = rows
+    }
+
+    /// The same for rooms that are shown. Without a network the lines are old until the room is opened again.
+    func reloadTimelines(
+        _ account: Account, where isOld: ([TimelineRow]) -> Bool = { _ in true }
+    ) async {
+        for (roomId, rows) in state.timelines where isOld(rows) { try? await reloadTimeline(roomId, account) }
     }
 
     private func attempt<Result: Sendable>(

@@ -23,10 +23,10 @@ extension SampleModel {
         switch update {
         case .trustChanged(let users):
             for user in users { try await look(user, account) }
-            for roomId in state.timelines.keys {
-                // Offline, the shields are old until the room is opened again.
-                try? await reloadTimeline(roomId, account)
-            }
+            await reloadTimelines(account)
+        case .joined, .epochChanged, .catchingUp, .historyShared, .restoreFinished:
+            // More may open than before.
+            await reloadTimelines(account) { !$0.allSatisfy(\.isReadable) }
         case .identityChanged(let user):
             try await look(user, account)
         case .identityStateChanged(let identity):

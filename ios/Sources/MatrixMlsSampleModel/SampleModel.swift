@@ -23,13 +23,17 @@ public final class SampleModel: Observed {
         didSet { if state != oldValue { streams.tell(state) } }
     }
 
-    /// How many events of a room one sync may bring; more are fetched by the page.
-    var timelineLimit = 50
+    /// How many events of a room one sync may bring. Few: what is left out is fetched when somebody looks at the room.
+    var timelineLimit = 5
     /// How long the homeserver may keep a sync waiting for news.
     var syncTimeoutMs = 30_000
 
     let places: Places
     var progress = SyncProgress()
+    /// Where the sync connection `encryption` goes on.
+    var encryptionPos: String?
+    /// How many rooms the sync connection `room-list` asks for: more as soon as there are more.
+    var roomWindow = 20
     /// Comparisons that were over and that the user has closed.
     var closedComparisons: Set<String> = []
     private(set) var account: Account?
@@ -201,6 +205,7 @@ public final class SampleModel: Observed {
 
     private func run(_ session: Session) async throws {
         progress = try places.readProgress()
+        encryptionPos = nil
         let account = try await Account.open(session, in: places, vault)
         self.account = account
         state.userId = session.userId

@@ -62,8 +62,10 @@ public struct RoomRow: Sendable, Equatable, Codable, Identifiable {
     public internal(set) var isInvitation: Bool
     /// Whether the room says that it uses MLS.
     public internal(set) var usesMls: Bool
-    /// The users who have joined, as far as the syncs said. What the engine works with is its own.
+    /// The users who have joined, as far as the syncs named them. What the engine works with is its own.
     public internal(set) var joined: Set<String> = []
+    /// How many have joined.
+    public internal(set) var joinedCount: Int?
 }
 
 /// A message of a timeline.
@@ -72,8 +74,8 @@ public struct TimelineRow: Sendable, Equatable, Identifiable {
     public enum Content: Sendable, Equatable {
         /// What was written.
         case text(String)
-        /// It cannot be read, or not yet: the engine's code for why.
-        case unreadable(code: String)
+        /// It cannot be read, or not yet: why, as a sentence.
+        case unreadable(String)
     }
 
     /// The Matrix event id.
@@ -98,12 +100,13 @@ public struct TimelineRow: Sendable, Equatable, Identifiable {
         shield = RowShield(message.verdict)
     }
 
-    /// A message that was not.
-    init(id: String, sender: String, code: String) {
+    /// A message that was not. Nil for what says nothing to people.
+    init?(id: String, sender: String, _ error: MlsError) {
+        guard let why = whyUnreadable(error) else { return nil }
         self.id = id
         self.sender = sender
         senderDevice = nil
-        content = .unreadable(code: code)
+        content = .unreadable(why)
         shield = nil
     }
 
@@ -111,6 +114,22 @@ public struct TimelineRow: Sendable, Equatable, Identifiable {
     public var isReadable: Bool {
         if case .text = content { return true }
         return false
+    }
+}
+
+/// Why an event cannot be read, as a sentence.
+func whyUnreadable(_ error: MlsError) -> String? {
+    switch error.unreadableCause() {
+    case .beforeJoining: return "You don't have access to messages sent before you joined."
+    case .notYetHere: return "Waiting for this message."
+    case .lost: return "This message could not be decrypted."
+    case .damaged: return "This message is damaged."
+    case .forged: return "This message was not sent by this person."
+    case .deleted: return "This message is no longer kept."
+    case .redacted: return "Deleted."
+    case .otherEncryption: return "This message is not encrypted with MLS."
+    case .commit: return nil
+    case nil: return "This message cannot be read (\(error.code))."
     }
 }
 

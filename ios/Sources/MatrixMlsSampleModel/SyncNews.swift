@@ -3,36 +3,34 @@
 
 import Foundation
 
-/// A sync response.
+/// A response of a sliding sync connection.
 struct SyncNews: Decodable, Sendable {
-    struct Rooms: Decodable, Sendable {
-        let join: [String: Joined]?
-        let invite: [String: Invited]?
-        let leave: [String: Left]?
-    }
-
-    struct Joined: Decodable, Sendable {
-        let state: Events?
-        let timeline: Timeline?
-    }
-
-    struct Invited: Decodable, Sendable {
-        let invite_state: Events?
-    }
-
-    struct Left: Decodable, Sendable {}
-
-    struct Events: Decodable, Sendable {
-        let events: [Event]?
-    }
-
-    struct Timeline: Decodable, Sendable {
-        let events: [Event]?
+    struct Room: Decodable, Sendable {
+        let name: String?
+        let required_state: [Event]?
+        let timeline: [Event]?
         let limited: Bool?
-        let prev_batch: String?
+        let invite_state: [Event]?
+        let joined_count: Int?
     }
 
-    let rooms: Rooms?
+    struct List: Decodable, Sendable {
+        let count: Int
+    }
+
+    struct Extensions: Decodable, Sendable {
+        struct ToDevice: Decodable, Sendable {
+            let next_batch: String
+        }
+
+        let to_device: ToDevice?
+    }
+
+    /// Where the connection goes on.
+    let pos: String
+    let lists: [String: List]?
+    let rooms: [String: Room]?
+    let extensions: Extensions?
 
     init(_ response: String) throws {
         do {

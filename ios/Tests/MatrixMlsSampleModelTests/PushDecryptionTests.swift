@@ -142,8 +142,7 @@ final class PushDecryptionTests: XCTestCase, @unchecked Sendable {
     /// The ids of the encrypted events of a room that are no messages.
     @MainActor
     private func commits(_ roomId: String, _ model: SampleModel) async throws -> [String] {
-        let page = try await XCTUnwrap(model.account).homeserver.page(of: roomId, before: nil)
-        return page.events.compactMap { json in
+        try await XCTUnwrap(model.account).homeserver.newest(in: roomId).compactMap { json in
             guard let event = Event(json: json), event.type == "m.room.encrypted" else { return nil }
             return event.isEncryptedMessage ? nil : event.eventId
         }

@@ -83,6 +83,26 @@ func eventually(
     if !last { throw Patience(what: what, state: "\(model.state)") }
 }
 
+/// Two people in a room: Alice made it, Bob was invited, has joined, and both look at it.
+@MainActor
+func twoInARoom(
+    _ alice: SampleModel, _ bob: SampleModel, name: String = "Tea"
+) async throws -> String {
+    let bobId = try XCTUnwrap(bob.state.userId)
+    let created = await alice.createRoom(name: name, invite: [bobId])
+    let roomId = try XCTUnwrap(created, alice.state.problem ?? "")
+    try await eventually(bob, shows: "the invitation") { $0.rooms.contains { $0.id == roomId && $0.isInvitation } }
+    await bob.join(roomId)
+    try await eventually(bob, shows: "the joined room") { $0.rooms.contains { $0.id == roomId && !$0.isInvitation } }
+    try await eventually(alice, shows: "the MLS room") {
+        $0.rooms.contains { $0.id == roomId && $0.usesMls && $0.name == name }
+    }
+    try await eventually(alice, shows: "Bob in the room") { $0.has(bobId, in: roomId) }
+    await alice.openTimeline(roomId)
+    await bob.openTimeline(roomId)
+    return roomId
+}
+
 extension SampleState {
     /// Whether a user is known to have joined a room.
     func has(_ userId: String, in roomId: String) -> Bool {
