@@ -9,20 +9,23 @@ struct RoomListView: View {
 
     var body: some View {
         NavigationView {
-            List(model.state.rooms) { room in
-                if room.isInvitation {
-                    HStack {
-                        Text(room.name)
-                        Spacer()
-                        Button("Join") { Task { await model.join(room.id) } }
-                    }
-                } else {
-                    NavigationLink {
-                        TimelineView(model: model, room: room)
-                    } label: {
-                        Label(room.name, systemImage: room.usesMls ? "lock" : "lock.open")
+            List {
+                ForEach(model.state.rooms) { room in
+                    if room.isInvitation {
+                        HStack {
+                            Text(room.name)
+                            Spacer()
+                            Button("Join") { Task { await model.join(room.id) } }
+                        }
+                    } else {
+                        NavigationLink {
+                            TimelineView(model: model, room: room)
+                        } label: {
+                            Label(room.name, systemImage: room.usesMls ? "lock" : "lock.open")
+                        }
                     }
                 }
+                RecoveryView(model: model)
             }
             .navigationTitle(model.state.userId ?? "Rooms")
             .toolbar {

@@ -11,9 +11,13 @@ extension SampleModel {
             let updates = try await account.machine.updates()
             // What was told while nobody watched.
             state.identity = try await account.machine.identity().state()
+            try await lookForRecovery(account)
             for info in try await account.machine.verifications() { try await show(info.id, account) }
             for user in Set(state.rooms.flatMap(\.joined)) { try await look(user, account) }
-            for await update in updates { try await hear(update, account) }
+            for await update in updates {
+                try await hear(update, account)
+                try await hearOfRecovery(update, account)
+            }
         } catch {
             if !Task.isCancelled { state.problem = describe(error) }
         }
@@ -118,7 +122,8 @@ extension SampleModel {
         }
     }
 
-    private func decide(_ action: @MainActor (Account) async throws -> Void) async {
+    /// Does what the user has decided, and has sent what the engine then has to send.
+    func decide(_ action: @MainActor (Account) async throws -> Void) async {
         await attempt {
             guard let account = self.account else { throw CancellationError() }
             try await action(account)

@@ -41,6 +41,12 @@ public struct SampleState: Sendable, Equatable {
     public internal(set) var timelines: [String: [TimelineRow]] = [:]
     /// How the user's own identity stands.
     public internal(set) var identity: IdentityState?
+    /// How the user's recovery key stands.
+    public internal(set) var recovery: Recovery?
+    /// A recovery key that was just made, until the user has written it down.
+    public internal(set) var newRecoveryKey: String?
+    /// How far earlier messages are restored, as a sentence, while they are.
+    public internal(set) var restoring: String?
     /// Who has another identity than before, and is to be warned of.
     public internal(set) var changedIdentities: [ChangedIdentity] = []
     /// With whom emojis are compared.
