@@ -63,7 +63,10 @@ extension SampleModel {
             }
             wake()
         }
-        state.comparison = Comparison(try await verification.info())
+        let comparison = Comparison(try await verification.info())
+        // Two of these may wait at once. What was read before the end must not be shown after it.
+        if let shown = state.comparison, shown.id == id, shown.isOver, !comparison.isOver { return }
+        state.comparison = comparison
     }
 
     /// The user takes the new identity for theirs, unverified.
