@@ -56,7 +56,7 @@ class MainActivity : Activity() {
             return
         }
         val open = room
-        if (open != null) session.open(open)
+        if (open != null) session.timelines.open(open)
         draw(session, session.shown.value)
         watch(session)
     }
@@ -97,7 +97,7 @@ class MainActivity : Activity() {
     private fun select(session: Session, roomId: String) {
         room = roomId
         attempt {
-            session.open(roomId)
+            session.timelines.open(roomId)
             draw(session, session.shown.value)
         }
     }

@@ -5,10 +5,12 @@
 package org.matrixmls.sample.android
 
 import android.graphics.Color
+import android.graphics.Typeface
 import android.text.InputType
 import android.text.SpannableStringBuilder
 import android.text.Spanned
 import android.text.style.ForegroundColorSpan
+import android.text.style.StyleSpan
 import android.view.View
 import android.widget.Button
 import android.widget.CheckBox
@@ -68,17 +70,17 @@ class Screen(val root: LinearLayout) {
         trust.removeAllViews()
         for (one in changed) {
             val known = if (one.wasVerified) "You verified ${one.userId}, but" else "${one.userId} is known to you, but"
-            sentence("changed", "$known their identity is another now.")
-            choice("accept", "It is them") { actions.accept(one) }
-            if (one.wasVerified) choice("withdraw", "Withdraw verification") { actions.withdraw(one) }
-            choice("verify-anew", "Verify") { actions.verify(one.userId) }
+            sentence(trust, "changed", "$known their identity is another now.")
+            choice(trust, "accept", "It is them") { actions.accept(one) }
+            if (one.wasVerified) choice(trust, "withdraw", "Withdraw verification") { actions.withdraw(one) }
+            choice(trust, "verify-anew", "Verify") { actions.verify(one.userId) }
         }
         if (comparison != null) compare(comparison, actions)
     }
 
     private fun compare(comparison: Comparison, actions: TrustActions) {
         val (user, state) = comparison.userId to comparison.state
-        sentence("comparison", when (state) {
+        sentence(trust, "comparison", when (state) {
             is VerificationState.Requested -> if (comparison.isIncoming) "$user wants to compare emojis" else "Asking $user"
             is VerificationState.Ready, is VerificationState.Started -> "Agreeing with $user"
             is VerificationState.Comparing -> "Does $user see the same?\n" + shownBy(state)
@@ -87,13 +89,13 @@ class Screen(val root: LinearLayout) {
             is VerificationState.Cancelled -> "Not verified: ${state.reason} (${state.code})"
         })
         if (state is VerificationState.Requested && comparison.isIncoming) {
-            choice("answer", "Compare") { actions.answer(comparison) }
+            choice(trust, "answer", "Compare") { actions.answer(comparison) }
         }
         if (state is VerificationState.Comparing) {
-            choice("match", "They match") { actions.match(comparison) }
-            choice("mismatch", "They differ") { actions.mismatch(comparison) }
+            choice(trust, "match", "They match") { actions.match(comparison) }
+            choice(trust, "mismatch", "They differ") { actions.mismatch(comparison) }
         }
-        choice("leave", if (comparison.isOver) "Close" else "Cancel") { actions.leave(comparison) }
+        choice(trust, "leave", if (comparison.isOver) "Close" else "Cancel") { actions.leave(comparison) }
     }
 
     /** Emojis with their names; numbers where the other side has no emojis. */
@@ -101,20 +103,24 @@ class Screen(val root: LinearLayout) {
         if (state.emojis.isEmpty()) state.decimals.joinToString(" ")
         else state.emojis.joinToString("\n") { "${it.symbol} ${it.description}" }
 
-    private fun sentence(name: String, words: String) = trust.addView(TextView(root.context).apply {
+    private fun sentence(within: LinearLayout, name: String, words: String) = within.addView(TextView(root.context).apply {
         tag = name
         text = words
     })
 
-    private fun choice(name: String, label: String, action: () -> Unit) = trust.addView(Button(root.context).apply {
-        tag = name
-        text = label
-        setOnClickListener { action() }
-    })
+    private fun choice(within: LinearLayout, name: String, label: String, action: () -> Unit) =
+        within.addView(Button(root.context).apply {
+            tag = name
+            text = label
+            setOnClickListener { action() }
+        })
 
     fun rooms(rooms: List<String>, select: (String) -> Unit, create: (List<String>) -> Unit, verify: (String) -> Unit) {
         page("rooms") {
-            add("room-list", LinearLayout(root.context).apply { orientation = LinearLayout.VERTICAL })
+            val scroll = ScrollView(root.context)
+            val list = LinearLayout(root.context).apply { orientation = LinearLayout.VERTICAL }
+            scroll.addView(list.apply { tag = "room-list" })
+            page.addView(scroll, LinearLayout.LayoutParams(LinearLayout.LayoutParams.MATCH_PARENT, 0, 1f))
             val invite = field("invite", "Invite, such as @bob:example.org", InputType.TYPE_TEXT_VARIATION_URI)
             button("create", "New MLS room") {
                 create(invite.text.split(' ').filter { it.isNotEmpty() })
@@ -127,6 +133,7 @@ class Screen(val root: LinearLayout) {
             list.addView(Button(root.context).apply {
                 tag = room
                 text = room
+                isAllCaps = false
                 setOnClickListener { select(room) }
             })
         }
@@ -135,7 +142,10 @@ class Screen(val root: LinearLayout) {
     fun timeline(lines: List<Line>, send: (String) -> Unit) {
         page("timeline") {
             val scroll = ScrollView(root.context)
-            scroll.addView(TextView(root.context).apply { tag = "lines" })
+            val words = TextView(root.context).apply { tag = "lines" }
+            // Grey is for shields.
+            words.setTextColor(Color.BLACK)
+            scroll.addView(words)
             page.addView(scroll, LinearLayout.LayoutParams(LinearLayout.LayoutParams.MATCH_PARENT, 0, 1f))
             val text = field("text", "Message", InputType.TYPE_TEXT_FLAG_CAP_SENTENCES)
             button("send", "Send") {
@@ -146,12 +156,14 @@ class Screen(val root: LinearLayout) {
         page.findViewWithTag<TextView>("lines").text = text(lines)
     }
 
-    /** The lines, each with its shield's sentence in the shield's colour. */
+    /** The lines, each with its shield's sentence in the shield's colour. What cannot be read is in italics. */
     private fun text(lines: List<Line>): CharSequence {
         val text = SpannableStringBuilder()
         for (line in lines) {
             if (text.isNotEmpty()) text.append("\n")
-            text.append("${line.sender}: ${line.text}")
+            text.append("${line.sender}: ")
+            if (line.isReadable) text.append(line.text)
+            else text.append(line.text, StyleSpan(Typeface.ITALIC), Spanned.SPAN_EXCLUSIVE_EXCLUSIVE)
             val badge = line.badge ?: continue
             val colour = ForegroundColorSpan(if (badge.isRed) Color.RED else Color.GRAY)
             text.append("\n").append(badge.why, colour, Spanned.SPAN_EXCLUSIVE_EXCLUSIVE)

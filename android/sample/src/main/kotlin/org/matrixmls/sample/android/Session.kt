@@ -16,28 +16,19 @@ import kotlinx.coroutines.flow.StateFlow
 import kotlinx.coroutines.flow.asStateFlow
 import kotlinx.coroutines.flow.update
 import kotlinx.coroutines.launch
-import kotlinx.coroutines.sync.Mutex
-import kotlinx.coroutines.sync.withLock
 import kotlinx.coroutines.withContext
 import org.json.JSONArray
+import org.json.JSONException
 import org.json.JSONObject
-import org.matrixmls.DecryptedMessage
-import org.matrixmls.EventOutcome
 import org.matrixmls.IdentityState
 import org.matrixmls.MachineConfig
-import org.matrixmls.MlsException
 import org.matrixmls.MlsMachine
 import org.matrixmls.Publishing
 import org.matrixmls.RoomSettings
 import org.matrixmls.StoreKey
-import org.matrixmls.code
 import org.matrixmls.createRoomBody
 import org.matrixmls.drive
 import org.matrixmls.encrypt
-import org.matrixmls.syncChangesFromResponse
-
-/** A line of a room, with its shield, if it has one. */
-data class Line(val sender: String, val text: String, val badge: Badge? = null)
 
 /** What the screens show. */
 data class Shown(
@@ -53,7 +44,7 @@ data class Shown(
 class Session private constructor(
     private val homeserver: Homeserver,
     private val machine: MlsMachine,
-    private val directory: File,
+    directory: File,
 ) {
     val userId: String get() = machine.userId()
 
@@ -63,8 +54,10 @@ class Session private constructor(
     /** Who is really there. */
     val trust = Trust(machine, state) { machine.drive(homeserver) }
 
-    private val syncing = Mutex()
-    private val syncToken = File(directory, "next_batch")
+    /** What was said. */
+    val timelines = Timelines(homeserver, machine, state)
+
+    private val connections = SlidingSync(homeserver, machine, directory)
 
     /**
      * Syncs, and sends what the engine wants sent, for as long as it is not cancelled; what fails is tried again. Each at
@@ -73,81 +66,49 @@ class Session private constructor(
     suspend fun run(): Unit = coroutineScope {
         val news = Channel<Unit>(Channel.CONFLATED)
         launch { for (unit in news) machine.drive(homeserver) }
-        launch { trust.watch(::reopen) }
+        launch { timelines.watch() }
+        launch { trust.watch() }
+        launch { forever { syncEncryption(it).also { news.send(Unit) } } }
+        forever { syncRooms(it).also { news.send(Unit) } }
+    }
+
+    /** One sync of both connections, and what the engine wants sent after it. */
+    suspend fun sync() {
+        syncEncryption(timeoutMs = 0)
+        syncRooms(timeoutMs = 0)
+        machine.drive(homeserver)
+    }
+
+    private suspend fun forever(sync: suspend (timeoutMs: Int) -> Unit): Nothing {
+        // The first answer is what happened while the app was closed, if anything did.
+        var timeoutMs = 0
         while (true) {
             try {
-                receive(LONG_POLL_MS)
-                news.send(Unit)
+                sync(timeoutMs)
+                timeoutMs = LONG_POLL_MS
             } catch (error: CancellationException) {
                 throw error
             } catch (_: IOException) {
+                delay(RETRY_MS)
+            } catch (_: JSONException) {
+                // The homeserver's answer makes no sense. The next one may.
                 delay(RETRY_MS)
             }
         }
     }
 
-    /** One sync, and what the engine wants sent after it. */
-    suspend fun sync() {
-        receive(timeoutMs = 0)
-        machine.drive(homeserver)
-    }
+    private suspend fun syncEncryption(timeoutMs: Int) = timelines.take(connections.encryption(timeoutMs))
 
-    private suspend fun receive(timeoutMs: Int) = syncing.withLock {
-        val filter = """{"room":{"timeline":{"limit":50}},"presence":{"not_types":["*"]}}"""
-        val since = withContext(Dispatchers.IO) { if (syncToken.exists()) syncToken.readText() else null }
-        val from = since?.let { "&since=${quote(it)}" } ?: ""
-        val body = homeserver.call("GET", "/_matrix/client/v3/sync?timeout=$timeoutMs&filter=${quote(filter)}$from")
-        acceptInvites(body)
-        val changes = syncChangesFromResponse(body.toString(), since)
-        val summary = machine.receiveSync(changes)
-        // Only now: what the engine did not take in would never come again.
-        withContext(Dispatchers.IO) {
-            val draft = File(directory, "next_batch.new")
-            draft.writeText(changes.nextBatch)
-            if (!draft.renameTo(syncToken)) throw IOException("$draft could not be renamed")
-        }
-        for (room in summary.rooms) {
-            val lines = room.events.mapNotNull { (it.outcome as? EventOutcome.Message)?.message?.let(::line) }
-            if (lines.isNotEmpty()) {
-                state.update { it.copy(timelines = it.timelines + (room.roomId to it.timelines[room.roomId].orEmpty() + lines)) }
-            }
-        }
+    private suspend fun syncRooms(timeoutMs: Int) {
+        val synced = connections.rooms(timeoutMs)
+        timelines.take(synced)
+        acceptInvites(synced.response.getJSONObject("rooms"))
         showRooms()
     }
 
     private suspend fun showRooms() {
         val rooms = machine.rooms()
         state.update { it.copy(rooms = rooms) }
-    }
-
-    /** Fills a room's timeline from the homeserver's history: the messages open again, however old. */
-    suspend fun open(roomId: String) {
-        val page = homeserver.call("GET", "/_matrix/client/v3/rooms/${quote(roomId)}/messages?dir=b&limit=50")
-        val room = machine.room(roomId)
-        val lines = mutableListOf<Line>()
-        val chunk = page.getJSONArray("chunk")
-        for (index in chunk.length() - 1 downTo 0) {
-            val event = chunk.getJSONObject(index)
-            val isCommit = event.getJSONObject("content").has("resolves")
-            if (event.getString("type") != "m.room.encrypted" || isCommit) continue
-            lines += try {
-                line(room.decrypt(event.toString()))
-            } catch (error: MlsException) {
-                Line(event.getString("sender"), "cannot be read (${error.code})")
-            }
-        }
-        state.update { it.copy(timelines = it.timelines + (roomId to lines)) }
-    }
-
-    /** Reads the timelines that are shown anew: their shields may be others. */
-    private suspend fun reopen() {
-        for (roomId in state.value.timelines.keys) {
-            try {
-                open(roomId)
-            } catch (_: IOException) {
-                // The shields are old until the room is opened again.
-            }
-        }
     }
 
     /** Makes this user's identity, by which others know which devices are theirs. */
@@ -180,12 +141,12 @@ class Session private constructor(
         return roomId
     }
 
-    /** Sends a text, encrypted. */
-    suspend fun send(roomId: String, text: String) {
+    /** Sends a text, encrypted. Gives the event's id. */
+    suspend fun send(roomId: String, text: String): String {
         val content = JSONObject().put("msgtype", "m.text").put("body", text).toString()
         val sealed = machine.encrypt(machine.room(roomId), "m.room.message", content, homeserver)
         val path = "/_matrix/client/v3/rooms/${quote(roomId)}/send/m.room.encrypted/${UUID.randomUUID()}"
-        homeserver.call("PUT", path, JSONObject(sealed))
+        return homeserver.call("PUT", path, JSONObject(sealed)).getString("event_id")
     }
 
     /** Closes the store; the device stays logged in. */
@@ -194,16 +155,15 @@ class Session private constructor(
         machine.close()
     }
 
-    private suspend fun acceptInvites(response: JSONObject) {
-        val invited = response.optJSONObject("rooms")?.optJSONObject("invite") ?: return
-        for (roomId in invited.keys()) {
-            homeserver.call("POST", "/_matrix/client/v3/rooms/${quote(roomId)}/join", JSONObject())
+    /** The sample goes wherever it is invited. */
+    private suspend fun acceptInvites(rooms: JSONObject) {
+        for (roomId in rooms.keys().asSequence().filter { rooms.getJSONObject(it).has("invite_state") }) {
+            try {
+                homeserver.call("POST", "/_matrix/client/v3/rooms/${quote(roomId)}/join", JSONObject())
+            } catch (_: MatrixError) {
+                // It was taken back, say. The other rooms go on.
+            }
         }
-    }
-
-    private fun line(message: DecryptedMessage): Line {
-        val text = runCatching { JSONObject(message.content).getString("body") }.getOrDefault(message.eventType)
-        return Line(message.senderUserId, text, badge(message.verdict))
     }
 
     /** Who to be, and where. */
@@ -238,10 +198,18 @@ class Session private constructor(
         }
 
         /** The device that is logged in on this phone, if there is one. */
-        suspend fun restore(directory: File, storeKey: () -> StoreKey): Session? {
-            val file = File(directory, ACCOUNT)
-            val account = withContext(Dispatchers.IO) { if (file.exists()) JSONObject(file.readText()) else null }
-            return account?.let { start(directory, storeKey, it) }
+        suspend fun restore(directory: File, storeKey: () -> StoreKey): Session? =
+            account(directory)?.let { start(directory, storeKey, it) }
+
+        /** The homeserver of the device that is logged in. */
+        suspend fun homeserver(directory: File): Homeserver =
+            homeserver(account(directory) ?: throw IOException("nobody is logged in"))
+
+        private fun homeserver(account: JSONObject) =
+            Homeserver(account.getString("url"), account.getString("access_token"))
+
+        private suspend fun account(directory: File): JSONObject? = withContext(Dispatchers.IO) {
+            File(directory, ACCOUNT).takeIf { it.exists() }?.let { JSONObject(it.readText()) }
         }
 
         private suspend fun start(directory: File, storeKey: () -> StoreKey, account: JSONObject): Session {
@@ -253,8 +221,7 @@ class Session private constructor(
                 storeKey = key,
                 publishing = Publishing.ALONE,
             )
-            val homeserver = Homeserver(account.getString("url"), account.getString("access_token"))
-            val session = Session(homeserver, MlsMachine.open(config), directory)
+            val session = Session(homeserver(account), MlsMachine.open(config), directory)
             session.showRooms()
             return session
         }

@@ -7,6 +7,8 @@ package org.matrixmls.sample.android
 import java.util.concurrent.ConcurrentHashMap
 import kotlinx.coroutines.flow.MutableStateFlow
 import kotlinx.coroutines.flow.update
+import kotlinx.coroutines.sync.Mutex
+import kotlinx.coroutines.sync.withLock
 import org.matrixmls.MlsException
 import org.matrixmls.MlsMachine
 import org.matrixmls.Shield
@@ -45,17 +47,15 @@ class Trust(
 ) {
     /** Comparisons that were over and that the user has closed. */
     private val closed: MutableSet<String> = ConcurrentHashMap.newKeySet()
+    private val showing = Mutex()
 
-    /** Keeps what is shown as it is by now, for as long as it is not cancelled. `changed`: shields may be others. */
-    suspend fun watch(changed: suspend () -> Unit) {
+    /** Keeps what is shown as it is by now, for as long as it is not cancelled. */
+    suspend fun watch() {
         for (info in machine.verifications()) show(info.id)
         for (roomId in machine.rooms()) users(roomId).forEach { look(it) }
         machine.updates().collect { update ->
             when (update) {
-                is Update.TrustChanged -> {
-                    update.userIds.forEach { look(it) }
-                    changed()
-                }
+                is Update.TrustChanged -> update.userIds.forEach { look(it) }
                 is Update.IdentityChanged -> look(update.userId)
                 is Update.VerificationRequested -> show(update.verificationId)
                 is Update.VerificationChanged -> show(update.verificationId)
@@ -124,17 +124,24 @@ class Trust(
     private suspend fun show(id: String) {
         // News of it may still be on the way.
         if (id in closed) return
-        val info = machine.verification(id).use { verification ->
-            val before = verification.info()
-            if (before.isIncoming || before.state !is VerificationState.Ready) return@use before
-            try {
-                verification.startSas()
-                wake()
-            } catch (_: MlsException.InvalidInput) {
-                // The other side has begun meanwhile.
+        val begun = machine.verification(id).use { verification ->
+            // One after the other: what was read first must not be shown last.
+            showing.withLock {
+                val begun = verification.info().let { !it.isIncoming && it.state is VerificationState.Ready } &&
+                    verification.begin()
+                val info = verification.info()
+                shown.update { it.copy(comparison = Comparison(info.id, info.userId, info.isIncoming, info.state)) }
+                begun
             }
-            verification.info()
         }
-        shown.update { it.copy(comparison = Comparison(info.id, info.userId, info.isIncoming, info.state)) }
+        if (begun) wake()
+    }
+
+    /** Begins the comparison; not where the other side has begun meanwhile. */
+    private suspend fun Verification.begin(): Boolean = try {
+        startSas()
+        true
+    } catch (_: MlsException.InvalidInput) {
+        false
     }
 }
