@@ -87,6 +87,11 @@ class MainActivity : Activity() {
                 create = { invite -> attempt { select(session, session.createRoom(invite)) } },
                 verify = { user -> attempt { trust.verify(user) } },
             )
+            screen.recovery(shown.recovery, RecoveryActions(
+                setUp = { attempt { session.recovery.setUp() } },
+                written = { session.recovery.keyIsWrittenDown() },
+                recover = { typed -> attempt { session.recovery.recover(typed) } },
+            ))
         } else {
             screen.timeline(shown.timelines[open].orEmpty()) { text ->
                 attempt { session.send(open, text) }

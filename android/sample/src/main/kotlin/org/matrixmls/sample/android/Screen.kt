@@ -31,12 +31,16 @@ class TrustActions(
     val leave: (Comparison) -> Unit,
 )
 
+/** What the user does about the recovery key. */
+class RecoveryActions(val setUp: () -> Unit, val written: () -> Unit, val recover: (String) -> Unit)
+
 class Screen(val root: LinearLayout) {
     private val status = TextView(root.context).apply { tag = "status" }
     private val page = LinearLayout(root.context).apply { orientation = LinearLayout.VERTICAL }
     private val trust = LinearLayout(root.context).apply { orientation = LinearLayout.VERTICAL }
     private var shown = ""
     private var decisions: Any? = null
+    private var recovery: RecoveryShown? = null
 
     init {
         val padding = (16 * root.resources.displayMetrics.density).toInt()
@@ -126,6 +130,8 @@ class Screen(val root: LinearLayout) {
                 create(invite.text.split(' ').filter { it.isNotEmpty() })
             }
             button("verify", "Verify by emojis") { verify(invite.text.trim().toString()) }
+            add("recovery-panel", LinearLayout(root.context).apply { orientation = LinearLayout.VERTICAL })
+            recovery = null
         }
         val list = page.findViewWithTag<LinearLayout>("room-list")
         list.removeAllViews()
@@ -136,6 +142,33 @@ class Screen(val root: LinearLayout) {
                 isAllCaps = false
                 setOnClickListener { select(room) }
             })
+        }
+    }
+
+    /** Shows how the recovery key stands, below the rooms. */
+    fun recovery(shown: RecoveryShown?, actions: RecoveryActions) {
+        if (shown == null || shown == recovery) return
+        // What is being typed stays where only the news are others.
+        val typed = page.findViewWithTag<EditText>("recovery-key")?.text ?: ""
+        recovery = shown
+        val panel = page.findViewWithTag<LinearLayout>("recovery-panel")
+        panel.removeAllViews()
+        sentence(panel, "recovery", shown.sentence)
+        shown.news?.let { sentence(panel, "recovery-news", it) }
+        if (shown.newKey != null) {
+            sentence(panel, "new-key", shown.newKey)
+            choice(panel, "written", "I have written it down") { actions.written() }
+        }
+        if (shown.canSetUp) choice(panel, "set-up", "Make a recovery key") { actions.setUp() }
+        if (shown.canRecover) {
+            val key = EditText(root.context).apply {
+                tag = "recovery-key"
+                hint = "Recovery key"
+                inputType = InputType.TYPE_CLASS_TEXT or InputType.TYPE_TEXT_FLAG_NO_SUGGESTIONS
+                setText(typed)
+            }
+            panel.addView(key)
+            choice(panel, "recover", "Recover") { actions.recover(key.text.toString()) }
         }
     }
 

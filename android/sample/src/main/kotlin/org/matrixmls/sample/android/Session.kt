@@ -38,6 +38,8 @@ data class Shown(
     val changed: Map<String, ChangedIdentity> = emptyMap(),
     /** With whom emojis are compared. */
     val comparison: Comparison? = null,
+    /** How the user's recovery key stands, once that is known. */
+    val recovery: RecoveryShown? = null,
 )
 
 /** One logged-in device. */
@@ -57,6 +59,9 @@ class Session private constructor(
     /** What was said. */
     val timelines = Timelines(homeserver, machine, state)
 
+    /** The user's recovery key. */
+    val recovery = Recovery(homeserver, machine, state)
+
     private val connections = SlidingSync(homeserver, machine, directory)
 
     /**
@@ -68,6 +73,7 @@ class Session private constructor(
         launch { for (unit in news) machine.drive(homeserver) }
         launch { timelines.watch() }
         launch { trust.watch() }
+        launch { recovery.watch() }
         launch { forever { syncEncryption(it).also { news.send(Unit) } } }
         forever { syncRooms(it).also { news.send(Unit) } }
     }
