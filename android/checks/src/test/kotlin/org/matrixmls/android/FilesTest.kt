@@ -64,13 +64,16 @@ class FilesTest {
     fun `manifests and resources parse and name what exists`() {
         val sources = File(android, "sample/src/main")
         val manifest = parse(File(sources, "AndroidManifest.xml"))
-        val activities = manifest.getElementsByTagName("activity")
-        assertEquals(1, activities.length)
-        val name = (activities.item(0) as Element).getAttribute("android:name")
-        assertTrue(File(sources, "kotlin/org/matrixmls/sample/android/${name.removePrefix(".")}.kt").isFile)
-        val permissions = manifest.getElementsByTagName("uses-permission")
-        val permission = (permissions.item(0) as Element).getAttribute("android:name")
-        assertEquals("android.permission.INTERNET" to 1, permission to permissions.length)
+        assertEquals(listOf(".MainActivity"), manifest.names("activity"))
+        assertEquals(listOf(".PushReceiver"), manifest.names("receiver"))
+        for (name in manifest.names("activity") + manifest.names("receiver")) {
+            assertTrue(File(sources, "kotlin/org/matrixmls/sample/android/${name.removePrefix(".")}.kt").isFile)
+        }
+        // Other apps cannot send it pushes.
+        val receiver = manifest.getElementsByTagName("receiver").item(0) as Element
+        assertEquals("android.permission.DUMP", receiver.getAttribute("android:permission"))
+        val permissions = listOf("INTERNET", "POST_NOTIFICATIONS").map { "android.permission.$it" }
+        assertEquals(permissions, manifest.names("uses-permission"))
         val application = manifest.getElementsByTagName("application").item(0) as Element
         for (attribute in listOf("android:dataExtractionRules", "android:networkSecurityConfig")) {
             val resource = application.getAttribute(attribute).removePrefix("@xml/")
@@ -78,6 +81,10 @@ class FilesTest {
         }
         assertEquals("false", application.getAttribute("android:allowBackup"))
         assertEquals(0, parse(File(android, "library/src/main/AndroidManifest.xml")).getElementsByTagName("uses-permission").length)
+    }
+
+    private fun Element.names(tag: String): List<String> = getElementsByTagName(tag).let { found ->
+        (0 until found.length).map { (found.item(it) as Element).getAttribute("android:name") }
     }
 
     private fun parse(file: File): Element =

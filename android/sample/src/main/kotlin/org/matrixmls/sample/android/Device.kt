@@ -22,6 +22,9 @@ class Device(private val directory: File, private val storeKey: () -> StoreKey) 
     private val opening = Mutex()
     private var loop: Job? = null
 
+    /** What reads pushes, whether the session is open or not. */
+    val push = Push(directory, storeKey)
+
     /** The session, once it was opened. */
     @Volatile
     var current: Session? = null

@@ -4,7 +4,9 @@
  */
 package org.matrixmls.sample.android
 
+import android.Manifest
 import android.app.Activity
+import android.os.Build
 import android.os.Bundle
 import android.view.View
 import android.widget.LinearLayout
@@ -25,6 +27,9 @@ class MainActivity : Activity() {
         room = savedInstanceState?.getString(ROOM)
         screen = Screen(LinearLayout(this).apply { orientation = LinearLayout.VERTICAL })
         setContentView(screen.root)
+        if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.TIRAMISU) {
+            requestPermissions(arrayOf(Manifest.permission.POST_NOTIFICATIONS), 0)
+        }
         attempt { show(Device.of(this@MainActivity).session()) }
     }
 
