@@ -51,8 +51,6 @@ extension SampleModel {
 
     /// Shows a verification as it is. Whoever has asked begins the comparison as soon as both want it.
     private func show(_ id: String, _ account: Account) async throws {
-        // News of it may still be on the way.
-        if closedComparisons.contains(id) { return }
         let verification = account.machine.verification(verificationId: id)
         let info = try await verification.info()
         if !info.isIncoming && info.state == .ready {
@@ -64,6 +62,8 @@ extension SampleModel {
             wake()
         }
         let comparison = Comparison(try await verification.info())
+        // The user may have closed it while news of it were on the way.
+        if closedComparisons.contains(id) { return }
         // Two of these may wait at once. What was read before the end must not be shown after it.
         if let shown = state.comparison, shown.id == id, shown.isOver, !comparison.isOver { return }
         state.comparison = comparison

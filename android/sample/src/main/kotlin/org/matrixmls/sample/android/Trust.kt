@@ -122,15 +122,15 @@ class Trust(
 
     /** Shows a verification as it is. Whoever has asked begins the comparison as soon as both want it. */
     private suspend fun show(id: String) {
-        // News of it may still be on the way.
-        if (id in closed) return
         val begun = machine.verification(id).use { verification ->
             // One after the other: what was read first must not be shown last.
             showing.withLock {
                 val begun = verification.info().let { !it.isIncoming && it.state is VerificationState.Ready } &&
                     verification.begin()
                 val info = verification.info()
-                shown.update { it.copy(comparison = Comparison(info.id, info.userId, info.isIncoming, info.state)) }
+                val comparison = Comparison(info.id, info.userId, info.isIncoming, info.state)
+                // The user may have closed it while news of it were on the way.
+                shown.update { if (id in closed) it else it.copy(comparison = comparison) }
                 begun
             }
         }
