@@ -24,6 +24,9 @@ const NEW: u64 = 100;
 /// does that.
 const FIXED_HOSTILE: u64 = 140;
 const NEW_HOSTILE: u64 = 0;
+/// The same of those with phones that sync by sliding sync.
+const FIXED_PHONES: u64 = 100;
+const NEW_PHONES: u64 = 20;
 /// New seeds are above those that people choose, and below this.
 const LOWEST_NEW: u64 = 1_000_000_000;
 const HIGHEST_NEW: u64 = 1_000_000_000_000;
@@ -39,6 +42,12 @@ fn devices_come_to_agree() -> Result {
 #[test]
 fn honest_devices_come_to_agree_beside_liars() -> Result {
     all_hold(&[Profile::Hostile], " --only Hostile", FIXED_HOSTILE, NEW_HOSTILE)
+}
+
+/// The same where phones sync by sliding sync, sleep for weeks, and have the wrong time.
+#[test]
+fn phones_that_sleep_for_weeks_come_to_agree() -> Result {
+    all_hold(&[Profile::Phones], " --only Phones", FIXED_PHONES, NEW_PHONES)
 }
 
 /// Runs so many schedules of these kinds: the first ones, and new ones.

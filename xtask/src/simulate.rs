@@ -25,7 +25,8 @@ pub struct Options {
     jobs: Option<u64>,
 
     /// Run only schedules of this kind.
-    #[arg(long, value_name = "KIND", value_parser = ["Calm", "Forks", "Losses", "Hostile"])]
+    #[arg(long, value_name = "KIND")]
+    #[arg(value_parser = ["Calm", "Forks", "Losses", "Hostile", "Phones"])]
     only: Option<String>,
 
     /// How long to make a failing schedule shorter (90 if left out).

@@ -9,7 +9,8 @@ use matrix_mls_kit::sim::{
 };
 
 const USAGE: &str = "\
-usage: simulate [--schedules N] [--seed FIRST] [--jobs N] [--only Calm|Forks|Losses|Hostile]
+usage: simulate [--schedules N] [--seed FIRST] [--jobs N]
+                [--only Calm|Forks|Losses|Hostile|Phones]
                 [--patience SECONDS] [--findings N] [--report FILE]
        simulate --again SEED|SCHEDULE     one, and everything that happens in it
 

@@ -100,7 +100,7 @@ impl Run {
                 self.guarded(app, async |run: &mut Self| run.sync(app, forgets).await).await?;
             }
             Action::SyncAll => {
-                for app in self.live() {
+                for app in self.awake() {
                     self.fault = fault.map(|fault| (app, fault.nth, fault.trouble));
                     self.guarded(app, async |run: &mut Self| run.sync(app, false).await).await?;
                 }
@@ -157,6 +157,16 @@ impl Run {
                     let number = self.dice.below(self.apps[app].places.len() as u64) as usize;
                     let older = self.apps[app].places.get(number).copied();
                     self.apps[app].kept.since = older.filter(|_| !begins_anew);
+                    self.lose_connection(app, begins_anew);
+                }
+            }
+            Action::Sleep { device, how_long } => {
+                if let Some(app) = self.device(device)
+                    && self.awake().len() > 1
+                {
+                    self.apps[app].die();
+                    self.apps[app].sleeps_until_ms = self.world.now_ms + how_long.ms();
+                    self.note(format!("{} sleeps", self.apps[app].name));
                 }
             }
             Action::Copy { device } => {
@@ -256,7 +266,7 @@ impl Run {
         if !(done && told) {
             return Ok(());
         }
-        let first = self.live().into_iter().find(|app| self.apps[*app].name.user == user);
+        let first = self.awake().into_iter().find(|app| self.apps[*app].name.user == user);
         if let Some(app) = first {
             let room = self.room(app).await?;
             let left = room.leave().await;
@@ -305,8 +315,9 @@ impl Run {
         images.device(&name, &directory, self.world.now_ms).await?;
         self.world.log_in(&name);
         self.note(format!("{name} logs in"));
+        let app = self.apps.len();
         self.apps.push(App::new(name, directory));
-        let app = self.apps.len() - 1;
+        self.apps[app].live_in(&self.world.weather, app);
         self.fault = fault.map(|fault| (app, fault.nth, fault.trouble));
         let begin = async |run: &mut Self| {
             run.drive(app).await?;

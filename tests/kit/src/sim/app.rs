@@ -17,6 +17,7 @@ use matrix_mls::{
 
 use super::{
     copies,
+    schedule::{Off, Weather},
     violation::Violation,
     world::{Event, Name, ROOM, Reply, World},
 };
@@ -26,8 +27,12 @@ use super::{
 pub(super) struct Kept {
     /// The place of the next sync.
     pub(super) since: Option<u64>,
+    /// The places of the next syncs, where it syncs by sliding sync.
+    pub(super) slid: Slid,
     /// The joined users, with the event that says so.
     pub(super) joined: BTreeMap<String, String>,
+    /// Up to which position of its server it was told of each user, whatever told it.
+    pub(super) told: BTreeMap<String, u64>,
     /// The messages it has read, by number.
     pub(super) read: BTreeSet<usize>,
     /// The commits by which it came into the group, other than by following another commit, and has
@@ -35,6 +40,23 @@ pub(super) struct Kept {
     pub(super) entries: BTreeSet<String>,
     /// Those and all earlier ones.
     pub(super) all_entries: BTreeSet<String>,
+}
+
+/// Where a sliding sync goes on after a restart of the app, as Element X keeps it: of the rooms'
+/// connection the position, and of the other the token of the to-device events.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Slid {
+    pub(super) rooms: Option<u64>,
+    pub(super) to_device: Option<u64>,
+}
+
+/// An answer that has not reached the machine yet.
+pub(super) struct Held {
+    /// The id of its request.
+    pub(super) id: String,
+    pub(super) reply: Reply,
+    /// The server's position when it answered.
+    pub(super) position: u64,
 }
 
 /// A copy of a device's directory.
@@ -63,7 +85,7 @@ pub(super) struct App {
     pub(super) places: Vec<u64>,
     pub(super) outbox: Vec<Unsent>,
     /// Answers that have not reached the machine yet.
-    pub(super) held: Vec<(String, Reply)>,
+    pub(super) held: Vec<Held>,
     pub(super) copy: Option<Copy>,
     /// Spans of ticks from which nothing is remembered, as an older copy was put in their place.
     pub(super) forgotten: Vec<(u64, u64)>,
@@ -75,6 +97,16 @@ pub(super) struct App {
     pub(super) seen_ms: BTreeMap<String, u64>,
     /// Since when it tries to send and cannot, by the clock.
     pub(super) stuck_ms: Option<u64>,
+    /// Whether it syncs by sliding sync.
+    pub(super) slides: bool,
+    /// The position of the connection for keys, which a process begins without.
+    pub(super) keys_position: Option<u64>,
+    /// How far its clock is off.
+    pub(super) off: Off,
+    /// Until when it does nothing, by the clock.
+    pub(super) sleeps_until_ms: u64,
+    /// When its clock was set ahead by years, because it had been behind.
+    pub(super) leapt_ms: Option<u64>,
 }
 
 impl App {
@@ -93,7 +125,18 @@ impl App {
             alive: true,
             seen_ms: BTreeMap::new(),
             stuck_ms: None,
+            slides: false,
+            keys_position: None,
+            off: Off::default(),
+            sleeps_until_ms: 0,
+            leapt_ms: None,
         }
+    }
+
+    /// How the device of this number lives in the schedule.
+    pub(super) fn live_in(&mut self, weather: &Weather, number: usize) {
+        self.slides = weather.slides >> (number % 8) & 1 == 1;
+        self.off = weather.off[number % weather.off.len()];
     }
 
     /// Opens the machine if it is not open.
@@ -141,6 +184,7 @@ impl App {
         self.machine = None;
         self.outbox.clear();
         self.held.clear();
+        self.keys_position = None;
     }
 
     /// Copies the directory as it is, with the machine open or not.

@@ -90,6 +90,7 @@ impl Run {
                 }
                 self.world.pass(100, &mut self.dice);
             }
+            self.all_read_back().await?;
             self.settle(false).await?;
             self.world.pass(HALF_A_DAY_MS, &mut self.dice);
         }
@@ -152,6 +153,7 @@ impl Run {
                 self.calmly(app, true, false).await?;
             }
         }
+        self.all_read_back().await?;
         let sent = self.ledger.sent(&self.world).filter(|(number, ..)| *number >= first).count();
         if sent != members.len() {
             let detail = format!("{} devices could send {sent} messages at last", members.len());
@@ -263,7 +265,7 @@ impl Run {
     }
 
     /// An app feeds events otherwise than by a sync.
-    async fn feed(&mut self, app: usize, events: Vec<String>) -> Result<(), Violation> {
+    pub(super) async fn feed(&mut self, app: usize, events: Vec<String>) -> Result<(), Violation> {
         let room = self.room(app).await?;
         let events = room.receive_events(events).await;
         let events = self.fine(app, "receive_events", events)?.map_err(Violation::simulator)?;

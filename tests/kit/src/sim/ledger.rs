@@ -81,6 +81,7 @@ impl Ledger {
     ///   committed;
     /// - its sender was where the hostile member's Welcome had led: others were not told of that
     ///   epoch;
+    /// - its clock was years behind until after the message, so that by it years had passed since;
     /// - it went on elsewhere from where it had come in, and others only so long after went on from
     ///   there.
     pub(super) fn owes(&self, world: &World, app: &App, message: &Sealed, event: &Event) -> bool {
@@ -89,6 +90,9 @@ impl Ledger {
         let join = app.kept.joined.get(&user_id(app.name.user));
         let knew = join.is_some_and(|join| message.joins.contains(join));
         if !is_here || !message.members.contains(&app.name) || !knew || message.is_misled {
+            return false;
+        }
+        if app.leapt_ms.is_some_and(|at_ms| event.at_ms < at_ms) {
             return false;
         }
         let in_time =

@@ -1,11 +1,13 @@
 //! Syncing, and looking at what it made readable.
 
 use matrix_mls::{
-    DecryptedMessage, EventOutcome, SyncSummary, ToDeviceResult, test_hooks::tried_events,
+    DecryptedMessage, EventOutcome, RoomChanges, SyncChanges, SyncSummary, ToDeviceResult,
+    test_hooks::tried_events,
 };
 use serde_json::Value;
 
 use super::{
+    app::{App, Kept},
     ledger::message_of,
     liar,
     run::{Run, Stop},
@@ -16,20 +18,48 @@ use super::{
 impl Run {
     /// Syncs, and sends what that brings up.
     pub(super) async fn sync(&mut self, app: usize, forgets: bool) -> Result<(), Stop> {
-        let name = self.apps[app].name.clone();
         let late = self.dice.percent(50);
         if !late {
             self.answer_held(app).await?;
         }
+        if self.apps[app].slides {
+            self.slide(app, forgets).await?;
+        } else {
+            self.sync_whole(app, forgets).await?;
+        }
+        if late {
+            self.answer_held(app).await?;
+        }
+        self.drive(app).await?;
+        if self.apps[app].slides {
+            // Most commits come by no sync.
+            self.note_entries(app).await?;
+        }
+        Ok(())
+    }
+
+    /// Syncs by `/v3/sync`.
+    async fn sync_whole(&mut self, app: usize, forgets: bool) -> Result<(), Stop> {
+        let name = self.apps[app].name.clone();
         let since = self.apps[app].kept.since;
         let (changes, next) = self.world.sync(&name, since);
-        let to_device = changes.to_device.clone();
-        let is_news = !changes.rooms.is_empty() || !to_device.is_empty();
         if since.is_none() && changes.rooms.is_empty() {
             self.not_in_the_room(app).await?;
         }
+        self.take_in(app, changes).await?;
+        if !forgets {
+            self.apps[app].keep_place(next);
+        }
+        Ok(())
+    }
+
+    /// Gives what a sync brought to the machine, and looks at what it made readable.
+    pub(super) async fn take_in(&mut self, app: usize, changes: SyncChanges) -> Result<(), Stop> {
+        let to_device = changes.to_device.clone();
+        let is_news = !changes.rooms.is_empty() || !to_device.is_empty();
         for room in &changes.rooms {
-            self.follow_members(app, room.state.iter().chain(&room.timeline));
+            let RoomChanges { state, timeline, state_after, .. } = room;
+            self.follow_members(app, state.iter().chain(timeline).chain(state_after));
         }
         let machine = self.open(app).await?;
         let before = tried_events();
@@ -42,17 +72,11 @@ impl Run {
         if is_news {
             self.note_entries(app).await?;
         }
-        if !forgets {
-            self.apps[app].keep_place(next);
-        }
-        if late {
-            self.answer_held(app).await?;
-        }
-        self.drive(app).await
+        Ok(())
     }
 
     /// A sync that begins anew does not have a room that its app knows: it was left meanwhile.
-    async fn not_in_the_room(&mut self, app: usize) -> Result<(), Stop> {
+    pub(super) async fn not_in_the_room(&mut self, app: usize) -> Result<(), Stop> {
         if std::mem::take(&mut self.apps[app].kept.joined).is_empty() {
             return Ok(());
         }
@@ -64,19 +88,25 @@ impl Run {
         Ok(())
     }
 
-    /// The app's own view of who is joined.
+    /// The app's own view of who is joined, by events that its server has shown it, old or new.
     pub(super) fn follow_members<'a>(
         &mut self,
         app: usize,
         events: impl Iterator<Item = &'a String>,
     ) {
-        let own = self.apps[app].name.user_id();
+        let (own, server) = (self.apps[app].name.user_id(), self.apps[app].name.server());
         for json in events.filter(|json| json.contains(r#""m.room.member""#)) {
             let event: Value = serde_json::from_str(json).unwrap_or_default();
             let user = event["state_key"].as_str().unwrap_or_default().to_owned();
+            let id = event["event_id"].as_str().unwrap_or_default().to_owned();
+            let at = self.world.place_of(server, &id).unwrap_or_default();
             let kept = &mut self.apps[app].kept;
+            let known = kept.told.entry(user.clone()).or_default();
+            if *known > at {
+                continue;
+            }
+            *known = at;
             if event["content"]["membership"] == "join" {
-                let id = event["event_id"].as_str().unwrap_or_default().to_owned();
                 kept.joined.insert(user, id);
             } else {
                 kept.joined.remove(&user);
@@ -85,6 +115,24 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// The same by the full list as it was at a position: whoever is not in it was not in the room.
+    pub(super) fn follow_list(&mut self, app: usize, members: &[String], position: u64) {
+        self.follow_members(app, members.iter());
+        let is_listed = |user: &String| {
+            let key = format!(r#""state_key":"{user}""#);
+            members.iter().any(|json| json.contains(&key))
+        };
+        let Kept { joined, told, .. } = &mut self.apps[app].kept;
+        joined.retain(|user, _| {
+            let known = told.entry(user.clone()).or_default();
+            if *known > position || is_listed(user) {
+                return true;
+            }
+            *known = position;
+            false
+        });
     }
 
     /// Looks at what a sync made readable, and at what it could not use.
@@ -132,7 +180,7 @@ impl Run {
 
     /// A Welcome whose key package went with an older store is as good as lost.
     fn note_welcomes(&mut self, app: usize, events: &[String], summary: &SyncSummary) {
-        if self.apps[app].forgotten.is_empty() {
+        if self.apps[app].forgotten.is_empty() && self.apps[app].off.years == 0 {
             return;
         }
         for (json, result) in events.iter().zip(&summary.to_device) {
@@ -152,8 +200,12 @@ impl Run {
         let Ok(epochs) = self.fine(app, "epochs", epochs)? else { return Ok(()) };
         let Name { device: own_device, .. } = self.apps[app].name.clone();
         let own_user = self.apps[app].name.user_id();
-        let kept = &mut self.apps[app].kept;
+        let now_ms = self.world.now_ms;
+        let App { kept, seen_ms, slides, .. } = &mut self.apps[app];
         for epoch in epochs {
+            if let Some(event) = epoch.commit_event.as_ref().filter(|_| *slides) {
+                seen_ms.entry(event.clone()).or_insert(now_ms);
+            }
             let own = (&*epoch.creator_user_id, &*epoch.creator_device_id);
             let joined = epoch.is_external && own == (&*own_user, &*own_device);
             let by_the_liar = epoch.creator_user_id == user_id(liar::USER);

@@ -109,6 +109,9 @@ impl Run {
 
     async fn all(&mut self, images: &mut Images, schedule: &Schedule) -> Result<(), Violation> {
         self.world.weather = schedule.weather;
+        for number in 0..self.apps.len() {
+            self.apps[number].live_in(&schedule.weather, number);
+        }
         drop(matrix_mls::test_hooks::take_opened_messages());
         for step in &schedule.steps {
             self.step(images, step).await?;
@@ -186,11 +189,13 @@ impl Run {
     }
 
     pub(super) async fn open(&mut self, app: usize) -> Result<Arc<MlsMachine>, Violation> {
+        self.show_clock(app);
         let machine = self.apps[app].open().await;
         self.fine(app, "open", machine)?.map_err(Violation::simulator)
     }
 
     pub(super) async fn room(&mut self, app: usize) -> Result<Arc<MlsRoom>, Violation> {
+        self.show_clock(app);
         let room = self.apps[app].room().await;
         self.fine(app, "open", room)?.map_err(Violation::simulator)
     }
@@ -220,13 +225,25 @@ impl Run {
         Some(trouble)
     }
 
+    /// The machines' clock shows what this device's does. They have one clock, and act in turn.
+    fn show_clock(&self, app: usize) {
+        let shown_ms = self.world.now_ms.saturating_add_signed(self.apps[app].off.ms());
+        matrix_mls::test_hooks::set_clock_ms(shown_ms);
+    }
+
     /// The devices that are logged in.
     pub(super) fn live(&self) -> Vec<usize> {
         (0..self.apps.len()).filter(|app| self.apps[*app].alive).collect()
     }
 
+    /// Those of them that do something.
+    pub(super) fn awake(&self) -> Vec<usize> {
+        let is_awake = |app: &usize| self.apps[*app].sleeps_until_ms <= self.world.now_ms;
+        self.live().into_iter().filter(is_awake).collect()
+    }
+
     pub(super) fn device(&self, number: u8) -> Option<usize> {
-        let live = self.live();
-        live.get(usize::from(number) % live.len().max(1)).copied()
+        let awake = self.awake();
+        awake.get(usize::from(number) % awake.len().max(1)).copied()
     }
 }

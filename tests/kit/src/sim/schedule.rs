@@ -40,6 +40,8 @@ pub enum Action {
     Sync { device: u8, forgets: bool },
     /// All devices sync.
     SyncAll,
+    /// A device's process ends, and its user looks at it again only after a time.
+    Sleep { device: u8, how_long: Span },
     /// Time passes.
     Wait { how_long: Span },
     /// A device's process dies and starts anew.
@@ -93,6 +95,8 @@ pub enum Span {
     Day,
     /// Longer than old epochs are kept.
     EightDays,
+    /// A holiday.
+    ThreeWeeks,
 }
 
 impl Span {
@@ -104,6 +108,7 @@ impl Span {
             Self::Hour => 3_600_000,
             Self::Day => 86_400_000,
             Self::EightDays => 8 * 86_400_000,
+            Self::ThreeWeeks => 21 * 86_400_000,
         }
     }
 }
@@ -169,6 +174,22 @@ pub enum Scene {
     FiveAndLiar,
 }
 
+/// How far a device's clock is off: ahead, or behind where it is less than 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Off {
+    /// Until the end.
+    pub hours: i8,
+    /// Until the world heals: then its user sets the clock, as the app says that it is wrong.
+    pub years: i8,
+}
+
+impl Off {
+    /// In milliseconds.
+    pub fn ms(self) -> i64 {
+        i64::from(self.hours) * 3_600_000 + i64::from(self.years) * 365 * 86_400_000
+    }
+}
+
 /// How the network and the servers are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Weather {
@@ -187,6 +208,13 @@ pub struct Weather {
     /// Whether the hostile member is removed from the room in the end. Otherwise it falls silent.
     #[serde(default)]
     pub expels: bool,
+    /// Which devices sync by sliding sync: a bit for each, in the order in which they log in. The
+    /// ninth is as the first.
+    #[serde(default)]
+    pub slides: u8,
+    /// How far their clocks are off, in the same order. The fifth is as the first.
+    #[serde(default)]
+    pub off: [Off; 4],
 }
 
 impl Weather {
@@ -198,6 +226,8 @@ impl Weather {
         tidy: false,
         racing: false,
         expels: false,
+        slides: 0,
+        off: [Off { hours: 0, years: 0 }; 4],
     };
 }
 
@@ -223,6 +253,9 @@ pub enum Profile {
     Losses,
     /// What `Forks` has, and a member and servers that lie.
     Hostile,
+    /// Phones, most of which sync by sliding sync as Element X does: they sleep for up to weeks,
+    /// are killed, come back to gaps, and some have the wrong time.
+    Phones,
 }
 
 /// How many steps a schedule has.
@@ -230,8 +263,8 @@ const STEPS: std::ops::RangeInclusive<usize> = 10..=40;
 
 impl Profile {
     /// All of them, gentlest first.
-    pub const ALL: [Self; 4] = [Self::Calm, Self::Forks, Self::Losses, Self::Hostile];
-    /// Those in which everybody is honest. They are what is drawn from if nothing else is said.
+    pub const ALL: [Self; 5] = [Self::Calm, Self::Forks, Self::Losses, Self::Hostile, Self::Phones];
+    /// What is drawn from if nothing else is said.
     pub const HONEST: [Self; 3] = [Self::Calm, Self::Forks, Self::Losses];
 
     /// Draws schedules.
@@ -270,6 +303,7 @@ impl Profile {
                     ..calm
                 })
                 .boxed(),
+            Self::Phones => Self::phones().boxed(),
             Self::Losses => (
                 proptest::sample::select(vec![0_u32, 400, 5_000]),
                 proptest::sample::select(vec![1_000_u16, 10]),
@@ -285,6 +319,27 @@ impl Profile {
                 })
                 .boxed(),
         }
+    }
+
+    fn phones() -> impl Strategy<Value = Weather> {
+        let hours = proptest::sample::select(vec![0_i8, 0, 0, 0, -13, -2, 3, 30]);
+        let off = hours.prop_map(|hours| Off { hours, years: 0 });
+        // One at the most: nobody could add devices of whom all others have another year.
+        let years = option::weighted(0.2, (0..4_usize, proptest::sample::select(vec![-3_i8, 3])));
+        (
+            proptest::sample::select(vec![0_u32, 400, 5_000]),
+            proptest::sample::select(vec![1_000_u16, 10]),
+            any::<bool>(),
+            any::<u8>(),
+            [off.clone(), off.clone(), off.clone(), off],
+            years,
+        )
+            .prop_map(|(delay_ms, timeline_limit, racing, slides, mut off, years)| {
+                if let Some((device, years)) = years {
+                    off[device].years = years;
+                }
+                Weather { delay_ms, timeline_limit, racing, slides, off, ..Weather::CALM }
+            })
     }
 
     fn faults(self) -> impl Strategy<Value = Option<Fault>> {
@@ -357,6 +412,24 @@ impl Profile {
                 (8, lie::Bend::any().prop_map(|bend| Action::Bend { bend }).boxed()),
                 (2, banish.boxed()),
                 (2, user().prop_map(|by| Pardon { by }).boxed()),
+            ]);
+        }
+        if self == Self::Phones {
+            let long = proptest::sample::select(vec![Span::Day, Span::EightDays, Span::ThreeWeeks]);
+            let sleep =
+                (device(), long.clone()).prop_map(|(device, how_long)| Sleep { device, how_long });
+            let wait = long.prop_map(|how_long| Wait { how_long });
+            let begin_anew = device().prop_map(|device| LosePlace { device, begins_anew: true });
+            actions.extend([
+                (6, sleep.boxed()),
+                (3, wait.boxed()),
+                (2, begin_anew.boxed()),
+                (2, device().prop_map(|device| Crash { device }).boxed()),
+                (2, device().prop_map(|device| Sync { device, forgets: true }).boxed()),
+                (2, (user(), user()).prop_map(|(by, user)| LetIn { by, user }).boxed()),
+                (1, (user(), user()).prop_map(|(by, user)| Kick { by, user }).boxed()),
+                (1, user().prop_map(|user| LogIn { user }).boxed()),
+                (1, device().prop_map(|device| LogOut { device }).boxed()),
             ]);
         }
         if losses {

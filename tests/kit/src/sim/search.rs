@@ -11,7 +11,9 @@ use proptest::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, Profile, Schedule, Step, Violation, dice::mix, images::Images, run::run};
+use super::{
+    Outcome, Profile, Schedule, Step, Violation, Weather, dice::mix, images::Images, run::run,
+};
 
 /// A schedule that breaks an invariant.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -154,12 +156,18 @@ fn each_step(schedule: &Schedule, change: fn(&mut Step)) -> Vec<Schedule> {
 }
 
 fn gentler_weather(schedule: &Schedule) -> Vec<Schedule> {
-    let changes: [fn(&mut Schedule); 5] = [
+    let changes: [fn(&mut Schedule); 11] = [
         |schedule| schedule.weather.expels = false,
         |schedule| schedule.weather.delay_ms = 0,
         |schedule| schedule.weather.hides = false,
         |schedule| schedule.weather.racing = false,
         |schedule| schedule.weather.timeline_limit = 1_000,
+        |schedule| schedule.weather.off = Weather::CALM.off,
+        |schedule| schedule.weather.slides = 0,
+        |schedule| schedule.weather.slides &= 0b1110,
+        |schedule| schedule.weather.slides &= 0b1101,
+        |schedule| schedule.weather.slides &= 0b1011,
+        |schedule| schedule.weather.slides &= 0b0111,
     ];
     let changed = changes.iter().map(|change| {
         let mut candidate = schedule.clone();

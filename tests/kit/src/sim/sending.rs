@@ -68,7 +68,7 @@ impl Run {
             let exchange = self.exchange(app, &unsent.request)?;
             // To a message, a late answer is a lost one: the app sends it again.
             let Exchange::Answered(reply) = exchange else {
-                self.apps[app].held.retain(|(id, _)| *id != unsent.request.id);
+                self.apps[app].held.retain(|held| held.id != unsent.request.id);
                 break;
             };
             let name = self.apps[app].name.clone();

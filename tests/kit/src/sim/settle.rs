@@ -26,6 +26,7 @@ impl Run {
         self.note("-- healing");
         self.fault = None;
         self.world.heal();
+        self.wake_all();
         self.world.pass(1_000, &mut self.dice);
         let before = self.world.traffic;
         let result = self.rounds(racing, before.commits).await;

@@ -3,6 +3,7 @@
 use matrix_mls::{OutgoingRequest, RequestOutcome, SendPlan};
 
 use super::{
+    app::Held,
     run::{Run, Stop},
     schedule::Trouble,
     world::Reply,
@@ -50,7 +51,8 @@ impl Run {
             }
             Some(Trouble::AnswerLate) => {
                 let reply = self.world.handle(&name, request, &mut self.dice);
-                self.apps[app].held.push((request.id.clone(), reply));
+                let position = self.world.position_of(name.server());
+                self.apps[app].held.push(Held { id: request.id.clone(), reply, position });
                 return Ok(Exchange::Held);
             }
             None => self.world.handle(&name, request, &mut self.dice),
@@ -75,20 +77,20 @@ impl Run {
         let Exchange::Answered(reply) = self.exchange(app, request)? else { return Ok(false) };
         let what = format!("{} -> {}", self.short(request), reply.status);
         self.note(format!("{}: {what}", self.apps[app].name));
-        self.answer(app, request.id.clone(), reply, &what).await
+        let position = self.world.position_of(self.apps[app].name.server());
+        self.answer(app, Held { id: request.id.clone(), reply, position }, &what).await
     }
 
     async fn answer(
         &mut self,
         app: usize,
-        id: String,
-        reply: Reply,
+        Held { id, reply, position }: Held,
         what: &str,
     ) -> Result<bool, Stop> {
         if let Some(members) = reply.members() {
-            self.apps[app].kept.joined.clear();
-            self.follow_members(app, members.iter());
+            self.follow_list(app, &members, position);
         }
+        self.follow_members(app, reply.members_of_page().iter());
         let machine = self.open(app).await?;
         let outcome = machine.mark_request_as_sent(id, reply.status, reply.body).await;
         let outcome = self.fine(app, what, outcome)?;
@@ -105,15 +107,16 @@ impl Run {
 
     /// Tells the machine the answers that were still on their way.
     pub(super) async fn answer_held(&mut self, app: usize) -> Result<(), Stop> {
-        for (id, reply) in std::mem::take(&mut self.apps[app].held) {
-            self.note(format!("{}: a late answer, {}", self.apps[app].name, reply.status));
-            self.answer(app, id, reply, "a late answer").await?;
+        for held in std::mem::take(&mut self.apps[app].held) {
+            let status = held.reply.status;
+            self.note(format!("{}: a late answer, {status}", self.apps[app].name));
+            self.answer(app, held, "a late answer").await?;
         }
         Ok(())
     }
 
     fn is_held(&self, app: usize, request: &OutgoingRequest) -> bool {
-        self.apps[app].held.iter().any(|(id, _)| *id == request.id)
+        self.apps[app].held.iter().any(|held| held.id == request.id)
     }
 
     /// Sends what the machine wants sent until nothing is due, and the app's own messages.

@@ -124,6 +124,11 @@ impl Event {
         self.state_key.as_deref()
     }
 
+    /// Whether it makes a user's membership this.
+    pub(super) fn is_membership(&self, membership: &str) -> bool {
+        self.membership.as_deref() == Some(membership)
+    }
+
     /// Of two events for the same state, the one of the larger rank holds: the later one, and of
     /// two that did not know of each other the one that takes away.
     pub(super) fn rank(&self) -> (u64, bool, &str) {

@@ -59,6 +59,14 @@ impl Reply {
         (self.status == 200).then(|| chunk.iter().map(Value::to_string).collect())
     }
 
+    /// The member events in a page of the history.
+    pub(in crate::sim) fn members_of_page(&self) -> Vec<String> {
+        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let chunk = body["chunk"].as_array().filter(|_| !body["start"].is_null());
+        let members = chunk.into_iter().flatten().filter(|event| event["type"] == "m.room.member");
+        members.map(Value::to_string).collect()
+    }
+
     /// The event id in the answer to a sent event.
     pub(in crate::sim) fn event_id(&self) -> Option<String> {
         let body: Value = serde_json::from_slice(&self.body).ok()?;
@@ -265,12 +273,13 @@ impl World {
             _ => return Reply::bad("M_INVALID_PARAM"),
         };
         let start = from.unwrap_or(if backwards { u64::MAX } else { 0 });
-        // The one filter that machines use.
-        let only = parameter("filter").filter(|filter| filter.contains("m.room.encrypted"));
+        // Of filters, machines use the types alone.
+        let types = parameter("filter").and_then(|filter| types_of(&filter));
+        let is_wanted = |kind: &String| types.as_ref().is_none_or(|types| types.contains(kind));
         let mut page: Vec<_> = events
             .iter()
             .filter(|(position, _)| (*position <= start) == backwards)
-            .filter(|(_, event)| only.is_none() || event.kind == "m.room.encrypted")
+            .filter(|(_, event)| is_wanted(&event.kind))
             .collect();
         if backwards {
             page.reverse();
@@ -283,6 +292,12 @@ impl World {
         let body = format!(r#"{{"start":"{start}","chunk":[{}]{end}}}"#, chunk.join(","));
         Reply { status: 200, body: body.into_bytes() }
     }
+}
+
+/// The types of events that a filter lets pass.
+fn types_of(filter: &str) -> Option<Vec<String>> {
+    let filter: Value = serde_json::from_str(filter).ok()?;
+    serde_json::from_value(filter["types"].clone()).ok()
 }
 
 /// Undoes percent-encoding.

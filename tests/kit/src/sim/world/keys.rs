@@ -46,6 +46,12 @@ impl Device {
         counts
     }
 
+    /// The algorithms whose fallback key was not handed out.
+    pub(super) fn unused_fallback_types(&self) -> Vec<String> {
+        let unused = self.fallback.iter().filter(|(_, (_, _, used))| !used);
+        unused.map(|(algorithm, _)| algorithm.clone()).collect()
+    }
+
     fn claim(&mut self, wanted: &str) -> Option<(String, Arc<str>)> {
         let key_id = self.one_time.keys().find(|id| algorithm(id) == wanted).cloned();
         if let Some(key_id) = key_id {
@@ -65,7 +71,9 @@ impl World {
 
     /// A device is deleted.
     pub(in crate::sim) fn log_out(&mut self, name: &Name, dice: &mut Dice) {
-        let gone = self.servers[name.server()].devices.remove(name);
+        let here = &mut self.servers[name.server()];
+        here.connections.remove(name);
+        let gone = here.devices.remove(name);
         if let Some(keys) = gone.as_ref().and_then(|device| device.keys.clone()) {
             self.note_gone(name, keys);
         }

@@ -14,6 +14,7 @@ mod keys;
 mod media;
 mod room;
 mod server;
+mod sliding;
 mod sync;
 mod to_device;
 

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{DeviceList, Event, Name, Reply};
+use super::{DeviceList, Event, Name, Reply, sliding::Connection};
 
 /// A device, on its own server.
 #[derive(Clone, Default)]
@@ -60,6 +60,8 @@ pub(super) struct Server {
     pub(super) media: BTreeMap<String, Arc<[u8]>>,
     /// What was answered to a device's request with a transaction id.
     pub(super) transactions: BTreeMap<(Name, String), Reply>,
+    /// What devices that sync by sliding sync were told of the room.
+    pub(super) connections: BTreeMap<Name, Connection>,
 }
 
 impl Server {
@@ -76,6 +78,7 @@ impl Server {
             changes: Vec::new(),
             media: BTreeMap::new(),
             transactions: BTreeMap::new(),
+            connections: BTreeMap::new(),
         }
     }
 
@@ -92,6 +95,11 @@ impl Server {
 
     pub(super) fn is_joined(&self, user_id: &str) -> bool {
         self.membership(user_id) == Some("join")
+    }
+
+    /// How many users are joined, as this server sees it.
+    pub(super) fn joined_count(&self) -> usize {
+        self.state.values().filter(|event| event.is_membership("join")).count()
     }
 
     /// Tells those who see the user's devices that the list is another now.

@@ -30,9 +30,7 @@ impl World {
             let inbox = device.inbox.iter().take(INBOX_LIMIT);
             changes.to_device = inbox.map(|(_, json)| json.to_string()).collect();
             changes.one_time_key_counts = Some(device.counts().into_iter().collect());
-            let unused = device.fallback.iter().filter(|(_, (_, _, used))| !used);
-            changes.unused_fallback_key_types =
-                Some(unused.map(|(algorithm, _)| algorithm.clone()).collect());
+            changes.unused_fallback_key_types = Some(device.unused_fallback_types());
         }
         changes.device_lists = Some(match since {
             Some(since) => here.device_lists(name.user, since),
@@ -45,7 +43,8 @@ impl World {
 }
 
 impl Server {
-    fn device_lists(&self, user: usize, since: u64) -> DeviceListChanges {
+    /// Whose devices have changed for a user since a position.
+    pub(super) fn device_lists(&self, user: usize, since: u64) -> DeviceListChanges {
         let mut changes = DeviceListChanges::default();
         let shares = |other: usize| {
             other == user || (self.is_joined(&user_id(user)) && self.is_joined(&user_id(other)))
@@ -115,11 +114,5 @@ impl Server {
         }
         let newer = state.into_values().filter(|(position, _)| *position > after);
         newer.map(|(_, event)| event.clone()).collect()
-    }
-}
-
-impl Event {
-    fn is_membership(&self, membership: &str) -> bool {
-        self.membership.as_deref() == Some(membership)
     }
 }
