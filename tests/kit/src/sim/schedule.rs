@@ -177,13 +177,19 @@ pub enum Scene {
 /// How far a device's clock is off: ahead, or behind where it is less than 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Off {
-    /// Until the end.
+    /// In hours.
     pub hours: i8,
-    /// Until the world heals: then its user sets the clock, as the app says that it is wrong.
+    /// In years, beside that.
     pub years: i8,
 }
 
 impl Off {
+    /// Whether it is a day or more. Then its user sets the clock when the world heals, as the app
+    /// says that it is wrong; otherwise it stays so.
+    pub(super) fn is_of_days(self) -> bool {
+        self.ms().abs() >= 24 * 3_600_000
+    }
+
     /// In milliseconds.
     pub fn ms(self) -> i64 {
         i64::from(self.hours) * 3_600_000 + i64::from(self.years) * 365 * 86_400_000
@@ -330,16 +336,27 @@ impl Profile {
             proptest::sample::select(vec![0_u32, 400, 5_000]),
             proptest::sample::select(vec![1_000_u16, 10]),
             any::<bool>(),
+            proptest::bool::weighted(0.2),
             any::<u8>(),
             [off.clone(), off.clone(), off.clone(), off],
             years,
         )
-            .prop_map(|(delay_ms, timeline_limit, racing, slides, mut off, years)| {
-                if let Some((device, years)) = years {
-                    off[device].years = years;
-                }
-                Weather { delay_ms, timeline_limit, racing, slides, off, ..Weather::CALM }
-            })
+            .prop_map(
+                |(delay_ms, timeline_limit, racing, hides, slides, mut off, years)| {
+                    if let Some((device, years)) = years {
+                        off[device].years = years;
+                    }
+                    Weather {
+                        delay_ms,
+                        timeline_limit,
+                        racing,
+                        hides,
+                        slides,
+                        off,
+                        ..Weather::CALM
+                    }
+                },
+            )
     }
 
     fn faults(self) -> impl Strategy<Value = Option<Fault>> {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     run::{Run, Stop},
+    schedule::Off,
     violation::Violation,
     world::ROOM,
 };
@@ -161,14 +162,17 @@ impl Run {
         }
     }
 
-    /// Whoever sleeps wakes up, and clocks that are off by years are set.
+    /// Whoever sleeps wakes up, and clocks that are off by a day or more are set: until then a
+    /// device may not hear the others (docs/simulator.md).
     pub(super) fn wake_all(&mut self) {
         for app in &mut self.apps {
             app.sleeps_until_ms = 0;
             if app.off.years < 0 {
                 app.leapt_ms = Some(self.world.now_ms);
             }
-            app.off.years = 0;
+            if app.off.is_of_days() {
+                app.off = Off::default();
+            }
         }
     }
 }
