@@ -135,7 +135,7 @@ impl App {
 
     /// How the device of this number lives in the schedule.
     pub(super) fn live_in(&mut self, weather: &Weather, number: usize) {
-        self.slides = weather.slides >> (number % 8) & 1 == 1;
+        self.slides = (weather.slides >> (number % 8)) & 1 == 1;
         self.off = weather.off[number % weather.off.len()];
     }
 

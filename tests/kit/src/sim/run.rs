@@ -109,8 +109,8 @@ impl Run {
 
     async fn all(&mut self, images: &mut Images, schedule: &Schedule) -> Result<(), Violation> {
         self.world.weather = schedule.weather;
-        for number in 0..self.apps.len() {
-            self.apps[number].live_in(&schedule.weather, number);
+        for (number, app) in self.apps.iter_mut().enumerate() {
+            app.live_in(&schedule.weather, number);
         }
         drop(matrix_mls::test_hooks::take_opened_messages());
         for step in &schedule.steps {

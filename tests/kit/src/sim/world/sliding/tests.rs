@@ -70,9 +70,9 @@ fn a_room_that_was_left_is_told_of_once_and_one_of_the_removed_stays() {
     let first = ask(&mut world, &ann, None).unwrap_or_default();
     assert!(world.remove(1, 0, &mut dice));
     let second = ask(&mut world, &ann, first["pos"].as_u64()).unwrap_or_default();
-    assert_eq!(members(&second), [user_id(0)]);
+    assert_eq!(members(&second), [user_id(0), user_id(1)], "she is out, and by whom");
     let anew = ask(&mut world, &ann, None).unwrap_or_default();
-    assert_eq!(members(&anew), [user_id(0)], "she was removed");
+    assert_eq!(members(&anew), [user_id(0), user_id(1)], "she was removed");
     assert!(world.invite(1, 0, &mut dice));
     assert!(world.remove(0, 0, &mut dice));
     let left = ask(&mut world, &ann, anew["pos"].as_u64()).unwrap_or_default();
