@@ -296,8 +296,9 @@ async fn an_answer_that_a_later_one_has_overtaken_brings_no_identity_back() -> R
     Ok(())
 }
 
-/// Bob's tablet is stolen: he makes another identity and logs the tablet out. Alice, who hears of it
-/// by a verification, verifies him. The tablet was never signed by the identity that she has verified.
+/// Bob's tablet is stolen: he makes another identity and logs the tablet out. Alice, who hears of
+/// it by a verification, verifies him. The tablet was never signed by the identity that she has
+/// verified.
 #[tokio::test]
 async fn a_device_of_the_identity_before_is_none_of_the_verified_one() -> Result {
     let homeserver = Homeserver::embedded()?;

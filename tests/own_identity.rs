@@ -390,8 +390,8 @@ async fn a_device_notices_what_is_handed_out_for_it() -> Result {
     Ok(())
 }
 
-/// The homeserver makes up a device for Bob, or a thousand beside it, or one whose keys are too long
-/// to be kept.
+/// The homeserver makes up a device for Bob, or a thousand beside it, or one whose keys are too
+/// long to be kept.
 #[tokio::test]
 async fn a_made_up_device_of_its_user_is_told_by_name() -> Result {
     let homeserver = Homeserver::embedded()?;

@@ -65,9 +65,9 @@ impl MlsMachine {
     /// Whether this device sends only to rooms whose devices are all verified (`Verdict::Verified`).
     /// It is remembered, and off at first.
     ///
-    /// `MlsRoom::prepare_to_send` then fails with `UntrustedMembers` (`"not_verified"`) where a group
-    /// has others, and no history is given there. A group is shared, so no device can be left out by
-    /// one member alone.
+    /// `MlsRoom::prepare_to_send` then fails with `UntrustedMembers` (`"not_verified"`) where a
+    /// group has others, and no history is given there. A group is shared, so no device can be left
+    /// out by one member alone.
     pub async fn send_only_to_verified(&self, only: bool) -> Result<(), MlsError> {
         self.engine.run(move |engine| engine.send_only_to_verified(only)).await
     }

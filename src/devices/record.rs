@@ -165,8 +165,8 @@ pub(crate) fn note_unsigned(tx: &Tx<'_>, own: &DeviceName) -> Result<(), StoreEr
     DEVICES.put(tx, own.user_id.as_bytes(), own.device_id.as_bytes(), &record)
 }
 
-/// A user's identity stands otherwise than before. If it is another one, no answer has said yet which
-/// devices it has signed.
+/// A user's identity stands otherwise than before. If it is another one, no answer has said yet
+/// which devices it has signed.
 pub(super) fn note_owner(
     tx: &Tx<'_>,
     user: &UserId,

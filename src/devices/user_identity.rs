@@ -9,9 +9,9 @@
 //!
 //! What was seen once is not unseen. A user who has an identity keeps it when an answer names none.
 //! A self-signing or user-signing key that its own master key has replaced does not come back:
-//! whoever hands it out replays an old answer. An earlier master key may come back, as the later one
-//! may have been the homeserver's lie; that is a change like any other. The pinned one comes back
-//! with what it had signed.
+//! whoever hands it out replays an old answer. An earlier master key may come back, as the later
+//! one may have been the homeserver's lie; that is a change like any other. The pinned one comes
+//! back with what it had signed.
 //!
 //! Whether this device's user has verified an identity is decided by `verification`.
 

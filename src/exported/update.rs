@@ -185,8 +185,8 @@ pub enum Update {
     /// The user has reset their cross-signing identity, or the homeserver lies. It is told once for
     /// each new key, and again if the pinned key was back in between. Show it, and call
     /// `MlsMachine::accept_identity` when your user has seen it or has checked the new key.
-    /// `MlsMachine::user_identity` has both keys. Sending goes on, unless your user has verified the
-    /// user (`MlsError::UntrustedMembers`).
+    /// `MlsMachine::user_identity` has both keys. Sending goes on, unless your user has verified
+    /// the user (`MlsError::UntrustedMembers`).
     IdentityChanged {
         /// The user's id.
         user_id: String,

@@ -1,7 +1,7 @@
 //! Offering history to devices that this device has added.
 //!
-//! All members of the epoch can open the bundle, whomever it is offered to. So none is offered while
-//! one of them is somebody to whom this device's user sends no messages.
+//! All members of the epoch can open the bundle, whomever it is offered to. So none is offered
+//! while one of them is somebody to whom this device's user sends no messages.
 
 use std::collections::BTreeMap;
 

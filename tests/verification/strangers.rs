@@ -37,8 +37,8 @@ async fn ones_own_word_that_is_sent_back_vouches_for_nobody() -> Result {
     Ok(())
 }
 
-/// A homeserver chooses device ids. Bob's device is called like a master key that the homeserver has
-/// made for him: what the device says of itself is not said of the key.
+/// A homeserver chooses device ids. Bob's device is called like a master key that the homeserver
+/// has made for him: what the device says of itself is not said of the key.
 #[tokio::test]
 async fn a_device_that_is_called_like_a_master_key_does_not_vouch_for_it() -> Result {
     let homeserver = Homeserver::embedded()?;
@@ -70,8 +70,8 @@ async fn a_device_that_is_called_like_a_master_key_does_not_vouch_for_it() -> Re
     Ok(())
 }
 
-/// A request in Bob's name, from a device that his homeserver does not list, or lists with keys that
-/// have not signed themselves. Alice's user accepts, and the verification ends.
+/// A request in Bob's name, from a device that his homeserver does not list, or lists with keys
+/// that have not signed themselves. Alice's user accepts, and the verification ends.
 #[tokio::test]
 async fn a_device_without_published_keys_is_not_verified() -> Result {
     let homeserver = Homeserver::embedded()?;
