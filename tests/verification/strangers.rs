@@ -5,7 +5,7 @@ use matrix_mls::VerificationState;
 use matrix_mls_kit::{
     Client, Fault, Homeserver, OrMissing as _, Result, Target,
     cross_signing::CrossSigning,
-    together::{log_in, pair, phone_of, quiet, two_phones},
+    together::{pair, phone_of, quiet, two_phones},
 };
 use serde_json::{Value, json};
 
@@ -42,17 +42,20 @@ async fn ones_own_word_that_is_sent_back_vouches_for_nobody() -> Result {
 #[tokio::test]
 async fn a_device_that_is_called_like_a_master_key_does_not_vouch_for_it() -> Result {
     let homeserver = Homeserver::embedded()?;
-    let (alice, bob) = two_phones(&homeserver).await?;
+    let alice = phone_of(&homeserver, "alice").await?;
+    let user = alice.user_id().replace("alice", "bob");
     // A test's device id is the name of a directory.
     let (ghost, name) = loop {
-        let ghost = CrossSigning::new(bob.user_id());
+        let ghost = CrossSigning::new(&user);
         let name = ghost.master_key();
         if !name.contains(['/', '+']) {
             break (ghost, name);
         }
     };
-    let device = log_in(&homeserver, "bob", &name).await?;
-    let (user, published) = (device.user_id().to_owned(), ghost.published()?);
+    let device = Client::register(&homeserver, "bob", &name).await?;
+    device.settle().await?;
+    assert_eq!(device.user_id(), user);
+    let published = ghost.published()?;
     let _replaced = lie(&homeserver, &alice, move |answer| {
         answer["master_keys"][&user] = published["master_key"].clone();
         answer["self_signing_keys"][&user] = published["self_signing_key"].clone();
