@@ -10,6 +10,8 @@
 //! `cargo bench --bench adds -- 300 1000 2000` measures those sizes (the default). Prints a JSON
 //! line a room (docs/decisions/007).
 
+mod support;
+
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -26,6 +28,7 @@ use matrix_mls_kit::{
 };
 use openmls::prelude::{MlsMessageBodyIn, MlsMessageIn, RatchetTreeIn, StagedWelcome, *};
 use serde_json::{Value, json};
+use support::processor;
 use tls_codec::Deserialize as _;
 
 const ROOM: &str = "!large:example.org";
@@ -73,16 +76,6 @@ impl Calls {
     fn figure(&self) -> Value {
         json!([self.total, self.longest].map(|time| (time.as_secs_f64() * 1e3).round()))
     }
-}
-
-/// How long all threads of this process have run.
-fn processor() -> Option<Duration> {
-    let threads = std::fs::read_dir("/proc/self/task").ok()?;
-    let nanoseconds = threads.filter_map(|thread| {
-        let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-        text.split(' ').next()?.parse::<u64>().ok()
-    });
-    Some(Duration::from_nanos(nanoseconds.sum()))
 }
 
 /// Makes a room and fills it.

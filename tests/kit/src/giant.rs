@@ -16,7 +16,7 @@ use crate::{
     OrMissing as _, Result, config, feed, news,
     peer::{ALGORITHM, Peer, WELCOME_ALGORITHM, base64},
     tables::{Tables, join},
-    written_tree::{Shape, WrittenGroup},
+    written_tree::{Shape, USERS, WrittenGroup},
 };
 
 /// The room's id.
@@ -76,6 +76,11 @@ impl Giant {
     /// Makes a room of so many devices, three at the least: the library's, the founder's and the
     /// observer's included, whose paths have no key in a blank tree.
     pub async fn new(devices: usize, shape: Shape, store: &Path) -> Result<Self> {
+        Self::among(devices, USERS, shape, store).await
+    }
+
+    /// The same where the devices whose group was written down belong to so many users.
+    pub async fn among(devices: usize, users: usize, shape: Shape, store: &Path) -> Result<Self> {
         let device = Device::open("@me:example.org", "ME", store).await?;
         let mut tables = Tables::default();
         let mut founder = Peer::new("@founder:example.org", "FOUNDER");
@@ -84,7 +89,7 @@ impl Giant {
         if written == 0 {
             founder.create(ROOM, false);
         } else {
-            let group = WrittenGroup::new(ROOM, written, shape)?;
+            let group = WrittenGroup::among(ROOM, written, users, shape)?;
             founder.try_join_externally(&group.group_info)?;
             for member in &group.members {
                 tables.publish(&member.user, &member.device, member.device_keys());

@@ -18,8 +18,8 @@ use crate::{
     peer::{SUITE, device_keys, identity, new_signer},
 };
 
-/// How many users the members belong to, at the most.
-const USERS: usize = 100;
+/// How many users the members belong to, unless somebody wants it otherwise.
+pub const USERS: usize = 100;
 /// For how long the leaves of a blank tree are valid.
 const LIFETIME_S: u64 = 80 * 24 * 3600;
 
@@ -82,15 +82,26 @@ pub struct WrittenGroup {
 impl WrittenGroup {
     /// Writes a group of so many devices, at least one: `@user0:example.org|D0` and so on.
     pub fn new(group_id: &str, devices: usize, shape: Shape) -> Result<Self> {
-        Self::write(group_id, devices, shape, None)
+        Self::among(group_id, devices, USERS, shape)
+    }
+
+    /// The same of so many users, who have as many devices each, or one more.
+    pub fn among(group_id: &str, devices: usize, users: usize, shape: Shape) -> Result<Self> {
+        Self::write(group_id, devices, users, shape, None)
     }
 
     /// `wrong`: the leaf whose parent's key gets a parent hash that is off by a bit, everything
     /// around it right.
-    fn write(group_id: &str, devices: usize, shape: Shape, wrong: Option<usize>) -> Result<Self> {
+    fn write(
+        group_id: &str,
+        devices: usize,
+        users: usize,
+        shape: Shape,
+        wrong: Option<usize>,
+    ) -> Result<Self> {
         let members: Vec<_> = (0..devices)
             .map(|number| Member {
-                user: format!("@user{}:example.org", number % USERS),
+                user: format!("@user{}:example.org", number % users),
                 device: format!("D{number}"),
                 signer: new_signer(),
             })
@@ -369,12 +380,12 @@ mod tests {
     #[test]
     fn a_parent_hash_that_is_wrong_is_refused() -> Result {
         for wrong in [0, 2, 4] {
-            let group = WrittenGroup::write(ROOM, 7, Shape::Warm, Some(wrong))?;
+            let group = WrittenGroup::write(ROOM, 7, USERS, Shape::Warm, Some(wrong))?;
             let error = newcomer("ONE").try_join_externally(&group.group_info).refused()?;
             assert!(error.to_string().to_lowercase().contains("parent hash"), "{error}");
         }
         // The seventh has nobody beside it: there is nothing to be wrong.
-        let group = WrittenGroup::write(ROOM, 7, Shape::Warm, Some(6))?;
+        let group = WrittenGroup::write(ROOM, 7, USERS, Shape::Warm, Some(6))?;
         newcomer("ONE").try_join_externally(&group.group_info)?;
         Ok(())
     }
