@@ -39,6 +39,7 @@ mod api;
 mod attachments;
 mod backup;
 mod commits;
+mod compared;
 mod devices;
 mod engine;
 mod epochs;

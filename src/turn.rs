@@ -13,6 +13,7 @@ use std::{
 use ruma::{OwnedEventId, OwnedRoomId, RoomId};
 
 use crate::{
+    compared::Compared,
     exported::Update,
     groups::{Groups, LeftGroups, TurnGroups},
     identity::{Crypto, Identity, Provider},
@@ -79,6 +80,8 @@ pub(crate) struct Turn<'a> {
     keys_deleted: Cell<bool>,
     /// Groups that need not be read.
     pub(crate) groups: TurnGroups<'a>,
+    /// What is remembered of rooms that were compared with their groups, if anything is to be.
+    pub(crate) compared: Option<&'a Compared>,
 }
 
 /// What a turn leaves to be done once it is on disk.
@@ -111,7 +114,13 @@ impl<'a> Turn<'a> {
             wanted: RefCell::default(),
             keys_deleted: Cell::default(),
             groups: groups.for_turn(),
+            compared: None,
         }
+    }
+
+    /// The same with what is remembered of rooms.
+    pub(crate) fn remembering(self, compared: &'a Compared) -> Self {
+        Self { compared: Some(compared), ..self }
     }
 
     /// Whether the turn has taken so long that what is left is for the next one.

@@ -9,7 +9,7 @@
 //! alone, so it gives the same answer after a restart.
 
 use super::{
-    difference::difference,
+    difference::{begin, difference},
     key_packages::{self, LEAVE_ALONE},
     key_queries::ask_for_outdated,
     renewal, silent,
@@ -17,12 +17,12 @@ use super::{
     trusted,
 };
 use crate::{
-    devices,
+    compared::Comparison,
     epochs::{EpochRecord, graph},
     failure::EndsTurn,
     messages::SendError,
     requests::{self, Purpose, REQUEST_BACKOFF, REQUESTS},
-    room::{Room, membership, undone},
+    room::{Room, undone},
     store::StoreError,
     turn::Turn,
 };
@@ -57,16 +57,40 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
     if blocked_until(turn, room).is_some() {
         return Ok(NextStep::Waiting(Vec::new()));
     }
-    let users = membership::users_of_group(turn.tx, room)?;
-    // Whatever made the room an MLS room, from now on these devices matter.
-    devices::track(turn.tx, users.iter().map(|user| &**user))?;
-    let queries = ask_for_outdated(turn, &users)?;
-    if !queries.is_empty() {
-        return Ok(NextStep::Waiting(queries));
+    let taken = turn.compared.map(|compared| compared.take(&room.id));
+    let (known, releases) = taken.map_or((None, 0), |taken| (taken.known, taken.releases));
+    let mut known = begin(turn, room, known)?;
+    let planned = plan(turn, room, &head, rotate, &mut known);
+    if let Some(compared) = turn.compared {
+        compared.keep(&room.id, known, releases);
     }
-    trusted::refuse_changed(turn, &users)?;
-    let asking = silent::ask(turn, &room.id, &users)?;
-    let mut difference = difference(turn, &room.id, &head, &users)?;
+    match planned? {
+        Planned::Step(step) => Ok(step),
+        Planned::Commit(change) => stage_possible(turn, room, &head, change),
+    }
+}
+
+/// What is to be done.
+enum Planned {
+    Step(NextStep),
+    Commit(Change),
+}
+
+/// Finds out what can be done now, by comparing who belongs with the members of the head.
+fn plan(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    head: &EpochRecord,
+    rotate: bool,
+    known: &mut Comparison,
+) -> Result<Planned, SendError> {
+    let queries = ask_for_outdated(turn, &known.users)?;
+    if !queries.is_empty() {
+        return Ok(Planned::Step(NextStep::Waiting(queries)));
+    }
+    trusted::refuse_changed(turn, &known.users)?;
+    let asking = silent::ask(turn, &room.id, &known.users)?;
+    let mut difference = difference(turn, &room.id, head, known)?;
     let left_alone_ms = key_packages::leave_out_unreachable(turn, &room.id, &mut difference.add)?;
     let held = undone::hold_back(turn.tx, &room.id, &mut difference.add, turn.now_ms)?;
     // The rest come with the next commit.
@@ -74,7 +98,7 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
     let mut claims = key_packages::claim_missing(turn, &room.id, &difference.add)?;
     claims.extend(asking.awaited);
     if !claims.is_empty() {
-        return Ok(NextStep::Waiting(claims));
+        return Ok(Planned::Step(NextStep::Waiting(claims)));
     }
     let wanted = difference.add.len();
     let add = key_packages::usable(turn, &room.id, difference.add)?;
@@ -83,11 +107,11 @@ pub(crate) fn next_step(turn: &Turn<'_>, room: &mut Room) -> Result<NextStep, Se
     room.pace.recheck_ms =
         left_alone_ms.into_iter().chain(unanswered_ms).chain(held).chain(asking.again_ms).min();
     if add.is_empty() && difference.remove.is_empty() && !rotate {
-        trusted::refuse_unverified(turn, &room.id, &head)?;
+        trusted::refuse_unverified(turn, &room.id, head)?;
         room.standing.settle();
-        return welcomes_first(turn, room);
+        return welcomes_first(turn, room).map(Planned::Step);
     }
-    stage_possible(turn, room, &head, Change { add, remove: difference.remove, rotate })
+    Ok(Planned::Commit(Change { add, remove: difference.remove, rotate }))
 }
 
 /// Stages a commit. A device may publish a key package that is good as far as can be seen, and that

@@ -20,6 +20,7 @@
 
 mod asking;
 mod bindings;
+mod changes;
 mod claim;
 mod cross_signing;
 mod own_devices;
@@ -41,6 +42,7 @@ mod verify;
 pub(crate) use self::{
     asking::{Due, due},
     bindings::{LeafBinding, note_bindings},
+    changes::{changed_since, mark_changes},
     claim::{ClaimedPackage, claim_request, parse_claim_response},
     own_devices::{published_object, signed_object},
     own_identity::{

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::{
-    pins,
+    changes, pins,
     silent::{self, Silent},
     tracking,
     user_identity::Standing,
@@ -96,7 +96,8 @@ pub(super) fn update_eligible(tx: &Tx<'_>, user: &UserId) -> Result<(), StoreErr
     let devices = all.into_iter().filter_map(eligible);
     let devices =
         devices.map(|device| (device.name.device_id, ByteBuf::from(device.credential_key)));
-    ELIGIBLE.put(tx, user.as_bytes(), b"", &devices.collect())
+    ELIGIBLE.put(tx, user.as_bytes(), b"", &devices.collect())?;
+    changes::note(tx, user)
 }
 
 /// One device, if it may take part in groups.

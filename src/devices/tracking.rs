@@ -8,6 +8,7 @@
 use ruma::{OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
 
+use super::changes;
 use crate::store::{Collection, StoreError, Tx};
 
 /// A user whose devices are tracked.
@@ -106,6 +107,7 @@ pub(crate) fn untrack<'a>(
     for user in users {
         USERS.delete(tx, b"", user.as_bytes())?;
         OUTDATED.delete(tx, b"", user.as_bytes())?;
+        changes::note(tx, user)?;
     }
     Ok(())
 }

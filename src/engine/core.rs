@@ -15,6 +15,7 @@ use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, RoomId};
 
 use super::{error::EngineError, opener::Opener, opening, outcomes::RoomOutcomes};
 use crate::{
+    compared::Compared,
     exported::{
         MemberPolicy, Observers, RollbackGuard, Update, UpdateObserver, UpdateSubscription,
     },
@@ -43,6 +44,7 @@ pub(crate) struct Engine {
     pub(super) work: Mutex<Work>,
     pub(super) opener: Opener,
     groups: Groups,
+    compared: Compared,
     observers: Arc<Observers>,
     pub(super) rollback: Rollback,
     /// The keys of verifications under way.
@@ -102,6 +104,7 @@ impl Engine {
             work,
             opener,
             groups: Groups::default(),
+            compared: Compared::default(),
             observers: Arc::default(),
             rollback: Rollback::new(guard),
             secrets: Secrets::default(),
@@ -142,6 +145,7 @@ impl Engine {
         work.turns += 1;
         self.opener.readers.clear();
         self.groups.release();
+        self.compared.release();
         self.store.suspend();
     }
 
@@ -157,6 +161,7 @@ impl Engine {
     /// Lets go of what is in memory only to be at hand, without waiting for a turn under way.
     pub(crate) fn release_memory(&self) {
         self.groups.release();
+        self.compared.release();
         self.opener.readers.clear();
         self.opener.crypto.release_memory();
         self.store.release_memory();
@@ -210,7 +215,8 @@ impl Engine {
         work.turns += 1;
         let now_ms = now_ms();
         let (value, done) = self.store.write_repeatable(|tx| {
-            let turn = Turn::new(tx, &self.identity, &self.opener.crypto, &self.groups, now_ms);
+            let turn = Turn::new(tx, &self.identity, &self.opener.crypto, &self.groups, now_ms)
+                .remembering(&self.compared);
             let value = job(&turn).map_err(|error| turn.true_cause(error))?;
             Ok::<_, EngineError>((value, self.end(turn)?))
         })?;

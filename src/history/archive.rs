@@ -186,6 +186,11 @@ pub fn remove(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<(), StoreErr
     EXPORTS.delete(tx, room.as_bytes(), epoch.as_bytes()).map(drop)
 }
 
+/// The names of the chunks with an epoch's leaves. The same name is the same leaves.
+pub fn chunk_ids(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Vec<ChunkId>, StoreError> {
+    Ok(row(tx, room, epoch)?.chunks)
+}
+
 /// The members of an epoch, by leaf index.
 pub fn leaves(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<Vec<(u32, Leaf)>, StoreError> {
     let export = row(tx, room, epoch)?;

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     devices,
     protocol::MemberContent,
-    store::{Collection, StoreError, Tx},
+    store::{ChangeMark, Changes, Collection, StoreError, Tx},
 };
 
 /// How a user stands to a room.
@@ -46,6 +46,9 @@ struct Member {
 }
 
 const MEMBERS: Collection<Member> = Collection::new("member");
+/// Who has come, gone, or been invited, by room. So many are kept as change between two messages of
+/// this device in a room of ten thousand.
+const CHANGED: Changes<OwnedUserId> = Changes::new("changed_member", 256);
 const ROOMS_OF_USER: Collection<OwnedRoomId> = Collection::new("room_of_user");
 
 /// How a user stands to the room.
@@ -87,9 +90,36 @@ pub(crate) fn users_of_group(
     Ok(MEMBERS
         .list(tx, room.id.as_bytes())?
         .into_iter()
-        .filter(|member| member.membership == Membership::Joined || room.invited_are_in_group())
+        .filter(|member| belongs(room, member.membership))
         .map(|member| member.user_id)
         .collect())
+}
+
+/// Whether a user's devices belong into the group.
+pub(crate) fn is_user_of_group(
+    tx: &Tx<'_>,
+    room: &Room,
+    user: &UserId,
+) -> Result<bool, StoreError> {
+    Ok(get(tx, &room.id, user)?.is_some_and(|membership| belongs(room, membership)))
+}
+
+fn belongs(room: &Room, membership: Membership) -> bool {
+    membership == Membership::Joined || room.invited_are_in_group()
+}
+
+/// The moment of now in the changes of who is in a room.
+pub(crate) fn mark_changes(tx: &Tx<'_>, room: &RoomId) -> Result<ChangeMark, StoreError> {
+    CHANGED.mark(tx, room.as_bytes())
+}
+
+/// Who stands otherwise to a room since then; nothing where that cannot be told.
+pub(crate) fn changed_since(
+    tx: &Tx<'_>,
+    room: &RoomId,
+    mark: &ChangeMark,
+) -> Result<Option<Vec<OwnedUserId>>, StoreError> {
+    CHANGED.since(tx, room.as_bytes(), mark)
 }
 
 /// Notes how a user stands to a room, nothing meaning that the user left; tells whether that is
@@ -121,6 +151,7 @@ pub(crate) fn set(
             }
         }
     }
+    CHANGED.note(tx, scope, user.to_owned())?;
     undone::lift(tx, &room.id, user)?;
     room.standing.unsettle();
     Ok(true)

@@ -12,6 +12,7 @@
 //! panic unwound through the transaction, which rolled back, so the guarded state is sound.
 
 pub(crate) mod cbor;
+mod changes;
 mod cipher;
 mod collection;
 mod connection;
@@ -38,6 +39,7 @@ mod wipe;
 
 pub(crate) use self::cbor::Mark;
 pub use self::{
+    changes::{ChangeMark, Changes},
     cipher::StoreKeyMaterial,
     collection::Collection,
     error::StoreError,

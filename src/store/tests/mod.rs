@@ -1,6 +1,7 @@
 //! Tests of the store, by what it promises: transactions, records and queues, opening, damage,
 //! and OpenMLS's rows.
 
+mod changes;
 mod chunks;
 #[cfg(all(unix, feature = "test-hooks"))]
 mod crash;
