@@ -5,7 +5,8 @@
 //! `cargo bench --bench operations -- 10 1000` measures those sizes; with `--constant` only what
 //! must not grow with the room, which the tests do. `--flush-and-open-all` flushes every commit and
 //! opens records each time, as before docs/decisions/029. `--create` makes rooms alone, founded in
-//! one step and by commits. Prints a JSON line a figure. `written_bytes` is what one operation
+//! one step and by commits, and `--verify-each-time` remembers no signature, as before
+//! docs/decisions/038. Prints a JSON line a figure. `written_bytes` is what one operation
 //! writes to files, where the system counts that (Linux).
 
 mod support;
@@ -35,6 +36,10 @@ fn main() -> Result {
     // Durability and reading as they were before docs/decisions/029.
     matrix_mls::test_hooks::flush_and_open_all(
         std::env::args().any(|argument| argument == "--flush-and-open-all"),
+    );
+    // Signatures as they were before docs/decisions/038.
+    matrix_mls::test_hooks::verify_each_time(
+        std::env::args().any(|argument| argument == "--verify-each-time"),
     );
     let only_create = std::env::args().any(|argument| argument == "--create");
     let only_constant = std::env::args().any(|argument| argument == "--constant");

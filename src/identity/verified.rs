@@ -49,6 +49,10 @@ impl Verified {
         if !LABELS.iter().any(|label| text.starts_with(label)) {
             return verify();
         }
+        #[cfg(feature = "test-hooks")]
+        if crate::store::hooks::verifies_each_time() {
+            return verify();
+        }
         let hash = hash_of(text, key, signature);
         if self.lock().has(&hash) {
             return Ok(());

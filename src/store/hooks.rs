@@ -126,6 +126,20 @@ pub(super) fn flushes_and_opens_all() -> bool {
     AS_BEFORE.load(Ordering::SeqCst)
 }
 
+/// Whether no signature is remembered.
+static VERIFIES_EACH_TIME: AtomicBool = AtomicBool::new(false);
+
+/// Verifies the signatures of leaves and key packages each time that they are met, as it was before
+/// decision 038. The bench of operations compares with that.
+pub fn verify_each_time(each_time: bool) {
+    VERIFIES_EACH_TIME.store(each_time, Ordering::SeqCst);
+}
+
+/// The choice made with [`verify_each_time`].
+pub(crate) fn verifies_each_time() -> bool {
+    VERIFIES_EACH_TIME.load(Ordering::SeqCst)
+}
+
 thread_local! {
     /// Whether OpenMLS's rows are all written whole.
     static WHOLE: Cell<bool> = const { Cell::new(false) };
