@@ -20,6 +20,7 @@ mod own_identity;
 mod reader;
 mod responses;
 mod room;
+mod sealing;
 mod settings;
 mod slot;
 mod store_key;

@@ -3,12 +3,11 @@
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use ruma::{OwnedRoomId, RoomId};
-use serde_json::value::RawValue;
 
 use super::{
     error::MlsError,
     event::{DecryptedMessage, EventResult},
-    ids,
+    ids, sealing,
     settings::RoomSettings,
     slot::EngineSlot,
     verdict::Verdict,
@@ -18,7 +17,7 @@ use crate::{
     engine::{Engine, Readiness, diagnostics::Call},
     exported::OutgoingRequest,
     exporter::Wanted,
-    protocol::{DeviceName, parse},
+    protocol::DeviceName,
     room::Upgrade,
 };
 
@@ -318,17 +317,7 @@ impl MlsRoom {
     /// the result is too large for an event, and with `InvalidInput` (`"bad_content"`) if `content`
     /// is not a JSON object.
     pub async fn encrypt(&self, event_type: String, content: String) -> Result<String, MlsError> {
-        let room = self.room_id.clone();
-        self.engine
-            .run_timed(Call::Encrypt, move |engine| {
-                let content: Box<RawValue> = parse(&content, "content")
-                    .map_err(|error| MlsError::invalid("bad_content", error))?;
-                if !content.get().starts_with('{') {
-                    return Err(MlsError::invalid("bad_content", "content: it is no JSON object"));
-                }
-                Ok(engine.encrypt(&room, &event_type, &content)?)
-            })
-            .await
+        sealing::encrypt(&self.engine, &self.room_id, event_type, content).await
     }
 
     /// Takes in events of this room, each as JSON, in any order and from anywhere in its history.

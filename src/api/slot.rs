@@ -1,7 +1,8 @@
 //! The engine behind the exported handles, and running its blocking work off the async executor.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError},
     time::{Duration, Instant},
 };
 
@@ -87,6 +88,28 @@ impl EngineSlot {
         let result = self.run(work).await;
         self.noted().note(call, began.elapsed(), result.is_err());
         result
+    }
+
+    /// Does work on the caller's thread that takes the processor for a moment, and neither waits
+    /// nor touches the disk; takes its time. Nothing where the machine is being closed, or the work
+    /// itself gives nothing. A panic in the work becomes an `Internal` error.
+    pub(super) fn at_once<T>(
+        &self,
+        call: Call,
+        work: impl FnOnce(&Engine) -> Option<Result<T, MlsError>>,
+    ) -> Option<Result<T, MlsError>> {
+        let began = Instant::now();
+        let engine = match self.engine.try_read() {
+            Ok(engine) => engine,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let engine = engine.as_ref()?;
+        // What a panic leaves behind a lock is sound (`Engine::lock`).
+        let result = catch_unwind(AssertUnwindSafe(|| work(engine)))
+            .unwrap_or_else(|_| Some(Err(MlsError::internal("panic", "sealing panicked"))))?;
+        self.noted().note(call, began.elapsed(), result.is_err());
+        Some(result)
     }
 
     /// Runs blocking work on the engine, off the executor's threads. The work continues if its

@@ -1,9 +1,15 @@
 //! Sealing and opening messages for an app.
 
+use std::sync::TryLockError;
+
 use ruma::RoomId;
 use serde_json::value::RawValue;
 
-use super::{core::Engine, error::EngineError, own_keys};
+use super::{
+    core::{Engine, Work},
+    error::EngineError,
+    own_keys,
+};
 use crate::{
     failure::Failure,
     messages::{
@@ -36,33 +42,18 @@ impl Engine {
         content: &RawValue,
     ) -> Result<String, EngineError> {
         let mut work = self.lock();
-        let turns = work.turns;
-        let current = match work.sealers.get(room) {
-            Some((checked, _)) if *checked == turns => true,
-            Some((_, sealer)) => self.read(|tx| {
-                own_keys::refuse_others(tx)?;
-                Ok::<_, SendError>(sealer.is_current(&room::load(tx, room)?))
-            })?,
-            None => false,
-        };
-        if !current {
-            self.read(own_keys::refuse_others)?;
-            work.sealers.pop(room);
-            let Some(sealer) = self.read(|tx| Sealer::load(tx, room, &self.identity))? else {
-                drop(work);
-                let (sealed, untold) = self.turn(|turn| {
-                    let sealed = read_once::seal(turn, room, event_type, content)?;
-                    Ok((sealed, self.rollback.count_up(turn.tx)?))
-                })?;
-                self.rollback.tell(untold);
-                return Ok(sealed);
-            };
-            work.sealers.put(room.to_owned(), (turns, sealer));
+        if !self.find_sealer(&mut work, room)? {
+            drop(work);
+            let (sealed, untold) = self.turn(|turn| {
+                let sealed = read_once::seal(turn, room, event_type, content)?;
+                Ok((sealed, self.rollback.count_up(turn.tx)?))
+            })?;
+            self.rollback.tell(untold);
+            return Ok(sealed);
         }
-        let Some((checked, sealer)) = work.sealers.get_mut(room) else {
+        let Some((_, sealer)) = work.sealers.get_mut(room) else {
             return Err(Failure::defect("sealer", "a sealer was just put there").into());
         };
-        *checked = turns;
         let with = SealContext {
             store: &self.store,
             crypto: &self.opener.crypto,
@@ -75,6 +66,62 @@ impl Engine {
             work.sealers.pop(room);
         }
         Ok(sealed?)
+    }
+
+    /// Has a sealer at hand that is current; tells whether the room has one. It has none where its
+    /// messages are read once.
+    fn find_sealer(&self, work: &mut Work, room: &RoomId) -> Result<bool, EngineError> {
+        let turns = work.turns;
+        let is_current = match work.sealers.get(room) {
+            Some((checked, _)) if *checked == turns => return Ok(true),
+            Some((_, sealer)) => self.read(|tx| {
+                own_keys::refuse_others(tx)?;
+                Ok::<_, SendError>(sealer.is_current(&room::load(tx, room)?))
+            })?,
+            None => false,
+        };
+        if !is_current {
+            self.read(own_keys::refuse_others)?;
+            work.sealers.pop(room);
+            let Some(sealer) = self.read(|tx| Sealer::load(tx, room, &self.identity))? else {
+                return Ok(false);
+            };
+            work.sealers.put(room.to_owned(), (turns, sealer));
+        } else if let Some((checked, _)) = work.sealers.get_mut(room) {
+            *checked = turns;
+        }
+        Ok(true)
+    }
+
+    /// Has at hand what seals the next message of a room that is ready.
+    pub(super) fn expect_message(&self, room: &RoomId) {
+        // Whatever is wrong, sealing the message meets it again.
+        if let Err(error) = self.find_sealer(&mut self.lock(), room) {
+            tracing::debug!(%room, %error, "what seals the next message is not at hand");
+        }
+    }
+
+    /// Seals a message with what is at hand: no lock is waited for, and nothing is read or written.
+    /// Nothing where that does not do, and then nothing has happened.
+    pub(crate) fn encrypt_at_once(
+        &self,
+        room: &RoomId,
+        event_type: &str,
+        content: &RawValue,
+    ) -> Option<Result<String, EngineError>> {
+        let mut work = match self.work.try_lock() {
+            Ok(work) => work,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let turns = work.turns;
+        let (_, sealer) = work.sealers.get_mut(room).filter(|(checked, _)| *checked == turns)?;
+        let (crypto, identity) = (&self.opener.crypto, &self.identity);
+        let sealed = sealer.seal_reserved(crypto, identity, room, event_type, content)?;
+        if sealed.is_err() {
+            work.sealers.pop(room);
+        }
+        Some(sealed.map_err(Into::into))
     }
 
     /// Opens one message event. Where messages are read once, that is a turn.

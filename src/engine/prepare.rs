@@ -50,8 +50,10 @@ impl Engine {
         let prepared = self.prepare_once(room);
         let changed = self.distrust_if_changed(room, &prepared)?;
         let prepared = if changed { self.prepare_once(room) } else { prepared };
-        if let Ok(Readiness::Waiting { requests, .. }) = &prepared {
-            self.unmarked.handed_out(requests);
+        match &prepared {
+            Ok(Readiness::Ready) => self.expect_message(room),
+            Ok(Readiness::Waiting { requests, .. }) => self.unmarked.handed_out(requests),
+            Err(_) => {}
         }
         prepared
     }

@@ -132,34 +132,62 @@ impl Sealer {
         event_type: &str,
         content: &RawValue,
     ) -> Result<String, SendError> {
-        let generation = self.take_generation(with)?;
-        let plaintext = plaintext(room_id, event_type, content, generation)?;
-        let draft =
-            MessageDraft { generation, authenticated_data: &[], plaintext: &plaintext, padding: 0 };
-        let signer = with.identity.signer();
-        let ciphertext =
-            history::seal(&self.keys, &mut self.ratchets, with.crypto, signer, &draft)?;
-        let epoch = EpochName { creator: &self.creator, commit_event: self.commit_event.as_ref() };
-        event_content(with.identity, &epoch, &ciphertext, content)
+        self.reserve(with)?;
+        let sealed = self.seal_reserved(with.crypto, with.identity, room_id, event_type, content);
+        sealed.unwrap_or(Err(SendError::NotReady(UNPREPARED)))
     }
 
-    /// A generation that no other message of this epoch has or will have.
-    fn take_generation(&mut self, with: &SealContext<'_>) -> Result<u32, SendError> {
-        if self.next == self.reserved {
-            let reserved = self.next.saturating_add(self.reservation).min(history::MAX_GENERATION);
-            if reserved == self.next {
-                return Err(SendError::NotReady(UNPREPARED));
-            }
-            let untold = with.store.write(|tx| {
-                tx.take_generations(self.namespace, self.reserved, reserved)?;
-                with.rollback.count_up(tx)
-            })?;
-            with.rollback.tell(untold);
-            self.reserved = reserved;
-            self.reservation = (self.reservation * 2).min(MAX_RESERVATION);
-        }
-        let generation = self.next;
+    /// Seals one message without the store; nothing where no generation is reserved for it.
+    pub(crate) fn seal_reserved(
+        &mut self,
+        crypto: &Crypto,
+        identity: &Identity,
+        room_id: &RoomId,
+        event_type: &str,
+        content: &RawValue,
+    ) -> Option<Result<String, SendError>> {
+        let generation = self.take_generation()?;
+        let mut seal = || {
+            let plaintext = plaintext(room_id, event_type, content, generation)?;
+            let draft = MessageDraft {
+                generation,
+                authenticated_data: &[],
+                plaintext: &plaintext,
+                padding: 0,
+            };
+            let ciphertext =
+                history::seal(&self.keys, &mut self.ratchets, crypto, identity.signer(), &draft)?;
+            let epoch =
+                EpochName { creator: &self.creator, commit_event: self.commit_event.as_ref() };
+            event_content(identity, &epoch, &ciphertext, content)
+        };
+        Some(seal())
+    }
+
+    /// A generation that no other message of this epoch has or will have; nothing where none is
+    /// reserved.
+    fn take_generation(&mut self) -> Option<u32> {
+        let generation = (self.next < self.reserved).then_some(self.next)?;
         self.next += 1;
-        Ok(generation)
+        Some(generation)
+    }
+
+    /// Reserves generations, where none are.
+    fn reserve(&mut self, with: &SealContext<'_>) -> Result<(), SendError> {
+        if self.next < self.reserved {
+            return Ok(());
+        }
+        let reserved = self.next.saturating_add(self.reservation).min(history::MAX_GENERATION);
+        if reserved == self.next {
+            return Err(SendError::NotReady(UNPREPARED));
+        }
+        let untold = with.store.write(|tx| {
+            tx.take_generations(self.namespace, self.reserved, reserved)?;
+            with.rollback.count_up(tx)
+        })?;
+        with.rollback.tell(untold);
+        self.reserved = reserved;
+        self.reservation = (self.reservation * 2).min(MAX_RESERVATION);
+        Ok(())
     }
 }
