@@ -76,11 +76,26 @@ impl Giant {
     /// Makes a room of so many devices, three at the least: the library's, the founder's and the
     /// observer's included, whose paths have no key in a blank tree.
     pub async fn new(devices: usize, shape: Shape, store: &Path) -> Result<Self> {
-        Self::among(devices, USERS, shape, store).await
+        Self::make(devices, USERS, shape, store, false).await
     }
 
     /// The same where the devices whose group was written down belong to so many users.
     pub async fn among(devices: usize, users: usize, shape: Shape, store: &Path) -> Result<Self> {
+        Self::make(devices, users, shape, store, false).await
+    }
+
+    /// The same where every user has an identity, which has signed the user's devices.
+    pub async fn with_identities(devices: usize, shape: Shape, store: &Path) -> Result<Self> {
+        Self::make(devices, USERS, shape, store, true).await
+    }
+
+    async fn make(
+        devices: usize,
+        users: usize,
+        shape: Shape,
+        store: &Path,
+        signed: bool,
+    ) -> Result<Self> {
         let device = Device::open("@me:example.org", "ME", store).await?;
         let mut tables = Tables::default();
         let mut founder = Peer::new("@founder:example.org", "FOUNDER");
@@ -99,6 +114,9 @@ impl Giant {
             tables.publish(&peer.user, &peer.device, peer.device_keys());
         }
         let package = device.upload(&mut tables).await?;
+        if signed {
+            tables.give_identities()?;
+        }
         founder.put_tree_in_welcomes(true);
         let (_, welcome) = founder.add(&[package, observer.key_package()]);
         observer.join(&welcome);

@@ -22,6 +22,7 @@ use tls_codec::{Deserialize as _, Size as _};
 
 use crate::{
     Fields as _, OrMissing as _, Result,
+    cross_signing::CrossSigning,
     peer::{KEY_PACKAGE, Peer, base64, from_base64},
 };
 
@@ -29,6 +30,8 @@ use crate::{
 #[derive(Default)]
 pub struct Tables {
     device_keys: BTreeMap<String, BTreeMap<String, Value>>,
+    /// What each user's identity has published.
+    identities: BTreeMap<String, Value>,
     peers: BTreeMap<(String, String), Peer>,
     media: Vec<Vec<u8>>,
     events: usize,
@@ -80,6 +83,18 @@ impl Tables {
         if let Some(devices) = self.device_keys.get_mut(user) {
             devices.remove(device);
         }
+    }
+
+    /// Gives every user that has devices an identity, which signs all of them.
+    pub fn give_identities(&mut self) -> Result {
+        for (user, devices) in &mut self.device_keys {
+            let identity = CrossSigning::new(user);
+            for keys in devices.values_mut() {
+                *keys = identity.sign_device(keys.take())?;
+            }
+            self.identities.insert(user.clone(), identity.published()?);
+        }
+        Ok(())
     }
 
     /// The users that have devices.
@@ -258,10 +273,19 @@ impl Tables {
     }
 
     fn keys(&self, asked: &Value) -> Result<Value> {
-        let users = asked.object("device_keys")?.keys();
-        let answer: BTreeMap<_, _> =
-            users.filter_map(|user| Some((user, self.device_keys.get(user)?))).collect();
-        Ok(json!({ "device_keys": answer, "failures": {} }))
+        let asked = asked.object("device_keys")?;
+        let devices: BTreeMap<_, _> =
+            asked.keys().filter_map(|user| Some((user, self.device_keys.get(user)?))).collect();
+        let keys = |name: &str| -> BTreeMap<&String, &Value> {
+            asked
+                .keys()
+                .filter_map(|user| Some((user, &self.identities.get(user)?[name])))
+                .collect()
+        };
+        Ok(json!({
+            "device_keys": devices, "failures": {}, "master_keys": keys("master_key"),
+            "self_signing_keys": keys("self_signing_key"),
+        }))
     }
 
     fn key_packages(&self, asked: &Value) -> Result<Value> {
