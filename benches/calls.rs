@@ -6,7 +6,8 @@
 //! sealing, opening the message just sealed, and taking in an empty sync. Each waits for the one
 //! before.
 //!
-//! Prints a JSON line a figure.
+//! `--hop` measures what the change to another thread and back costs alone: one of tokio's that may
+//! block, and one that waits for work of its own (docs/decisions/042). Prints a JSON line a figure.
 
 use std::{
     future::Future,
@@ -25,6 +26,9 @@ const CONTENT: &str = r#"{"msgtype":"m.text","body":"forty-two characters are en
 
 #[tokio::main]
 async fn main() -> Result {
+    if std::env::args().any(|argument| argument == "--hop") {
+        return hop().await;
+    }
     let store = tempfile::tempdir()?;
     let machine = MlsMachine::open(config("@alice:example.org", "PHONE", store.path())).await?;
     let room = enable_alone(&machine).await?;
@@ -64,6 +68,29 @@ async fn main() -> Result {
         timed(&mut times, machine.receive_sync(feed())).await?;
     }
     report("receiveSync", times);
+    Ok(())
+}
+
+/// Changes to another thread and back, in two ways, in turn.
+async fn hop() -> Result {
+    type Work = Box<dyn FnOnce() + Send>;
+    let (own, works) = std::sync::mpsc::channel::<Work>();
+    let thread = std::thread::spawn(move || works.into_iter().for_each(|work| work()));
+    let (mut tokios, mut owns) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        timed(&mut tokios, tokio::task::spawn_blocking(|| ())).await?;
+        let back = async {
+            let (done, ended) = tokio::sync::oneshot::channel();
+            // Whoever waits for the answer sees that none came.
+            let _ = own.send(Box::new(move || drop(done.send(()))));
+            ended.await
+        };
+        timed(&mut owns, back).await?;
+    }
+    drop(own);
+    assert!(thread.join().is_ok());
+    report("hop, spawn_blocking", tokios);
+    report("hop, a thread of its own", owns);
     Ok(())
 }
 
