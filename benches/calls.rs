@@ -7,7 +7,7 @@
 //! before.
 //!
 //! `--hop` measures what the change to another thread and back costs alone: one of tokio's that may
-//! block, and one that waits for work of its own (docs/decisions/042). Prints a JSON line a figure.
+//! block, and one that waits for work of its own (docs/decisions/041). Prints a JSON line a figure.
 
 use std::{
     future::Future,

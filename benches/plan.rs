@@ -5,7 +5,7 @@
 //!
 //! `cargo bench --bench plan -- 1000 10000` measures rooms of those sizes (the default), with a
 //! hundred users and with a user for each device. Prints a JSON line a figure
-//! (docs/decisions/042).
+//! (docs/decisions/041).
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! A message whose keys are at hand is sealed on the caller's thread, and only such a message: a
 //! call of an app's main thread never waits for the disk or for another call
-//! (docs/decisions/042).
+//! (docs/decisions/041).
 
 use std::{
     future::Future,

@@ -3,7 +3,7 @@
 //! A message that is sealed at once costs the caller's thread what sealing costs, some tens of
 //! microseconds, and no change of threads. That must hold on an app's main thread. So nothing is
 //! done at once that waits for a lock or touches the disk, and no content that takes long to seal
-//! (docs/decisions/042).
+//! (docs/decisions/041).
 
 use std::sync::Arc;
 
