@@ -53,7 +53,8 @@ async fn a_message_is_sealed_at_once_unless_generations_have_to_be_reserved() ->
     ready(&alice, &room).await?;
     bob.settle().await?;
     let alices = alice.room(&room).await?;
-    // The first message of the room has taken one generation. After that 2, 4 … 32 are reserved at a time.
+    // The first message of the room has taken one generation. After that 2, 4 … 32 are reserved
+    // at a time.
     let (later, sealed) = seal_many(&alices, 70).await?;
     assert!(later.iter().all(|number| [1, 3, 7, 15, 31, 63].contains(number)), "{later:?}");
     // Each has a generation of its own, and opens.
