@@ -210,6 +210,35 @@ async fn a_gap_costs_a_page_and_not_the_list_of_all_members() -> Result {
     Ok(())
 }
 
+/// What has happened since, by a page, is that he was removed. No sync has told him yet.
+#[tokio::test]
+async fn whoever_learns_from_a_page_that_he_is_out_seals_nothing() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let alice = phone_of(&homeserver, "alice").await?;
+    let bob = Client::register_with(&homeserver, "bob", "PHONE", by(SLIDING)).await?;
+    let room = alice.create_group(&[&bob], Default::default()).await?;
+    alice.send_text(&room, "first").await?;
+    quiet(&[&alice, &bob]).await;
+    bob.prepare(&room).await?;
+    chatter(&alice, &room).await?;
+    alice.send_text(&room, "second").await?;
+    bob.sync().await?;
+    alice.kick(&room, bob.user_id()).await?;
+    let requests = needs(&bob, &room).await?;
+    assert!(requests.len() == 1 && requests[0].path.contains("/messages"), "{requests:?}");
+    bob.send_request(&requests[0]).await?;
+    let error = bob.room(&room).await?.prepare_to_send().await.refused()?;
+    assert!(matches!(&error, MlsError::NotReady { details } if details.code == "members_unknown"));
+    assert!(encrypt(&bob, &room).await.is_err());
+    bob.settle().await?;
+    assert!(bob.room(&room).await?.prepare_to_send().await.is_err(), "a sync has told him");
+    alice.invite(&room, bob.user_id()).await?;
+    bob.join(&room).await?;
+    quiet(&[&alice, &bob]).await;
+    all_talk(&[&alice, &bob], &room).await;
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_encryption_connection_may_begin_anew_at_each_start() -> Result {
     let homeserver = Homeserver::embedded()?;

@@ -26,7 +26,7 @@ const FIXED_HOSTILE: u64 = 140;
 const NEW_HOSTILE: u64 = 0;
 /// The same of those with phones that sync by sliding sync.
 const FIXED_PHONES: u64 = 90;
-const NEW_PHONES: u64 = 20;
+const NEW_PHONES: u64 = 5;
 /// New seeds are above those that people choose, and below this.
 const LOWEST_NEW: u64 = 1_000_000_000;
 const HIGHEST_NEW: u64 = 1_000_000_000_000;

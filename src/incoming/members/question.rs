@@ -161,6 +161,11 @@ pub(crate) fn page_came(turn: &Turn<'_>, room: &mut Room, body: &[u8]) -> Result
     if is_overtaken(turn, room, &question, answer)? {
         return Ok(member_list::save(turn.tx, &room.id, &list)?);
     }
+    let own = found.get(&turn.identity.name().user_id);
+    if own.is_some_and(|membership| *membership != Some(Membership::Joined)) {
+        // As with the full list: whoever is out seals for nobody. The next sync says the rest.
+        return refused_with(turn, room, list, "the answer has this user out of the room");
+    }
     for (user, membership) in &found {
         membership::set(turn.tx, room, user, *membership)?;
     }

@@ -98,12 +98,10 @@ impl Run {
         }
     }
 
-    /// Nobody seals for another user whom their own view of the room does not have as joined. What
-    /// is sealed by one who is out goes nowhere: the server refuses it.
+    /// Nobody seals for a user whom their own view of the room does not have as joined.
     fn seals_for_joined(&self, app: usize, message: &Sealed) -> Result<(), Violation> {
-        let (own, joined) = (message.sender.user, &self.apps[app].kept.joined);
-        let mut others = message.members.iter().filter(|member| member.user != own);
-        match others.find(|member| !joined.contains_key(&member.user_id())) {
+        let joined = &self.apps[app].kept.joined;
+        match message.members.iter().find(|member| !joined.contains_key(&member.user_id())) {
             Some(member) => {
                 let detail = format!("{} seals {} for {member}", message.sender, message.text);
                 Err(Violation::new(Invariant::SealsForJoined, detail))
