@@ -82,7 +82,11 @@ async fn hop() -> Result {
         let back = async {
             let (done, ended) = tokio::sync::oneshot::channel();
             // Whoever waits for the answer sees that none came.
-            let _ = own.send(Box::new(move || drop(done.send(()))));
+            let job = move || {
+                // Whoever has begun this waits for it.
+                let _ = done.send(());
+            };
+            let _ = own.send(Box::new(job));
             ended.await
         };
         timed(&mut owns, back).await?;
