@@ -1,7 +1,9 @@
-//! A part of a command that runs beside the rest, in a process of its own: where devices wait for
+//! A part of a command that runs beside the rest, in processes of its own: where devices wait for
 //! each other, a core is idle. What it prints goes into a file, and is shown when the rest is done.
+//! However this program ends, what runs beside it ends as well.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{self, Read as _, Write as _},
     os::unix::process::CommandExt as _,
@@ -16,6 +18,13 @@ use crate::failure::Failure;
 /// How often the file is looked at while it is shown.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// Runs a command, and ends its whole process group once nobody holds the other end of the standard
+/// input any more: that is when this program has ended, or has dropped it.
+const WATCHED: &str = r#"exec 3<&0 </dev/null
+{ cat <&3 >/dev/null; kill -s TERM -- "-$$"; } &
+exec 3<&-
+"$@""#;
+
 /// A command that runs beside the rest. Dropping this ends it, and what it has started.
 pub struct Beside {
     child: Child,
@@ -23,14 +32,14 @@ pub struct Beside {
 }
 
 impl Beside {
-    /// Starts a command, which prints into this file.
-    pub fn start(mut command: Command, into: &Path) -> Result<Self, Failure> {
-        let file = || File::create(into).map_err(Failure::io(into));
-        let out = file()?;
+    /// Starts a command, a program with its arguments, which prints into this file.
+    pub fn start<Word: AsRef<OsStr>>(command: &[Word], into: &Path) -> Result<Self, Failure> {
+        let out = File::create(into).map_err(Failure::io(into))?;
         let errors = out.try_clone().map_err(Failure::io(into))?;
-        command.stdin(Stdio::null()).stdout(out).stderr(errors).process_group(0);
-        let program = command.get_program().to_string_lossy().into_owned();
-        let child = command.spawn().map_err(Failure::start(program))?;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", WATCHED, "sh"]).args(command).process_group(0);
+        shell.stdin(Stdio::piped()).stdout(out).stderr(errors);
+        let child = shell.spawn().map_err(Failure::start("sh"))?;
         Ok(Self { child, printed: File::open(into).map_err(Failure::io(into))? })
     }
 
@@ -54,10 +63,8 @@ impl Beside {
 
 impl Drop for Beside {
     fn drop(&mut self) {
-        // All fail only if it has ended.
-        let group = format!("-{}", self.child.id());
-        let mut end = Command::new("kill");
-        let _ = end.args(["-TERM", "--", &group]).stderr(Stdio::null()).status();
+        drop(self.child.stdin.take());
+        // It fails only if it was waited for.
         let _ = self.child.wait();
     }
 }
@@ -69,9 +76,7 @@ mod tests {
     use super::*;
 
     fn shell(text: &str, into: &Path) -> Beside {
-        let mut command = Command::new("sh");
-        command.args(["-c", text]);
-        Beside::start(command, into).unwrap()
+        Beside::start(&["sh", "-c", text], into).unwrap()
     }
 
     #[test]
@@ -85,10 +90,23 @@ mod tests {
     }
 
     #[test]
-    fn dropping_it_ends_what_runs() {
+    fn dropping_it_ends_all_that_it_has_started() {
         let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("printed");
         let began = Instant::now();
-        drop(shell("sleep 600 & wait", &directory.path().join("printed")));
-        assert!(began.elapsed() < Duration::from_secs(60));
+        let beside = shell("sleep 600 & echo $!; wait", &file);
+        let started = loop {
+            match fs::read_to_string(&file).unwrap().trim().parse::<u32>() {
+                Ok(started) => break started,
+                Err(_) => thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        drop(beside);
+        // Whoever has ended has no name any more, or waits to be taken note of.
+        let name = || fs::read_to_string(format!("/proc/{started}/cmdline")).unwrap_or_default();
+        while !name().is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(60));
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 }

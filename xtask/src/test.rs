@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything, in the order that finds a mistake soonest.
 
-use std::{process::Command, thread, time::Instant};
+use std::{ffi::OsStr, thread, time::Instant};
 
 use crate::{
     bench,
@@ -71,9 +71,9 @@ fn all() -> Result<(), Failure> {
 /// Starts the other parts in a process of their own.
 fn beside() -> Result<Beside, Failure> {
     let this = std::env::current_exe().map_err(Failure::start("xtask"))?;
-    let mut shell = Command::new("sh");
-    shell.args(["-c", r#""$0" test --only size && exec "$0" test --only adapter"#]).arg(this);
-    Beside::start(shell, &paths::target_directory().join("beside.log"))
+    let both = r#""$0" test --only size && "$0" test --only adapter"#;
+    let command = [OsStr::new("sh"), OsStr::new("-c"), OsStr::new(both), this.as_os_str()];
+    Beside::start(&command, &paths::target_directory().join("beside.log"))
 }
 
 fn rust() -> Result<(), Failure> {
