@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 use crate::{failure::Failure, paths, process};
 
 /// The most that the stripped Linux library may take, in bytes.
-const MOST: u64 = 10_200_000;
+const MOST: u64 = 10_300_000;
 
 /// The profile that is built for phones.
 pub const PROFILE: &str = "mobile";

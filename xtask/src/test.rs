@@ -71,7 +71,7 @@ fn all() -> Result<(), Failure> {
 /// Starts the other parts in a process of their own.
 fn beside() -> Result<Beside, Failure> {
     let this = std::env::current_exe().map_err(Failure::start("xtask"))?;
-    let both = r#""$0" test --only size && "$0" test --only adapter"#;
+    let both = r#""$0" test --only size; size=$?; "$0" test --only adapter && exit $size"#;
     let command = [OsStr::new("sh"), OsStr::new("-c"), OsStr::new(both), this.as_os_str()];
     Beside::start(&command, &paths::target_directory().join("beside.log"))
 }
