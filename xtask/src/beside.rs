@@ -5,7 +5,7 @@
 use std::{
     ffi::OsStr,
     fs::File,
-    io::{self, Read as _, Write as _},
+    io::{Read as _, Write},
     os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, Stdio},
@@ -43,14 +43,14 @@ impl Beside {
         Ok(Self { child, printed: File::open(into).map_err(Failure::io(into))? })
     }
 
-    /// Shows what it has printed and what it prints, until it ends.
-    pub fn finish(&mut self, what: &str) -> Result<(), Failure> {
+    /// Shows there what it has printed and what it prints, until it ends.
+    pub fn finish(&mut self, what: &str, shown: &mut impl Write) -> Result<(), Failure> {
         loop {
             let ended = self.child.try_wait().map_err(Failure::start(what))?;
             let mut text = Vec::new();
             // What cannot be shown does not change how it went.
             if self.printed.read_to_end(&mut text).is_ok() {
-                let _ = io::stderr().write_all(&text);
+                let _ = shown.write_all(&text);
             }
             match ended {
                 Some(status) if status.success() => return Ok(()),
@@ -80,12 +80,15 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_how_it_ended_and_what_it_printed_stays() {
+    fn what_it_printed_is_shown_and_stays_and_how_it_ended_is_told() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("printed");
-        shell("echo one; echo two >&2", &file).finish("the first").unwrap();
+        let mut shown = Vec::new();
+        shell("echo one; echo two >&2", &file).finish("the first", &mut shown).unwrap();
+        assert_eq!(String::from_utf8(shown).unwrap(), "one\ntwo\n");
         assert_eq!(fs::read_to_string(&file).unwrap(), "one\ntwo\n");
-        let failure = shell("exit 3", &file).finish("the second").unwrap_err().to_string();
+        let second = shell("exit 3", &file).finish("the second", &mut Vec::new());
+        let failure = second.unwrap_err().to_string();
         assert!(failure.starts_with("the second failed"), "{failure}");
     }
 

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything, in the order that finds a mistake soonest.
 
-use std::{ffi::OsStr, thread, time::Instant};
+use std::{ffi::OsStr, io, thread, time::Instant};
 
 use crate::{
     bench,
@@ -63,7 +63,7 @@ fn all() -> Result<(), Failure> {
     let mut beside = beside()?;
     let failed = |_| Err(Failure::Message("setting up Swift failed".to_owned()));
     languages(&swift.join().unwrap_or_else(failed)?)?;
-    beside.finish("the tests of the adapter, or the size")?;
+    beside.finish("the tests of the adapter, or the size", &mut io::stderr())?;
     eprintln!("[xtask] test: all done in {} s", began.elapsed().as_secs());
     Ok(())
 }
