@@ -11,24 +11,14 @@ use matrix_mls_kit::{
     cross_signing::CrossSigning,
     is_commit,
     peer::Peer,
-    together::{all_talk, log_in, pair, phone_of, quiet, texts},
+    together::{all_talk, lie_about_keys, log_in, pair, phone_of, quiet, texts},
 };
 use serde_json::{Value, json};
-
-/// Answers of `/keys/query` to one client are changed like this.
-fn lie(
-    homeserver: &Homeserver,
-    told_to: &Client,
-    change: impl Fn(&mut Value) + Send + Sync + 'static,
-) -> Result<Fault> {
-    let controls = homeserver.controls().or_missing("controls")?;
-    Ok(controls.tamper(Target::path("/keys/query").user(told_to.user_id()), change))
-}
 
 /// One client's homeserver hides a user's identity, and what it has signed.
 fn hide(homeserver: &Homeserver, told_to: &Client, hidden: &Client) -> Result<Fault> {
     let user = hidden.user_id().to_owned();
-    lie(homeserver, told_to, move |answer| {
+    lie_about_keys(homeserver, told_to, move |answer| {
         for field in ["master_keys", "self_signing_keys", "user_signing_keys"] {
             if let Some(keys) = answer[field].as_object_mut() {
                 keys.remove(&user);
@@ -67,7 +57,7 @@ impl Ghost {
         let mut faults = Vec::new();
         for client in told_to {
             let (owner, keys) = (user.user_id().to_owned(), keys.clone());
-            faults.push(lie(homeserver, client, move |answer| {
+            faults.push(lie_about_keys(homeserver, client, move |answer| {
                 if answer["device_keys"].get(&owner).is_some() {
                     answer["device_keys"][&owner][Self::DEVICE] = keys.clone();
                 }
@@ -195,7 +185,7 @@ async fn only_the_owners_own_chain_counts() -> Result {
         let identity = identity_of(&alice, &bob).await?;
         assert_eq!(identity.self_signing_key, Some(keys.self_signing_key()));
         let (user, forged) = (user.clone(), forged["self_signing_key"].clone());
-        swapped.get_or_insert(lie(&homeserver, &alice, move |answer| {
+        swapped.get_or_insert(lie_about_keys(&homeserver, &alice, move |answer| {
             answer["self_signing_keys"][&user] = forged.clone();
         })?);
         look_again(&alice).await?;
@@ -229,7 +219,7 @@ async fn a_device_that_its_owner_signed_before_it_spoke_mls_is_in() -> Result {
         let mut lies = Vec::new();
         for client in [&alice, &bob] {
             let (user, id, signature) = (user.clone(), id.clone(), signature.clone());
-            lies.push(lie(&homeserver, client, move |answer| {
+            lies.push(lie_about_keys(&homeserver, client, move |answer| {
                 let keys = &mut answer["device_keys"][&user]["LAPTOP"];
                 if keys.is_object() {
                     keys["signatures"][&user][&id] = signature.clone();
@@ -388,7 +378,7 @@ async fn another_master_key_is_told_once_and_pinned_when_it_is_accepted() -> Res
 
     // The homeserver goes back to the old one: that is a change as well.
     let (user, old) = (bob.user_id().to_owned(), keys.published()?);
-    let replay = lie(&homeserver, &alice, move |answer| {
+    let replay = lie_about_keys(&homeserver, &alice, move |answer| {
         answer["master_keys"][&user] = old["master_key"].clone();
         answer["self_signing_keys"][&user] = old["self_signing_key"].clone();
     })?;
@@ -423,7 +413,7 @@ async fn a_self_signing_key_that_was_replaced_does_not_come_back() -> Result {
     assert!(!is_member(&alice, &room, Ghost::DEVICE).await?);
 
     let (user, told) = (bob.user_id().to_owned(), stale["device_keys"].clone());
-    let replay = lie(&homeserver, &alice, move |answer| {
+    let replay = lie_about_keys(&homeserver, &alice, move |answer| {
         answer["device_keys"][&user] = told[&user].clone();
         answer["self_signing_keys"][&user] = old["self_signing_key"].clone();
     })?;
@@ -475,7 +465,7 @@ async fn keys_of_another_user_are_not_taken() -> Result {
     ]);
     for key in wrong {
         let (user, told) = (bob.user_id().to_owned(), key.clone());
-        let fault = lie(&homeserver, &alice, move |answer| {
+        let fault = lie_about_keys(&homeserver, &alice, move |answer| {
             answer["master_keys"][&user] = told.clone();
         })?;
         look_again(&alice).await?;
@@ -486,7 +476,7 @@ async fn keys_of_another_user_are_not_taken() -> Result {
     // Nor is another user's self-signing key below the right master key.
     let other = CrossSigning::new(alice.user_id()).published()?["self_signing_key"].clone();
     let (user, master) = (bob.user_id().to_owned(), good["master_key"].clone());
-    let fault = lie(&homeserver, &alice, move |answer| {
+    let fault = lie_about_keys(&homeserver, &alice, move |answer| {
         answer["master_keys"][&user] = master.clone();
         answer["self_signing_keys"][&user] = other.clone();
     })?;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use matrix_mls::{IdentityState, MlsError, MlsIdentity, Publishing, Update, Verdict};
 use matrix_mls_kit::{
-    Client, ClientOptions, Fault, Heard, Homeserver, OrMissing as _, Refused as _, Result, Target,
+    Client, ClientOptions, Heard, Homeserver, OrMissing as _, Refused as _, Result, Target,
     cross_signing::CrossSigning,
     password_auth,
     peer::Peer,
-    together::{all_talk, log_in, pair, phone_of, quiet},
+    together::{all_talk, lie_about_keys, log_in, pair, phone_of, quiet},
 };
 use serde_json::{Value, json};
 
@@ -44,15 +44,6 @@ async fn create(client: &Client) -> Result {
     client.settle().await?;
     assert_eq!(state(client).await?, IdentityState::Complete);
     Ok(())
-}
-
-fn lie(
-    homeserver: &Homeserver,
-    told_to: &Client,
-    change: impl Fn(&mut Value) + Send + Sync + 'static,
-) -> Result<Fault> {
-    let controls = homeserver.controls().or_missing("controls")?;
-    Ok(controls.tamper(Target::path("/keys/query").user(told_to.user_id()), change))
 }
 
 async fn look_again(client: &Client) -> Result {
@@ -331,7 +322,7 @@ async fn a_device_signs_nothing_while_another_identity_is_handed_out() -> Result
     create(&bob).await?;
     let other = CrossSigning::new(bob.user_id());
     let (user, objects) = (bob.user_id().to_owned(), other.published()?);
-    let swapped = lie(&homeserver, &bob, move |answer| {
+    let swapped = lie_about_keys(&homeserver, &bob, move |answer| {
         for (one, all) in [
             ("master_key", "master_keys"),
             ("self_signing_key", "self_signing_keys"),
@@ -372,7 +363,7 @@ async fn a_device_notices_what_is_handed_out_for_it() -> Result {
     ];
     for (what, change) in change {
         let user = bob.user_id().to_owned();
-        let lie = lie(&homeserver, &bob, move |answer| {
+        let lie = lie_about_keys(&homeserver, &bob, move |answer| {
             let devices = &mut answer["device_keys"][&user];
             change(&mut devices["PHONE"]);
             if let Some(devices) = devices.as_object_mut() {
@@ -413,7 +404,7 @@ async fn a_made_up_device_of_its_user_is_told_by_name() -> Result {
         .collect();
     for (keys, crowd) in [(ghost.clone(), vec![]), (long, vec![]), (ghost, crowd)] {
         let user = bob.user_id().to_owned();
-        let ghost = lie(&homeserver, &bob, move |answer| {
+        let ghost = lie_about_keys(&homeserver, &bob, move |answer| {
             answer["device_keys"][&user]["GHOST"] = keys.clone();
             for (device, keys) in &crowd {
                 answer["device_keys"][&user][device] = keys.clone();

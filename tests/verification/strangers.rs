@@ -3,22 +3,13 @@
 
 use matrix_mls::VerificationState;
 use matrix_mls_kit::{
-    Client, Fault, Homeserver, OrMissing as _, Result, Target,
+    Client, Homeserver, OrMissing as _, Result,
     cross_signing::CrossSigning,
-    together::{pair, phone_of, quiet, two_phones},
+    together::{lie_about_keys, pair, phone_of, quiet, two_phones},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::puppet::{Puppet, cancelled_with, code_of, incoming, info, only_sent, sent_by};
-
-fn lie(
-    homeserver: &Homeserver,
-    told_to: &Client,
-    change: impl Fn(&mut Value) + Send + Sync + 'static,
-) -> Result<Fault> {
-    let controls = homeserver.controls().or_missing("controls")?;
-    Ok(controls.tamper(Target::path("/keys/query").user(told_to.user_id()), change))
-}
 
 /// Both phones have the same device id. What Alice's vouches for is no word of Bob's.
 #[tokio::test]
@@ -56,7 +47,7 @@ async fn a_device_that_is_called_like_a_master_key_does_not_vouch_for_it() -> Re
     device.settle().await?;
     assert_eq!(device.user_id(), user);
     let published = ghost.published()?;
-    let _replaced = lie(&homeserver, &alice, move |answer| {
+    let _replaced = lie_about_keys(&homeserver, &alice, move |answer| {
         answer["master_keys"][&user] = published["master_key"].clone();
         answer["self_signing_keys"][&user] = published["self_signing_key"].clone();
     })?;
@@ -88,7 +79,7 @@ async fn a_device_without_published_keys_is_not_verified() -> Result {
                 "signatures": { bob.user_id(): { "ed25519:FORGED": "A".repeat(86) } },
             }),
         );
-        let _listed = lie(&homeserver, &alice, move |answer| {
+        let _listed = lie_about_keys(&homeserver, &alice, move |answer| {
             answer["device_keys"][&user]["FORGED"] = forged.clone();
         })?;
         let mut puppet = Puppet::of(&bob, device).await?;

@@ -5,8 +5,11 @@
 //! so they have no error to give: they panic, with the sentence of the step that failed.
 
 use matrix_mls::RoomSettings;
+use serde_json::Value;
 
-use crate::{Client, Homeserver, KitError, ReadEvent, Result, result::sure};
+use crate::{
+    Client, Fault, Homeserver, KitError, OrMissing as _, ReadEvent, Result, Target, result::sure,
+};
 
 /// Has everybody see what the others did, and answer it, some rounds of it.
 pub async fn quiet(clients: &[&Client]) {
@@ -121,4 +124,14 @@ pub async fn all_talk(clients: &[&Client], room: &str) {
         heads.push(head(client, room).await);
     }
     assert!(heads.windows(2).all(|two| two[0] == two[1]), "{heads:?}");
+}
+
+/// Has the embedded homeserver change what it answers to a client's `/keys/query`.
+pub fn lie_about_keys(
+    homeserver: &Homeserver,
+    told_to: &Client,
+    change: impl Fn(&mut Value) + Send + Sync + 'static,
+) -> Result<Fault> {
+    let controls = homeserver.controls().or_missing("controls")?;
+    Ok(controls.tamper(Target::path("/keys/query").user(told_to.user_id()), change))
 }
