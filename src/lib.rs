@@ -48,6 +48,7 @@ mod exporter;
 mod failure;
 mod groups;
 mod history;
+mod homeserver_time;
 mod identity;
 mod incoming;
 mod messages;

@@ -132,3 +132,36 @@ async fn what_a_member_said_is_late_after_a_week() -> Result {
     }
     Ok(())
 }
+
+/// All phones' clocks are nine days behind the homeserver's. What was said in an epoch that has
+/// ended bears a time of nine days after that end, and was said before it.
+#[tokio::test]
+async fn a_clock_that_is_behind_makes_nothing_late() -> Result {
+    let clock = Clock::take().await;
+    clock.set_back(9 * DAY_MS);
+    let homeserver = Homeserver::embedded()?;
+    let (alice, bob, room) = pair(&homeserver).await;
+    let settings = RoomSettings { refuse_late_messages: true, ..RoomSettings::default() };
+    for client in [&alice, &bob] {
+        client.set_settings(&room, settings.clone()).await?;
+        client.send_text(&room, "in the first epoch").await?;
+        quiet(&[&alice, &bob]).await;
+    }
+    alice.rotate_keys(&room).await?;
+    alice.send_text(&room, "in the next epoch").await?;
+    quiet(&[&alice, &bob]).await;
+    for client in [&alice, &bob] {
+        let mut read = 0;
+        for event in client.history(&room).await? {
+            match client.room(&room).await?.decrypt(event.to_string()).await {
+                Ok(message) => {
+                    assert!(!message.is_late, "{}: {event}", client.name());
+                    read += 1;
+                }
+                Err(error) => assert_ne!(error.code(), "late", "{}: {event}", client.name()),
+            }
+        }
+        assert!(read >= 3, "{} reads {read}", client.name());
+    }
+    Ok(())
+}

@@ -2,14 +2,15 @@
 //!
 //! A homeserver stamps each event that it takes from this device, and says with each sync how long
 //! ago that was. The two together are the homeserver's time. Only this device's own events count:
-//! those of others may have been stamped by other servers, or by bridges. Nothing is corrected by
-//! what is found. The app is told, as only its user can set the clock.
+//! those of others may have been stamped by other servers, or by bridges. What is found is noted
+//! (`homeserver_time`), and the app is told, as only its user can set the clock.
 
 use super::error::EngineError;
 use crate::{
     exported::{RoomChanges, Update},
+    homeserver_time,
     protocol::{StampedEvent, parse},
-    store::{Collection, StoreError},
+    store::Collection,
     turn::Turn,
 };
 
@@ -23,25 +24,12 @@ const MOST_LOOKED_AT: usize = 10;
 /// right.
 const TOLD: Collection<i64> = Collection::new("clock_ahead");
 
-/// How far the clock is ahead as far as is known, in milliseconds, to a minute.
-const AHEAD: Collection<i64> = Collection::new("clock_ahead_known");
-/// By how much that has to change before it is written.
-const AHEAD_STEP_MS: u64 = 60 * 1000;
-
-/// The time by the homeserver's clock, as far as is known, in milliseconds since 1970.
-pub(super) fn homeserver_ms(turn: &Turn<'_>) -> Result<u64, StoreError> {
-    let ahead_ms = AHEAD.get(turn.tx, b"", b"")?.unwrap_or(0);
-    Ok(turn.now_ms.saturating_add_signed(ahead_ms.saturating_neg()))
-}
-
 /// Compares the clock with the homeserver's, if a sync tells that, and tells the app of a change.
 pub(super) fn compare(turn: &Turn<'_>, rooms: &[RoomChanges]) -> Result<(), EngineError> {
     let Some(homeserver_ms) = rooms.iter().find_map(homeserver_time) else { return Ok(()) };
     let ahead_ms = i64::try_from(i128::from(turn.now_ms) - i128::from(homeserver_ms))
         .unwrap_or(if turn.now_ms > homeserver_ms { i64::MAX } else { i64::MIN });
-    if ahead_ms.abs_diff(AHEAD.get(turn.tx, b"", b"")?.unwrap_or(0)) >= AHEAD_STEP_MS {
-        AHEAD.put(turn.tx, b"", b"", &ahead_ms)?;
-    }
+    homeserver_time::note_ahead(turn.tx, ahead_ms)?;
     let told_ms = TOLD.get(turn.tx, b"", b"")?.unwrap_or(0);
     let is_off = ahead_ms.unsigned_abs() >= OFF_MS;
     let known = if is_off { ahead_ms.abs_diff(told_ms) < OFF_MS } else { told_ms == 0 };

@@ -453,7 +453,7 @@ fn take_in_commit(
 ) -> Result<Outcome, EventError> {
     let content: CommitContent = parse(event.content.get(), "the commit")?;
     let id = event_id(event.event_id.as_ref())?;
-    let said_ms = trees::said_ms(turn, event.origin_server_ts, source == Source::Sync);
+    let said_ms = trees::said_ms(turn, event.origin_server_ts, source == Source::Sync)?;
     Ok(match commit::receive(turn, room, id, &event.sender, &content, said_ms)? {
         Processed::Entered { number, added, removed } => {
             Outcome::Commit { epoch: number, added, removed }

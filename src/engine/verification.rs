@@ -4,11 +4,12 @@
 use ruma::{OwnedDeviceId, OwnedRoomId, RoomId, UserId};
 use serde_json::value::RawValue;
 
-use super::{clock, core::Engine, error::EngineError, events::Intake, prepare::Readiness};
+use super::{core::Engine, error::EngineError, events::Intake, prepare::Readiness};
 use crate::{
     exported::RoomChanges,
     failure::{EndsTurn, Failure},
     history::restored::Source,
+    homeserver_time,
     incoming::Outcome,
     protocol::{RoomEvent, parse},
     room, secrets,
@@ -107,7 +108,7 @@ pub(super) fn receive_to_device(
     if !json.contains(MARK) {
         return Ok(false);
     }
-    let homeserver_ms = clock::homeserver_ms(turn)?;
+    let homeserver_ms = homeserver_time::now_ms(turn)?;
     alone(turn, true, || verification::receive_to_device(turn, secrets, homeserver_ms, json))
 }
 
@@ -191,6 +192,6 @@ fn receive_in_room(
     secrets: &Secrets,
     event: &RoomEventIn<'_>,
 ) -> Result<(), EngineError> {
-    let homeserver_ms = clock::homeserver_ms(turn)?;
+    let homeserver_ms = homeserver_time::now_ms(turn)?;
     alone(turn, (), || verification::receive_in_room(turn, secrets, homeserver_ms, event))
 }

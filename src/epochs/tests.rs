@@ -9,6 +9,7 @@ use super::{CommitDoubt, EpochRecord, Origin, Status, UnknownEpoch, graph, head,
 use crate::{
     failure::Failure,
     groups::Groups,
+    homeserver_time,
     identity::{Crypto, Identity, Publishing},
     protocol::{DeviceName, EpochId, GroupName},
     room::{self, Membership, Room, membership, undone},
@@ -219,7 +220,7 @@ fn what_was_said_last_says_where_somebody_is() -> Outcome {
         let (one, other) = (in_tree(1)?, in_tree(2)?);
         let changes = |epoch: &EpochRecord, server_ms, is_news| {
             in_turn(tx, NOW_MS, |turn| {
-                if let Some(said_ms) = trees::said_ms(turn, Some(server_ms), is_news) {
+                if let Some(said_ms) = trees::said_ms(turn, Some(server_ms), is_news)? {
                     trees::heard(turn, room(), epoch, &creator(), said_ms)?;
                 }
                 Ok(turn.next_consequence().is_some())
@@ -233,6 +234,10 @@ fn what_was_said_last_says_where_somebody_is() -> Outcome {
         assert!(!changes(&one, NOW_MS - 3 * HOUR_MS, true)?, "that was before");
         assert!(!changes(&other, NOW_MS - 2 * HOUR_MS, true)?, "that is known");
         assert!(changes(&one, NOW_MS + 24 * HOUR_MS, true)?, "a clock is off, and it came now");
+        // This device's clock is two days behind, and was compared with the homeserver's.
+        homeserver_time::note_ahead(tx, -48 * HOUR_MS.cast_signed())?;
+        assert!(changes(&other, NOW_MS + 48 * HOUR_MS, false)?, "that was said just now");
+        assert!(!changes(&one, NOW_MS + 24 * HOUR_MS, false)?, "that was said a day ago");
         Ok::<_, Failure>(())
     })?;
     Ok(())

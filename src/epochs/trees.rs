@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{graph, outsiders, record::EpochRecord};
 use crate::{
-    devices,
+    devices, homeserver_time,
     protocol::{DeviceName, EpochId, credential},
     room::{Room, member_list, membership},
     store::{Collection, StoreError, Tx},
@@ -59,11 +59,24 @@ const HEARD: Collection<Heard> = Collection::new("heard_in_tree");
 pub(super) type Support = BTreeMap<Option<EpochId>, usize>;
 
 /// When what has come was said, if that counts: what was said more than a day ago says nothing of
-/// where anybody is. The homeserver's time is the event's, so what was said first comes first, in
-/// whatever order it is opened. A clock that is off by a day leaves the time at which it came.
-pub(crate) fn said_ms(turn: &Turn<'_>, server_ms: Option<u64>, is_news: bool) -> Option<u64> {
-    let known = server_ms.filter(|at| turn.now_ms.abs_diff(*at) < HEARD_FOR_MS);
-    known.map(|at| at.min(turn.now_ms)).or(is_news.then_some(turn.now_ms))
+/// where anybody is. The event bears the homeserver's time, so what was said first comes first, in
+/// whatever order it is opened. By a clock that is off by a day, and was not compared with the
+/// homeserver's, what a sync brings is said when it comes.
+pub(crate) fn said_ms(
+    turn: &Turn<'_>,
+    server_ms: Option<u64>,
+    is_news: bool,
+) -> Result<Option<u64>, StoreError> {
+    let now_ms = turn.now_ms;
+    if let Some(server_ms) = server_ms {
+        // A clock that was set since it was compared is right by now.
+        for at in [homeserver_time::by_own_clock(turn.tx, server_ms)?, server_ms] {
+            if now_ms.abs_diff(at) < HEARD_FOR_MS {
+                return Ok(Some(at.min(now_ms)));
+            }
+        }
+    }
+    Ok(is_news.then_some(now_ms))
 }
 
 /// A device has said something in an epoch, at a time ([`said_ms`]). What it said before what was

@@ -30,7 +30,7 @@ pub(crate) fn receive(
         }
         message => message?,
     };
-    let said_ms = trees::said_ms(turn, event.origin_server_ts, is_news);
+    let said_ms = trees::said_ms(turn, event.origin_server_ts, is_news)?;
     note_sender(turn, room, &message, said_ms)?;
     let came_ms = is_news.then_some(turn.now_ms);
     message.is_late = late::is_late(turn.tx, room, &message, came_ms.max(event.origin_server_ts))?;

@@ -11,7 +11,7 @@ use super::{error::MessageError, open::Message};
 use crate::{
     epochs::graph,
     failure::Failure,
-    room,
+    homeserver_time, room,
     store::{Collection, Mark, StoreError, Tx},
 };
 
@@ -39,7 +39,11 @@ pub(crate) fn is_late(
     {
         return Ok(true);
     }
-    let late_ms = at_ms.unwrap_or(0).saturating_sub(ended_ms);
+    let said_ms = match at_ms {
+        Some(at_ms) => homeserver_time::by_own_clock(tx, at_ms)?,
+        None => 0,
+    };
+    let late_ms = said_ms.saturating_sub(ended_ms);
     if late_ms < GONE_MS {
         return Ok(false);
     }
