@@ -184,12 +184,6 @@ pub struct Off {
 }
 
 impl Off {
-    /// Whether it is a day or more. Then its user sets the clock when the world heals, as the app
-    /// says that it is wrong; otherwise it stays so.
-    pub(super) fn is_of_days(self) -> bool {
-        self.ms().abs() >= 24 * 3_600_000
-    }
-
     /// In milliseconds.
     pub fn ms(self) -> i64 {
         i64::from(self.hours) * 3_600_000 + i64::from(self.years) * 365 * 86_400_000

@@ -162,15 +162,14 @@ impl Run {
         }
     }
 
-    /// Whoever sleeps wakes up, and clocks that are off by a day or more are set: until then a
-    /// device may not hear the others (docs/simulator.md).
+    /// Whoever sleeps wakes up, and some users set a clock that is wrong, as the app tells them.
     pub(super) fn wake_all(&mut self) {
         for app in &mut self.apps {
             app.sleeps_until_ms = 0;
-            if app.off.years < 0 {
-                app.leapt_ms = Some(self.world.now_ms);
-            }
-            if app.off.is_of_days() {
+            if app.off != Off::default() && self.dice.percent(50) {
+                if app.off.years < 0 {
+                    app.leapt_ms = Some(self.world.now_ms);
+                }
                 app.off = Off::default();
             }
         }

@@ -246,7 +246,7 @@ impl World {
                     .iter()
                     .rev()
                     .filter(|(position, event)| *position <= next && event.is_encrypted());
-                let earlier = earlier.take(AGAIN).map(|(_, event)| event.json.to_string());
+                let earlier = earlier.take(AGAIN).map(|(_, event)| event.shown_to(to, self.now_ms));
                 let hidden = |json: &String| {
                     let mut hidden = self.bends.hidden.iter();
                     hidden.any(|(name, id)| name == to && json.contains(id.as_str()))

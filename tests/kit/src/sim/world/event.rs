@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::super::dice::mix;
+use super::{super::dice::mix, Name};
 
 /// One event. Its JSON is made once.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(in crate::sim) struct Event {
     pub(in crate::sim) at_ms: u64,
     /// The transaction id it was sent with.
     pub(in crate::sim) transaction: Option<String>,
+    /// The device that sent it with that.
+    sent_by: Option<Name>,
     /// The device that made the commit, as its content says.
     pub(in crate::sim) committer: Option<(String, String)>,
     /// The member event that let its sender send it: it always arrives first.
@@ -41,6 +43,8 @@ pub(super) struct Draft<'a> {
     /// JSON.
     pub(super) content: &'a str,
     pub(super) transaction: Option<&'a str>,
+    /// The device that sends it with that.
+    pub(super) sent_by: Option<&'a Name>,
 }
 
 /// What tells a commit from a message.
@@ -95,11 +99,24 @@ impl Event {
             tick,
             at_ms: now_ms,
             transaction: draft.transaction.map(ToOwned::to_owned),
+            sent_by: draft.sent_by.cloned(),
             base,
             committer: committer.flatten(),
             auth,
             json: json.into(),
         }
+    }
+
+    /// Its JSON as a server shows it to a device at a time: with how long ago it was, and to the
+    /// device that sent it with the transaction id.
+    pub(super) fn shown_to(&self, to: &Name, now_ms: u64) -> String {
+        let age = now_ms.saturating_sub(self.at_ms);
+        let transaction = match &self.transaction {
+            Some(id) if self.sent_by.as_ref() == Some(to) => format!(r#","transaction_id":"{id}""#),
+            _ => String::new(),
+        };
+        let fields = self.json.strip_prefix('{').unwrap_or_default();
+        format!(r#"{{"unsigned":{{"age":{age}{transaction}}},{fields}"#)
     }
 
     /// Whether it belongs to the group: a message, a commit or an announcement.

@@ -35,6 +35,7 @@ impl World {
             state_key: None,
             content,
             transaction: Some(transaction),
+            sent_by: None,
         };
         let event = Arc::new(Event::new(&draft, tick, here.depth + 1, self.now_ms, auth));
         self.events.insert(event.id.clone(), event.clone());

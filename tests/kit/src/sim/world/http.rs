@@ -186,7 +186,8 @@ impl World {
         }
         let Ok(content) = std::str::from_utf8(body) else { return Reply::bad("M_NOT_JSON") };
         let sender = from.user_id();
-        let draft = Draft { sender: &sender, kind, state_key, content, transaction };
+        let sent_by = Some(from);
+        let draft = Draft { sender: &sender, kind, state_key, content, transaction, sent_by };
         let event = self.make(from.server(), &draft, dice);
         Reply::ok(&json!({ "event_id": event.id }))
     }
@@ -212,7 +213,9 @@ impl World {
     fn fetch_event(&self, from: &Name, room: &str, event_id: &str) -> Reply {
         let events = self.readable(from, room).unwrap_or_default();
         match events.iter().find(|(_, event)| event.id == event_id) {
-            Some((_, event)) => Reply { status: 200, body: event.json.as_bytes().to_vec() },
+            Some((_, event)) => {
+                Reply { status: 200, body: event.shown_to(from, self.now_ms).into_bytes() }
+            }
             None => Reply::error(404, "M_NOT_FOUND"),
         }
     }
@@ -222,7 +225,8 @@ impl World {
         let events = self.readable(from, room).unwrap_or_default();
         match events.iter().find(|(_, event)| event.id == event_id) {
             Some((position, event)) => {
-                let (start, end, event) = (position - 1, position, &event.json);
+                let (start, end, event) =
+                    (position - 1, position, event.shown_to(from, self.now_ms));
                 let around = r#""events_before":[],"events_after":[],"state":[]"#;
                 let tokens = format!(r#""start":"{start}","end":"{end}""#);
                 let body = format!(r#"{{"event":{event},{around},{tokens}}}"#);
@@ -246,10 +250,10 @@ impl World {
             members.extend(events.iter().filter_map(|(_, event)| Some((event.member()?, *event))));
         }
         let without = query.split('&').find_map(|pair| pair.strip_prefix("not_membership="));
-        let chunk: Vec<&str> = members
+        let chunk: Vec<String> = members
             .values()
             .filter(|event| event.membership.as_deref() != without)
-            .map(|event| &*event.json)
+            .map(|event| event.shown_to(from, self.now_ms))
             .collect();
         let body = format!(r#"{{"chunk":[{}]}}"#, chunk.join(","));
         Reply { status: 200, body: body.into_bytes() }
@@ -266,13 +270,13 @@ impl World {
             })
         };
         let limit = parameter("limit").and_then(|limit| limit.parse().ok()).unwrap_or(10_usize);
-        let from = parameter("from").and_then(|from| from.parse::<u64>().ok());
+        let token = parameter("from").and_then(|from| from.parse::<u64>().ok());
         let backwards = match parameter("dir").as_deref() {
             Some("b") => true,
             Some("f") => false,
             _ => return Reply::bad("M_INVALID_PARAM"),
         };
-        let start = from.unwrap_or(if backwards { u64::MAX } else { 0 });
+        let start = token.unwrap_or(if backwards { u64::MAX } else { 0 });
         // Of filters, machines use the types alone.
         let types = parameter("filter").and_then(|filter| types_of(&filter));
         let is_wanted = |kind: &String| types.as_ref().is_none_or(|types| types.contains(kind));
@@ -285,7 +289,8 @@ impl World {
             page.reverse();
         }
         page.truncate(limit);
-        let chunk: Vec<&str> = page.iter().map(|(_, event)| &*event.json).collect();
+        let shown = page.iter().map(|(_, event)| event.shown_to(from, self.now_ms));
+        let chunk: Vec<String> = shown.collect();
         let end = page.last().filter(|_| page.len() == limit);
         let end = end.map(|(position, _)| if backwards { position - 1 } else { *position });
         let end = end.map_or(String::new(), |end| format!(r#","end":"{end}""#));

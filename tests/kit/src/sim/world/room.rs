@@ -35,7 +35,14 @@ impl World {
     ) -> Arc<Event> {
         self.make(
             server,
-            &Draft { sender, kind, state_key: Some(key), content, transaction: None },
+            &Draft {
+                sender,
+                kind,
+                state_key: Some(key),
+                content,
+                transaction: None,
+                sent_by: None,
+            },
             dice,
         )
     }

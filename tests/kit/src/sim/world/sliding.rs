@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Event, Name, ROOM, World, server::Server, user_id};
+use super::{Event, Name, ROOM, World, server::Server};
 
 /// After how long without a request a connection is forgotten, in milliseconds: seven days, as in
 /// Synapse.
@@ -45,6 +45,8 @@ struct Told {
 /// The room as a user's request finds it.
 struct View<'a> {
     server: &'a Server,
+    to: &'a Name,
+    now_ms: u64,
     me: String,
     is_joined: bool,
     /// Up to which position the user sees it.
@@ -83,7 +85,7 @@ impl World {
         let since = pos.map(|_| before.position);
         let mut after = Told { position: here.position, ..before.clone() };
         let mut rooms = BTreeMap::new();
-        let view = View::of(here, name.user, since, &before);
+        let view = View::of(here, name, now_ms, since, &before);
         if let Some(view) = &view {
             rooms.extend(view.tell(since, limit, &before, &mut after).map(|told| (ROOM, told)));
             after.room = Some(here.position);
@@ -158,8 +160,14 @@ impl World {
 impl<'a> View<'a> {
     /// The room, if the user's list has it: a room that the user has left is told of once, and one
     /// that the user was put out of stays.
-    fn of(server: &'a Server, user: usize, since: Option<u64>, before: &Told) -> Option<Self> {
-        let me = user_id(user);
+    fn of(
+        server: &'a Server,
+        to: &'a Name,
+        now_ms: u64,
+        since: Option<u64>,
+        before: &Told,
+    ) -> Option<Self> {
+        let me = to.user_id();
         let is_own = |event: &Event| event.member() == Some(&me);
         let own = || server.timeline.iter().filter(|(_, event)| is_own(event));
         let (at, event) = own().next_back()?;
@@ -180,7 +188,7 @@ impl<'a> View<'a> {
         });
         let end = if is_joined { u64::MAX } else { *at };
         let from = before.room.filter(|_| since.is_some() && !newly_joined);
-        Some(Self { server, me, is_joined, end, from })
+        Some(Self { server, to, now_ms, me, is_joined, end, from })
     }
 
     /// What is told, and notes the members that it names; nothing if there is nothing to tell.
@@ -197,8 +205,9 @@ impl<'a> View<'a> {
         }
         let changed = self.state(self.from.unwrap_or(0));
         let state = self.required_state(&changed, &timeline, before, after);
-        let state: Vec<Box<RawValue>> = state.iter().filter_map(|event| raw(&event.json)).collect();
-        let events = timeline.shown.iter().filter_map(|(_, event)| raw(&event.json));
+        let show = |event: &Event| raw(&event.shown_to(self.to, self.now_ms));
+        let state: Vec<Box<RawValue>> = state.iter().filter_map(|event| show(event)).collect();
+        let events = timeline.shown.iter().filter_map(|(_, event)| show(event));
         let mut room = json!({
             "required_state": state,
             "timeline": events.collect::<Vec<_>>(),
@@ -281,8 +290,8 @@ impl<'a> View<'a> {
 }
 
 /// JSON that goes into an answer as it is.
-fn raw(json: &Arc<str>) -> Option<Box<RawValue>> {
-    RawValue::from_string(json.to_string()).ok()
+fn raw(json: &str) -> Option<Box<RawValue>> {
+    RawValue::from_string(json.to_owned()).ok()
 }
 
 #[cfg(test)]

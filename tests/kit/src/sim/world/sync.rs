@@ -13,6 +13,7 @@ impl World {
     /// What has happened for a device since a position of its server; and the position now.
     pub(in crate::sim) fn sync(&mut self, name: &Name, since: Option<u64>) -> (SyncChanges, u64) {
         let limit = usize::from(self.weather.timeline_limit);
+        let now_ms = self.now_ms;
         let here = &mut self.servers[name.server()];
         let next = here.position;
         let mut changes = SyncChanges {
@@ -36,7 +37,7 @@ impl World {
             Some(since) => here.device_lists(name.user, since),
             None => DeviceListChanges::default(),
         });
-        changes.rooms.extend(here.room(name.user, since.unwrap_or(0), limit));
+        changes.rooms.extend(here.room(name, since.unwrap_or(0), limit, now_ms));
         self.bend_sync(name, &mut changes, next);
         (changes, next)
     }
@@ -64,9 +65,9 @@ impl Server {
         changes
     }
 
-    /// The room, if there is news of it for this user.
-    fn room(&self, user: usize, since: u64, limit: usize) -> Option<RoomChanges> {
-        let id = user_id(user);
+    /// The room, if there is news of it for the user of this device.
+    fn room(&self, to: &Name, since: u64, limit: usize, now_ms: u64) -> Option<RoomChanges> {
+        let id = to.user_id();
         let own = |event: &Event| event.state_key.as_deref() == Some(&id);
         let mut own_history = self.timeline.iter().filter(|(_, event)| own(event));
         let before = own_history.clone().take_while(|(position, _)| *position <= since).last();
@@ -97,8 +98,8 @@ impl Server {
         let state = self.state_before(*start, from);
         Some(RoomChanges {
             room_id: ROOM.to_owned(),
-            state: state.iter().map(|event| event.json.to_string()).collect(),
-            timeline: shown.iter().map(|(_, event)| event.json.to_string()).collect(),
+            state: state.iter().map(|event| event.shown_to(to, now_ms)).collect(),
+            timeline: shown.iter().map(|(_, event)| event.shown_to(to, now_ms)).collect(),
             limited: shown.len() < news.len(),
             ..RoomChanges::default()
         })
