@@ -54,7 +54,7 @@ pub(crate) fn accepted(
     if staged.renews || is_external || epoch.parent.is_none() {
         room.renewal.keep_leaf(OwnLeaf::renewed(id, epoch.since_ms), &room.kept);
     }
-    let new = NewEpoch { epoch, added: &staged.added, removed: &staged.removed };
+    let new = NewEpoch { epoch, added: &staged.added, removed: &staged.removed() };
     head::enter(turn, room, new)?;
     turn.report(Consequence::CommitAccepted { epoch: id, added: staged.added, is_external });
     Ok(())

@@ -22,6 +22,7 @@ use crate::{
     epochs::EpochRecord,
     failure::Failure,
     messages::SendError,
+    mls::Removed,
     protocol::{
         CONTENT_LIMIT, CommitContent, ContentError, DeviceName, EpochId, MediaReference, Payload,
         TreeDifference, encode_base64, identifiers, write_content,
@@ -49,7 +50,7 @@ pub(crate) struct CommitDraft {
     pub(crate) welcome: Vec<u8>,
     /// The added devices, with the references of their key packages.
     pub(crate) added: Vec<(DeviceName, Vec<u8>)>,
-    pub(crate) removed: Vec<DeviceName>,
+    pub(crate) removed: Removed,
     pub(crate) resolves: Vec<EpochRecord>,
     /// It renews this device's keys because the app asked for that.
     pub(crate) rotates: bool,
@@ -113,7 +114,8 @@ pub(crate) fn publish(
         welcome: draft.welcome,
         added,
         references,
-        removed: draft.removed,
+        removed: draft.removed.devices,
+        removed_impostors: draft.removed.impostors,
         missing: uploads.iter().map(|(part, _)| *part).collect(),
         content: Some(content),
         tree,

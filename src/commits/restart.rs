@@ -73,7 +73,7 @@ pub(super) fn announced(
     let id = epoch.id;
     epoch.commit_event = Some(event.clone());
     room.renewal.keep_leaf(OwnLeaf::renewed(id, epoch.since_ms), &room.kept);
-    let new = NewEpoch { epoch, added: &announced.added, removed: &announced.removed };
+    let new = NewEpoch { epoch, added: &announced.added, removed: &announced.removed() };
     head::enter(turn, room, new)?;
     let last = room.group().number();
     let Some(own) = &mut room.restarts.own else { return Ok(()) };

@@ -20,7 +20,7 @@ use crate::{
     epochs::{EpochRecord, Origin, Status, graph, head},
     failure::Failure,
     messages::SendError,
-    mls::{keep_export, take_group},
+    mls::{Removed, keep_export, take_group},
     protocol::DeviceName,
     room::Room,
     turn::Turn,
@@ -68,11 +68,18 @@ pub(super) fn stage(
     let path = change.rotate || !change.remove.is_empty();
     let tree_place = tree_place(&group, &change);
     let (added, key_packages) = referenced(turn, change.add)?;
-    let (removed, leaves): (Vec<_>, Vec<_>) = change.remove.into_iter().unzip();
+    let mut removed = Removed::default();
+    let mut leaves = Vec::with_capacity(change.remove.len());
+    for (device, leaf) in change.remove {
+        let leaf = LeafNodeIndex::new(leaf);
+        let key = group.member_at(leaf).map(|member| member.signature_key).unwrap_or_default();
+        removed.note(turn.tx, device, &key)?;
+        leaves.push(leaf);
+    }
     let mut builder = group
         .commit_builder()
         .consume_proposal_store(false)
-        .propose_removals(leaves.into_iter().map(LeafNodeIndex::new))
+        .propose_removals(leaves)
         .propose_adds(key_packages)
         .force_self_update(path);
     if path {
@@ -115,7 +122,7 @@ pub(super) fn stage(
     graph::put(turn.tx, &room.id, &epoch)?;
     tracing::debug!(
         room = %room.id, epoch = epoch.number, added = added.len(),
-        removed = removed.len(), path, "commit staged"
+        removed = removed.devices.len(), path, "commit staged"
     );
     let draft = CommitDraft {
         commit: Some(commit),

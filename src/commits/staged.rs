@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     failure::Failure,
+    mls::Removed,
     protocol::{CommitContent, DeviceName, EpochId},
     ratchet_trees,
     requests::{CommitPart, Purpose, REQUESTS},
@@ -24,6 +25,9 @@ pub(super) struct StagedCommit {
     #[serde(default)]
     pub(super) references: Vec<serde_bytes::ByteBuf>,
     pub(super) removed: Vec<DeviceName>,
+    /// Those of them whose leaves are impostors'.
+    #[serde(default)]
+    pub(super) removed_impostors: Vec<DeviceName>,
     /// The event to send; once it is queued, the parts of it that the Welcomes name as well.
     #[serde(default)]
     pub(super) content: Option<CommitContent>,
@@ -39,6 +43,13 @@ pub(super) struct StagedCommit {
     /// It renews this device's keys, for whatever reason.
     #[serde(default)]
     pub(super) renews: bool,
+}
+
+impl StagedCommit {
+    /// Whom the commit removes.
+    pub(super) fn removed(&self) -> Removed {
+        Removed { devices: self.removed.clone(), impostors: self.removed_impostors.clone() }
+    }
 }
 
 const STAGED: Collection<StagedCommit> = Collection::new("staged_commit");

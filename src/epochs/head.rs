@@ -20,6 +20,7 @@ use super::{
 use crate::{
     exported::{MlsDevice, Update},
     failure::Failure,
+    mls::Removed,
     protocol::{DeviceName, EpochId, GroupName, GroupRank, Rank},
     room::Room,
     store::{StoreError, Tx},
@@ -33,7 +34,7 @@ const UNHEARD_FOR_MS: u64 = 60 * 60 * 1000;
 pub(crate) struct NewEpoch<'a> {
     pub(crate) epoch: EpochRecord,
     pub(crate) added: &'a [DeviceName],
-    pub(crate) removed: &'a [DeviceName],
+    pub(crate) removed: &'a Removed,
 }
 
 /// The head rule: of epochs in their order, the first that is not refused.
@@ -242,7 +243,7 @@ fn tell_change(
     };
     let (added, removed) = match new {
         Some(new) if new.epoch.id == head.id && head.parent == Some(before) => {
-            (names(new.added), names(new.removed))
+            (names(new.added), names(&new.removed.devices))
         }
         // Another branch, or another group: what changed is the difference. An update that lacks
         // it keeps no room from going on.

@@ -10,7 +10,7 @@
 //! 3. **In which tree the others are** (`trees`). What somebody merely claims takes no place.
 //! 4. **Whether the others can come there** (`numbers`). A tree with a number that nobody takes
 //!    comes behind the one that its devices can all be had in.
-//! 5. **Whether a removed device made it beside its removal** ([`made_beside`]). Such an epoch
+//! 5. **Whether a removed leaf made it beside its removal** ([`made_beside`]). Such an epoch
 //!    comes after every other of its tree, however long its branch is.
 //! 6. **Its [`Rank`]**: the highest number, then the smallest id.
 //!
@@ -25,12 +25,13 @@ use std::{
 use ruma::RoomId;
 
 use super::{
-    graph, numbers, outsiders,
+    graph, numbers,
+    outsiders::{self, Maker},
     record::EpochRecord,
     trees::{self, Support},
 };
 use crate::{
-    protocol::{DeviceName, EpochId, GroupRank, Rank},
+    protocol::{EpochId, GroupRank, Rank},
     room::Room,
     store::{StoreError, Tx},
     turn::Turn,
@@ -54,14 +55,14 @@ pub(super) struct Place {
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) parent: Option<EpochId>,
-    pub(super) creator: DeviceName,
+    pub(super) maker: Maker,
 }
 
-/// A device that an epoch's commit has removed, and that has no place in the room.
+/// A leaf that an epoch's commit has removed, and that has no place in the room.
 #[derive(Debug, Clone)]
 pub(super) struct Removal {
     pub(super) epoch: EpochId,
-    pub(super) device: DeviceName,
+    pub(super) of: Maker,
 }
 
 /// The kept epochs of a room, in the order in which they come as the head.
@@ -110,13 +111,13 @@ pub(crate) fn on_outsiders_commits(
 ) -> Result<BTreeSet<EpochId>, StoreError> {
     let mut found = BTreeSet::new();
     for epoch in kept.iter().filter(|epoch| epoch.by_outsider) {
-        if outsiders::is_one(tx, room, &epoch.creator)? {
+        if !epoch.maker().has_place(tx, room)? {
             found.insert(epoch.id);
         }
     }
     if forks(kept) {
         let nodes = branches(tx, &room.id, kept)?;
-        let outsiders = creators_outside(tx, room, &nodes)?;
+        let outsiders = makers_outside(tx, room, &nodes)?;
         if !outsiders.is_empty() {
             let removals = removals(tx, room, &nodes, &outsiders)?;
             found.extend(made_beside(&nodes, &removals, &outsiders));
@@ -154,7 +155,7 @@ fn branches(
     let add = |nodes: &mut BTreeMap<EpochId, Node>,
                ends: &mut BTreeSet<(u64, EpochId)>,
                epoch: &EpochRecord| {
-        let node = Node { parent: epoch.parent, creator: epoch.creator.clone() };
+        let node = Node { parent: epoch.parent, maker: epoch.maker() };
         // A tree's first epoch has nothing behind it.
         if nodes.insert(epoch.id, node).is_none() && epoch.parent.is_some() {
             ends.insert((epoch.number, epoch.id));
@@ -177,56 +178,55 @@ fn branches(
     Ok(nodes)
 }
 
-/// Of the devices that made these epochs, those that have no place in the room.
-fn creators_outside(
+/// Of those that made these epochs, who has no place in the room.
+fn makers_outside(
     tx: &Tx<'_>,
     room: &Room,
     nodes: &BTreeMap<EpochId, Node>,
-) -> Result<BTreeSet<DeviceName>, StoreError> {
-    let creators: BTreeSet<_> = nodes.values().map(|node| &node.creator).collect();
+) -> Result<BTreeSet<Maker>, StoreError> {
+    let makers: BTreeSet<_> = nodes.values().map(|node| &node.maker).collect();
     let mut outside = BTreeSet::new();
-    for device in creators {
-        if outsiders::is_one(tx, room, device)? {
-            outside.insert(device.clone());
+    for maker in makers {
+        if !maker.has_place(tx, room)? {
+            outside.insert(maker.clone());
         }
     }
     Ok(outside)
 }
 
-/// The removals that count. One that a device without a place made counts if somebody who has a
+/// The removals that count. One that somebody without a place made counts if somebody who has a
 /// place went on with it.
 fn removals(
     tx: &Tx<'_>,
     room: &Room,
     nodes: &BTreeMap<EpochId, Node>,
-    outside: &BTreeSet<DeviceName>,
+    outside: &BTreeSet<Maker>,
 ) -> Result<Vec<Removal>, StoreError> {
     let mut gone_on_with = BTreeSet::new();
-    for (id, _) in nodes.iter().filter(|(_, node)| !outside.contains(&node.creator)) {
+    for (id, _) in nodes.iter().filter(|(_, node)| !outside.contains(&node.maker)) {
         gone_on_with.extend(way_back(nodes, *id));
     }
     let mut removals = Vec::new();
     for epoch in gone_on_with {
         // Whoever has made no commit here has made none beside the removal.
-        let removed = outsiders::removed_in(tx, &room.id, epoch)?;
-        let removed = removed.into_iter().filter(|device| outside.contains(device));
-        removals.extend(removed.map(|device| Removal { epoch, device }));
+        let removed = outsiders::removed_in(tx, &room.id, epoch, outside)?;
+        removals.extend(removed.into_iter().map(|of| Removal { epoch, of }));
     }
     Ok(removals)
 }
 
-/// The epochs that a removed device has made beside its removal, with what others who have no place
+/// The epochs that a removed leaf has made beside its removal, with what others who have no place
 /// in the room made on them. A commit from before the removal is none of these, nor is one from
 /// after. Where somebody who has a place in the room has gone on, the branch is the room's.
 pub(super) fn made_beside(
     nodes: &BTreeMap<EpochId, Node>,
     removals: &[Removal],
-    outside: &BTreeSet<DeviceName>,
+    outside: &BTreeSet<Maker>,
 ) -> BTreeSet<EpochId> {
     let mut led = BTreeSet::new();
     for removal in removals {
         let before = way_back(nodes, removal.epoch);
-        for (id, _) in nodes.iter().filter(|(_, node)| node.creator == removal.device) {
+        for (id, _) in nodes.iter().filter(|(_, node)| node.maker == removal.of) {
             if !before.contains(id) && !way_back(nodes, *id).contains(&removal.epoch) {
                 led.insert(*id);
             }
@@ -235,7 +235,7 @@ pub(super) fn made_beside(
     let is_led = |id: &&EpochId| {
         let mut next = Some(**id);
         while let Some(node) = next.and_then(|id| nodes.get(&id))
-            && outside.contains(&node.creator)
+            && outside.contains(&node.maker)
         {
             if next.is_some_and(|id| led.contains(&id)) {
                 return true;
@@ -262,6 +262,7 @@ mod tests {
     use ruma::{OwnedUserId, owned_user_id};
 
     use super::*;
+    use crate::protocol::DeviceName;
 
     /// A room that was started anew goes on there, whatever is the matter with the last group and
     /// however good an older one is; a group that the state does not name comes last.
@@ -299,11 +300,11 @@ mod tests {
     /// Mallory's device is removed by whoever removes anybody, and has no place in the room.
     const MALLORY: usize = 2;
 
-    fn device(number: usize) -> DeviceName {
+    fn maker(number: usize) -> Maker {
         let users: [OwnedUserId; 3] =
             [owned_user_id!("@a:b"), owned_user_id!("@b:b"), owned_user_id!("@m:b")];
         let user = users.into_iter().nth(number).unwrap_or_else(|| owned_user_id!("@x:b"));
-        DeviceName::new(user, "D".into())
+        Maker { device: DeviceName::new(user, "D".into()), is_impostor: false }
     }
 
     fn id(number: usize) -> EpochId {
@@ -334,10 +335,10 @@ mod tests {
             .filter_map(|at| Some((*at, history.get(*at)?)))
             .map(|(at, made)| {
                 let parent = (at > 0).then(|| id(made.parent));
-                (id(at), Node { parent, creator: device(made.by) })
+                (id(at), Node { parent, maker: maker(made.by) })
             })
             .collect();
-        let outside = BTreeSet::from([device(MALLORY)]);
+        let outside = BTreeSet::from([maker(MALLORY)]);
         let gone_on_with = |epoch: usize| {
             (0..history.len()).any(|at| {
                 history.get(at).is_some_and(|made| made.by != MALLORY)
@@ -346,7 +347,7 @@ mod tests {
         };
         let removals: Vec<Removal> = (1..history.len())
             .filter(|at| history.get(*at).is_some_and(|made| made.removes) && gone_on_with(*at))
-            .map(|at| Removal { epoch: id(at), device: device(MALLORY) })
+            .map(|at| Removal { epoch: id(at), of: maker(MALLORY) })
             .collect();
         let led = made_beside(&nodes, &removals, &outside);
         let place = |at: &usize| {

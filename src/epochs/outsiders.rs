@@ -2,12 +2,16 @@
 //!
 //! A device has a place if its user is in the room and lists it. What is not known speaks for the
 //! device: a user whose device list was never told, a room whose members were not all seen. What
-//! was known once counts until it is told otherwise, however old it is.
+//! was known once counts until it is told otherwise, however old it is. An impostor's leaf has no
+//! place whatever device it is named after.
+
+use std::collections::BTreeSet;
 
 use ruma::{RoomId, UserId};
 
 use crate::{
     devices,
+    mls::Removed,
     protocol::{DeviceName, EpochId},
     room::{Membership, Room, member_list, membership},
     store::{Collection, StoreError, Tx},
@@ -15,6 +19,21 @@ use crate::{
 
 /// The devices that the commit of an epoch has removed.
 const REMOVED: Collection<Vec<DeviceName>> = Collection::new("removed_in_epoch");
+/// Those of them whose leaves were impostors'; most epochs have no row.
+const IMPOSTORS: Collection<Vec<DeviceName>> = Collection::new("impostors_removed_in_epoch");
+
+/// Whose leaf makes commits: a device's, or that of an impostor under its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Maker {
+    pub(super) device: DeviceName,
+    pub(super) is_impostor: bool,
+}
+
+impl Maker {
+    pub(super) fn has_place(&self, tx: &Tx<'_>, room: &Room) -> Result<bool, StoreError> {
+        Ok(!self.is_impostor && !is_one(tx, room, &self.device)?)
+    }
+}
 
 /// Whether a device has no place in the room.
 pub(crate) fn is_one(tx: &Tx<'_>, room: &Room, device: &DeviceName) -> Result<bool, StoreError> {
@@ -56,29 +75,49 @@ pub(super) fn is_claimant(
     Ok(!may_be_bound && is_one(tx, room, device)?)
 }
 
-/// Notes the devices that the commit of an epoch has removed.
+/// Notes whom the commit of an epoch has removed.
 pub(super) fn note_removed(
     tx: &Tx<'_>,
     room: &RoomId,
     epoch: EpochId,
-    removed: &[DeviceName],
+    removed: &Removed,
 ) -> Result<(), StoreError> {
-    if removed.is_empty() {
-        return Ok(());
+    for (collection, devices) in [(&REMOVED, &removed.devices), (&IMPOSTORS, &removed.impostors)] {
+        if !devices.is_empty() {
+            collection.put(tx, room.as_bytes(), epoch.as_bytes(), devices)?;
+        }
     }
-    REMOVED.put(tx, room.as_bytes(), epoch.as_bytes(), &removed.to_vec())
+    Ok(())
 }
 
-/// The devices that the commit of an epoch has removed.
+/// Of these makers, those that the commit of an epoch has removed.
 pub(super) fn removed_in(
     tx: &Tx<'_>,
     room: &RoomId,
     epoch: EpochId,
-) -> Result<Vec<DeviceName>, StoreError> {
-    Ok(REMOVED.get(tx, room.as_bytes(), epoch.as_bytes())?.unwrap_or_default())
+    of: &BTreeSet<Maker>,
+) -> Result<Vec<Maker>, StoreError> {
+    let read = |collection: &Collection<Vec<DeviceName>>| {
+        Ok::<_, StoreError>(
+            collection.get(tx, room.as_bytes(), epoch.as_bytes())?.unwrap_or_default(),
+        )
+    };
+    let (devices, impostors) = (read(&REMOVED)?, read(&IMPOSTORS)?);
+    let count =
+        |of: &[DeviceName], device: &DeviceName| of.iter().filter(|other| *other == device).count();
+    let is_removed = |maker: &&Maker| {
+        let by_impostors = count(&impostors, &maker.device);
+        match maker.is_impostor {
+            true => by_impostors > 0,
+            // An impostor's leaf is not the device's.
+            false => count(&devices, &maker.device) > by_impostors,
+        }
+    };
+    Ok(of.iter().filter(is_removed).cloned().collect())
 }
 
 /// An epoch is forgotten.
 pub(super) fn forget(tx: &Tx<'_>, room: &RoomId, epoch: EpochId) -> Result<(), StoreError> {
-    REMOVED.delete(tx, room.as_bytes(), epoch.as_bytes()).map(drop)
+    REMOVED.delete(tx, room.as_bytes(), epoch.as_bytes())?;
+    IMPOSTORS.delete(tx, room.as_bytes(), epoch.as_bytes()).map(drop)
 }

@@ -4,7 +4,7 @@ use openmls::group::MlsGroup;
 use ruma::OwnedEventId;
 use serde::{Deserialize, Serialize};
 
-use super::doubt::CommitDoubt;
+use super::{doubt::CommitDoubt, outsiders::Maker};
 use crate::{
     failure::Failure,
     history::restored::{ReadableEpoch, Source},
@@ -70,6 +70,9 @@ pub(crate) struct EpochRecord {
     /// A device joined by itself by its commit, and had no place in the room when that came in.
     #[serde(default)]
     pub(crate) by_outsider: bool,
+    /// An impostor's leaf made its commit: the creator is only the name that the leaf bears.
+    #[serde(default)]
+    pub(crate) by_impostor: bool,
     /// A commit on it that counts has removed this device.
     #[serde(default)]
     pub(crate) left: bool,
@@ -139,6 +142,7 @@ impl EpochRecord {
             group_rank: origin.group.1,
             root: None,
             by_outsider: false,
+            by_impostor: false,
             left: false,
             distrusted: false,
             event_is_hint: false,
@@ -166,6 +170,11 @@ impl EpochRecord {
             source: Source::Own,
             ended_ms: self.superseded_ms,
         }
+    }
+
+    /// Whose leaf made its commit.
+    pub(super) fn maker(&self) -> Maker {
+        Maker { device: self.creator.clone(), is_impostor: self.by_impostor }
     }
 
     /// Where this epoch stands among others as the one to send on.

@@ -7,10 +7,12 @@ use ruma::{RoomId, UserId, room_id};
 use serde_json::{Value, json};
 
 use super::{
-    EpochRecord, Origin, Status, order, outsiders,
+    EpochRecord, Origin, Status, order,
+    outsiders::{self, Maker},
     trees::{LASTING, Support},
 };
 use crate::{
+    mls::Removed,
     protocol::{
         DeviceName, EpochId, GroupName, GroupRank,
         vectors::{Outcome, bytes, cases, file, hex, text},
@@ -21,6 +23,7 @@ use crate::{
 
 /// How many graphs are drawn, beside those that are written by hand.
 const DRAWN: u64 = 60;
+const DRAWN_WITH_IMPOSTOR: u64 = 20;
 
 fn room() -> &'static RoomId {
     room_id!("!room:example.org")
@@ -64,6 +67,29 @@ fn written() -> Vec<Value> {
         epoch(5, 8, Some(4), 1, m),
     ];
     let went_on = [removal.to_vec(), vec![epoch(6, 9, Some(5), 1, b)]].concat();
+    let impostor = json!([["@b:x", "D", "impostor"]]);
+    let by_impostor = |at, number, parent| {
+        with(epoch(at, number, Some(parent), 1, b), "creator", json!(["@b:x", "D", "impostor"]))
+    };
+    let impostors = [
+        epoch(1, 5, None, 1, a),
+        with(epoch(2, 6, Some(1), 1, a), "removes", impostor.clone()),
+        by_impostor(3, 6, 1),
+        by_impostor(4, 7, 3),
+        by_impostor(5, 8, 4),
+    ];
+    let not_removed =
+        [vec![epoch(1, 5, None, 1, a), epoch(2, 6, Some(1), 1, a)], impostors[2..].to_vec()]
+            .concat();
+    let namesake = [
+        vec![
+            impostors[0].clone(),
+            with(epoch(2, 6, Some(1), 1, a), "removes", json!([["@b:x", "D"]])),
+        ],
+        impostors[2..].to_vec(),
+    ]
+    .concat();
+    let went_on_with_it = [impostors.to_vec(), vec![epoch(6, 9, Some(5), 1, b)]].concat();
     let trees = [epoch(1, 5, None, 1, a), epoch(2, 500, None, 2, m)];
     let made_up = [epoch(1, 5, None, 1, a), epoch(2, (1 << 48) + 8, None, 2, m)];
     let restarted = [
@@ -79,6 +105,10 @@ fn written() -> Vec<Value> {
         case("a removed device went on", &removal, json!({}), mallory.clone()),
         case("it is in the room again", &removal, json!({}), json!([])),
         case("somebody went on with it", &went_on, json!({}), mallory),
+        case("an impostor went on", &impostors, json!({}), impostor.clone()),
+        case("an impostor is not removed", &not_removed, json!({}), impostor.clone()),
+        case("the device itself is removed", &namesake, json!({}), impostor.clone()),
+        case("somebody went on with an impostor", &went_on_with_it, json!({}), impostor),
         case("nobody votes", &trees, json!({}), json!([])),
         case("more votes", &trees, votes(json!(2), json!(1)), json!([])),
         case("as many votes", &trees, votes(json!(1), json!(1)), json!([])),
@@ -91,16 +121,20 @@ fn written() -> Vec<Value> {
     ]
 }
 
-/// A graph of up to nine epochs in up to three trees, by three users of whom one may be out.
-fn drawn(name: u64) -> Value {
-    // SplitMix64: the same graphs each time.
+/// Numbers below a bound, drawn by SplitMix64: the same each time.
+fn draw(name: u64) -> impl FnMut(u64) -> u64 {
     let mut state = name.wrapping_mul(0x2545_F491_4F6C_DD1D);
-    let mut below = |bound: u64| {
+    move |bound: u64| {
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         (mixed ^ (mixed >> 31)) % bound
-    };
+    }
+}
+
+/// A graph of up to nine epochs in up to three trees, by three users of whom one may be out.
+fn drawn(name: u64) -> Value {
+    let mut below = draw(name);
     let users = ["@a:x", "@b:x", "@m:x"];
     let mut epochs: Vec<Value> = Vec::new();
     let mut at_root: Vec<(usize, u64)> = Vec::new();
@@ -137,19 +171,46 @@ fn drawn(name: u64) -> Value {
     case(&format!("drawn {name}"), &epochs, json!(votes), outsiders)
 }
 
+/// A graph of up to nine epochs of one tree, by two users and by a leaf with the name of one's
+/// device.
+fn drawn_with_impostor(name: u64) -> Value {
+    let mut below = draw(name ^ 0x00C0_FFEE);
+    let (a, b, impostor) =
+        (json!(["@a:x", "D"]), json!(["@b:x", "D"]), json!(["@b:x", "D", "impostor"]));
+    let mut epochs = vec![epoch(1, 5, None, 1, "@a:x")];
+    for at in 2..=(3 + below(7) as usize) {
+        let parent = below(epochs.len() as u64) as usize;
+        let number: u64 = epochs[parent]["number"]
+            .as_str()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default();
+        let maker = [&a, &b, &impostor][below(3) as usize];
+        let mut made =
+            with(epoch(at, number + 1, Some(parent + 1), 1, ""), "creator", maker.clone());
+        if *maker != impostor {
+            made["removes"] = [json!([]), json!([b]), json!([impostor]), json!([b, impostor])]
+                [below(4) as usize]
+                .clone();
+        }
+        epochs.push(made);
+    }
+    case(&format!("drawn with an impostor {name}"), &epochs, json!({}), json!([impostor]))
+}
+
 /// The ids of a case's epochs, in the order of the head rule.
 fn in_order(tx: &Tx<'_>, case: &Value) -> Outcome<Vec<String>> {
-    let device = |of: &Value| -> Outcome<DeviceName> {
+    let maker = |of: &Value| -> Outcome<Maker> {
         let user = of[0].as_str().ok_or("no user")?;
-        Ok(DeviceName::new(UserId::parse(user)?, of[1].as_str().ok_or("no device")?.into()))
+        let device =
+            DeviceName::new(UserId::parse(user)?, of[1].as_str().ok_or("no device")?.into());
+        Ok(Maker { device, is_impostor: of[2] == json!("impostor") })
     };
     let id = |text: &Value| -> Outcome<EpochId> {
         let bytes = bytes(&json!({ "id": text }), "id")?;
         Ok(EpochId::from_bytes(bytes.try_into().map_err(|_| "an id has 32 bytes")?))
     };
     let list = |of: &Value| of.as_array().cloned().unwrap_or_default();
-    let is_out: BTreeSet<_> =
-        list(&case["outsiders"]).iter().map(device).collect::<Outcome<_>>()?;
+    let is_out: BTreeSet<_> = list(&case["outsiders"]).iter().map(maker).collect::<Outcome<_>>()?;
     let mut epochs = Vec::new();
     for made in cases(case, "epochs")? {
         let rank = match (&made["group"], made["group"].as_u64()) {
@@ -157,8 +218,8 @@ fn in_order(tx: &Tx<'_>, case: &Value) -> Outcome<Vec<String>> {
             (Value::String(name), _) if name == "unnamed" => GroupRank::Unnamed,
             _ => GroupRank::First,
         };
-        let creator = device(&made["creator"])?;
-        let is_in = !is_out.contains(&creator);
+        let Maker { device: creator, is_impostor } = maker(&made["creator"])?;
+        let is_in = !is_out.contains(&Maker { device: creator.clone(), is_impostor: false });
         room::edit(tx, room(), |room| {
             membership::set(tx, room, &creator.user_id, is_in.then_some(Membership::Joined))
         })?;
@@ -174,7 +235,13 @@ fn in_order(tx: &Tx<'_>, case: &Value) -> Outcome<Vec<String>> {
         let mut record = EpochRecord::new(id(&made["id"])?, number, 2, origin);
         record.root = Some(id(&made["root"])?);
         record.left = made["left"] == json!(true);
-        let removed = list(&made["removes"]).iter().map(device).collect::<Outcome<Vec<_>>>()?;
+        record.by_impostor = is_impostor;
+        let mut removed = Removed::default();
+        for gone in list(&made["removes"]).iter().map(maker) {
+            let Maker { device, is_impostor } = gone?;
+            removed.impostors.extend(is_impostor.then(|| device.clone()));
+            removed.devices.push(device);
+        }
         outsiders::forget(tx, room(), record.id)?;
         outsiders::note_removed(tx, room(), record.id, &removed)?;
         epochs.push(record);
@@ -202,6 +269,7 @@ fn heads() -> Outcome {
     let order = |case: &Value| store.write(|tx| in_order(tx, case));
     let vectors = file("heads", || {
         let mut made: Vec<Value> = written().into_iter().chain((1..=DRAWN).map(drawn)).collect();
+        made.extend((1..=DRAWN_WITH_IMPOSTOR).map(drawn_with_impostor));
         for case in &mut made {
             case["order"] = json!(order(case)?);
         }

@@ -27,7 +27,10 @@ use crate::{
     },
     failure::Failure,
     identity::{self, IdentityError, Provider},
-    mls::{join_config, keep_export, note_bindings_of_members, parse_message, refuse_conflicting},
+    mls::{
+        Removed, join_config, keep_export, note_bindings_of_members, parse_message,
+        refuse_conflicting,
+    },
     protocol::{GroupName, WelcomeContent, credential},
     ratchet_trees::parse_tree,
     rejection::{InputError, Rejection},
@@ -117,7 +120,7 @@ pub(crate) fn join(
     let leaf = OwnLeaf { origin, ..OwnLeaf::renewed(epoch.id, turn.now_ms) };
     room.renewal.keep_leaf(leaf, &room.kept);
     let number = epoch.number;
-    head::enter(turn, room, NewEpoch { epoch, added: &[], removed: &[] })?;
+    head::enter(turn, room, NewEpoch { epoch, added: &[], removed: &Removed::default() })?;
     turn.report(Consequence::Welcomed);
     if let Some(tree) = tree {
         tree.keep(turn, &room.id, name)?;

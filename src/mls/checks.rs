@@ -3,7 +3,7 @@
 use openmls::{
     group::{MlsGroup, StagedCommit},
     messages::proposals::Proposal,
-    prelude::Member,
+    prelude::{LeafNodeIndex, Member},
 };
 
 use crate::{
@@ -20,22 +20,21 @@ pub(crate) fn check_external_commit(
     group: &MlsGroup,
     staged: &StagedCommit,
     joiner: &DeviceName,
-) -> Result<Vec<DeviceName>, InputError> {
+) -> Result<Removed, InputError> {
     let Some(leaf) = staged.update_path_leaf_node() else {
         return Err(Rejection::NotAMember("the joiner has no leaf").into());
     };
     refuse_conflicting(tx, joiner, leaf.signature_key().as_slice())?;
-    let mut removed = Vec::new();
+    let mut removed = Removed::default();
     for proposal in staged.queued_proposals() {
         match proposal.proposal() {
             Proposal::ExternalInit(_) => {}
             Proposal::Remove(remove) => {
-                let leaf = group.member(remove.removed()).ok_or(Rejection::NoSuchLeaf)?;
-                let device = credential::parse(leaf.serialized_content())?;
+                let (device, member) = removed_member(group, remove.removed())?;
                 if device != *joiner {
                     return Err(Rejection::RemovesAnother.into());
                 }
-                removed.push(device);
+                removed.note(tx, device, &member.signature_key)?;
             }
             _ => return Err(Rejection::UnexpectedProposal.into()),
         }
@@ -47,17 +46,18 @@ pub(crate) fn check_external_commit(
 /// member take any credential with a commit (RFC 9420, section 5.3.1 leaves that to the
 /// application); here a leaf stays its device's.
 pub(crate) fn check_commit(
+    tx: &Tx<'_>,
     group: &MlsGroup,
     staged: &StagedCommit,
     committer: &Member,
-) -> Result<Vec<DeviceName>, InputError> {
-    let mut removed = Vec::new();
+) -> Result<Removed, InputError> {
+    let mut removed = Removed::default();
     for proposal in staged.queued_proposals() {
         match proposal.proposal() {
             Proposal::Add(_) => {}
             Proposal::Remove(remove) => {
-                let leaf = group.member(remove.removed()).ok_or(Rejection::NoSuchLeaf)?;
-                removed.push(credential::parse(leaf.serialized_content())?);
+                let (device, member) = removed_member(group, remove.removed())?;
+                removed.note(tx, device, &member.signature_key)?;
             }
             _ => return Err(Rejection::UnexpectedProposal.into()),
         }
@@ -69,6 +69,39 @@ pub(crate) fn check_commit(
         return Err(Rejection::CredentialChange.into());
     }
     Ok(removed)
+}
+
+/// The devices that a commit removes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Removed {
+    pub(crate) devices: Vec<DeviceName>,
+    /// Those of them whose leaf has another key than this device has seen first.
+    pub(crate) impostors: Vec<DeviceName>,
+}
+
+impl Removed {
+    /// Notes that a device's leaf is removed, which has this signature key.
+    pub(crate) fn note(
+        &mut self,
+        tx: &Tx<'_>,
+        device: DeviceName,
+        key: &[u8],
+    ) -> Result<(), StoreError> {
+        if is_conflicting(tx, &device, key)? {
+            self.impostors.push(device.clone());
+        }
+        self.devices.push(device);
+        Ok(())
+    }
+}
+
+/// The member of a group that a proposal removes.
+fn removed_member(
+    group: &MlsGroup,
+    leaf: LeafNodeIndex,
+) -> Result<(DeviceName, Member), Rejection> {
+    let member = group.member_at(leaf).ok_or(Rejection::NoSuchLeaf)?;
+    Ok((credential::parse(member.credential.serialized_content())?, member))
 }
 
 /// The devices that a commit adds.

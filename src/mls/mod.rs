@@ -13,7 +13,7 @@ mod welcome_parts;
 pub(crate) use self::{
     bindings::{binding_of, note_bindings, note_bindings_of_commit, note_bindings_of_members},
     checks::{
-        Added, check_commit, check_external_commit, devices_added, is_conflicting,
+        Added, Removed, check_commit, check_external_commit, devices_added, is_conflicting,
         refuse_conflicting,
     },
     errors::refusal,

@@ -7,6 +7,7 @@
 mod backwards;
 mod claims;
 mod groups;
+mod impostors;
 mod outrun;
 mod removed;
 mod welcomes;

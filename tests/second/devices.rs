@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::{Signature, VerifyingKey};
 use matrix_mls_kit::Result;
+use mls_rs::identity::SigningIdentity;
 use ruma::CanonicalJsonObject;
 use serde_json::{Value, json};
 
 use crate::{
-    head::Device,
+    head::{Device, Maker},
+    mls::device_in,
     names,
     wire::{Reader, base64, from_base64},
 };
@@ -194,6 +196,13 @@ impl Devices {
     pub fn conflicts(&self, device: &Device, key: &[u8]) -> bool {
         let first = self.first.get(device).and_then(|(key, _)| key.as_deref());
         first.is_some_and(|first| first != key)
+    }
+
+    /// Whose leaf has this name and this key.
+    pub fn maker(&self, identity: &SigningIdentity) -> Result<Maker> {
+        let device = device_in(identity)?;
+        let is_impostor = self.conflicts(&device, &identity.signature_key);
+        Ok(Maker { device, is_impostor })
     }
 
     /// Remembers the key that a verified leaf has bound.

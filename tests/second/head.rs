@@ -35,6 +35,15 @@ pub enum Votes {
     Lasting,
 }
 
+/// Whose leaf makes commits: a device's, or an impostor's with its name (D5).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Maker {
+    /// The name that the leaf has.
+    pub device: Device,
+    /// Whether it is an impostor's.
+    pub is_impostor: bool,
+}
+
 /// What the rule looks at.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -42,8 +51,8 @@ pub struct Node {
     pub id: EpochId,
     /// Its number.
     pub number: u64,
-    /// Who made it.
-    pub creator: Device,
+    /// Whose leaf made it.
+    pub maker: Maker,
     /// Its base, if its commit was followed.
     pub parent: Option<EpochId>,
     /// Its group.
@@ -51,7 +60,7 @@ pub struct Node {
     /// Comparison 2.
     pub left: bool,
     /// Whom its commit removes.
-    pub removes: Vec<Device>,
+    pub removes: Vec<Maker>,
     /// Whether its commit is the external join of a device that was an outsider when it came.
     pub joined_as_outsider: bool,
 }
@@ -70,8 +79,8 @@ pub fn root(graph: &Graph, of: EpochId) -> EpochId {
 }
 
 /// Comparison 5.
-fn led_by_outsiders(graph: &Graph, outsiders: &BTreeSet<Device>) -> BTreeSet<EpochId> {
-    let is_out = |node: &Node| outsiders.contains(&node.creator);
+fn led_by_outsiders(graph: &Graph, outsiders: &BTreeSet<Maker>) -> BTreeSet<EpochId> {
+    let is_out = |node: &Node| outsiders.contains(&node.maker);
     let is_before = |a: EpochId, b: EpochId| way_back(graph, b).any(|node| node.id == a);
     let honest = graph.values().filter(|node| !is_out(node));
     let counts: BTreeSet<EpochId> =
@@ -79,7 +88,7 @@ fn led_by_outsiders(graph: &Graph, outsiders: &BTreeSet<Device>) -> BTreeSet<Epo
     let mut led = BTreeSet::new();
     for removal in graph.values().filter(|node| counts.contains(&node.id)) {
         for removed in removal.removes.iter().filter(|removed| outsiders.contains(*removed)) {
-            for node in graph.values().filter(|node| node.creator == *removed) {
+            for node in graph.values().filter(|node| node.maker == *removed) {
                 if !is_before(removal.id, node.id) && !is_before(node.id, removal.id) {
                     led.insert(node.id);
                 }
@@ -124,7 +133,7 @@ fn out_of_reach(graph: &Graph) -> BTreeSet<(Place, EpochId)> {
 pub fn order(
     graph: &Graph,
     votes: &BTreeMap<EpochId, Votes>,
-    outsiders: &BTreeSet<Device>,
+    outsiders: &BTreeSet<Maker>,
 ) -> Vec<EpochId> {
     let led = led_by_outsiders(graph, outsiders);
     let far = out_of_reach(graph);

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     devices::Devices,
     events::{Event, Media, Restart, TreeDifference},
-    head::{self, AHEAD, Device, EpochId, Graph, HIGHEST, Node, Place, Votes},
+    head::{self, AHEAD, Device, EpochId, Graph, HIGHEST, Maker, Node, Place, Votes},
     mls::MlsGroup,
     names,
     opening::Export,
@@ -268,9 +268,9 @@ impl Room {
             .map(|node| (node.id, Node { group: self.place_of(node.id), ..node.clone() }))
             .collect();
         let removals = || self.removals.iter().map(|removal| &removal.node);
-        let makers = graph.values().chain(removals()).map(|node| &node.creator);
-        let outsiders: BTreeSet<Device> =
-            makers.filter(|device| self.is_outsider(devices, device)).cloned().collect();
+        let makers = graph.values().chain(removals()).map(|node| &node.maker);
+        let is_out = |maker: &&Maker| maker.is_impostor || self.is_outsider(devices, &maker.device);
+        let outsiders: BTreeSet<Maker> = makers.filter(is_out).cloned().collect();
         // Comparison 2 asks whether a removal comes before an epoch by the others.
         let mut with_removals = graph.clone();
         with_removals.extend(removals().map(|node| (node.id, node.clone())));

@@ -10,7 +10,7 @@ use crate::{
     client::{Second, segment},
     crypto::Secrets,
     events::{Commit, Message, Payload, Plaintext, Restart, Welcome},
-    head::{Device, EpochId},
+    head::{Device, EpochId, Maker},
     mls::{MlsGroup, PackageFacts, device_in, members, package_message},
     names,
     room::{Claim, now_ms},
@@ -30,7 +30,7 @@ pub struct Change {
     /// Key packages as messages, and whose they are.
     adds: Vec<(Device, MlsMessage)>,
     /// Leaves to remove, and whose they are.
-    removes: Vec<(u32, Device)>,
+    removes: Vec<(u32, Maker)>,
 }
 
 impl Second {
@@ -144,8 +144,8 @@ impl Second {
             let older =
                 members(&tree).into_iter().find(|(_, device, _)| device.as_ref() == Some(removed));
             let mut builder = self.mls.client.external_commit_builder()?.with_tree_data(tree);
-            if let Some((leaf, ..)) = older {
-                builder = builder.with_removal(leaf);
+            if let Some((leaf, ..)) = &older {
+                builder = builder.with_removal(*leaf);
             }
             let (group, commit) = builder.build(MlsMessage::from_bytes(&claim.state)?)?;
             let secrets = self.mls.crypto.noted();
@@ -168,7 +168,11 @@ impl Second {
                 tree_difference: None,
             };
             let event = self.send_commit(room, &content).await?;
-            let removes = older.map(|_| removed.clone()).into_iter().collect();
+            let older = older.map(|(_, _, key)| Maker {
+                device: removed.clone(),
+                is_impostor: self.devices.conflicts(removed, &key),
+            });
+            let removes = older.into_iter().collect();
             self.take_own(room, group, secrets, &event, None, removes)?;
             return self.settle().await;
         }
@@ -188,7 +192,7 @@ impl Second {
         secrets: Secrets,
         event: &str,
         parent: Option<EpochId>,
-        removes: Vec<Device>,
+        removes: Vec<Maker>,
     ) -> Result<EpochId> {
         let arrival = Arrival {
             group,
@@ -197,6 +201,7 @@ impl Second {
             parent,
             removes,
             joined_as_outsider: false,
+            by_impostor: false,
         };
         let new = self.arrive(room, arrival, secrets)?;
         let me = self.device.clone();
@@ -246,7 +251,7 @@ impl Second {
         };
         let event = self.send_commit(room, &content).await?;
         group.apply_pending_commit()?;
-        let removes = change.removes.iter().map(|(_, device)| device.clone()).collect();
+        let removes = change.removes.iter().map(|(_, gone)| gone.clone()).collect();
         let new = self.take_own(room, group, secrets, &event, Some(base), removes)?;
         self.send_welcomes(room, &content, &event, &change, &made).await?;
         Ok(new)
@@ -314,7 +319,9 @@ impl Second {
                 match device {
                     Some(device) if fits => drop(wanted.remove(&device)),
                     device if leaf != own_leaf => {
-                        change.removes.push((leaf, device.unwrap_or_default()));
+                        let device = device.unwrap_or_default();
+                        let is_impostor = self.devices.conflicts(&device, &key);
+                        change.removes.push((leaf, Maker { device, is_impostor }));
                     }
                     _ => {}
                 }

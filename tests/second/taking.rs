@@ -12,7 +12,7 @@ use mls_rs::{
 use crate::{
     client::Second,
     events::{Commit, Event, Media, Message, Payload, Plaintext, TreeDifference, Welcome},
-    head::{AHEAD, Device, EpochId, Node, Place},
+    head::{AHEAD, Device, EpochId, Maker, Node, Place},
     mls::{MlsGroup, device_in, device_of, epoch_id},
     names,
     opening::{Export, Header},
@@ -33,8 +33,9 @@ pub struct Arrival {
     pub creator: Device,
     pub commit_event: String,
     pub parent: Option<EpochId>,
-    pub removes: Vec<Device>,
+    pub removes: Vec<Maker>,
     pub joined_as_outsider: bool,
+    pub by_impostor: bool,
 }
 
 impl Second {
@@ -183,7 +184,7 @@ impl Second {
         for proposal in &new.applied_proposals {
             if let Proposal::Remove(remove) = &proposal.proposal {
                 let member = before.member_at_index(remove.to_remove());
-                removes.push(device_in(&member.or_missing("removed leaf")?.signing_identity)?);
+                removes.push(self.devices.maker(&member.or_missing("leaf")?.signing_identity)?);
             }
         }
         let committer = match (made.is_external, is_removed) {
@@ -195,7 +196,7 @@ impl Second {
             if device_in(&member.signing_identity)? != commit.sender {
                 bail!("another device than the commit's sender has made it");
             }
-            if made.is_external && removes.iter().any(|removed| *removed != commit.sender) {
+            if made.is_external && removes.iter().any(|gone| gone.device != commit.sender) {
                 bail!("who joins by himself removes another");
             }
             let after = (!is_removed).then(|| group.member_at_index(made.committer)).flatten();
@@ -203,13 +204,15 @@ impl Second {
                 bail!("the committer's leaf has another key");
             }
         }
+        let maker = committer.map(|member| self.devices.maker(&member.signing_identity));
+        let by_impostor = maker.transpose()?.is_some_and(|maker| maker.is_impostor);
         let outsider = made.is_external && room.is_outsider(&self.devices, &commit.sender);
         if is_removed {
             let claim = room.claims.get(&event.event_id).or_missing("GroupInfo of the removal")?;
             let node = Node {
                 id: claim.id,
                 number: claim.number,
-                creator: commit.sender.clone(),
+                maker: Maker { device: commit.sender.clone(), is_impostor: by_impostor },
                 parent: Some(base),
                 group: room.place(&claim.group_id),
                 left: false,
@@ -227,10 +230,11 @@ impl Second {
             parent: Some(base),
             removes,
             joined_as_outsider: outsider,
+            by_impostor,
         };
         let secrets = noted.noted();
         let new = self.arrive(id, arrival, secrets)?;
-        if !made.is_external {
+        if !made.is_external && !by_impostor {
             self.room(id)?.hear(&commit.sender, new, event.origin_server_ts);
         }
         Ok(())
@@ -253,7 +257,7 @@ impl Second {
         let node = Node {
             id: new,
             number,
-            creator: arrival.creator.clone(),
+            maker: Maker { device: arrival.creator.clone(), is_impostor: arrival.by_impostor },
             parent: arrival.parent,
             group: place,
             left: false,
@@ -391,6 +395,7 @@ impl Second {
             parent: None,
             removes: Vec::new(),
             joined_as_outsider: false,
+            by_impostor: false,
         };
         self.arrive(id, arrival, secrets)?;
         Ok(())

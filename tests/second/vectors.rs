@@ -11,7 +11,7 @@ use matrix_mls_kit::{Fields as _, OrMissing as _, Result};
 use serde_json::Value;
 
 use crate::{
-    head::{Device, EpochId, Graph, Node, Place, Votes, order, root},
+    head::{EpochId, Graph, Maker, Node, Place, Votes, order, root},
     opening::{Export, Opened, sha256},
 };
 
@@ -26,8 +26,15 @@ fn id(value: &Value) -> Result<EpochId> {
     bytes.try_into().ok().or_missing("id of 32 bytes")
 }
 
-fn devices(value: &Value) -> Result<Vec<Device>> {
-    Ok(serde_json::from_value(value.clone())?)
+fn maker(value: &Value) -> Result<Maker> {
+    let name: Vec<String> = serde_json::from_value(value.clone())?;
+    let (user, device) = (name.first().or_missing("user")?, name.get(1).or_missing("device")?);
+    let is_impostor = name.get(2).is_some_and(|what| what == "impostor");
+    Ok(Maker { device: (user.clone(), device.clone()), is_impostor })
+}
+
+fn makers(value: &Value) -> Result<Vec<Maker>> {
+    value.as_array().or_missing("devices")?.iter().map(maker).collect()
 }
 
 fn node(epoch: &Value) -> Result<Node> {
@@ -39,11 +46,11 @@ fn node(epoch: &Value) -> Result<Node> {
     Ok(Node {
         id: id(&epoch["id"])?,
         number: epoch.text("number")?.parse()?,
-        creator: serde_json::from_value(epoch["creator"].clone())?,
+        maker: maker(&epoch["creator"])?,
         parent: if epoch["parent"].is_null() { None } else { Some(id(&epoch["parent"])?) },
         group,
         left: epoch["left"].as_bool().or_missing("left")?,
-        removes: devices(&epoch["removes"])?,
+        removes: makers(&epoch["removes"])?,
         joined_as_outsider: false,
     })
 }
@@ -68,7 +75,7 @@ fn heads_are_those_of_the_vectors() -> Result {
             let number = number.as_u64().map_or(Votes::Lasting, Votes::Some);
             votes.insert(id(&Value::String(root.clone()))?, number);
         }
-        let outsiders: BTreeSet<Device> = devices(&case["outsiders"])?.into_iter().collect();
+        let outsiders: BTreeSet<Maker> = makers(&case["outsiders"])?.into_iter().collect();
         let expected = case["order"].as_array().or_missing("order")?.iter().map(id);
         let expected = expected.collect::<Result<Vec<_>>>()?;
         assert_eq!(order(&graph, &votes, &outsiders), expected, "{name}");

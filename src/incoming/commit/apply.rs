@@ -30,14 +30,14 @@ use crate::{
     identity::Provider,
     incoming::{error::EventError, media},
     mls::{
-        Added, check_commit, check_external_commit, devices_added, is_conflicting, keep_export,
-        note_bindings_of_commit, parse_message, refusal, take_group,
+        Added, Removed, check_commit, check_external_commit, devices_added, is_conflicting,
+        keep_export, note_bindings_of_commit, parse_message, refusal, take_group,
     },
     protocol::{DeviceName, EpochId, GroupName, Rank, credential},
     ratchet_trees,
     rejection::Rejection,
     room::{Rejoin, RejoinReason, Room},
-    store::Namespace,
+    store::{Namespace, StoreError, Tx},
     turn::{Consequence, Turn},
 };
 
@@ -52,10 +52,21 @@ struct Authentic {
     staged: Box<StagedCommit>,
 }
 
+impl Authentic {
+    /// Whether the leaf that made it is an impostor's. Those who join by themselves are not, or are
+    /// refused.
+    fn is_impostors(&self, tx: &Tx<'_>) -> Result<bool, StoreError> {
+        Ok(match &self.committer {
+            Some(member) => is_conflicting(tx, &self.device, &member.signature_key)?,
+            None => false,
+        })
+    }
+}
+
 /// What a commit does to the group.
 struct Effect {
     added: Added,
-    removed: Vec<DeviceName>,
+    removed: Removed,
 }
 
 /// Applies a commit to its base, if this device has that.
@@ -158,7 +169,7 @@ fn authenticate(
 /// Checks what a commit must not do, and tells what it does.
 fn check(turn: &Turn<'_>, commit: &Authentic) -> Result<Effect, EventError> {
     let removed = match &commit.committer {
-        Some(committer) => check_commit(&commit.group, &commit.staged, committer)?,
+        Some(committer) => check_commit(turn.tx, &commit.group, &commit.staged, committer)?,
         None => check_external_commit(turn.tx, &commit.group, &commit.staged, &commit.device)?,
     };
     note_bindings_of_commit(turn, &commit.staged)?;
@@ -181,7 +192,7 @@ fn removes_this_device(
     let rank = EpochId::of(authentic.staged.group_context())
         .map(|id| Rank::of(base.group_rank, number, id, Some(commit.id)));
     let rank = rank.map_err(crate::failure::Failure::from)?;
-    if !counts(turn, room, base, &authentic.device, &rank)? {
+    if !counts(turn, room, base, authentic, &rank)? {
         let reason = "it removes this device, on a branch that the room goes on without";
         return Ok(Processed::NotFollowed(EventError::NotFollowed(reason.to_owned())));
     }
@@ -197,16 +208,16 @@ fn removes_this_device(
     if graph::kept(turn.tx, room)?.iter().all(|epoch| Some(epoch.id) != head || epoch.left) {
         turn.report(Consequence::Removed);
     }
-    Ok(Processed::Entered { number, added: effect.added.devices, removed: effect.removed })
+    let (added, removed) = (effect.added.devices, effect.removed.devices);
+    Ok(Processed::Entered { number, added, removed })
 }
 
-/// Whether an epoch of this rank, which a commit of a device on this base leads to, comes before
-/// the head.
+/// Whether an epoch of this rank, which a commit on this base leads to, comes before the head.
 fn counts(
     turn: &Turn<'_>,
     room: &Room,
     base: &EpochRecord,
-    device: &DeviceName,
+    commit: &Authentic,
     rank: &Rank,
 ) -> Result<bool, EventError> {
     let Some(head) = room.standing.head() else { return Ok(true) };
@@ -214,7 +225,10 @@ fn counts(
         return Ok(true);
     }
     let led = order::on_outsiders_commits(turn.tx, room, &graph::kept(turn.tx, room)?)?;
-    if led.contains(&base.id) || outsiders::is_one_for_sure(turn.tx, room, device)? {
+    if led.contains(&base.id)
+        || commit.is_impostors(turn.tx)?
+        || outsiders::is_one_for_sure(turn.tx, room, &commit.device)?
+    {
         return Ok(false);
     }
     Ok(*rank < graph::get(turn.tx, &room.id, head)?.rank())
@@ -230,6 +244,7 @@ fn merge(
     authentic: Authentic,
     effect: Effect,
 ) -> Result<Processed, EventError> {
+    let is_impostor = authentic.is_impostors(turn.tx)?;
     let Authentic { mut group, namespace, device, committer, staged } = authentic;
     let Effect { added: Added { devices: mut added, impostors }, mut removed } = effect;
     let external = committer.is_none();
@@ -238,16 +253,12 @@ fn merge(
         external,
         added: &added,
         impostors: &impostors,
-        removed: &removed,
+        removed: &removed.devices,
     };
     let doubts = fit::doubts(turn.tx, room, &change)?;
     // What such a device makes after its join is no more than the join is.
     let by_outsider = (external && outsiders::is_one_for_sure(turn.tx, room, &device)?)
-        || (base.by_outsider && outsiders::is_one(turn.tx, room, &device)?);
-    let is_impostor = match &committer {
-        Some(member) => is_conflicting(turn.tx, &device, &member.signature_key)?,
-        None => false,
-    };
+        || (base.by_outsider && (is_impostor || outsiders::is_one(turn.tx, room, &device)?));
     // The commit is followed, but it does not say where the device is whose name its leaf bears.
     let committer = committer.filter(|_| !is_impostor);
     if let (Some(_), Some(said_ms)) = (&committer, commit.said_ms) {
@@ -277,21 +288,22 @@ fn merge(
     let is_old_copy = |rejoin: &Rejoin| rejoin.reason == RejoinReason::OldCopy;
     epoch.distrusted = base.distrusted && room.standing.rejoin().is_some_and(is_old_copy);
     epoch.by_outsider = by_outsider;
+    epoch.by_impostor = is_impostor;
     epoch.resolves = resolved(turn, room, base, commit)?;
     epoch.doubts = doubts;
     keep_export(turn.tx, &room.id, epoch.id, &group, provider, room.settings.history)?;
     turn.tx.detach_namespace(namespace, base.namespace)?;
     media::used_payload(turn, &room.id, &commit.content.ciphertext)?;
     ratchet_trees::published(turn, &room.id, base.group, &group, commit.content)?;
-    follow_devices(turn, &added, &removed)?;
+    follow_devices(turn, &added, &removed.devices)?;
     fit::tell(turn, &room.id, &device, &epoch.doubts)?;
-    if external && !removed.contains(&device) {
+    if external && !removed.devices.contains(&device) {
         added.push(device.clone());
     } else if external {
         // It takes its own place again: nobody has come or gone.
-        removed.retain(|other| *other != device);
+        removed.devices.retain(|other| *other != device);
     }
-    epoch.contested = contested::of_commit(turn.tx, room, &removed, &group)?;
+    epoch.contested = contested::of_commit(turn.tx, room, &removed.devices, &group)?;
     turn.groups.keep(turn.tx, namespace, group)?;
     let rank = epoch.rank();
     head::enter(turn, room, NewEpoch { epoch, added: &added, removed: &removed })?;
@@ -301,7 +313,7 @@ fn merge(
             sightings::count(turn, room, &device, leaf, &progress)?;
         }
     }
-    Ok(Processed::Entered { number, added, removed })
+    Ok(Processed::Entered { number, added, removed: removed.devices })
 }
 
 /// Follows the device lists of those added. A committer that knows more than this device, or less,
