@@ -92,10 +92,13 @@ impl Run {
         }
         self.follow_members(app, reply.members_of_page().iter());
         let machine = self.open(app).await?;
-        let outcome = machine.mark_request_as_sent(id, reply.status, reply.body).await;
+        let outcome = machine.mark_request_as_sent(id, reply.status, reply.body.clone()).await;
         let outcome = self.fine(app, what, outcome)?;
         Ok(match outcome {
-            Ok(RequestOutcome::Accepted) => true,
+            Ok(RequestOutcome::Accepted) => {
+                self.world.note_told(&self.apps[app].name, &reply.body);
+                true
+            }
             Ok(RequestOutcome::Refused { code, .. }) => {
                 self.count(format!("refused {code}"));
                 true

@@ -9,8 +9,10 @@ use std::{
 };
 
 use matrix_mls::SyncChanges;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use super::{Name, Reply, USERS, World};
+use super::{Name, Reply, USERS, World, user_id};
 
 /// How many earlier events a sync brings again.
 const AGAIN: usize = 12;
@@ -22,6 +24,12 @@ pub(in crate::sim) struct Listed {
     pub(in crate::sim) keys: Arc<str>,
     /// A key package that is handed out for it: key id and value.
     pub(in crate::sim) package: Option<(String, Arc<str>)>,
+}
+
+/// The keys in an answer to `/keys/query`.
+#[derive(Deserialize)]
+struct KeyAnswer {
+    device_keys: BTreeMap<String, BTreeMap<String, Box<RawValue>>>,
 }
 
 /// How an event of the group is brought to a device.
@@ -166,7 +174,7 @@ impl World {
 
     /// The devices of a user as a server tells them to a device.
     pub(super) fn bend_list(
-        &mut self,
+        &self,
         to: &Name,
         user: usize,
         mut devices: BTreeMap<String, Arc<str>>,
@@ -178,9 +186,10 @@ impl World {
         for (device, keys) in &mut devices {
             let name = Name { user, device: device.clone() };
             let told = (to.clone(), name.clone());
-            match self.bends.swapped.get(&(server, name)) {
-                Some(other) if self.bends.told.contains(&told) => *keys = other.keys.clone(),
-                _ => drop(self.bends.told.insert(told)),
+            if let Some(other) = self.bends.swapped.get(&(server, name))
+                && self.bends.told.contains(&told)
+            {
+                *keys = other.keys.clone();
             }
         }
         for ((at, name), listed) in &self.bends.added {
@@ -189,6 +198,23 @@ impl World {
             }
         }
         devices
+    }
+
+    /// A device has taken an answer with others' keys. The true ones among them count for good.
+    pub(in crate::sim) fn note_told(&mut self, to: &Name, answer: &[u8]) {
+        let Ok(answer) = serde_json::from_slice::<KeyAnswer>(answer) else { return };
+        for (user, devices) in answer.device_keys {
+            let Some(number) = (0..USERS.len()).find(|number| user_id(*number) == user) else {
+                continue;
+            };
+            let list = self.servers[to.server()].lists.get(&number);
+            for (device, keys) in devices {
+                let known = list.and_then(|list| list.devices.get(&device));
+                if known.is_some_and(|known| **known == *keys.get()) {
+                    self.bends.told.insert((to.clone(), Name { user: number, device }));
+                }
+            }
+        }
     }
 
     /// The key package that a server has of its own for a device.

@@ -16,7 +16,7 @@ use crate::sim::dice::Dice;
 #[derive(Clone, Default)]
 pub(in crate::sim) struct DeviceList {
     version: u64,
-    devices: BTreeMap<String, Arc<str>>,
+    pub(super) devices: BTreeMap<String, Arc<str>>,
 }
 
 #[derive(Deserialize)]
