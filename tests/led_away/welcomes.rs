@@ -3,7 +3,7 @@
 use matrix_mls::{SyncChanges, ToDeviceResult};
 use matrix_mls_kit::{
     OrMissing as _, Result, feed,
-    together::{head, texts},
+    together::{head, quiet, texts},
 };
 use serde_json::json;
 
@@ -81,4 +81,35 @@ async fn a_newcomer_is_not_let_into_a_group_with_a_huge_epoch_number() -> Result
     laptop.settle().await?;
     assert!(laptop.epochs(&room).await?.iter().all(|epoch| epoch.epoch < 1_000));
     trio.assert_goes_on(&laptop, &honest, "after the Welcomes").await
+}
+
+/// Mallory goes on in secret without Bob's phone, and lets Bob's new laptop in there. The Welcome
+/// names a commit that everybody has and that leads elsewhere. The laptop adds the phone again, so
+/// Bob is there, in an epoch to which no event leads, and Alice is a member to whom nobody sends a
+/// Welcome. She learns of it, and they come together.
+#[tokio::test]
+async fn who_goes_on_where_no_event_leads_is_found() -> Result {
+    let mut trio = Trio::new().await?;
+    let room = trio.room.clone();
+    trio.follow().await?;
+    let laptop = trio.laptop().await?;
+    let (user, phone) = (trio.bob.user_id().to_owned(), trio.bob.device_id().to_owned());
+    trio.mallory.peer.remove(&user, &phone);
+    for _ in 0..5 {
+        trio.mallory.peer.update();
+    }
+    let welcome = trio.mallory.welcome_to(&laptop, &room, &trio.at).await?;
+    trio.mallory.send_welcome(&laptop, welcome).await?;
+    laptop.settle().await?;
+    laptop.send_text(&room, "the phone is missing").await?;
+    let there = laptop.head(&room).await?;
+    assert!(there.epoch > 7, "the laptop is not where Mallory let it in: {there:?}");
+    quiet(&[&trio.alice, &trio.bob, &laptop]).await;
+    for _ in 0..3 {
+        for client in [&trio.alice, &trio.bob, &laptop] {
+            trio.send(client, "hello").await?;
+        }
+        trio.later(1, &[&laptop]).await?;
+    }
+    trio.talk(&[&trio.alice, &trio.bob, &laptop], "in the end").await
 }

@@ -1,5 +1,7 @@
 //! The epoch that a commit is based on.
 
+use ruma::EventId;
+
 use crate::{
     epochs::{EpochRecord, Status, UnknownEpoch, graph, missing},
     protocol::{CommitContent, GroupName},
@@ -14,7 +16,8 @@ pub(super) enum Base {
     Kept(Box<EpochRecord>),
     /// Not known yet: what leads to it is asked for, or it is from before this device joined.
     Unknown(UnknownEpoch),
-    /// The homeserver does not have what leads to it. It may come late; the room does not wait.
+    /// The homeserver does not have what leads to it, or no event does. It may come late, or by a
+    /// Welcome; the room does not wait.
     Missing(UnknownEpoch),
     /// The commit will never be processed, for this reason.
     Unreachable(&'static str),
@@ -43,9 +46,23 @@ pub(super) fn find(
         if missing::is_hopeless(turn, &room.id, &content.commit_event)? {
             return Ok(Base::Unreachable("the epoch it is based on cannot be reached"));
         }
-        if missing::is_missing(turn, &room.id, &content.commit_event)? {
+        if missing::is_missing(turn, &room.id, &content.commit_event)?
+            || leads_elsewhere(turn, room, content)?
+        {
             return Ok(Base::Missing(unknown));
         }
     }
     Ok(Base::Unknown(unknown))
+}
+
+/// Whether the event that a commit names as its base has led this device to another epoch. Whoever
+/// was let in by a Welcome knows of no better event than the Welcome's maker has said, and goes on
+/// with an epoch to which no event leads.
+fn leads_elsewhere(
+    turn: &Turn<'_>,
+    room: &Room,
+    content: &CommitContent,
+) -> Result<bool, StoreError> {
+    let Ok(event) = <&EventId>::try_from(content.commit_event.as_str()) else { return Ok(false) };
+    Ok(graph::by_event(turn.tx, &room.id, event)?.is_some())
 }
