@@ -93,7 +93,7 @@ fn settle_one(turn: &Turn<'_>, room: &mut Room, consequence: Consequence) -> Res
             sharing::offer(turn, room, epoch, &added)?;
             if is_external {
                 sharing::want(turn, &room.id, epoch)?;
-                rejoin::joined(turn, room)?;
+                rejoin::joined_externally(turn, room, epoch)?;
             }
         }
         Consequence::CommitDropped { epoch, is_external } => {

@@ -30,15 +30,26 @@ pub(super) fn tree(epoch: &EpochRecord) -> Tree {
     (epoch.group_rank, epoch.root)
 }
 
-/// Refuses an epoch that a Welcome or a public group state leads to, if its number is made up: no
-/// group gets there by commits.
+/// Refuses an epoch that a Welcome leads to, if its number is made up: no group gets there by
+/// commits.
 pub(crate) fn check(tx: &Tx<'_>, room: &Room, number: u64) -> Result<(), InputError> {
     if number <= highest(tx, room)? { Ok(()) } else { Err(Rejection::EpochNumber.into()) }
 }
 
+/// Refuses a public group state by which nobody gets to an epoch of a number that [`check`] allows.
+pub(crate) fn check_claim(tx: &Tx<'_>, room: &Room, number: u64) -> Result<(), InputError> {
+    if number <= highest_claim(tx, room)? { Ok(()) } else { Err(Rejection::EpochNumber.into()) }
+}
+
+/// The highest number that a public group state can have. Whoever joins by it makes the next epoch,
+/// and that must be one that the others in the lowest tree can come to.
+pub(crate) fn highest_claim(tx: &Tx<'_>, room: &Room) -> Result<u64, StoreError> {
+    Ok(highest(tx, room)? - 1)
+}
+
 /// The highest number that an epoch can have that this device is told of. While it is in no group,
 /// it has nothing to compare with. A tree that is out of reach is none that it goes back to.
-pub(crate) fn highest(tx: &Tx<'_>, room: &Room) -> Result<u64, StoreError> {
+fn highest(tx: &Tx<'_>, room: &Room) -> Result<u64, StoreError> {
     let kept = graph::kept(tx, room)?;
     let out_of_reach = out_of_reach(&kept);
     let in_reach = kept.iter().filter(|epoch| !out_of_reach.contains(&tree(epoch)));

@@ -25,8 +25,9 @@ mod step;
 pub(crate) use self::{
     leave::{leave, removed},
     need::{
-        ask, better_epoch_known, distrust_store, forgotten_message, head_changed, joined, left_out,
-        mark_synced, require, rooms_to_see_to, started_anew, stop, tell_missed,
+        ask, better_epoch_known, distrust_store, forgotten_message, head_changed, joined,
+        joined_externally, left_out, mark_synced, require, rooms_to_see_to, started_anew, stop,
+        tell_missed,
     },
     pace::{Occasion, put_off, waits_until},
     search::{has_found_nothing, search_refused, searched},

@@ -4,7 +4,11 @@ use ruma::OwnedRoomId;
 
 use super::pace::{crowd_wait, jitter, recent, welcome_wait};
 use crate::{
-    epochs::{graph, head, joinable, numbers, restarts},
+    epochs::{
+        graph, head, joinable,
+        numbers::{self, Reach},
+        restarts,
+    },
     exported::Update,
     failure::Failure,
     protocol::{EpochId, Rank},
@@ -188,6 +192,18 @@ pub(crate) fn joined(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     head_changed(turn, room)
 }
 
+/// This device has joined by itself. What it could have joined by as well and comes behind is not
+/// joined again, even where the others cannot come to the epoch that it has come to.
+pub(crate) fn joined_externally(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    epoch: EpochId,
+) -> Result<(), Failure> {
+    let rank = graph::get(turn.tx, &room.id, epoch)?.rank();
+    joinable::forget_behind(turn.tx, &room.id, &Reach::at(rank))?;
+    joined(turn, room)
+}
+
 /// Where this device has joined anew because it could not follow the others, what they said in
 /// between is lost to it.
 pub(crate) fn tell_missed(turn: &Turn<'_>, room: &Room, epoch: EpochId) -> Result<(), StoreError> {
@@ -230,7 +246,7 @@ pub(crate) fn head_changed(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failu
     joinable::forget_behind(turn.tx, &room.id, &reach)?;
     if room.standing.head().is_some() {
         joinable::forget_of_outsiders(turn.tx, room)?;
-        joinable::forget_above(turn.tx, &room.id, numbers::highest(turn.tx, room)?)?;
+        joinable::forget_above(turn.tx, &room.id, numbers::highest_claim(turn.tx, room)?)?;
     }
     if room.standing.head().is_some() && joinable::best(turn.tx, &room.id, Some(&reach))?.is_some()
     {

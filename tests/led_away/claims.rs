@@ -1,6 +1,6 @@
 //! Epochs that are claimed and that nobody else is in.
 
-use matrix_mls::RoomSettings;
+use matrix_mls::{EpochInfo, RoomSettings};
 use matrix_mls_kit::{
     Result,
     peer::base64,
@@ -209,4 +209,45 @@ async fn claims_without_end_hold_nobody_up_and_cost_a_bounded_number_of_commits(
     assert!(made <= 12, "Alice has made {made} commits for ten claims");
     quiet(&[&trio.alice, &trio.bob]).await;
     trio.assert_stands(&honest, "in the end").await
+}
+
+/// Mallory is in a group of her own whose number is as far ahead as one may be told of, and one
+/// less. Whoever joins it comes to a number that the others cannot come to, or that nobody can
+/// continue. Each claim is joined beside the head once at the most, and not again and again.
+#[tokio::test]
+async fn a_claim_at_the_edge_of_what_may_be_claimed_is_joined_once_at_the_most() -> Result {
+    const CLAIMS: usize = 4;
+    for below in [0, 1, 2] {
+        let mut trio = Trio::new().await?;
+        let honest = head(&trio.alice, &trio.room).await;
+        let room = trio.room.clone();
+        let epochs = trio.alice.epochs(&room).await?;
+        let reached = epochs.iter().map(|epoch| epoch.epoch).max().unwrap_or_default();
+        trio.mallory.make_own_group(&room, reached + (1 << 20) - below - 1);
+        let name = trio.mallory.name();
+        let content = trio.mallory.renewal(&name, NOWHERE);
+        trio.send_commit(content).await;
+        trio.quiet().await;
+        // She goes on there, which makes it come to more than may be claimed.
+        for _ in 1..CLAIMS {
+            trio.renew().await;
+            trio.later(1, &[]).await?;
+            trio.talk(&[&trio.alice, &trio.bob], &format!("{below} below the edge")).await?;
+        }
+        for _ in 0..5 {
+            trio.later(1, &[]).await?;
+        }
+        for client in [&trio.alice, &trio.bob] {
+            let epochs = client.epochs(&room).await?;
+            let joined = |epoch: &&EpochInfo| {
+                epoch.epoch > 1 << 19 && epoch.creator_user_id == client.user_id()
+            };
+            let joins = epochs.iter().filter(joined).count();
+            let name = client.name();
+            // What the one joins by is a claim to the other.
+            assert!(joins <= 2 * CLAIMS, "{below} below the edge: {name} has joined {joins} times");
+        }
+        trio.assert_stands(&honest, &format!("{below} below the edge")).await?;
+    }
+    Ok(())
 }

@@ -195,7 +195,7 @@ impl Room {
         }
     }
 
-    /// Whether a number may be claimed (E7).
+    /// Whether a number may be that of an epoch that this device comes to (E7).
     pub fn number_fits(&self, number: u64) -> bool {
         let highest = self.nodes().map(|node| node.number).max();
         number <= HIGHEST && highest.is_none_or(|highest| number <= highest + AHEAD)

@@ -51,7 +51,7 @@ pub(super) fn note_joinable(
         }
     };
     let reach = head::reach(turn, room)?;
-    let noted = numbers::check(turn.tx, room, epoch.number)
+    let noted = numbers::check_claim(turn.tx, room, epoch.number)
         .and_then(|()| joinable::note(turn.tx, room, epoch, reach.as_ref()));
     let ahead = match noted {
         Ok(ahead) => ahead,
