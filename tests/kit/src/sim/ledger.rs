@@ -81,6 +81,8 @@ impl Ledger {
     ///   committed;
     /// - its sender was where the hostile member's Welcome had led: others were not told of that
     ///   epoch;
+    /// - somebody had joined by the public group state beside a commit of the hostile member's that
+    ///   no member can process;
     /// - its clock was years behind until after the message, so that by it years had passed since;
     /// - it went on elsewhere from where it had come in, and others only so long after went on from
     ///   there.
@@ -122,6 +124,7 @@ impl Ledger {
             let is_forgotten = |(from, until): &(u64, u64)| (*from..*until).contains(&step.tick);
             if (own && app.forgotten.iter().any(is_forgotten))
                 || world.lost.contains(&(app.name.clone(), step.id.clone()))
+                || world.garbage.contains(&step.id)
                 || !in_time(&step)
                 || world.late_ms(server, &step, app.took_ms(world, &step)) >= most_ms(&step)
                 || commits_after(since(&step)) > OWED_COMMITS

@@ -315,6 +315,7 @@ impl Liar {
             content[field] = json!({ "not": ["what", 17] });
         }
         let event = self.send(stage, "liar-", &content, &EVERYWHERE);
+        stage.world.garbage.insert(event.clone());
         Ok(format!("{event} is garbage of kind {kind} on {}", place.event))
     }
 

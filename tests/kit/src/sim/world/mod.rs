@@ -125,6 +125,8 @@ pub(super) struct World {
     losing: BTreeMap<Name, u32>,
     /// Whose Welcome was lost, and the event of its commit.
     pub(super) lost: BTreeSet<(Name, String)>,
+    /// Commits that no member can process, each with a public group state that may be in order.
+    pub(super) garbage: BTreeSet<String>,
     /// Whether a member or a server lies: only then is remembered what they need for that.
     pub(super) is_hostile: bool,
     /// What servers do that they should not.
@@ -164,6 +166,7 @@ impl World {
             lies: BTreeSet::new(),
             losing: BTreeMap::new(),
             lost: BTreeSet::new(),
+            garbage: BTreeSet::new(),
             is_hostile: false,
             bends: Bends::default(),
             withheld: Vec::new(),
