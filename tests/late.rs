@@ -133,12 +133,23 @@ async fn what_a_member_said_is_late_after_a_week() -> Result {
     Ok(())
 }
 
-/// All phones' clocks are nine days behind the homeserver's. What was said in an epoch that has
-/// ended bears a time of nine days after that end, and was said before it.
+/// All phones' clocks are nine days behind the homeserver's: what was said in an epoch that has
+/// ended bears a time of nine days after that end, and was said before it. Or they are as far ahead.
 #[tokio::test]
-async fn a_clock_that_is_behind_makes_nothing_late() -> Result {
+async fn a_clock_that_is_off_makes_nothing_late() -> Result {
+    for is_ahead in [false, true] {
+        nothing_is_late(is_ahead).await?;
+    }
+    Ok(())
+}
+
+async fn nothing_is_late(is_ahead: bool) -> Result {
     let clock = Clock::take().await;
-    clock.set_back(9 * DAY_MS);
+    if is_ahead {
+        clock.pass(9 * DAY_MS);
+    } else {
+        clock.set_back(9 * DAY_MS);
+    }
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, room) = pair(&homeserver).await;
     let settings = RoomSettings { refuse_late_messages: true, ..RoomSettings::default() };
@@ -147,9 +158,12 @@ async fn a_clock_that_is_behind_makes_nothing_late() -> Result {
         client.send_text(&room, "in the first epoch").await?;
         quiet(&[&alice, &bob]).await;
     }
+    let overtaken = Sealed::by(&bob, &room).await?;
     alice.rotate_keys(&room).await?;
     alice.send_text(&room, "in the next epoch").await?;
     quiet(&[&alice, &bob]).await;
+    let overtaken = overtaken.event("$overtaken", Clock::today_ms());
+    assert!(!synced(&alice, &room, &overtaken).await?.is_late, "it was on its way");
     for client in [&alice, &bob] {
         let mut read = 0;
         for event in client.history(&room).await? {

@@ -133,7 +133,7 @@ impl Engine {
                     let bindings = &self.opener.readers.bindings;
                     let mut message = read_once::open(turn, bindings, room, &event, &content)?;
                     let said_ms = event.origin_server_ts;
-                    message.is_late = late::is_late(turn.tx, room, &message, said_ms)?;
+                    message.is_late = late::is_late(turn.tx, room, &message, said_ms, None)?;
                     late::refuse(turn.tx, room, &message)?;
                     Ok(message)
                 });

@@ -40,7 +40,7 @@ impl Opener {
             opened => {
                 let mut message = opened?;
                 let said_ms = event.origin_server_ts;
-                message.is_late = late::is_late(tx, room, &message, said_ms)?;
+                message.is_late = late::is_late(tx, room, &message, said_ms, None)?;
                 late::refuse(tx, room, &message)?;
                 Ok(message)
             }

@@ -33,7 +33,7 @@ pub(crate) fn receive(
     let said_ms = trees::said_ms(turn, event.origin_server_ts, is_news)?;
     note_sender(turn, room, &message, said_ms)?;
     let came_ms = is_news.then_some(turn.now_ms);
-    message.is_late = late::is_late(turn.tx, room, &message, came_ms.max(event.origin_server_ts))?;
+    message.is_late = late::is_late(turn.tx, room, &message, event.origin_server_ts, came_ms)?;
     if let (true, true, Some(id)) = (message.is_late, is_news, id) {
         late::remember(turn.tx, room, id)?;
     }

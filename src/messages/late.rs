@@ -25,13 +25,15 @@ const MOST_MARKED: u64 = 1_000;
 /// The events that were late when a sync brought them, whatever time they bear.
 const LATE: Collection<Mark> = Collection::new("late_message");
 
-/// Whether a message was said, or came, so long after its epoch had ended. A message of an epoch
-/// that came from elsewhere is not judged: when that ended is not known.
+/// Whether a message was said, by the homeserver's clock, or came, by this device's, so long after
+/// its epoch had ended. A message of an epoch that came from elsewhere is not judged: when that
+/// ended is not known.
 pub(crate) fn is_late(
     tx: &Tx<'_>,
     room_id: &RoomId,
     message: &Message,
-    at_ms: Option<u64>,
+    said_ms: Option<u64>,
+    came_ms: Option<u64>,
 ) -> Result<bool, Failure> {
     let Some(ended_ms) = message.ended_ms else { return Ok(false) };
     if let Some(event) = &message.event_id
@@ -39,11 +41,8 @@ pub(crate) fn is_late(
     {
         return Ok(true);
     }
-    let said_ms = match at_ms {
-        Some(at_ms) => homeserver_time::by_own_clock(tx, at_ms)?,
-        None => 0,
-    };
-    let late_ms = said_ms.saturating_sub(ended_ms);
+    let said_ms = said_ms.map(|at| homeserver_time::by_own_clock(tx, at)).transpose()?;
+    let late_ms = said_ms.max(came_ms).unwrap_or(0).saturating_sub(ended_ms);
     if late_ms < GONE_MS {
         return Ok(false);
     }
