@@ -83,12 +83,22 @@ async fn a_newcomer_is_not_let_into_a_group_with_a_huge_epoch_number() -> Result
     trio.assert_goes_on(&laptop, &honest, "after the Welcomes").await
 }
 
+/// What the Welcome of a secret branch names as its commit.
+#[derive(Debug, Clone, Copy)]
+enum Named {
+    /// A commit that everybody has, of an earlier epoch.
+    Earlier,
+    /// An event that is no commit.
+    Message,
+    /// An event that there is not.
+    Nothing,
+}
+
 /// Mallory goes on in secret without Bob's phone, and lets Bob's new laptop in there. The Welcome
-/// names a commit that everybody has and that leads elsewhere. The laptop adds the phone again, so
+/// names something else than the commit, which nobody has. The laptop adds the phone again, so
 /// Bob is there, in an epoch to which no event leads, and Alice is a member to whom nobody sends a
 /// Welcome. She learns of it, and they come together.
-#[tokio::test]
-async fn who_goes_on_where_no_event_leads_is_found() -> Result {
+async fn goes_on_where_no_event_leads(named: Named) -> Result {
     let mut trio = Trio::new().await?;
     let room = trio.room.clone();
     trio.follow().await?;
@@ -98,12 +108,17 @@ async fn who_goes_on_where_no_event_leads_is_found() -> Result {
     for _ in 0..5 {
         trio.mallory.peer.update();
     }
-    let welcome = trio.mallory.welcome_to(&laptop, &room, &trio.at).await?;
+    let name = match named {
+        Named::Earlier => trio.at.clone(),
+        Named::Message => trio.alice.send_text(&room, "no commit").await?,
+        Named::Nothing => "$nothing:embedded.test".to_owned(),
+    };
+    let welcome = trio.mallory.welcome_to(&laptop, &room, &name).await?;
     trio.mallory.send_welcome(&laptop, welcome).await?;
     laptop.settle().await?;
     laptop.send_text(&room, "the phone is missing").await?;
     let there = laptop.head(&room).await?;
-    assert!(there.epoch > 7, "the laptop is not where Mallory let it in: {there:?}");
+    assert!(there.epoch > 7, "{named:?}: the laptop is not where Mallory let it in: {there:?}");
     quiet(&[&trio.alice, &trio.bob, &laptop]).await;
     for _ in 0..3 {
         for client in [&trio.alice, &trio.bob, &laptop] {
@@ -111,5 +126,13 @@ async fn who_goes_on_where_no_event_leads_is_found() -> Result {
         }
         trio.later(1, &[&laptop]).await?;
     }
-    trio.talk(&[&trio.alice, &trio.bob, &laptop], "in the end").await
+    trio.talk(&[&trio.alice, &trio.bob, &laptop], &format!("{named:?}, in the end")).await
+}
+
+#[tokio::test]
+async fn who_goes_on_where_no_event_leads_is_found() -> Result {
+    for named in [Named::Earlier, Named::Message, Named::Nothing] {
+        goes_on_where_no_event_leads(named).await?;
+    }
+    Ok(())
 }
