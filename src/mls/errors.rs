@@ -5,7 +5,7 @@
 
 use openmls::{
     error::LibraryError,
-    framing::errors::MlsMessageError,
+    framing::errors::{MessageDecryptionError, MlsMessageError},
     group::{
         CommitBuilderStageError, CreateCommitError, ExportGroupInfoError,
         ExternalCommitBuilderError, ExternalCommitBuilderFinalizeError, MergeCommitError,
@@ -77,6 +77,24 @@ pub(crate) fn refusal(error: ProcessMessageError<StoreError>) -> Rejection {
             )),
         ) => Rejection::OutOfTime(lifetime.to_string()),
         _ => Rejection::BadCommit(error.to_string()),
+    }
+}
+
+/// Whether OpenMLS refuses a commit because it was made in another epoch than the one that was to
+/// process it: its keys open nothing of the commit, or the signature is over another context
+/// (RFC 9420, sections 6.1 to 6.3). A member who has made a commit that is bad has sealed it with
+/// the right keys all the same.
+pub(crate) fn is_of_another_epoch(
+    error: &ProcessMessageError<StoreError>,
+    is_public: bool,
+) -> bool {
+    use ProcessMessageError::ValidationError as Invalid;
+    match error {
+        Invalid(ValidationError::UnableToDecrypt(MessageDecryptionError::AeadError)) => !is_public,
+        Invalid(ValidationError::InvalidSignature | ValidationError::InvalidMembershipTag) => {
+            is_public
+        }
+        _ => false,
     }
 }
 

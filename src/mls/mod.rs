@@ -16,7 +16,7 @@ pub(crate) use self::{
         Added, Removed, check_commit, check_external_commit, devices_added, is_conflicting,
         refuse_conflicting,
     },
-    errors::refusal,
+    errors::{is_of_another_epoch, refusal},
     export::keep_export,
     group::{create_config, group_id, join_config, load_group, parse_message, take_group},
     welcome_parts::split_welcome,

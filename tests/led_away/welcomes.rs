@@ -92,6 +92,8 @@ enum Named {
     Message,
     /// An event that there is not.
     Nothing,
+    /// A commit that everybody has, of another epoch with the same number.
+    SameNumber,
 }
 
 /// Mallory goes on in secret without Bob's phone, and lets Bob's new laptop in there. The Welcome
@@ -108,15 +110,30 @@ async fn goes_on_where_no_event_leads(named: Named) -> Result {
     for _ in 0..5 {
         trio.mallory.peer.update();
     }
+    // The Welcome's own commit comes on top.
+    let number = trio.mallory.peer.group().epoch().as_u64() + 1;
     let name = match named {
         Named::Earlier => trio.at.clone(),
         Named::Message => trio.alice.send_text(&room, "no commit").await?,
         Named::Nothing => "$nothing:embedded.test".to_owned(),
+        Named::SameNumber => {
+            while trio.alice.head(&room).await?.epoch < number {
+                trio.alice.rotate_keys(&room).await?;
+                trio.alice.send_text(&room, "rotated").await?;
+            }
+            let there = trio.alice.head(&room).await?;
+            assert_eq!(there.epoch, number, "she has made one commit too many");
+            there.commit_event.or_missing("event of the commit")?
+        }
     };
     let welcome = trio.mallory.welcome_to(&laptop, &room, &name).await?;
     trio.mallory.send_welcome(&laptop, welcome).await?;
     laptop.settle().await?;
     laptop.send_text(&room, "the phone is missing").await?;
+    for _ in 0..3 {
+        laptop.rotate_keys(&room).await?;
+        laptop.send_text(&room, "rotated").await?;
+    }
     let there = laptop.head(&room).await?;
     assert!(there.epoch > 7, "{named:?}: the laptop is not where Mallory let it in: {there:?}");
     quiet(&[&trio.alice, &trio.bob, &laptop]).await;
@@ -131,7 +148,7 @@ async fn goes_on_where_no_event_leads(named: Named) -> Result {
 
 #[tokio::test]
 async fn who_goes_on_where_no_event_leads_is_found() -> Result {
-    for named in [Named::Earlier, Named::Message, Named::Nothing] {
+    for named in [Named::Earlier, Named::Message, Named::Nothing, Named::SameNumber] {
         goes_on_where_no_event_leads(named).await?;
     }
     Ok(())

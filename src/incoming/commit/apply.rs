@@ -31,7 +31,8 @@ use crate::{
     incoming::{error::EventError, media},
     mls::{
         Added, Removed, check_commit, check_external_commit, devices_added, is_conflicting,
-        keep_export, note_bindings_of_commit, parse_message, refusal, take_group,
+        is_of_another_epoch, keep_export, note_bindings_of_commit, parse_message, refusal,
+        take_group,
     },
     protocol::{DeviceName, EpochId, GroupName, Rank, credential},
     ratchet_trees,
@@ -78,8 +79,8 @@ pub(super) fn apply(
     let message = read(turn, room, commit)?;
     let number = message.epoch().as_u64();
     let group = GroupName::of(&room.id, message.group_id().as_slice()).unwrap_or_default();
-    let base = match base::find(turn, room, commit.content, group, number)? {
-        Base::Kept(base) => *base,
+    let bases = match base::find(turn, room, commit.content, group, number)? {
+        Base::Kept(bases) => bases,
         Base::Unknown(unknown) => return Err(unknown.into()),
         Base::Unreachable(reason) => {
             let confirmation = confirmation_needed(turn, room, commit)?;
@@ -94,15 +95,27 @@ pub(super) fn apply(
             return Ok(Processed::TooEarly(unknown.into()));
         }
     };
-    let namespace = turn.tx.new_namespace()?;
-    let provider = turn.child_provider(base.namespace, namespace);
-    let authentic = authenticate(turn, &provider, namespace, room, &base, commit, message)?;
-    let effect = check(turn, &authentic)?;
-    if authentic.staged.self_removed() {
-        turn.tx.delete_namespace(namespace)?;
-        return removes_this_device(turn, room, commit, &base, &authentic, effect);
+    for base in bases {
+        let namespace = turn.tx.new_namespace()?;
+        let provider = turn.child_provider(base.namespace, namespace);
+        let message = message.clone();
+        let authentic = authenticate(turn, &provider, namespace, room, &base, commit, message)?;
+        let Some(authentic) = authentic else {
+            turn.tx.delete_namespace(namespace)?;
+            continue;
+        };
+        let effect = check(turn, &authentic)?;
+        if authentic.staged.self_removed() {
+            turn.tx.delete_namespace(namespace)?;
+            return removes_this_device(turn, room, commit, &base, &authentic, effect);
+        }
+        return merge(turn, room, commit, &provider, &base, authentic, effect);
     }
-    merge(turn, room, commit, &provider, &base, authentic, effect)
+    // Whoever was let in by a Welcome knows of no better event than the Welcome's maker has said,
+    // and goes on where no event leads.
+    let confirmation = confirmation_needed(turn, room, commit)?;
+    let reason = "it was made in another epoch than that of the event it names";
+    not_followed(turn, room, commit, reason, confirmation)
 }
 
 /// The MLS message of a commit's event.
@@ -138,6 +151,7 @@ fn confirmation_needed(
 }
 
 /// Has OpenMLS verify and process a commit, and makes sure that it is from whom the event says.
+/// Nothing means that the commit was not made in this epoch.
 fn authenticate(
     turn: &Turn<'_>,
     provider: &Provider<'_>,
@@ -146,9 +160,13 @@ fn authenticate(
     base: &EpochRecord,
     commit: CommitEvent<'_>,
     message: ProtocolMessage,
-) -> Result<Authentic, EventError> {
+) -> Result<Option<Authentic>, EventError> {
     let mut group = take_group(turn, base.namespace, provider, &room.id, base.group)?;
-    let processed: ProcessedMessage = group.process_message(provider, message).map_err(refusal)?;
+    let is_public = matches!(message, ProtocolMessage::PublicMessage(_));
+    let processed: ProcessedMessage = match group.process_message(provider, message) {
+        Err(error) if is_of_another_epoch(&error, is_public) => return Ok(None),
+        processed => processed.map_err(refusal)?,
+    };
     let device = credential::parse(processed.credential().serialized_content())?;
     if device.user_id != commit.sender || device != commit.content.sender {
         let reason = "the commit was made by another device than the event says";
@@ -163,7 +181,7 @@ fn authenticate(
     let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() else {
         return Err(Rejection::NotACommit.into());
     };
-    Ok(Authentic { group, namespace, device, committer, staged })
+    Ok(Some(Authentic { group, namespace, device, committer, staged }))
 }
 
 /// Checks what a commit must not do, and tells what it does.

@@ -12,8 +12,9 @@ use crate::{
 
 /// Where a commit comes from.
 pub(super) enum Base {
-    /// An epoch that this device keeps in full.
-    Kept(Box<EpochRecord>),
+    /// Epochs that this device keeps in full. What a Welcome names as its commit may be another's,
+    /// so there can be several.
+    Kept(Vec<EpochRecord>),
     /// Not known yet: what leads to it is asked for, or it is from before this device joined.
     Unknown(UnknownEpoch),
     /// The homeserver does not have what leads to it, or no event does. It may come late, or by a
@@ -31,12 +32,19 @@ pub(super) fn find(
     group: GroupName,
     number: u64,
 ) -> Result<Base, StoreError> {
-    let named =
+    let mut named =
         graph::named(turn.tx, &room.id, &content.commit_event, number, &content.epoch_creator)?;
+    if let Ok(event) = <&EventId>::try_from(content.commit_event.as_str())
+        && let Some(epoch) = graph::by_hint(turn.tx, &room.id, event, &content.epoch_creator)?
+        && epoch.number == number
+        && named.iter().all(|known| known.id != epoch.id)
+    {
+        named.push(epoch);
+    }
     let is_known = !named.is_empty();
-    let kept = named.into_iter().find(|e| e.full && e.status == Status::Accepted);
-    if let Some(base) = kept {
-        return Ok(Base::Kept(Box::new(base)));
+    named.retain(|epoch| epoch.full && epoch.status == Status::Accepted);
+    if !named.is_empty() {
+        return Ok(Base::Kept(named));
     }
     if is_known {
         return Ok(Base::Unreachable("the epoch it is based on is no longer kept in full"));
