@@ -313,9 +313,8 @@ fn leave_with_the_room(turn: &Turn<'_>, room: &RoomId) -> Result<(), Failure> {
     in_room(turn, room, |room| match room.standing {
         Standing::Gone => Ok(()),
         _ if !room.state.own_user_left => Ok(()),
-        Standing::Member(_) => rejoin::removed(turn, room),
-        // It was in no group, and must not join one either.
-        _ => rejoin::leave(turn, room),
+        // Where it was in no group, it must not join one either.
+        _ => rejoin::user_left(turn, room),
     })
 }
 

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     backup, commits,
     devices::{self, DevicesError},
-    epochs::{restarts, retention},
+    epochs::{restarts, retention, set_aside},
     exported::{OutgoingRequest, PendingRequests, Update},
     identity::{self, OwnKeys},
     incoming::{lost_tree, members, restart},
@@ -166,7 +166,10 @@ fn delete_old_keys(turn: &Turn<'_>) -> Result<(), EngineError> {
     }
     early::forget_old(turn)?;
     for room in room::all(turn.tx)? {
-        in_room(turn, &room.id, |room| retention::delete_old(turn, room))?;
+        in_room(turn, &room.id, |room| {
+            set_aside::forget_old(turn, room)?;
+            retention::delete_old(turn, room)
+        })?;
     }
     Ok(())
 }

@@ -17,6 +17,7 @@
 //! | remember commits that cannot be had | `missing` |
 //! | know how far the other devices have come | `sightings` |
 //! | part a store's imports from its own epochs | `apart` |
+//! | follow again whoever left the Matrix room and came back | `set_aside` |
 //! | delete the keys of old epochs | `retention` |
 //!
 //! Nothing here knows of requests. What a new head means for sends, rejoins and the backup is
@@ -40,6 +41,7 @@ mod record;
 mod restart_vectors;
 pub(crate) mod restarts;
 pub(crate) mod retention;
+pub(crate) mod set_aside;
 pub(crate) mod sightings;
 #[cfg(test)]
 mod tests;

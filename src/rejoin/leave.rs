@@ -3,7 +3,7 @@
 use super::need::require;
 use crate::{
     commits::{forget_candidates, outcome, restart},
-    epochs::graph,
+    epochs::{graph, set_aside},
     exported::Update,
     failure::Failure,
     incoming::{catch_up, walk},
@@ -35,10 +35,33 @@ pub(crate) fn removed(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     Ok(())
 }
 
+/// This device's user has left the Matrix room, so it is out of the group, or will be with the next
+/// commit. If its user is back before, the others have it in their group still.
+pub(crate) fn user_left(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
+    let was_member = room.standing.head().is_some();
+    if was_member {
+        set_aside::put(turn, room)?;
+    }
+    stop(turn, room)?;
+    if was_member {
+        turn.tell(Update::Removed { room_id: room.id.to_string() });
+    }
+    Ok(())
+}
+
 /// Drops every state that could send or process, and what was still to be sent for the room.
-/// Welcomes are owed: their commit is in the room, and nobody else can let the added devices into
-/// its epoch.
 pub(crate) fn leave(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
+    for mut epoch in graph::kept(turn.tx, room)? {
+        graph::make_decrypt_only(turn.tx, &room.id, &mut epoch)?;
+    }
+    room.kept.clear();
+    set_aside::forget(turn, room)?;
+    stop(turn, room)
+}
+
+/// Drops what was still to be sent for the room, and ends what is under way there. Welcomes are
+/// owed: their commit is in the room, and nobody else can let the added devices into its epoch.
+fn stop(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
     for (request, queued) in REQUESTS.in_scope(turn.tx, room.id.as_bytes())? {
         if !matches!(queued.purpose, Purpose::Welcome { .. }) {
             requests::remove(turn.tx, request)?;
@@ -50,10 +73,6 @@ pub(crate) fn leave(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
         outcome::dropped(turn, room, id)?;
     }
     restart::forget(turn, room)?;
-    for mut epoch in graph::kept(turn.tx, room)? {
-        graph::make_decrypt_only(turn.tx, &room.id, &mut epoch)?;
-    }
-    room.kept.clear();
     forget_candidates(turn, &room.id)?;
     ratchet_trees::forget_all(turn.tx, &room.id)?;
     room.renewal.wanted = false;

@@ -23,7 +23,7 @@ mod search;
 mod step;
 
 pub(crate) use self::{
-    leave::{leave, removed},
+    leave::{leave, removed, user_left},
     need::{
         ask, better_epoch_known, distrust_store, forgotten_message, head_changed, joined,
         joined_externally, left_out, mark_synced, require, rooms_to_see_to, started_anew, stop,

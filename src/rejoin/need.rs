@@ -7,7 +7,7 @@ use crate::{
     epochs::{
         graph, head, joinable,
         numbers::{self, Reach},
-        restarts,
+        restarts, set_aside,
     },
     exported::Update,
     failure::Failure,
@@ -135,7 +135,7 @@ pub(crate) fn ask(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
 /// with what it holds.
 pub(crate) fn distrust_store(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
     if room.standing.head().is_none() {
-        return Ok(());
+        return set_aside::forget(turn, room);
     }
     require(turn, room, RejoinReason::OldCopy)?;
     if let Some(rejoin) = room.standing.rejoin_mut() {
@@ -182,6 +182,7 @@ pub(crate) fn mark_synced(turn: &Turn<'_>) -> Result<(), StoreError> {
 
 /// This device has joined anew, by its own commit or a Welcome.
 pub(crate) fn joined(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
+    set_aside::forget(turn, room)?;
     if room.standing.rejoin().is_some_and(|rejoin| rejoin.reason == RejoinReason::OldCopy) {
         room.joins.trusted_from = head::rank(turn.tx, room)?;
     }

@@ -1,6 +1,7 @@
 //! A room as this device knows it.
 
 use ruma::{OwnedEventId, OwnedRoomId};
+use serde::{Deserialize, Serialize};
 
 use super::{
     own_leaf::OwnLeaf, power::Power, restarts::Restarts, settings::Settings, standing::Standing,
@@ -21,6 +22,8 @@ pub(crate) struct Room {
     pub(crate) upgrade: Upgrade,
     /// The accepted epochs whose full state is kept, the head among them.
     pub(crate) kept: Vec<EpochId>,
+    /// Those whose full state is kept though its user has left the Matrix room.
+    pub(crate) set_aside: SetAside,
     pub(crate) renewal: Renewal,
     pub(crate) pace: CommitPace,
     pub(crate) joins: ExternalJoins,
@@ -41,6 +44,14 @@ pub(crate) struct RoomState {
     pub(crate) power: Power,
     /// The last that was heard of this device's user is that they left the Matrix room.
     pub(crate) own_user_left: bool,
+}
+
+/// Epochs of a device whose user has left the Matrix room, and that no commit has removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SetAside {
+    pub(crate) epochs: Vec<EpochId>,
+    /// Since when, in milliseconds since 1970.
+    pub(crate) since_ms: u64,
 }
 
 /// The renewal of this device's keys.
@@ -99,6 +110,7 @@ impl Room {
             restarts: Restarts::default(),
             upgrade: Upgrade::default(),
             kept: Vec::new(),
+            set_aside: SetAside::default(),
             renewal: Renewal::default(),
             pace: CommitPace::default(),
             joins: ExternalJoins::default(),

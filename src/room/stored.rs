@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     own_leaf::OwnLeaf,
     power::Power,
-    record::{CommitPace, ExternalJoins, Renewal, Room, RoomState},
+    record::{CommitPace, ExternalJoins, Renewal, Room, RoomState, SetAside},
     rejoin::Rejoin,
     restarts::Restarts,
     settings::Settings,
@@ -29,6 +29,8 @@ pub(super) struct StoredRoom {
     head: Option<EpochId>,
     #[serde(default)]
     kept: Vec<EpochId>,
+    #[serde(default)]
+    set_aside: SetAside,
     staged: Option<EpochId>,
     settled: Option<EpochId>,
     recheck_ms: Option<u64>,
@@ -90,6 +92,7 @@ impl From<StoredRoom> for Room {
             restarts: row.restarts,
             upgrade: row.upgrade,
             kept: row.kept,
+            set_aside: row.set_aside,
             renewal: Renewal { wanted: row.rotate, done_in: row.rotated, leaves: row.own_leaves },
             pace: CommitPace {
                 refusals: row.refusals,
@@ -123,6 +126,7 @@ impl From<Room> for StoredRoom {
             restarts: room.restarts,
             upgrade: room.upgrade,
             kept: room.kept,
+            set_aside: room.set_aside,
             rotate: room.renewal.wanted,
             rotated: room.renewal.done_in,
             own_leaves: room.renewal.leaves,

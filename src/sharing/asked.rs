@@ -121,7 +121,11 @@ pub(crate) fn answer(turn: &Turn<'_>) -> Result<(), Failure> {
         }
         let room = room::load(turn.tx, room_id)?;
         let Some(epoch) = epoch_of(turn, &asked.request)? else { continue };
-        if !gives(&room) || !may_read(turn, room_id, &epoch, &asked.request.sender)? {
+        // Whoever is out of the room does not know who is in it.
+        if !room.kept.contains(&epoch.id)
+            || !gives(&room)
+            || !may_read(turn, room_id, &epoch, &asked.request.sender)?
+        {
             // It may look different when the device's list is known, or its owner has signed it.
             continue;
         }

@@ -28,7 +28,10 @@ use crate::{
         joinable, missing, order, outsiders, sightings, trees,
     },
     identity::Provider,
-    incoming::{error::EventError, media},
+    incoming::{
+        error::{Awaited, EventError},
+        media,
+    },
     mls::{
         Added, Removed, check_commit, check_external_commit, devices_added, is_conflicting,
         is_of_another_epoch, keep_export, note_bindings_of_commit, parse_message, refusal,
@@ -118,6 +121,18 @@ pub(super) fn apply(
     not_followed(turn, room, commit, reason, confirmation)
 }
 
+/// Whether a commit says that it is based on an epoch of which this device has the state.
+pub(super) fn has_base(
+    turn: &Turn<'_>,
+    room: &Room,
+    commit: CommitEvent<'_>,
+) -> Result<bool, EventError> {
+    let message = read(turn, room, commit)?;
+    let number = message.epoch().as_u64();
+    let group = GroupName::of(&room.id, message.group_id().as_slice()).unwrap_or_default();
+    Ok(matches!(base::find(turn, room, commit.content, group, number)?, Base::Kept(_)))
+}
+
 /// The MLS message of a commit's event.
 fn read(
     turn: &Turn<'_>,
@@ -204,12 +219,15 @@ fn removes_this_device(
     authentic: &Authentic,
     effect: Effect,
 ) -> Result<Processed, EventError> {
-    let again = missing::is_hopeless(turn, &room.id, commit.id.as_str())?;
-    missing::mark_hopeless(turn, &room.id, commit.id.as_str())?;
     let number = authentic.staged.epoch().as_u64();
     let rank = EpochId::of(authentic.staged.group_context())
         .map(|id| Rank::of(base.group_rank, number, id, Some(commit.id)));
     let rank = rank.map_err(crate::failure::Failure::from)?;
+    if room.standing.head().is_none() {
+        return removed_while_out(turn, room, &rank);
+    }
+    let again = missing::is_hopeless(turn, &room.id, commit.id.as_str())?;
+    missing::mark_hopeless(turn, &room.id, commit.id.as_str())?;
     if !counts(turn, room, base, authentic, &rank)? {
         let reason = "it removes this device, on a branch that the room goes on without";
         return Ok(Processed::NotFollowed(EventError::NotFollowed(reason.to_owned())));
@@ -228,6 +246,26 @@ fn removes_this_device(
     }
     let (added, removed) = (effect.added.devices, effect.removed.devices);
     Ok(Processed::Entered { number, added, removed })
+}
+
+/// A commit that removes this device while it is out with its user, and leads to an epoch of this
+/// rank. What was set aside can lead on from there only if it comes before that epoch.
+fn removed_while_out(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    removed: &Rank,
+) -> Result<Processed, EventError> {
+    let mut stay = Vec::new();
+    for mut epoch in graph::kept(turn.tx, room)? {
+        if epoch.rank() < *removed {
+            stay.push(epoch.id);
+        } else {
+            graph::make_decrypt_only(turn.tx, &room.id, &mut epoch)?;
+        }
+    }
+    room.kept = stay;
+    let reason = "it removes this device, whose user was out of the room".to_owned();
+    Ok(Processed::TooEarly(EventError::Awaits(Awaited::Group(reason))))
 }
 
 /// Whether an epoch of this rank, which a commit on this base leads to, comes before the head.

@@ -9,7 +9,7 @@ use super::{
     unfollowed::{not_followed, note_joinable},
 };
 use crate::{
-    epochs::{JoinableEpoch, graph, missing, restarts},
+    epochs::{JoinableEpoch, graph, missing, restarts, set_aside},
     failure::EndsTurn,
     history::{self, Header},
     incoming::{
@@ -36,9 +36,9 @@ pub(crate) fn receive(
         let reason = "the event names another user as sender";
         return Err(Rejection::SenderMismatch(reason).into());
     }
-    if let Some(epoch) = graph::by_event(turn.tx, &room.id, event)? {
+    if graph::by_event(turn.tx, &room.id, event)?.is_some() {
         // A device that left the group and comes back can join where it once was.
-        if !epoch.full && room.standing.head().is_none() {
+        if room.standing.head().is_none() {
             note_joinable(turn, room, commit, Confirmation::NotNeeded)?;
         }
         return Ok(Processed::Known);
@@ -65,6 +65,9 @@ pub(crate) fn receive(
         Standing::Member(_) => follow(turn, room, commit),
         Standing::Gone => Err(room.outside().into()),
         Standing::NoGroup | Standing::Founding { .. } | Standing::Joining { .. } => {
+            if let Some(processed) = follow_again(turn, room, commit)? {
+                return Ok(processed);
+            }
             note_joinable(turn, room, commit, Confirmation::NotNeeded)?;
             let reason = "this device is not in the room's group yet".to_owned();
             Ok(Processed::TooEarly(EventError::Awaits(Awaited::Group(reason))))
@@ -125,6 +128,38 @@ fn announced(
     note_joinable(turn, room, commit, Confirmation::NotNeeded)?;
     missing::mark_announced(turn, &room.id, commit.id.as_str())?;
     Ok(Processed::Announced)
+}
+
+/// Applies a commit to an epoch that was set aside when this device's user left the Matrix room.
+/// Whoever made it has this device in the group still, as long as it does not remove the device.
+/// Nothing means that it does not lead this device on.
+fn follow_again(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    commit: CommitEvent<'_>,
+) -> Result<Option<Processed>, EventError> {
+    if room.set_aside.epochs.is_empty() {
+        return Ok(None);
+    }
+    match apply::has_base(turn, room, commit) {
+        Ok(true) => {}
+        Ok(false) | Err(EventError::Rejected(_) | EventError::BadMedia(_)) => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let mut changed = room.clone();
+    set_aside::take_up(&mut changed);
+    match turn.atomically(|| apply::apply(turn, &mut changed, commit)) {
+        Ok(processed) => {
+            let is_member = changed.standing.head().is_some();
+            if !is_member {
+                set_aside::put_back(&mut changed);
+            }
+            *room = changed;
+            Ok(Some(processed).filter(|_| is_member))
+        }
+        Err(error) if error.ends_turn() => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Applies a commit of another device; where that cannot be done, says what it means.

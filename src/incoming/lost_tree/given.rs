@@ -22,7 +22,7 @@ use crate::{
     mls::load_group,
     protocol::{DeviceName, MediaReference, credential, identifiers, write_content},
     requests::{self, BACKUP_SCOPE, GivenTree, Purpose},
-    room::membership,
+    room::{self, membership},
     store::{Collection, StoreError},
     turn::Turn,
 };
@@ -95,6 +95,10 @@ pub(crate) fn answer(turn: &Turn<'_>) -> Result<(), Failure> {
             continue;
         }
         let Some(epoch) = epoch_of(turn, &asked.request)? else { continue };
+        // Whoever is out of the room does not know who is in it.
+        if !room::load(turn.tx, room_id)?.kept.contains(&epoch.id) {
+            continue;
+        }
         let is_given = give(turn, &epoch, &asked.request)?;
         let since_ms = turn.now_ms;
         let asked = Asked { since_ms, is_answered: true, is_given, ..asked.clone() };

@@ -1,0 +1,64 @@
+//! Epochs that are set aside: this device's user has left the Matrix room, and no commit has
+//! removed the device.
+//!
+//! A user who is put out and let in again before the others commit stays in their group: for them
+//! nothing has changed. They go on from the epochs that this device was in, so it follows them with
+//! those. Nothing is sent in an epoch that is set aside, and nothing is answered from it. The first
+//! commit on one takes all up again. They are deleted where a commit removes the device, where it
+//! comes into the group by another way, and after the time for which the room's settings keep
+//! epochs. A room that keeps no keys of the past sets nothing aside.
+
+use super::graph;
+use crate::{
+    failure::Failure,
+    protocol::EpochId,
+    room::{Retention, Room},
+    store::StoreError,
+    turn::Turn,
+};
+
+/// Sets aside what could take a commit.
+pub(crate) fn put(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
+    let kept = std::mem::take(&mut room.kept);
+    if room.settings.history == Retention::ReadOnce {
+        return drop_states(turn, room, &kept);
+    }
+    room.set_aside.epochs.extend(kept);
+    room.set_aside.since_ms = turn.now_ms;
+    Ok(())
+}
+
+/// What was set aside can take a commit again.
+pub(crate) fn take_up(room: &mut Room) {
+    let epochs = std::mem::take(&mut room.set_aside.epochs);
+    room.kept.splice(0..0, epochs);
+}
+
+/// Nothing led on from what was taken up.
+pub(crate) fn put_back(room: &mut Room) {
+    room.set_aside.epochs.append(&mut room.kept);
+}
+
+/// This device goes on elsewhere, or nowhere: nothing can follow from what was set aside.
+pub(crate) fn forget(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
+    let epochs = std::mem::take(&mut room.set_aside.epochs);
+    drop_states(turn, room, &epochs)
+}
+
+/// Forgets what was set aside so long ago that nobody honest commits on it any more.
+pub(crate) fn forget_old(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
+    let since_ms = room.set_aside.since_ms;
+    if !room.set_aside.epochs.is_empty() && turn.has_passed(since_ms, room.settings.kept_for_ms) {
+        forget(turn, room)?;
+    }
+    Ok(())
+}
+
+fn drop_states(turn: &Turn<'_>, room: &Room, epochs: &[EpochId]) -> Result<(), StoreError> {
+    for id in epochs {
+        if let Some(mut epoch) = graph::find(turn.tx, &room.id, *id)? {
+            graph::make_decrypt_only(turn.tx, &room.id, &mut epoch)?;
+        }
+    }
+    Ok(())
+}
