@@ -7,7 +7,7 @@ use std::{
 };
 
 use matrix_mls::{
-    BackupSecret, EventOutcome, EventResult, LogLevel, LogSink, MachineConfig, MlsError,
+    BackupSecret, EventOutcome, EventResult, ExportedSecret, LogLevel, LogSink, MachineConfig, MlsError,
     MlsMachine, RecoveryKey, RoomSettings, StoreKey, set_log_sink, wipe_store,
 };
 use matrix_mls_kit::{
@@ -94,6 +94,7 @@ async fn nothing_that_prints_shows_a_secret() -> Result {
     all.extend(printed(&secret));
     all.extend(printed(&key));
     all.extend(printed(&BackupSecret { name: "n".into(), value: text.clone().into_bytes() }));
+    all.extend(printed(&ExportedSecret { secret: raw.clone(), epoch: 7, epoch_id: "00".into() }));
     all.extend(printed_error(&RecoveryKey::parse(text[1..].to_owned()).refused()?));
     let imported = backup.import_history(said.into(), "the secret passphrase".into()).await;
     all.extend(printed_error(&imported.refused()?));

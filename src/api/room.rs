@@ -83,6 +83,7 @@ pub struct EpochInfo {
 
 /// A secret that all devices of an epoch can export.
 #[derive(Clone, PartialEq, Eq, uniffi::Record)]
+#[uniffi::export(Debug)]
 pub struct ExportedSecret {
     /// The secret. Forget it when it is not needed any more.
     pub secret: Vec<u8>,

@@ -13,6 +13,11 @@ extension BackupSecret: CustomReflectable {
     public var customMirror: Mirror { Mirror(self, children: ["name": name]) }
 }
 
+extension ExportedSecret: CustomReflectable {
+    /// The epoch that the secret is of.
+    public var customMirror: Mirror { Mirror(self, children: ["epoch": epoch, "epochId": epochId]) }
+}
+
 extension RecoveryKey: CustomReflectable {
     /// Nothing.
     public var customMirror: Mirror { Mirror(self, children: []) }

@@ -48,6 +48,7 @@ final class SecretTests: DirectoryTestCase {
         try setLogSink(level: .debug, sink: nil)
         all += printed(raw) + printed(passphrase) + printed([raw]) + printed(config(directory, passphrase))
         all += printed(key) + printed(BackupSecret(name: "m.name", value: Data(key.text().utf8)))
+        all += printed(ExportedSecret(secret: rawKey, epoch: 7, epochId: "00"))
         all += printed(Answer(status: 200, body: Data("secret".utf8)))
         all += try await printed { try RecoveryKey.parse(text: String(key.text().dropLast())) }
         all += try await printed { try await open(self.directory, .passphrase(passphrase: "another secret passphrase")) }

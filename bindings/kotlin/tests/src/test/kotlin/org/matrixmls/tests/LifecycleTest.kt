@@ -105,6 +105,16 @@ class LifecycleTest {
     }
 
     @Test
+    fun `Kotlin's own use does not fit a machine`() = test {
+        // It would give the handle back, and leave the store open as long as a room is held.
+        open(directory).use { machine ->
+            val held: Any = machine
+            assertFalse(held is AutoCloseable)
+            assertTrue(machine.backup() is AutoCloseable)
+        }
+    }
+
+    @Test
     fun `a suspended machine lets go of the store, refuses every call and comes back`() = test {
         open(directory).use { machine ->
             val room = machine.enableAlone("!room:example.org")

@@ -4,18 +4,23 @@ package org.matrixmls.tests
 import java.nio.file.Path
 import java.util.concurrent.ConcurrentLinkedQueue
 import org.json.JSONObject
+import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertFalse
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.io.TempDir
 import org.matrixmls.BackupSecret
+import org.matrixmls.BackupState
 import org.matrixmls.EventOutcome
 import org.matrixmls.EventResult
+import org.matrixmls.ExportedSecret
 import org.matrixmls.LogLevel
 import org.matrixmls.LogSink
 import org.matrixmls.MlsException
 import org.matrixmls.RecoveryKey
+import org.matrixmls.Shield
 import org.matrixmls.StoreKey
+import org.matrixmls.SyncStart
 import org.matrixmls.setLogSink
 import org.matrixmls.use
 
@@ -57,6 +62,7 @@ class SecretsTest {
         setLogSink(LogLevel.DEBUG, null)
         printed += listOf(raw, passphrase, key, listOf(raw), config(directory, passphrase)).map { it.toString() }
         printed += BackupSecret("m.name", text.toByteArray()).toString()
+        printed += ExportedSecret("0123456789-secret-key-0123456789".toByteArray(), 7uL, "00").toString()
         printed += runCatching { RecoveryKey.parse(text.dropLast(1)) }.exceptionOrNull().toString()
         printed += runCatching { open(directory, StoreKey.Passphrase("another secret passphrase")) }.exceptionOrNull().toString()
         printed += lines
@@ -71,9 +77,17 @@ class SecretsTest {
             assertTrue(with.isEmpty(), "$secret in $with")
         }
         assertTrue(printed.contains("StoreKey.Passphrase(..)"), printed.toString())
+        assertTrue(printed.contains("ExportedSecret(epoch 7, 00)"), printed.toString())
         // They are still told apart.
         assertFalse(raw == StoreKey.Passphrase("x"))
         assertTrue(runCatching { RecoveryKey.parse("") }.exceptionOrNull() is MlsException)
         key.close()
+    }
+
+    @Test
+    fun `a value without fields prints its name`() {
+        val values = listOf(BackupState.Unknown, Shield.None, StoreKey.Unprotected, SyncStart.Anew)
+        assertEquals("Unknown", values.first().toString())
+        assertTrue(values.none { it.toString().contains('@') }, values.toString())
     }
 }
