@@ -20,7 +20,7 @@ pub enum Command {
     Demo(demo::Options),
     /// Run a homeserver to try things on, until Ctrl-C: a small one, or Synapse.
     Homeserver(homeserver::Options),
-    /// Say how a store stands: rooms, epochs, forks, what waits. It reads and writes nothing.
+    /// Say how a store stands: rooms, epochs, forks, what waits. It reads, and changes nothing.
     Inspect(inspect::Options),
     /// Run the commands of the README and of the guide's first chapter, as a newcomer would.
     Newcomer,
