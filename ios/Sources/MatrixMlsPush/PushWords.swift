@@ -17,6 +17,22 @@ public struct PushWords: Sendable {
         "m.file": "sent a file",
         "m.location": "sent a place",
     ]
+    /// The bodies of events that are no messages, by their type. Clients that know polls and calls by the names of the
+    /// proposals send those.
+    public var kinds = [
+        "m.sticker": "sent a sticker",
+        "m.poll.start": "started a poll",
+        "m.poll.response": "voted in a poll",
+        "m.poll.end": "ended a poll",
+        "org.matrix.msc3381.poll.start": "started a poll",
+        "org.matrix.msc3381.poll.response": "voted in a poll",
+        "org.matrix.msc3381.poll.end": "ended a poll",
+        "m.call.invite": "is calling",
+        "m.rtc.notification": "is calling",
+        "org.matrix.msc4075.rtc.notification": "is calling",
+    ]
+    /// The body of a reaction, before its emoji.
+    public var reacted = "reacted with"
     /// How many characters of a message are shown; the system cuts long ones off anyway.
     public var longest = 500
 
@@ -53,17 +69,39 @@ public struct PushWords: Sendable {
         }
     }
 
+    /// What a message's event says; nothing where it has no words.
     private func body(_ message: DecryptedMessage) -> String? {
-        struct Content: Decodable {
-            let msgtype: String?
-            let body: String?
+        guard let event = try? JSONDecoder().decode(Content.self, from: Data(message.content.utf8)) else { return nil }
+        let body: String?
+        switch message.eventType {
+        case "m.room.message":
+            // An edit says what is new, and the body beside that is for clients that know no edits.
+            let content = event.edited ?? event
+            body = content.msgtype.flatMap { attachments[$0] } ?? content.body
+        case "m.reaction":
+            body = event.relation?.key.flatMap { $0.isEmpty ? nil : "\(reacted) \($0)" }
+        default:
+            body = kinds[message.eventType]
         }
-        guard
-            message.eventType == "m.room.message",
-            let content = try? JSONDecoder().decode(Content.self, from: Data(message.content.utf8))
-        else { return nil }
-        if let attachment = content.msgtype.flatMap({ attachments[$0] }) { return attachment }
-        guard let body = content.body, !body.isEmpty else { return nil }
+        guard let body, !body.isEmpty else { return nil }
         return String(body.prefix(longest))
     }
+}
+
+/// What of an event's content has words.
+private final class Content: Decodable {
+    let msgtype: String?
+    let body: String?
+    let edited: Content?
+    let relation: Relation?
+
+    enum CodingKeys: String, CodingKey {
+        case msgtype, body
+        case edited = "m.new_content"
+        case relation = "m.relates_to"
+    }
+}
+
+private struct Relation: Decodable {
+    let key: String?
 }

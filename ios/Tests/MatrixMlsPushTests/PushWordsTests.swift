@@ -17,8 +17,8 @@ final class PushWordsTests: XCTestCase, @unchecked Sendable {
             eventType: type, content: content, epoch: 3, sharedBy: nil, isLate: false)
     }
 
-    private func body(_ content: String) -> String? {
-        guard case .message(let text) = PushWords().notice(push, message(content)) else { return nil }
+    private func body(_ content: String, type: String = "m.room.message") -> String? {
+        guard case .message(let text) = PushWords().notice(push, message(content, type: type)) else { return nil }
         return text.body
     }
 
@@ -56,13 +56,34 @@ final class PushWordsTests: XCTestCase, @unchecked Sendable {
         XCTAssertEqual(body(#"{"msgtype":"m.text","body":"\#(String(repeating: "é", count: 900))"}"#)?.count, 500)
     }
 
+    func testAnEditSaysWhatIsNew() {
+        let edit = #"{"msgtype":"m.text","body":"* Tea at five","m.new_content":{"msgtype":"m.text","body":"Tea at five"}}"#
+        XCTAssertEqual(body(edit), "Tea at five")
+        let picture = #"{"msgtype":"m.text","body":"* x","m.new_content":{"msgtype":"m.image","body":"x"}}"#
+        XCTAssertEqual(body(picture), "sent a picture")
+    }
+
+    func testOtherEventsHaveWordsToo() {
+        let reaction = #"{"m.relates_to":{"rel_type":"m.annotation","event_id":"$e","key":"👍"}}"#
+        XCTAssertEqual(body(reaction, type: "m.reaction"), "reacted with 👍")
+        for (type, words) in [
+            ("m.sticker", "sent a sticker"), ("m.poll.start", "started a poll"),
+            ("org.matrix.msc3381.poll.start", "started a poll"), ("m.poll.response", "voted in a poll"),
+            ("m.poll.end", "ended a poll"), ("m.call.invite", "is calling"), ("m.rtc.notification", "is calling"),
+        ] {
+            XCTAssertEqual(body("{}", type: type), words, type)
+        }
+    }
+
     func testContentThatSaysNothingIsGeneric() {
         for content in ["{}", #"{"body":""}"#, #"{"body":7}"#, "[]", "no json"] {
             XCTAssertNil(body(content), content)
         }
-        let reaction = PushWords().notice(push, message("{}", type: "m.reaction"))
         let text = PushText(title: "New message", body: "You have a new message")
-        XCTAssertEqual(reaction, .generic(text, because: .unexpected("the type m.reaction")))
+        for (type, content) in [("m.reaction", "{}"), ("m.reaction", #"{"m.relates_to":{"key":""}}"#), ("org.example.x", "{}")] {
+            let notice = PushWords().notice(push, message(content, type: type))
+            XCTAssertEqual(notice, .generic(text, because: .unexpected("the type \(type)")), content)
+        }
     }
 
     func testAMessageOfASenderWhoseKeysConflictIsNotShown() {

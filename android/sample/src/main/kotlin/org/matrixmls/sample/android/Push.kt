@@ -6,7 +6,6 @@ package org.matrixmls.sample.android
 
 import java.io.File
 import kotlinx.coroutines.CancellationException
-import org.json.JSONObject
 import org.matrixmls.DecryptedMessage
 import org.matrixmls.MlsReader
 import org.matrixmls.StoreKey
@@ -40,7 +39,8 @@ class Push(private val directory: File, private val storeKey: () -> StoreKey) {
     private fun words(message: DecryptedMessage): Notice {
         // Somebody lies about who has sent it.
         if (message.verdict == Verdict.CONFLICTING) return GENERIC
-        return Notice(message.senderUserId, JSONObject(message.content).getString("body"))
+        val text = PushWords.of(message.eventType, message.content) ?: return GENERIC
+        return Notice(message.senderUserId, text)
     }
 
     companion object {
