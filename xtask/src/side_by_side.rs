@@ -25,7 +25,7 @@ const FIRST: [&str; 9] = [
     "simulator.rs",
     "restarts.rs",
     "story.rs",
-    "tree_differences.rs",
+    "tree_differences/main.rs",
     "power/main.rs",
     "crash.rs",
     "federation/main.rs",
