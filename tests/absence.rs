@@ -10,9 +10,9 @@ use std::sync::{
 use matrix_mls::{OutgoingRequest, RoomSettings, SyncChanges, Update, test_hooks};
 use matrix_mls_kit::{
     Client, Heard, Homeserver, OrMissing as _, Result, feed, is_commit, news,
-    other::{Other, join_path, name_of},
+    other::{group_of_three, name_of},
     peer::{base64, from_base64},
-    together::{all_talk, head, pair, quiet, renew_keys, texts, two_phones},
+    together::{all_talk, head, pair, quiet, renew_keys, texts},
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -264,17 +264,8 @@ async fn answers_that_are_none_lose_nothing() -> Result {
 #[tokio::test]
 async fn a_large_commit_among_the_missed_is_fetched_in_its_place() -> Result {
     let homeserver = Homeserver::embedded()?;
-    let (alice, bob) = two_phones(&homeserver).await?;
-    let mut mallory = Other::register(&homeserver, "mallory").await;
-    let request = json!({ "preset": "private_chat", "invite": [mallory.peer.user, bob.user_id()] });
-    let room = alice.create_room_from(request).await?;
-    mallory.http.post(&join_path(&room), json!({})).await?;
-    bob.join(&room).await?;
-    quiet(&[&alice, &bob]).await;
-    alice.enable(&room, RoomSettings::default()).await?;
-    alice.send_text(&room, "first").await?;
-    quiet(&[&alice, &bob]).await;
-    let (mut base, mut creator) = (mallory.join_by_welcome().await, name_of(&alice));
+    let (alice, bob, mut mallory, room, mut base) = group_of_three(&homeserver).await?;
+    let mut creator = name_of(&alice);
     for number in 0..20 {
         let commit = mallory.peer.update();
         let mut content = mallory.commit(&commit, &creator, &base);

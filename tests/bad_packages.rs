@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use matrix_mls::{RoomSettings, Update, test_hooks};
 use matrix_mls_kit::{
-    Client, Heard, Homeserver, Result, is_commit,
-    other::{Other, join_path},
+    Client, Heard, Homeserver, Result,
+    other::{Other, join_path, make_group},
     peer::{ForgedKeys, KEY_PACKAGE},
     together::{all_talk, phone_of, quiet, texts},
 };
@@ -47,17 +47,8 @@ async fn room_with(
     bob: &Client,
     name: &str,
 ) -> Result<(String, Other)> {
-    let mut other = Other::register(homeserver, name).await;
-    let invite = [other.peer.user.as_str(), bob.user_id()];
-    let request = json!({ "preset": "private_chat", "invite": invite });
-    let id = alice.create_room_from(request).await?;
-    other.http.post(&join_path(&id), json!({})).await?;
-    bob.join(&id).await?;
-    quiet(&[alice, bob]).await;
-    alice.enable(&id, RoomSettings::default()).await?;
-    alice.send_text(&id, "first").await?;
-    quiet(&[alice, bob]).await;
-    other.join_by_welcome().await;
+    let (mut other, id) = Other::in_room_of(homeserver, name, alice, &[bob]).await?;
+    make_group(alice, bob, &mut other, &id, &RoomSettings::default()).await?;
     Ok((id, other))
 }
 
@@ -84,10 +75,6 @@ async fn with_packages(
 /// The users in a group.
 async fn users(client: &Client, room: &str) -> Result<BTreeSet<String>> {
     Ok(client.members(room).await?.into_iter().map(|member| member.user_id).collect())
-}
-
-async fn commits(client: &Client, room: &str) -> Result<usize> {
-    Ok(client.history(room).await?.iter().filter(|event| is_commit(event)).count())
 }
 
 /// The users of whose devices the app hears that they cannot be added, once it has heard of so
@@ -120,13 +107,13 @@ async fn goes_on(mut rooms: Rooms, bad: &[&Other], outside: usize) -> Result {
         }
         rooms.alice.settle().await?;
         let (heard, subscription) = Heard::of(&rooms.alice).await?;
-        let before = commits(&rooms.alice, &id).await?;
+        let before = rooms.alice.commits(&id).await?.len();
         rooms.alice.send_text(&id, "with all who can be added").await?;
         let inside = users(&rooms.alice, &id).await?;
         for good in [&dave, &erin] {
             assert!(inside.contains(good.user_id()), "{inside:?}");
         }
-        assert_eq!(commits(&rooms.alice, &id).await?, before + 1, "all in one commit");
+        assert_eq!(rooms.alice.commits(&id).await?.len(), before + 1, "all in one commit");
         let all = bad.iter().map(|other| other.peer.user.clone());
         let out: BTreeSet<String> = all.filter(|user| !inside.contains(user)).collect();
         assert_eq!(out.len(), outside, "{inside:?}");
@@ -134,7 +121,11 @@ async fn goes_on(mut rooms: Rooms, bad: &[&Other], outside: usize) -> Result {
         drop((heard, subscription));
         rooms.alice.restart().await?;
         rooms.alice.send_text(&id, "after a restart").await?;
-        assert_eq!(commits(&rooms.alice, &id).await?, before + 1, "nobody tries it again at once");
+        assert_eq!(
+            rooms.alice.commits(&id).await?.len(),
+            before + 1,
+            "nobody tries it again at once"
+        );
         quiet(&[&rooms.alice, &rooms.bob, &dave, &erin]).await;
         for reader in [&rooms.bob, &dave, &erin] {
             let read = texts(reader, &id).await;

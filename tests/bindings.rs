@@ -9,7 +9,7 @@ use matrix_mls_kit::{
     cross_signing::CrossSigning,
     olm::{Olm, beside_olm, bound_phone, olm_phone},
     peer::{ALGORITHM, Peer, PeerBinding, base64, from_base64, new_signer},
-    together::{all_talk, pair, phone_of, quiet, texts},
+    together::{all_talk, pair, phone_of, quiet, room_with, texts},
 };
 use serde_json::{Value, json};
 
@@ -18,13 +18,6 @@ async fn published(asker: &Client, device: &Client) -> Result<Value> {
     let request = json!({ "device_keys": { device.user_id(): [] } });
     let answer = asker.http().post("/_matrix/client/v3/keys/query", request).await?;
     Ok(answer["device_keys"][device.user_id()][device.device_id()].clone())
-}
-
-async fn is_member(of: &Client, room: &str, device: &Client) -> Result<bool> {
-    let members = of.members(room).await?;
-    Ok(members
-        .iter()
-        .any(|member| member.user_id == device.user_id() && member.device_id == device.device_id()))
 }
 
 async fn cross_signed_phone(homeserver: &Homeserver, username: &str) -> Result<Client> {
@@ -47,9 +40,7 @@ async fn a_verified_olm_device_takes_part_and_what_it_published_stays() -> Resul
     let before = published(&alice, &bob).await?;
     olm.bind(&bob).await?;
     bob.settle().await?;
-    let room = alice.create_group(&[&bob], RoomSettings::default()).await?;
-    alice.send_text(&room, "first").await?;
-    quiet(&[&alice, &bob]).await;
+    let room = room_with(&alice, &[&bob]).await?;
     assert!(
         texts(&bob, &room).await.contains(&"first".to_owned()),
         "it was there from the first on"
@@ -74,9 +65,7 @@ async fn people_beside_olm_make_rooms_and_take_in_others() -> Result {
     let (bob, _bobs) = bound_phone(&homeserver, "bob").await?;
     let carol = phone_of(&homeserver, "carol").await?;
     alice.settle().await?;
-    let room = alice.create_group(&[&bob, &carol], RoomSettings::default()).await?;
-    alice.send_text(&room, "first").await?;
-    quiet(&[&alice, &bob, &carol]).await;
+    let room = room_with(&alice, &[&bob, &carol]).await?;
     all_talk(&[&alice, &bob, &carol], &room).await;
     // The bindings outlast the commits that renew leaves.
     for client in [&alice, &bob, &carol] {
@@ -99,10 +88,8 @@ async fn a_device_that_becomes_capable_joins_by_itself() -> Result {
     let alice = phone_of(&homeserver, "alice").await?;
     let (bob, olm) = olm_phone(&homeserver, "bob").await?;
     let carol = phone_of(&homeserver, "carol").await?;
-    let room = alice.create_group(&[&bob, &carol], RoomSettings::default()).await?;
-    alice.send_text(&room, "first").await?;
-    quiet(&[&alice, &bob, &carol]).await;
-    assert!(!is_member(&alice, &room, &bob).await?);
+    let room = room_with(&alice, &[&bob, &carol]).await?;
+    assert!(!alice.has_member(&room, &bob).await?);
     let error = bob.prepare(&room).await.refused()?;
     assert!(
         matches!(error.of_engine(), Some(MlsError::NotReady { .. })),
@@ -117,7 +104,7 @@ async fn a_device_that_becomes_capable_joins_by_itself() -> Result {
     quiet(&[&alice, &bob, &carol]).await;
     assert!(texts(&carol, &room).await.contains(&"here I am".to_owned()));
     all_talk(&[&alice, &bob, &carol], &room).await;
-    assert!(is_member(&alice, &room, &bob).await? && is_member(&carol, &room, &bob).await?);
+    assert!(alice.has_member(&room, &bob).await? && carol.has_member(&room, &bob).await?);
     Ok(())
 }
 
@@ -184,7 +171,7 @@ async fn key_packages_that_the_device_has_not_bound_add_nobody() -> Result {
         let room = alice.create_group(&[&bob, &carol], RoomSettings::default()).await?;
         alice.send_text(&room, "for whom?").await?;
         assert!(fault.hits() > 0, "{name}: nobody asked");
-        assert_eq!(is_member(&alice, &room, &bob).await?, name == "good", "{name}");
+        assert_eq!(alice.has_member(&room, &bob).await?, name == "good", "{name}");
         fault.stop();
     }
     Ok(())
@@ -219,20 +206,18 @@ async fn a_leaf_in_an_olm_devices_name_counts_only_with_its_binding() -> Result 
     let homeserver = Homeserver::embedded()?;
     let alice = phone_of(&homeserver, "alice").await?;
     let (bob, olm) = olm_phone(&homeserver, "bob").await?;
-    let room = alice.create_group(&[&bob], RoomSettings::default()).await?;
-    alice.send_text(&room, "first").await?;
-    quiet(&[&alice, &bob]).await;
+    let room = room_with(&alice, &[&bob]).await?;
     let mut ghost = Peer::new(bob.user_id(), bob.device_id());
     join_as(&mut ghost, &bob, &room).await?;
     alice.settle().await?;
     alice.send_text(&room, "not for ghosts").await?;
-    assert!(!is_member(&alice, &room, &bob).await?);
+    assert!(!alice.has_member(&room, &bob).await?);
 
     let mut honest = olm.peer()?;
     join_as(&mut honest, &bob, &room).await?;
     alice.settle().await?;
     alice.send_text(&room, "for Bob").await?;
-    assert!(is_member(&alice, &room, &bob).await?);
+    assert!(alice.has_member(&room, &bob).await?);
     // A second one of the very device: its store was lost, or its Ed25519 key was stolen.
     let mut second = olm.peer()?;
     join_as(&mut second, &bob, &room).await?;
@@ -250,9 +235,7 @@ async fn a_binding_that_the_capabilities_do_not_list_counts_for_nothing() -> Res
     let homeserver = Homeserver::embedded()?;
     let alice = phone_of(&homeserver, "alice").await?;
     let (bob, olm) = olm_phone(&homeserver, "bob").await?;
-    let room = alice.create_group(&[&bob], RoomSettings::default()).await?;
-    alice.send_text(&room, "first").await?;
-    quiet(&[&alice, &bob]).await;
+    let room = room_with(&alice, &[&bob]).await?;
     let mut unlisted = olm.peer()?;
     if let Some(binding) = &mut unlisted.binding {
         binding.is_listed = false;
@@ -260,7 +243,7 @@ async fn a_binding_that_the_capabilities_do_not_list_counts_for_nothing() -> Res
     join_as(&mut unlisted, &bob, &room).await?;
     alice.settle().await?;
     alice.send_text(&room, "not for these").await?;
-    assert!(!is_member(&alice, &room, &bob).await?);
+    assert!(!alice.has_member(&room, &bob).await?);
     Ok(())
 }
 
@@ -271,10 +254,8 @@ async fn a_bound_device_that_is_left_out_and_replaced_is_told_and_comes_back_as_
     let controls = homeserver.controls().or_missing("controls")?;
     let alice = phone_of(&homeserver, "alice").await?;
     let (bob, _olm) = bound_phone(&homeserver, "bob").await?;
-    let room = alice.create_group(&[&bob], RoomSettings::default()).await?;
-    alice.send_text(&room, "first").await?;
-    quiet(&[&alice, &bob]).await;
-    assert!(is_member(&alice, &room, &bob).await?);
+    let room = room_with(&alice, &[&bob]).await?;
+    assert!(alice.has_member(&room, &bob).await?);
     let (heard, _subscription) = Heard::of(&alice).await?;
     let target = || Target::path("/keys/query").user(alice.user_id());
     let (user, device) = (bob.user_id().to_owned(), bob.device_id().to_owned());
@@ -287,9 +268,9 @@ async fn a_bound_device_that_is_left_out_and_replaced_is_told_and_comes_back_as_
             }
         })
     };
-    look_again(&alice).await?;
+    alice.look_again().await?;
     alice.send_text(&room, "without Bob").await?;
-    assert!(!is_member(&alice, &room, &bob).await?);
+    assert!(!alice.has_member(&room, &bob).await?);
     omitted.stop();
     let replaced = {
         let (user, device) = (user.clone(), device.clone());
@@ -299,7 +280,7 @@ async fn a_bound_device_that_is_left_out_and_replaced_is_told_and_comes_back_as_
             }
         })
     };
-    look_again(&alice).await?;
+    alice.look_again().await?;
     heard
         .wait_for(|update| {
             matches!(update, Update::DeviceRejected { user_id, code, .. }
@@ -307,19 +288,13 @@ async fn a_bound_device_that_is_left_out_and_replaced_is_told_and_comes_back_as_
         })
         .await?;
     alice.send_text(&room, "not for that key").await?;
-    assert!(!is_member(&alice, &room, &bob).await?);
+    assert!(!alice.has_member(&room, &bob).await?);
     replaced.stop();
-    look_again(&alice).await?;
+    alice.look_again().await?;
     quiet(&[&alice, &bob]).await;
     alice.send_text(&room, "for Bob again").await?;
     quiet(&[&alice, &bob]).await;
-    assert!(is_member(&alice, &room, &bob).await?);
-    Ok(())
-}
-
-async fn look_again(client: &Client) -> Result {
-    client.machine()?.doubt_device_lists().await?;
-    client.drive().await?;
+    assert!(alice.has_member(&room, &bob).await?);
     Ok(())
 }
 
@@ -332,12 +307,12 @@ async fn a_bound_device_that_its_owner_has_not_signed_is_left_out_by_policy() ->
     let room = alice.create_group(&[&bob], RoomSettings::default()).await?;
     alice.send_text(&room, "not for Bob").await?;
     quiet(&[&alice, &bob]).await;
-    assert!(!is_member(&alice, &room, &bob).await?);
+    assert!(!alice.has_member(&room, &bob).await?);
     CrossSigning::bootstrap(&bob).await?;
     quiet(&[&alice, &bob]).await;
     alice.send_text(&room, "for Bob").await?;
     quiet(&[&alice, &bob]).await;
-    assert!(is_member(&alice, &room, &bob).await?);
+    assert!(alice.has_member(&room, &bob).await?);
     assert!(texts(&bob, &room).await.contains(&"for Bob".to_owned()));
     Ok(())
 }

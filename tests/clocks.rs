@@ -3,7 +3,7 @@
 use matrix_mls::{SendPlan, Update};
 use matrix_mls_kit::{
     Client, Clock, Heard, Homeserver, OrMissing as _, Result, Target, eyre,
-    together::{all_talk, head, pair, phone_of, quiet},
+    together::{all_talk, head, newcomer, pair, phone_of, quiet},
 };
 
 const MINUTE_MS: u64 = 60 * 1000;
@@ -51,9 +51,7 @@ async fn people_whose_clocks_are_years_off_talk_and_add_each_other() -> Result {
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, room) = pair(&homeserver).await;
     clock.set(1_000);
-    let carol = phone_of(&homeserver, "carol").await?;
-    alice.invite(&room, carol.user_id()).await?;
-    carol.join(&room).await?;
+    let carol = newcomer(&homeserver, "carol", &alice, &room).await?;
     quiet(&[&alice, &bob, &carol]).await;
     all_talk(&[&alice, &bob, &carol], &room).await;
     clock.set(Clock::today_ms() + 14 * 365 * DAY_MS);
@@ -80,9 +78,7 @@ async fn what_waits_for_a_time_of_a_clock_that_was_ahead_waits_no_longer() -> Re
     let clock = Clock::take().await;
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, room) = pair(&homeserver).await;
-    let carol = phone_of(&homeserver, "carol").await?;
-    alice.invite(&room, carol.user_id()).await?;
-    carol.join(&room).await?;
+    let carol = newcomer(&homeserver, "carol", &alice, &room).await?;
     alice.settle().await?;
     let ahead_ms = Clock::today_ms() + 14 * 365 * DAY_MS;
     clock.set(ahead_ms);

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use matrix_mls_kit::{
-    Client, Fields as _, Homeserver, OrMissing as _, Result, is_commit,
+    Client, Fields as _, Homeserver, OrMissing as _, Result,
     other::{Other, group_of_three, name_of},
     peer::{base64, from_base64},
     together::{all_talk, quiet, texts},
@@ -62,10 +62,8 @@ impl Scene {
 
     /// Mallory takes in what was committed on her commit.
     async fn follow(&mut self) -> Result {
-        let history = self.bob.history(&self.room).await?;
-        let next = |on: &str| {
-            history.iter().find(|event| is_commit(event) && event["content"]["commit_event"] == on)
-        };
+        let commits = self.bob.commits(&self.room).await?;
+        let next = |on: &str| commits.iter().find(|it| it["content"]["commit_event"] == on);
         while let Some(event) = next(&self.commit) {
             let bytes = from_base64(event["content"].text("ciphertext")?);
             self.mallory.peer.process(&bytes);
@@ -76,8 +74,7 @@ impl Scene {
     }
 
     async fn commits(&self) -> Result<usize> {
-        let history = self.bob.history(&self.room).await?;
-        Ok(history.iter().filter(|event| is_commit(event)).count())
+        Ok(self.bob.commits(&self.room).await?.len())
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use matrix_mls::{MlsDevice, SendPlan, Update};
 use matrix_mls_kit::{
-    Client, Clock, Fault, Heard, Homeserver, OrMissing as _, Result, Target, is_commit,
+    Client, Clock, Fault, Heard, Homeserver, OrMissing as _, Result, Target,
     together::{all_talk, log_in, newcomer, pair, quiet, renew_keys, texts},
 };
 use serde_json::json;
@@ -77,17 +77,6 @@ async fn says(client: &Client, room: &str, text: &str) -> Result {
     Ok(())
 }
 
-async fn commits(client: &Client, room: &str) -> Result<usize> {
-    Ok(client.history(room).await?.iter().filter(|event| is_commit(event)).count())
-}
-
-async fn is_member(of: &Client, room: &str, client: &Client) -> Result<bool> {
-    let members = of.members(room).await?;
-    Ok(members
-        .iter()
-        .any(|member| member.user_id == client.user_id() && member.device_id == client.device_id()))
-}
-
 /// Alice, Bob and Carol in a room. Bob is told that Carol has no devices. Alice has added Carol,
 /// and Bob has removed her.
 async fn undone(homeserver: &Homeserver) -> Result<(Client, Client, Client, String, Fault)> {
@@ -96,9 +85,9 @@ async fn undone(homeserver: &Homeserver) -> Result<(Client, Client, Client, Stri
     let lie = hide(homeserver, &bob, &carol)?;
     says(&alice, &room, "Carol is here").await?;
     quiet(&[&carol]).await;
-    assert!(is_member(&alice, &room, &carol).await?);
+    assert!(alice.has_member(&room, &carol).await?);
     says(&bob, &room, "between us").await?;
-    assert!(!is_member(&bob, &room, &carol).await?, "removed before anything is sealed");
+    assert!(!bob.has_member(&room, &carol).await?, "removed before anything is sealed");
     assert_eq!(texts(&carol, &room).await, ["Carol is here"]);
     Ok((alice, bob, carol, room, lie))
 }
@@ -113,7 +102,7 @@ async fn whoever_sees_an_add_undone_sends_without_the_device() -> Result {
     clock.pass(4 * DAY_MS);
     let (heard, subscription) = Heard::of(&alice).await?;
     controls.clear_requests();
-    let before = commits(&alice, &room).await?;
+    let before = alice.commits(&room).await?.len();
     says(&alice, &room, "without her").await?;
     let told = heard
         .hear(|update| match update {
@@ -137,20 +126,20 @@ async fn whoever_sees_an_add_undone_sends_without_the_device() -> Result {
         says(&alice, &room, &format!("still without her {number}")).await?;
         says(&bob, &room, &format!("so be it {number}")).await?;
     }
-    assert_eq!(commits(&alice, &room).await?, before, "not one commit");
-    assert!(!is_member(&alice, &room, &carol).await?);
+    assert_eq!(alice.commits(&room).await?.len(), before, "not one commit");
+    assert!(!alice.has_member(&room, &carol).await?);
     // The delay is over: one more try, and a longer delay.
     clock.pass(5 * MINUTE_MS);
     says(&alice, &room, "with her").await?;
-    assert!(is_member(&alice, &room, &carol).await?);
+    assert!(alice.has_member(&room, &carol).await?);
     says(&bob, &room, "not with me").await?;
     clock.pass(20 * MINUTE_MS);
     says(&alice, &room, "without her again").await?;
-    assert_eq!(commits(&alice, &room).await?, before + 2);
+    assert_eq!(alice.commits(&room).await?.len(), before + 2);
     // A clock that is set back by more than any delay does not keep her out for as long.
     clock.set_back(3 * DAY_MS);
     says(&alice, &room, "with her by another clock").await?;
-    assert!(is_member(&alice, &room, &carol).await?);
+    assert!(alice.has_member(&room, &carol).await?);
     Ok(())
 }
 
@@ -167,14 +156,14 @@ async fn a_third_device_does_not_take_it_up() -> Result {
     says(&alice, &room, "Carol is here").await?;
     quiet(&[&dave]).await;
     says(&bob, &room, "not to me").await?;
-    let before = commits(&alice, &room).await?;
+    let before = alice.commits(&room).await?.len();
     for client in [&dave, &alice, &bob, &dave] {
         says(client, &room, "and so on").await?;
     }
-    assert_eq!(commits(&alice, &room).await?, before);
+    assert_eq!(alice.commits(&room).await?.len(), before);
     clock.pass(11 * MINUTE_MS);
     says(&dave, &room, "one more try").await?;
-    assert!(is_member(&dave, &room, &carol).await?);
+    assert!(dave.has_member(&room, &carol).await?);
     Ok(())
 }
 
@@ -187,7 +176,7 @@ async fn in_a_day_the_two_make_a_stated_number_of_commits() -> Result {
     says(&alice, &room, "Dave is here").await?;
     renew_keys(&[&alice, &bob, &dave], &room).await;
     // The first add and its undoing are in the past; the commit that adds Dave is no part of it.
-    let before = commits(&alice, &room).await? - 2;
+    let before = alice.commits(&room).await?.len() - 2;
     let everybody = [&alice, &bob, &carol, &dave];
     let mut carol_spoke = 0_usize;
     for round in 0..(DAY_MS / (15 * MINUTE_MS) - 1) {
@@ -198,7 +187,7 @@ async fn in_a_day_the_two_make_a_stated_number_of_commits() -> Result {
         }
         clock.pass(3 * MINUTE_MS);
     }
-    let made = commits(&alice, &room).await? - before;
+    let made = alice.commits(&room).await?.len() - before;
     // With her first message after each add she renews the keys that she came with.
     assert!(made <= 3 * MOST_UNDONE, "{made} commits in a day");
     assert!(made >= MOST_UNDONE - 1, "only {made} commits: it must be tried again");
@@ -206,21 +195,21 @@ async fn in_a_day_the_two_make_a_stated_number_of_commits() -> Result {
     // makes no commit for that.
     assert!(carol_spoke > 0);
     // Each day after that there is one more.
-    let before = commits(&alice, &room).await?;
+    let before = alice.commits(&room).await?.len();
     for round in 0..24 {
         for client in everybody {
             tries_to_say(client, &room, &format!("later {round}")).await?;
         }
         clock.pass(DAY_MS / 24);
     }
-    let made = commits(&alice, &room).await? - before;
+    let made = alice.commits(&room).await?.len() - before;
     assert!(made <= 3, "{made} commits in the day after");
     // Once Bob is told the same as the others, he himself adds her.
     lie.stop();
     let laptop = log_in(&homeserver, "carol", "LAPTOP").await?;
     quiet(&everybody).await;
     says(&bob, &room, "now I see you").await?;
-    assert!(is_member(&bob, &room, &carol).await? && is_member(&bob, &room, &laptop).await?);
+    assert!(bob.has_member(&room, &carol).await? && bob.has_member(&room, &laptop).await?);
     quiet(&[&alice, &bob, &carol, &dave, &laptop]).await;
     all_talk(&[&alice, &bob, &carol, &dave, &laptop], &room).await;
     Ok(())
@@ -232,20 +221,20 @@ async fn a_change_of_the_list_or_the_membership_ends_the_delay() -> Result {
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, carol, room, _lie) = undone(&homeserver).await?;
     says(&alice, &room, "without her").await?;
-    assert!(!is_member(&alice, &room, &carol).await?);
+    assert!(!alice.has_member(&room, &carol).await?);
     let laptop = log_in(&homeserver, "carol", "LAPTOP").await?;
     says(&alice, &room, "with both").await?;
-    assert!(is_member(&alice, &room, &carol).await? && is_member(&alice, &room, &laptop).await?);
+    assert!(alice.has_member(&room, &carol).await? && alice.has_member(&room, &laptop).await?);
     says(&bob, &room, "with neither").await?;
     says(&alice, &room, "without them").await?;
-    assert!(!is_member(&alice, &room, &carol).await?);
+    assert!(!alice.has_member(&room, &carol).await?);
     // She leaves and comes back.
     carol.leave(&room).await?;
     says(&alice, &room, "she is gone").await?;
     alice.invite(&room, carol.user_id()).await?;
     carol.join(&room).await?;
     says(&alice, &room, "she is back").await?;
-    assert!(is_member(&alice, &room, &carol).await? && is_member(&alice, &room, &laptop).await?);
+    assert!(alice.has_member(&room, &carol).await? && alice.has_member(&room, &laptop).await?);
     quiet(&[&carol]).await;
     assert!(texts(&carol, &room).await.contains(&"she is back".to_owned()));
     Ok(())
@@ -256,7 +245,7 @@ async fn a_list_that_changes_all_the_time_is_no_reason_for_more() -> Result {
     let _clock = month_ago().await;
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, carol, room, _lie) = undone(&homeserver).await?;
-    let before = commits(&alice, &room).await? - 2;
+    let before = alice.commits(&room).await?.len() - 2;
     // Each time that Alice asks for Carol's devices, there is another one among them that is of no
     // use.
     let controls = homeserver.controls().or_missing("controls")?;
@@ -272,7 +261,7 @@ async fn a_list_that_changes_all_the_time_is_no_reason_for_more() -> Result {
         says(&alice, &room, &format!("round {round}")).await?;
         says(&bob, &room, &format!("round {round}, for us two")).await?;
     }
-    let made = commits(&alice, &room).await? - before;
+    let made = alice.commits(&room).await?.len() - before;
     assert!(made > 4, "only {made} commits: a change is a reason to try again");
     assert!(made <= 2 * MOST_UNDONE, "{made} commits");
     Ok(())
@@ -287,10 +276,10 @@ async fn whose_devices_cannot_be_had_stays() -> Result {
     let outage = cut(&homeserver, &bob, &alice.user_id().replace("alice", "carol"))?;
     let carol = newcomer(&homeserver, "carol", &alice, &room).await?;
     says(&alice, &room, "Carol is here").await?;
-    let before = commits(&alice, &room).await?;
+    let before = alice.commits(&room).await?.len();
     quiet(&[&carol]).await;
     says(&bob, &room, "whoever you are").await?;
-    assert_eq!(commits(&alice, &room).await?, before, "no reason to remove her");
+    assert_eq!(alice.commits(&room).await?.len(), before, "no reason to remove her");
     quiet(&[&carol]).await;
     assert_eq!(texts(&carol, &room).await, ["Carol is here", "whoever you are"]);
     // Once her devices can be had, they count.
@@ -299,7 +288,7 @@ async fn whose_devices_cannot_be_had_stays() -> Result {
     clock.pass(2 * MINUTE_MS);
     bob.settle().await?;
     says(&bob, &room, "without her").await?;
-    assert!(!is_member(&bob, &room, &carol).await?);
+    assert!(!bob.has_member(&room, &carol).await?);
     lie.stop();
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use matrix_mls::{ExportedSecret, MlsError, MlsRoom, RoomSettings, Update};
 use matrix_mls_kit::{
     Client, Heard, Homeserver, OrMissing as _, Refused as _, Result, Target,
-    together::{head, log_in, pair, phone_of, quiet, renew_keys, say_in_a_new_epoch},
+    together::{head, log_in, newcomer, pair, phone_of, quiet, renew_keys, say_in_a_new_epoch},
 };
 
 const LABEL: &str = "org.example.call.media";
@@ -25,9 +25,7 @@ async fn of_epoch(room: &MlsRoom, epoch: &str, context: &str) -> Result<Exported
 async fn all_devices_of_an_epoch_have_the_same_bytes_and_a_removed_one_has_not() -> Result {
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, room) = pair(&homeserver).await;
-    let carol = phone_of(&homeserver, "carol").await?;
-    alice.invite(&room, carol.user_id()).await?;
-    carol.join(&room).await?;
+    let carol = newcomer(&homeserver, "carol", &alice, &room).await?;
     quiet(&[&alice, &bob, &carol]).await;
     alice.send_text(&room, "all three").await?;
     quiet(&[&alice, &bob, &carol]).await;

@@ -23,11 +23,6 @@ async fn room_of(
     Ok((alice, bob, crowd, room))
 }
 
-/// The events of commits, and announcements.
-async fn commits(client: &Client, room: &str) -> Result<Vec<Value>> {
-    Ok(client.history(room).await?.into_iter().filter(is_commit).collect())
-}
-
 fn is_announcement(event: &Value) -> bool {
     event["content"]["ciphertext"] == ""
 }
@@ -35,7 +30,7 @@ fn is_announcement(event: &Value) -> bool {
 /// Alice's first message in the room is read by all, and there is one event with a public group
 /// state.
 async fn founded(alice: &Client, bob: &Client, crowd: &mut [crowd::Offline], room: &str) -> Result {
-    let told = commits(alice, room).await?;
+    let told = alice.commits(room).await?;
     assert_eq!(told.len(), 1, "one event tells of the group: {told:?}");
     assert!(told.iter().all(is_announcement));
     let first = alice.head(room).await?;
@@ -58,7 +53,7 @@ async fn whole_life(devices: usize) -> Result {
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, mut crowd, room) = room_of(&homeserver, devices).await?;
     alice.enable(&room, RoomSettings::default()).await?;
-    assert!(commits(&alice, &room).await?.is_empty());
+    assert!(alice.commits(&room).await?.is_empty());
     alice.send_text(&room, "to all of you").await?;
     assert_eq!(alice.members(&room).await?.len(), devices);
     let welcomed = crowd.len().min(20);
@@ -126,7 +121,7 @@ async fn a_small_room_begins_with_a_group_of_one() -> Result {
     alice.send_text(&room, "to all of you").await?;
     bob.settle().await?;
     assert_eq!(texts(&bob, &room).await, ["to all of you"]);
-    assert_eq!(commits(&alice, &room).await?.len(), 2);
+    assert_eq!(alice.commits(&room).await?.len(), 2);
     assert_eq!(alice.head(&room).await?.epoch, 1);
     assert!(alice.head(&room).await?.parent.is_some());
     Ok(())
@@ -157,7 +152,7 @@ async fn devices_without_a_key_package_hold_up_no_founding() -> Result {
     fault.stop();
     let members = alice.members(&room).await?;
     assert_eq!(members.len(), 24 - 3, "D3, D4 and D13 are left alone");
-    assert_eq!(commits(&alice, &room).await?.len(), 1);
+    assert_eq!(alice.commits(&room).await?.len(), 1);
     quiet(&[&alice, &bob]).await;
     assert_eq!(texts(&bob, &room).await, ["to those who can be had"]);
     Ok(())
@@ -206,7 +201,8 @@ async fn a_founding_ends_where_somebody_has_made_the_group() -> Result {
     assert_eq!(head(&alice, &room).await, head(&bob, &room).await);
     assert_eq!(texts(&alice, &room).await, ["in mine", "in yours"]);
     assert!(
-        commits(&alice, &room)
+        alice
+            .commits(&room)
             .await?
             .iter()
             .all(|event| { !is_announcement(event) || event["sender"] == bob.user_id() })
@@ -266,7 +262,7 @@ async fn a_refused_founding_leaves_nothing() -> Result {
     assert!(fault.hits() > 0);
     fault.stop();
     assert!(alice.epochs(&room).await?.is_empty());
-    assert!(commits(&alice, &room).await?.is_empty());
+    assert!(alice.commits(&room).await?.is_empty());
     bob.enable(&room, RoomSettings::default()).await?;
     bob.send_text(&room, "then I do it").await?;
     quiet(&[&alice, &bob]).await;

@@ -1,11 +1,12 @@
 //! History that a device gives to others goes where its messages go: to nobody whom its user does
 //! not trust. All members of an epoch can open what is offered to one of them.
 
-use matrix_mls::{RoomSettings, VerificationStatus};
+use matrix_mls::RoomSettings;
 use matrix_mls_kit::{
-    Client, Clock, Homeserver, OrMissing as _, Refused as _, Result,
+    Client, Clock, Homeserver, Refused as _, Result,
     cross_signing::CrossSigning,
-    together::{all_talk, phone_of, quiet, texts, two_phones},
+    together::{all_talk, newcomer, quiet, texts, two_phones},
+    two_identities::{identify, verify},
 };
 
 const MINUTE_MS: u64 = 60 * 1000;
@@ -14,21 +15,23 @@ fn sharing() -> RoomSettings {
     RoomSettings { share_history: true, ..RoomSettings::default() }
 }
 
-/// A room that shows its past. Alice has verified Bob, and she alone gives history.
+/// A room that shows its past, and Alice's identity. She has verified Bob, and she alone gives
+/// history.
 async fn room(alice: &Client, bob: &Client) -> Result<(String, CrossSigning)> {
     let room = alice.create_group(&[bob], sharing()).await?;
-    let of_alice = CrossSigning::bootstrap(alice).await?;
-    CrossSigning::bootstrap(bob).await?;
-    quiet(&[alice, bob]).await;
-    alice.machine()?.confirm_own_identity(of_alice.master_key()).await?;
-    of_alice.verify_user(alice.http(), bob.user_id()).await?;
-    quiet(&[alice, bob]).await;
+    let (of_alice, _) = identify(alice, bob).await?;
+    verify(alice, &of_alice, bob).await?;
     alice.send_text(&room, "hello").await?;
     quiet(&[alice, bob]).await;
-    let bob_as_seen = alice.machine()?.user_identity(bob.user_id().to_owned()).await?;
-    let verification = bob_as_seen.or_missing("Bob's identity")?.verification;
-    assert_eq!(verification, VerificationStatus::Verified);
     Ok((room, of_alice))
+}
+
+/// Carol lets herself in, and will ask for history.
+async fn comes_in(carol: &Client, room: &str) -> Result {
+    carol.settle().await?;
+    carol.set_settings(room, sharing()).await?;
+    carol.join_externally(room).await?;
+    Ok(())
 }
 
 async fn reads_the_past(client: &Client, room: &str) -> bool {
@@ -44,19 +47,15 @@ async fn nothing_is_given_where_a_verified_user_has_another_identity() -> Result
     let homeserver = Homeserver::embedded()?;
     let (alice, bob) = two_phones(&homeserver).await?;
     let (room, _) = room(&alice, &bob).await?;
-    let carol = phone_of(&homeserver, "carol").await?;
-    CrossSigning::bootstrap(&carol).await?;
     let other = CrossSigning::bootstrap(&bob).await?;
     quiet(&[&alice, &bob]).await;
     assert_eq!(
         alice.room(&room).await?.prepare_to_send().await.refused()?.code(),
         "identity_changed"
     );
-    alice.invite(&room, carol.user_id()).await?;
-    carol.join(&room).await?;
-    carol.settle().await?;
-    carol.set_settings(&room, sharing()).await?;
-    carol.join_externally(&room).await?;
+    let carol = newcomer(&homeserver, "carol", &alice, &room).await?;
+    CrossSigning::bootstrap(&carol).await?;
+    comes_in(&carol, &room).await?;
     for _ in 0..3 {
         quiet(&[&alice, &bob, &carol]).await;
         clock.pass(11 * MINUTE_MS);
@@ -79,14 +78,10 @@ async fn nothing_is_given_before_it_is_known_that_the_owners_signature_still_cou
     let homeserver = Homeserver::embedded()?;
     let (alice, bob) = two_phones(&homeserver).await?;
     let (room, _) = room(&alice, &bob).await?;
-    let carol = phone_of(&homeserver, "carol").await?;
+    let carol = newcomer(&homeserver, "carol", &alice, &room).await?;
     let mut of_carol = CrossSigning::bootstrap(&carol).await?;
-    alice.invite(&room, carol.user_id()).await?;
-    carol.join(&room).await?;
     quiet(&[&alice]).await;
-    carol.settle().await?;
-    carol.set_settings(&room, sharing()).await?;
-    carol.join_externally(&room).await?;
+    comes_in(&carol, &room).await?;
     for _ in 0..3 {
         carol.settle().await?;
         clock.pass(11 * MINUTE_MS);
@@ -111,13 +106,11 @@ async fn nothing_is_given_to_devices_that_are_not_verified_where_the_user_wants_
     alice.machine()?.send_only_to_verified(true).await?;
     all_talk(&[&alice, &bob], &room).await;
     for (name, is_verified) in [("carol", false), ("dave", true)] {
-        let new = phone_of(&homeserver, name).await?;
+        let new = newcomer(&homeserver, name, &alice, &room).await?;
         CrossSigning::bootstrap(&new).await?;
         if is_verified {
             of_alice.verify_user(alice.http(), new.user_id()).await?;
         }
-        alice.invite(&room, new.user_id()).await?;
-        new.join(&room).await?;
         quiet(&[&alice, &bob]).await;
         let sent = alice.send_text(&room, "welcome").await;
         quiet(&[&alice, &bob, &new]).await;

@@ -11,7 +11,7 @@ use std::{
 use matrix_mls::{EventOutcome, RoomSettings, Update};
 use matrix_mls_kit::{
     Client, Clock, Controls, Fields as _, Heard, Homeserver, Http, OrMissing as _, Result, Target,
-    other::{Other, join_path, name_of},
+    other::{Other, group_of_two, join_path, name_of},
     peer::{KEY_PACKAGE, Peer, SUITE, base64, identity},
     together::{phone_of, quiet, texts},
 };
@@ -329,16 +329,7 @@ async fn a_device_that_cannot_be_added_holds_up_nobody() -> Result {
 async fn a_commit_that_comes_after_its_key_package_has_expired_says_so() -> Result {
     let _clock = Clock::take().await;
     let homeserver = Homeserver::embedded()?;
-    let alice = phone_of(&homeserver, "alice").await?;
-    let mut other = Other::register(&homeserver, "other").await;
-    let request = json!({ "preset": "private_chat", "invite": [other.peer.user] });
-    let room = alice.create_room_from(request).await?;
-    other.http.post(&join_path(&room), json!({})).await?;
-    alice.settle().await?;
-    alice.enable(&room, RoomSettings::default()).await?;
-    alice.settle().await?;
-    alice.prepare(&room).await?;
-    let commit_event = other.join_by_welcome().await;
+    let (alice, mut other, room, commit_event) = group_of_two(&homeserver).await?;
     let third = Peer::new("@third:embedded.test", "THIRD");
     let now_s = Clock::today_ms() / 1000;
     let credential = CredentialWithKey {

@@ -8,7 +8,6 @@ use matrix_mls_kit::{
     Client, Homeserver, OrMissing as _, Refused as _, Result, Target, crowd, is_commit,
     together::{log_in, pair_without_a_group, texts},
 };
-use serde_json::Value;
 
 /// A room of Alice's in which many devices are, and Bob's phone.
 async fn large(
@@ -23,10 +22,6 @@ async fn large(
     Ok((alice, bob, crowd, room))
 }
 
-async fn commits(client: &Client, room: &str) -> Result<Vec<Value>> {
-    Ok(client.history(room).await?.into_iter().filter(is_commit).collect())
-}
-
 async fn whole_life(homeserver: &Homeserver, devices: usize) -> Result {
     let (alice, bob, mut crowd, room) = large(homeserver, devices).await?;
     let start = Instant::now();
@@ -34,7 +29,7 @@ async fn whole_life(homeserver: &Homeserver, devices: usize) -> Result {
     eprintln!("{devices} devices added and written to in {:.1} s", start.elapsed().as_secs_f64());
     let members = alice.members(&room).await?;
     assert_eq!(members.len(), devices);
-    let largest = commits(&alice, &room).await?.iter().map(|event| event.to_string().len()).max();
+    let largest = alice.commits(&room).await?.iter().map(|event| event.to_string().len()).max();
     assert!(largest.or_missing("commit")? < 65_536, "{largest:?}");
 
     // One that shares no code with this library finds its way in by what the Welcome names.

@@ -1,102 +1,26 @@
 //! A homeserver that hands out again what was true once: signed answers from before a user made a
 //! new key, and identities that others have given up.
 
-use matrix_mls::{MlsError, Update, UserIdentity, Verdict, VerificationStatus};
+use matrix_mls::{Update, Verdict, VerificationStatus};
 use matrix_mls_kit::{
-    Client, Fault, Heard, Homeserver, OrMissing as _, Refused as _, Result, Target,
+    Client, Heard, Homeserver, OrMissing as _, Result,
     cross_signing::CrossSigning,
     together::{all_talk, log_in, pair, quiet},
+    two_identities::TwoIdentities,
 };
-use serde_json::{Value, json};
 
-/// Alice and Bob in a room, both with an identity. Alice's is known to be hers.
-struct Scene {
-    homeserver: Homeserver,
-    alice: Client,
-    bob: Client,
-    room: String,
-    of_alice: CrossSigning,
-    of_bob: CrossSigning,
+/// Both have said something, and Alice has not verified Bob.
+async fn both_have_spoken() -> Result<TwoIdentities> {
+    let scene = TwoIdentities::new().await?;
+    all_talk(&[&scene.alice, &scene.bob], &scene.room).await;
+    Ok(scene)
 }
 
-impl Scene {
-    async fn new() -> Result<Self> {
-        let homeserver = Homeserver::embedded()?;
-        let (alice, bob, room) = pair(&homeserver).await;
-        let of_alice = CrossSigning::bootstrap(&alice).await?;
-        let of_bob = CrossSigning::bootstrap(&bob).await?;
-        quiet(&[&alice, &bob]).await;
-        alice.machine()?.confirm_own_identity(of_alice.master_key()).await?;
-        all_talk(&[&alice, &bob], &room).await;
-        Ok(Self { homeserver, alice, bob, room, of_alice, of_bob })
-    }
-
-    /// The same, and Alice has verified Bob.
-    async fn verified() -> Result<Self> {
-        let scene = Self::new().await?;
-        scene.of_alice.verify_user(scene.alice.http(), scene.bob.user_id()).await?;
-        scene.look_again().await?;
-        assert_eq!(scene.bob_as_seen().await?.verification, VerificationStatus::Verified);
-        Ok(scene)
-    }
-
-    async fn look_again(&self) -> Result {
-        self.alice.machine()?.doubt_device_lists().await?;
-        self.alice.drive().await?;
-        Ok(())
-    }
-
-    async fn bob_as_seen(&self) -> Result<UserIdentity> {
-        let identity = self.alice.machine()?.user_identity(self.bob.user_id().to_owned()).await?;
-        identity.or_missing("Bob's identity")
-    }
-
-    async fn verdict_of_bob(&self) -> Result<Verdict> {
-        let (user, device) = (self.bob.user_id().to_owned(), self.bob.device_id().to_owned());
-        Ok(self.alice.machine()?.device_verdict(user, device).await?)
-    }
-
-    /// What the homeserver says to Alice of Bob now.
-    async fn answer(&self) -> Result<Value> {
-        let query = json!({ "device_keys": { self.bob.user_id(): [] } });
-        Ok(self.alice.http().post("/_matrix/client/v3/keys/query", query).await?)
-    }
-
-    fn lie(&self, change: impl Fn(&mut Value) + Send + Sync + 'static) -> Result<Fault> {
-        let controls = self.homeserver.controls().or_missing("controls")?;
-        Ok(controls.tamper(Target::path("/keys/query").user(self.alice.user_id()), change))
-    }
-
-    /// Alice is told this of Bob from now on.
-    async fn replay(&self, old: &Value) -> Result<Fault> {
-        let (user, old) = (self.bob.user_id().to_owned(), old.clone());
-        let fault = self.lie(move |answer| {
-            for part in ["device_keys", "master_keys", "self_signing_keys"] {
-                answer[part][&user] = old[part][&user].clone();
-            }
-        })?;
-        self.look_again().await?;
-        Ok(fault)
-    }
-
-    /// Alice is told that this is Bob's identity.
-    async fn replace_bob(&self, by: &CrossSigning) -> Result<Fault> {
-        let (user, published) = (self.bob.user_id().to_owned(), by.published()?);
-        let fault = self.lie(move |answer| {
-            answer["master_keys"][&user] = published["master_key"].clone();
-            answer["self_signing_keys"][&user] = published["self_signing_key"].clone();
-        })?;
-        self.look_again().await?;
-        Ok(fault)
-    }
-
-    async fn stopped(&self) -> Result<Vec<String>> {
-        let error = self.alice.room(&self.room).await?.prepare_to_send().await.refused()?;
-        match error {
-            MlsError::UntrustedMembers { user_ids, .. } => Ok(user_ids),
-            other => Err(other.into()),
-        }
-    }
+/// The same, and Alice has verified Bob.
+async fn verified() -> Result<TwoIdentities> {
+    let scene = both_have_spoken().await?;
+    scene.verify_bob().await?;
+    Ok(scene)
 }
 
 fn changed(user: &Client) -> impl Fn(&Update) -> bool + use<'_> {
@@ -108,8 +32,8 @@ fn changed(user: &Client) -> impl Fn(&Update) -> bool + use<'_> {
 #[tokio::test]
 async fn an_identity_that_was_given_up_is_verified_by_no_old_signature() -> Result {
     for withdraws in [false, true] {
-        let mut scene = Scene::verified().await?;
-        let old = scene.answer().await?;
+        let mut scene = verified().await?;
+        let old = scene.answer_about_bob().await?;
         let new = CrossSigning::bootstrap(&scene.bob).await?;
         quiet(&[&scene.alice, &scene.bob]).await;
         let (machine, user) = (scene.alice.machine()?, scene.bob.user_id().to_owned());
@@ -120,7 +44,7 @@ async fn an_identity_that_was_given_up_is_verified_by_no_old_signature() -> Resu
         }
         scene.alice.restart().await?;
         let (heard, _listening) = Heard::of(&scene.alice).await?;
-        let replay = scene.replay(&old).await?;
+        let replay = scene.replay_bob(&old).await?;
         heard.wait_for(changed(&scene.bob)).await?;
         let seen = scene.bob_as_seen().await?;
         assert_eq!(seen.verification, VerificationStatus::NotVerified, "{withdraws}");
@@ -128,7 +52,7 @@ async fn an_identity_that_was_given_up_is_verified_by_no_old_signature() -> Resu
         assert_eq!(seen.master_key, scene.of_bob.master_key());
         assert_eq!(scene.verdict_of_bob().await?, Verdict::OwnerNotVerified);
         replay.stop();
-        scene.look_again().await?;
+        scene.alice.look_again().await?;
         assert!(!scene.bob_as_seen().await?.has_changed);
         all_talk(&[&scene.alice, &scene.bob], &scene.room).await;
     }
@@ -138,21 +62,21 @@ async fn an_identity_that_was_given_up_is_verified_by_no_old_signature() -> Resu
 /// Alice has verified Bob's next identity. The answer from before is a change, which stops her.
 #[tokio::test]
 async fn an_identity_that_was_verified_before_another_is_a_changed_one() -> Result {
-    let scene = Scene::verified().await?;
-    let old = scene.answer().await?;
+    let scene = verified().await?;
+    let old = scene.answer_about_bob().await?;
     CrossSigning::bootstrap(&scene.bob).await?;
     quiet(&[&scene.alice, &scene.bob]).await;
     scene.of_alice.verify_user(scene.alice.http(), scene.bob.user_id()).await?;
-    scene.look_again().await?;
+    scene.alice.look_again().await?;
     assert_eq!(scene.bob_as_seen().await?.verification, VerificationStatus::Verified);
     all_talk(&[&scene.alice, &scene.bob], &scene.room).await;
 
-    let replay = scene.replay(&old).await?;
+    let replay = scene.replay_bob(&old).await?;
     assert_eq!(scene.bob_as_seen().await?.verification, VerificationStatus::Changed);
     assert_eq!(scene.verdict_of_bob().await?, Verdict::OwnerChanged);
-    assert_eq!(scene.stopped().await?, [scene.bob.user_id()]);
+    assert_eq!(scene.stopped().await?.1, [scene.bob.user_id()]);
     replay.stop();
-    scene.look_again().await?;
+    scene.alice.look_again().await?;
     assert_eq!(scene.bob_as_seen().await?.verification, VerificationStatus::Verified);
     all_talk(&[&scene.alice, &scene.bob], &scene.room).await;
     Ok(())
@@ -176,8 +100,7 @@ async fn what_was_given_up_can_be_verified_anew() -> Result {
         quiet(&[&alice, &bob]).await;
         assert_eq!(verification().await?, VerificationStatus::Verified);
         machine.withdraw_verification(user.clone()).await?;
-        machine.doubt_device_lists().await?;
-        alice.drive().await?;
+        alice.look_again().await?;
         assert_eq!(verification().await?, VerificationStatus::NotVerified);
     }
     Ok(())
@@ -187,22 +110,22 @@ async fn what_was_given_up_can_be_verified_anew() -> Result {
 /// and Alice has replaced the key. Old answers do not bring it back.
 #[tokio::test]
 async fn a_user_signing_key_that_was_replaced_verifies_nobody() -> Result {
-    let mut scene = Scene::new().await?;
+    let mut scene = both_have_spoken().await?;
     let ghost = CrossSigning::new(scene.bob.user_id());
     let forged = scene.of_alice.sign_user(ghost.published()?["master_key"].clone())?;
     let stolen = scene.of_alice.published()?["user_signing_key"].clone();
     scene.of_alice.replace_user_signing();
     scene.of_alice.upload(scene.alice.http()).await?;
-    scene.look_again().await?;
+    scene.alice.look_again().await?;
 
     let _replaced = scene.replace_bob(&ghost).await?;
     let (own, user) = (scene.alice.user_id().to_owned(), scene.bob.user_id().to_owned());
-    let _replayed = scene.lie(move |answer| {
+    let _replayed = scene.lie_to_alice(move |answer| {
         answer["master_keys"][&user] = forged.clone();
         answer["user_signing_keys"][&own] = stolen.clone();
     })?;
     for _ in 0..2 {
-        scene.look_again().await?;
+        scene.alice.look_again().await?;
         let seen = scene.bob_as_seen().await?;
         assert_eq!(seen.master_key, ghost.master_key());
         assert_eq!(seen.verification, VerificationStatus::NotVerified);
@@ -217,20 +140,20 @@ async fn a_user_signing_key_that_was_replaced_verifies_nobody() -> Result {
 /// and a self-signing key that it has replaced meanwhile stays replaced.
 #[tokio::test]
 async fn a_detour_over_another_identity_brings_no_old_key_back() -> Result {
-    let mut scene = Scene::new().await?;
+    let mut scene = both_have_spoken().await?;
     let ghost = CrossSigning::new(scene.bob.user_id());
     let first = scene.of_bob.self_signing_key();
-    let old = scene.answer().await?;
+    let old = scene.answer_about_bob().await?;
     let replaced = scene.replace_bob(&ghost).await?;
     assert_eq!(scene.verdict_of_bob().await?, Verdict::NotSignedByOwner);
     replaced.stop();
     // The answer leaves the self-signing key out.
     let user = scene.bob.user_id().to_owned();
-    let hidden = scene.lie(move |answer| {
+    let hidden = scene.lie_to_alice(move |answer| {
         let keys = answer["self_signing_keys"].as_object_mut();
         keys.and_then(|keys| keys.remove(&user));
     })?;
-    scene.look_again().await?;
+    scene.alice.look_again().await?;
     assert_eq!(scene.bob_as_seen().await?.self_signing_key, Some(first));
     assert_eq!(scene.verdict_of_bob().await?, Verdict::OwnerNotVerified);
     hidden.stop();
@@ -240,14 +163,14 @@ async fn a_detour_over_another_identity_brings_no_old_key_back() -> Result {
     scene.of_bob.upload(scene.bob.http()).await?;
     scene.of_bob.sign(&scene.bob).await?;
     replaced.stop();
-    scene.look_again().await?;
+    scene.alice.look_again().await?;
     let second = Some(scene.of_bob.self_signing_key());
     assert_eq!(scene.bob_as_seen().await?.self_signing_key, second);
-    let replay = scene.replay(&old).await?;
+    let replay = scene.replay_bob(&old).await?;
     assert_eq!(scene.bob_as_seen().await?.self_signing_key, second);
     assert_eq!(scene.verdict_of_bob().await?, Verdict::NotSignedByOwner);
     replay.stop();
-    scene.look_again().await?;
+    scene.alice.look_again().await?;
     all_talk(&[&scene.alice, &scene.bob], &scene.room).await;
     Ok(())
 }
@@ -255,15 +178,15 @@ async fn a_detour_over_another_identity_brings_no_old_key_back() -> Result {
 /// A homeserver that goes back and forth between two identities is told each time.
 #[tokio::test]
 async fn another_identity_that_comes_again_is_told_again() -> Result {
-    let scene = Scene::new().await?;
+    let scene = both_have_spoken().await?;
     let ghost = CrossSigning::new(scene.bob.user_id());
     let (heard, _listening) = Heard::of(&scene.alice).await?;
     for _ in 0..2 {
         let replaced = scene.replace_bob(&ghost).await?;
         heard.wait_for(changed(&scene.bob)).await?;
-        scene.look_again().await?;
+        scene.alice.look_again().await?;
         replaced.stop();
-        scene.look_again().await?;
+        scene.alice.look_again().await?;
         assert!(!scene.bob_as_seen().await?.has_changed);
     }
     assert!(!heard.all().iter().any(changed(&scene.bob)), "told once each time");
@@ -274,7 +197,7 @@ async fn another_identity_that_comes_again_is_told_again() -> Result {
 /// made another identity.
 #[tokio::test]
 async fn an_answer_that_a_later_one_has_overtaken_brings_no_identity_back() -> Result {
-    let scene = Scene::new().await?;
+    let scene = both_have_spoken().await?;
     let (alice, machine) = (&scene.alice, scene.alice.machine()?);
     let asked = machine.request_verification(scene.bob.user_id().to_owned(), None).await?;
     let requests = machine.outgoing_requests().await?;

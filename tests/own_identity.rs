@@ -38,20 +38,6 @@ async fn published_master(client: &Client) -> Result<Value> {
     Ok(published(client).await?["master_keys"][client.user_id()]["keys"].take())
 }
 
-async fn create(client: &Client) -> Result {
-    own(client)?.create().await?;
-    client.settle().await?;
-    client.settle().await?;
-    assert_eq!(state(client).await?, IdentityState::Complete);
-    Ok(())
-}
-
-async fn look_again(client: &Client) -> Result {
-    client.machine()?.doubt_device_lists().await?;
-    client.drive().await?;
-    Ok(())
-}
-
 fn is_state(wanted: &IdentityState) -> impl Fn(&Update) -> bool + use<'_> {
     move |update| matches!(update, Update::IdentityStateChanged { state } if state == wanted)
 }
@@ -68,7 +54,7 @@ async fn an_identity_is_made_once_and_signs_its_device() -> Result {
     quiet(&[&alice, &bob]).await;
     assert_eq!(state(&bob).await?, IdentityState::Absent);
     let (heard, _listening) = Heard::of(&bob).await?;
-    create(&bob).await?;
+    bob.make_identity().await?;
     heard.wait_for(is_state(&IdentityState::Working)).await?;
     heard.wait_for(is_state(&IdentityState::Complete)).await?;
     quiet(&[&alice, &bob]).await;
@@ -90,7 +76,7 @@ async fn another_devices_identity_is_not_replaced_unasked() -> Result {
     let homeserver = Homeserver::embedded()?;
     let phone = phone_of(&homeserver, "bob").await?;
     let laptop = log_in(&homeserver, "bob", "LAPTOP").await?;
-    create(&phone).await?;
+    phone.make_identity().await?;
     let master = published_master(&phone).await?;
     let (heard, _listening) = Heard::of(&laptop).await?;
     own(&laptop)?.create().await?;
@@ -107,7 +93,7 @@ async fn another_devices_identity_is_not_replaced_unasked() -> Result {
 async fn a_reset_asks_who_the_user_is_and_others_are_told() -> Result {
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, room) = pair(&homeserver).await;
-    create(&bob).await?;
+    bob.make_identity().await?;
     quiet(&[&alice, &bob]).await;
     let before = published_master(&bob).await?;
     let (heard, _listening) = Heard::of(&bob).await?;
@@ -166,7 +152,7 @@ async fn a_device_that_dies_at_any_point_goes_on_where_it_was() -> Result {
         let homeserver = Homeserver::embedded()?;
         let mut bob = phone_of(&homeserver, "bob").await?;
         if is_reset {
-            create(&bob).await?;
+            bob.make_identity().await?;
             own(&bob)?.reset().await?;
         } else {
             own(&bob)?.create().await?;
@@ -210,7 +196,8 @@ async fn a_refused_identity_leaves_nothing_behind() -> Result {
     heard.hear(failed).await?;
     assert_eq!(state(&bob).await?, IdentityState::Absent);
     assert!(published_master(&bob).await?.is_null());
-    create(&bob).await
+    bob.make_identity().await?;
+    Ok(())
 }
 
 /// A homeserver without cross-signing: the app is told at once, and nothing waits for it.
@@ -231,7 +218,8 @@ async fn a_homeserver_that_does_not_know_the_upload_is_told() -> Result {
         assert_eq!(bob.machine()?.outgoing_requests().await?, [], "{status}");
         refusal.stop();
     }
-    create(&bob).await
+    bob.make_identity().await?;
+    Ok(())
 }
 
 /// A homeserver answers 200 and has taken nothing.
@@ -266,8 +254,8 @@ async fn a_signature_that_is_not_taken_is_told() -> Result {
 async fn a_device_signs_the_users_others_and_other_users() -> Result {
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, room) = pair(&homeserver).await;
-    create(&bob).await?;
-    create(&alice).await?;
+    bob.make_identity().await?;
+    alice.make_identity().await?;
     let (heard, _listening) = Heard::of(&bob).await?;
     let laptop = log_in(&homeserver, "bob", "LAPTOP").await?;
     quiet(&[&bob, &alice]).await;
@@ -319,7 +307,7 @@ async fn a_device_signs_the_users_others_and_other_users() -> Result {
 async fn a_device_signs_nothing_while_another_identity_is_handed_out() -> Result {
     let homeserver = Homeserver::embedded()?;
     let bob = phone_of(&homeserver, "bob").await?;
-    create(&bob).await?;
+    bob.make_identity().await?;
     let other = CrossSigning::new(bob.user_id());
     let (user, objects) = (bob.user_id().to_owned(), other.published()?);
     let swapped = lie_about_keys(&homeserver, &bob, move |answer| {
@@ -332,13 +320,13 @@ async fn a_device_signs_nothing_while_another_identity_is_handed_out() -> Result
         }
     })?;
     let (heard, _listening) = Heard::of(&bob).await?;
-    look_again(&bob).await?;
+    bob.look_again().await?;
     let changed = IdentityState::Changed { master_key: other.master_key() };
     heard.wait_for(is_state(&changed)).await?;
     let error = own(&bob)?.sign_user("@alice:x".to_owned(), other.master_key()).await.refused()?;
     assert_eq!(code(&error), "identity_changed");
     swapped.stop();
-    look_again(&bob).await?;
+    bob.look_again().await?;
     heard.wait_for(is_state(&IdentityState::Complete)).await?;
     Ok(())
 }
@@ -348,7 +336,7 @@ async fn a_device_notices_what_is_handed_out_for_it() -> Result {
     let homeserver = Homeserver::embedded()?;
     let bob = phone_of(&homeserver, "bob").await?;
     assert_eq!(state(&bob).await?, IdentityState::Unknown);
-    look_again(&bob).await?;
+    bob.look_again().await?;
     assert_eq!(state(&bob).await?, IdentityState::Absent);
     let (heard, _listening) = Heard::of(&bob).await?;
     let altered = |update: &Update| match update {
@@ -370,12 +358,12 @@ async fn a_device_notices_what_is_handed_out_for_it() -> Result {
                 devices.retain(|_, keys| !keys.is_null());
             }
         })?;
-        look_again(&bob).await?;
-        look_again(&bob).await?;
+        bob.look_again().await?;
+        bob.look_again().await?;
         assert_eq!(heard.hear(altered).await?, what);
-        look_again(&bob).await?;
+        bob.look_again().await?;
         lie.stop();
-        look_again(&bob).await?;
+        bob.look_again().await?;
         assert!(!heard.all().iter().any(|update| altered(update).is_some()), "it is told once");
     }
     Ok(())
@@ -387,7 +375,7 @@ async fn a_device_notices_what_is_handed_out_for_it() -> Result {
 async fn a_made_up_device_of_its_user_is_told_by_name() -> Result {
     let homeserver = Homeserver::embedded()?;
     let bob = phone_of(&homeserver, "bob").await?;
-    create(&bob).await?;
+    bob.make_identity().await?;
     let (heard, _listening) = Heard::of(&bob).await?;
     let ghost = Peer::new(bob.user_id(), "GHOST").device_keys();
     let mut long = ghost.clone();
@@ -414,12 +402,12 @@ async fn a_made_up_device_of_its_user_is_told_by_name() -> Result {
             Update::UnsignedOwnDevice { device_id } => device_id == "GHOST",
             _ => false,
         };
-        look_again(&bob).await?;
+        bob.look_again().await?;
         heard.wait_for(unsigned).await?;
-        look_again(&bob).await?;
+        bob.look_again().await?;
         ghost.stop();
         assert!(!heard.all().iter().any(unsigned), "it is told once");
-        look_again(&bob).await?;
+        bob.look_again().await?;
         assert_eq!(state(&bob).await?, IdentityState::Complete);
     }
     Ok(())

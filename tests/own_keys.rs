@@ -5,9 +5,9 @@
 
 use matrix_mls::RoomSettings;
 use matrix_mls_kit::{
-    Client, Clock, Fields as _, Homeserver, OrMissing as _, Result, is_commit,
-    other::{Other, join_path, name_of},
-    peer::{KEY_PACKAGE, base64, from_base64},
+    Client, Clock, Fields as _, Homeserver, OrMissing as _, Result,
+    other::{Other, group_of_three_with, name_of},
+    peer::{KEY_PACKAGE, from_base64},
     together::{all_talk, phone_of, quiet, texts},
 };
 use serde_json::{Value, json};
@@ -29,20 +29,7 @@ struct Trio {
 impl Trio {
     async fn new(settings: RoomSettings) -> Result<Self> {
         let homeserver = Homeserver::embedded()?;
-        let alice = phone_of(&homeserver, "alice").await?;
-        let bob = phone_of(&homeserver, "bob").await?;
-        let mut mallory = Other::register(&homeserver, "mallory").await;
-        let invite = [mallory.peer.user.as_str(), bob.user_id()];
-        let request = json!({ "preset": "private_chat", "invite": invite });
-        let room = alice.create_room_from(request).await?;
-        mallory.http.post(&join_path(&room), json!({})).await?;
-        bob.join(&room).await?;
-        quiet(&[&alice, &bob]).await;
-        alice.enable(&room, settings.clone()).await?;
-        alice.send_text(&room, "first").await?;
-        quiet(&[&alice, &bob]).await;
-        bob.set_settings(&room, settings).await?;
-        let at = mallory.join_by_welcome().await;
+        let (alice, bob, mallory, room, at) = group_of_three_with(&homeserver, &settings).await?;
         let creator = name_of(&alice);
         Ok(Self { alice, bob, mallory, room, at, creator, _homeserver: homeserver })
     }
@@ -59,9 +46,9 @@ impl Trio {
     /// Mallory takes in what the others have committed.
     async fn follow(&mut self) -> Result {
         let own = self.mallory.peer.user.clone();
-        for event in self.alice.history(&self.room).await? {
+        for event in self.alice.commits(&self.room).await? {
             let content = &event["content"];
-            if !is_commit(&event) || content["commit_event"] != json!(self.at) {
+            if content["commit_event"] != json!(self.at) {
                 continue;
             }
             if event.text("sender")? != own {
@@ -75,9 +62,7 @@ impl Trio {
 
     /// Mallory renews her own keys.
     async fn commit(&mut self) -> Result {
-        let commit = self.mallory.peer.update();
-        let mut content = self.mallory.commit(&commit, &self.creator, &self.at);
-        content["public_group_state"] = json!(base64(&self.mallory.peer.group_info()));
+        let content = self.mallory.renewal(&self.creator, &self.at);
         self.at = self.mallory.send(&self.room, content).await;
         self.creator = self.mallory.name();
         quiet(&[&self.alice, &self.bob]).await;
@@ -92,9 +77,8 @@ impl Trio {
 
 /// How many commits of a user a room has.
 async fn commits_of(client: &Client, room: &str) -> Result<usize> {
-    let events = client.history(room).await?;
-    let own = |event: &&Value| is_commit(event) && event["sender"] == client.user_id();
-    Ok(events.iter().filter(own).count())
+    let commits = client.commits(room).await?;
+    Ok(commits.iter().filter(|event| event["sender"] == client.user_id()).count())
 }
 
 /// Alice and Bob write every day, and a third member commits every five, so that no epoch gets old.

@@ -1,12 +1,11 @@
 //! The library in one room with plain OpenMLS, over a homeserver and through the public API:
 //! messages and commits both ways, and what a member can do that an honest one would not.
 
-use matrix_mls::{EventOutcome, MlsError, RoomSettings, Update, Verdict};
+use matrix_mls::{EventOutcome, MlsError, Update, Verdict};
 use matrix_mls_kit::{
     Client, Fields as _, Heard, Homeserver, Http, OrMissing as _, Result,
-    other::{Other, join_path, name_of},
+    other::{Other, group_of_two, join_path, name_of},
     peer::{Peer, from_base64, identity},
-    together::phone_of,
 };
 use openmls::{
     group::{MlsGroupJoinConfig, PURE_PLAINTEXT_WIRE_FORMAT_POLICY},
@@ -15,22 +14,6 @@ use openmls::{
     },
 };
 use serde_json::{Value, json};
-
-/// Alice with the library and the other without, in one group that Alice made.
-async fn group(homeserver: &Homeserver) -> Result<(Client, Other, String, String)> {
-    let alice = phone_of(homeserver, "alice").await?;
-    let mut other = Other::register(homeserver, "other").await;
-    let request = json!({ "preset": "private_chat", "invite": [other.peer.user] });
-    let room = alice.create_room_from(request).await?;
-    other.http.post(&join_path(&room), json!({})).await?;
-    alice.settle().await?;
-    alice.enable(&room, RoomSettings::default()).await?;
-    alice.settle().await?;
-    alice.prepare(&room).await?;
-    let commit_event = other.join_by_welcome().await;
-    alice.settle().await?;
-    Ok((alice, other, room, commit_event))
-}
 
 /// The result of the one event that a sync brings after the other has sent it.
 async fn outcome(alice: &Client, event_id: &str) -> Result<EventOutcome> {
@@ -75,7 +58,7 @@ async fn works(
 #[tokio::test]
 async fn openmls_and_the_library_read_each_other_over_commits_of_both() -> Result {
     let homeserver = Homeserver::embedded()?;
-    let (alice, mut other, room, commit) = group(&homeserver).await?;
+    let (alice, mut other, room, commit) = group_of_two(&homeserver).await?;
     let creator = name_of(&alice);
     let handle = alice.room(&room).await?;
 
@@ -131,7 +114,7 @@ async fn openmls_and_the_library_read_each_other_over_commits_of_both() -> Resul
 #[tokio::test]
 async fn what_a_member_may_not_do_is_refused_and_the_room_goes_on() -> Result {
     let homeserver = Homeserver::embedded()?;
-    let (alice, mut other, room, commit) = group(&homeserver).await?;
+    let (alice, mut other, room, commit) = group_of_two(&homeserver).await?;
     let creator = name_of(&alice);
 
     let in_another_room = Peer::plaintext("!elsewhere:example.org", "moved");
@@ -182,7 +165,7 @@ async fn what_a_member_may_not_do_is_refused_and_the_room_goes_on() -> Result {
 #[tokio::test]
 async fn a_commit_in_the_clear_is_followed_and_a_message_is_not() -> Result {
     let homeserver = Homeserver::embedded()?;
-    let (alice, mut other, room, commit) = group(&homeserver).await?;
+    let (alice, mut other, room, commit) = group_of_two(&homeserver).await?;
     let creator = name_of(&alice);
     let Peer { group, provider, .. } = &mut other.peer;
     let in_the_clear =
@@ -210,7 +193,7 @@ async fn a_commit_in_the_clear_is_followed_and_a_message_is_not() -> Result {
 #[tokio::test]
 async fn a_commit_that_changes_more_than_members_and_keys_is_refused() -> Result {
     let homeserver = Homeserver::embedded()?;
-    let (alice, mut other, room, commit) = group(&homeserver).await?;
+    let (alice, mut other, room, commit) = group_of_two(&homeserver).await?;
     let creator = name_of(&alice);
     // Another credential in the committer's own leaf.
     let peer = &mut other.peer;
@@ -241,7 +224,7 @@ async fn a_commit_that_changes_more_than_members_and_keys_is_refused() -> Result
 #[tokio::test]
 async fn devices_that_cannot_take_part_are_reported_and_do_not_hold_up_the_room() -> Result {
     let homeserver = Homeserver::embedded()?;
-    let (alice, mut other, room, commit) = group(&homeserver).await?;
+    let (alice, mut other, room, commit) = group_of_two(&homeserver).await?;
     let (heard, _subscription) = Heard::of(&alice).await?;
     // One without an MLS credential, one whose credential has not signed, one without key packages.
     let mut people = Vec::new();

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use matrix_mls::RoomSettings;
 use matrix_mls_kit::{
-    Client, Homeserver, OrMissing as _, Refused as _, Result, Target, is_commit,
+    Client, Homeserver, OrMissing as _, Refused as _, Result, Target,
     parted::members,
     together::{all_talk, log_in, newcomer, phone_of, quiet, renew_keys, texts, two_phones},
 };
@@ -30,10 +30,6 @@ async fn comes(homeserver: &Homeserver, name: &str, alice: &Client, room: &str) 
     let new = newcomer(homeserver, name, alice, room).await?;
     alice.settle().await?;
     Ok(new)
-}
-
-async fn commits(client: &Client, room: &str) -> Result<usize> {
-    Ok(client.history(room).await?.iter().filter(|event| is_commit(event)).count())
 }
 
 /// These are the group, as each of them sees it, and they talk.
@@ -98,7 +94,7 @@ async fn somebody_added_on_both_sides_is_in_once() -> Result {
     let (alice, bob, carol, room) = three(&homeserver).await?;
     let dave = comes(&homeserver, "dave", &alice, &room).await?;
     bob.settle().await?;
-    let before = commits(&alice, &room).await?;
+    let before = alice.commits(&room).await?.len();
     alice.send_text(&room, "hello Dave, says Alice").await?;
     bob.send_text(&room, "hello Dave, says Bob").await?;
     quiet(&[&alice, &bob, &carol, &dave]).await;
@@ -109,9 +105,9 @@ async fn somebody_added_on_both_sides_is_in_once() -> Result {
             assert!(read.contains(&greeting.to_owned()), "{}: {read:?}", client.name());
         }
     }
-    assert_eq!(commits(&alice, &room).await?, before + 2, "one on each side");
+    assert_eq!(alice.commits(&room).await?.len(), before + 2, "one on each side");
     are_the_group(&everybody, &room).await?;
-    assert_eq!(commits(&alice, &room).await?, before + 3, "Dave renews the keys he came with");
+    assert_eq!(alice.commits(&room).await?.len(), before + 3, "Dave renews the keys he came with");
     Ok(())
 }
 
@@ -224,12 +220,12 @@ async fn two_that_merge_a_fork_at_once_need_no_third_commit() -> Result {
         alice.sync().await?;
         bob.sync().await?;
     }
-    let before = commits(&alice, &room).await?;
+    let before = alice.commits(&room).await?.len();
     alice.prepare(&room).await?;
     bob.prepare(&room).await?;
     let everybody = [&alice, &bob, &carol, &dave, &erin];
     quiet(&everybody).await;
-    let merging = commits(&alice, &room).await? - before;
+    let merging = alice.commits(&room).await?.len() - before;
     assert!((1..=2).contains(&merging), "{merging}");
     are_the_group(&everybody, &room).await?;
     Ok(())

@@ -55,14 +55,6 @@ fn is_present(update: &Update) -> bool {
     matches!(update, Update::RecoveryChanged { state: RecoveryState::Present { .. } })
 }
 
-async fn create(client: &Client) -> Result {
-    own(client)?.create().await?;
-    client.settle().await?;
-    client.settle().await?;
-    assert_eq!(state(client).await?, IdentityState::Complete);
-    Ok(())
-}
-
 async fn store(client: &Client, key: &Arc<RecoveryKey>, replace: bool) -> Result {
     own(client)?.store_secrets(key.clone(), replace).await?;
     client.drive().await?;
@@ -94,7 +86,7 @@ async fn recover_in_vain(client: &Client, key: &Arc<RecoveryKey>) -> Result<Stri
 async fn a_recovery_key_gives_a_new_phone_its_trust_and_its_history() -> Result {
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, room) = pair(&homeserver).await;
-    create(&bob).await?;
+    bob.make_identity().await?;
     bob.machine()?.backup().create(RecoveryKey::generate()?, false).await?;
     quiet(&[&alice, &bob]).await;
     let key = RecoveryKey::generate()?;
@@ -122,7 +114,7 @@ async fn a_recovery_key_gives_a_new_phone_its_trust_and_its_history() -> Result 
 
     // Whom Bob has verified, he has verified on the new phone too: its own identity is known for
     // sure, as the recovery key has opened its private key.
-    create(&alice).await?;
+    alice.make_identity().await?;
     quiet(&[&alice, &bob, &new]).await;
     let of_alice = bob.machine()?.user_identity(alice.user_id().to_owned()).await?;
     let of_alice = of_alice.or_missing("Alice's identity")?.master_key;
@@ -148,7 +140,7 @@ async fn what_is_wrong_with_a_recovery_is_said() -> Result {
     assert_eq!(error.code(), "identity_incomplete");
     assert_eq!(recover_in_vain(&bob, &key).await?, "no_recovery");
     assert_eq!(own(&bob)?.recovery_state().await?, RecoveryState::Absent);
-    create(&bob).await?;
+    bob.make_identity().await?;
     store(&bob, &key, false).await?;
     let new = log_in(&homeserver, "bob", "NEW").await?;
     assert_eq!(recover_in_vain(&new, &RecoveryKey::generate()?).await?, "wrong_key");
@@ -178,7 +170,7 @@ async fn what_is_wrong_with_a_recovery_is_said() -> Result {
 async fn a_passphrase_recovers_too() -> Result {
     let homeserver = Homeserver::embedded()?;
     let bob = phone_of(&homeserver, "bob").await?;
-    create(&bob).await?;
+    bob.make_identity().await?;
     let key = RecoveryKey::from_new_passphrase("It's a secret".to_owned()).await?;
     store(&bob, &key, false).await?;
     let new = log_in(&homeserver, "bob", "NEW").await?;
@@ -204,7 +196,7 @@ async fn a_passphrase_recovers_too() -> Result {
 async fn a_key_description_cannot_ask_for_too_few_or_too_many_rounds() -> Result {
     let homeserver = Homeserver::embedded()?;
     let bob = phone_of(&homeserver, "bob").await?;
-    create(&bob).await?;
+    bob.make_identity().await?;
     let (passphrase, salt) = ("It's a secret".to_owned(), "salt".to_owned());
     let least = RecoveryKey::from_passphrase(passphrase.clone(), salt, 100_000).await?;
     store(&bob, &least, false).await?;
@@ -245,7 +237,7 @@ async fn a_key_description_cannot_ask_for_too_few_or_too_many_rounds() -> Result
 async fn what_is_stored_under_another_key_is_replaced_only_when_asked() -> Result {
     let homeserver = Homeserver::embedded()?;
     let bob = phone_of(&homeserver, "bob").await?;
-    create(&bob).await?;
+    bob.make_identity().await?;
     let (first, second) = (RecoveryKey::generate()?, RecoveryKey::generate()?);
     store(&bob, &first, false).await?;
     let (heard, _listening) = Heard::of(&bob).await?;
@@ -272,7 +264,7 @@ async fn what_is_stored_under_another_key_is_replaced_only_when_asked() -> Resul
 async fn only_keys_of_the_published_identity_are_kept() -> Result {
     let homeserver = Homeserver::embedded()?;
     let bob = phone_of(&homeserver, "bob").await?;
-    create(&bob).await?;
+    bob.make_identity().await?;
     let key = RecoveryKey::generate()?;
     store(&bob, &key, false).await?;
     let before = account_data(&bob, SELF_SIGNING).await?;
@@ -311,7 +303,7 @@ async fn only_keys_of_the_published_identity_are_kept() -> Result {
 async fn the_recovery_key_says_which_identity_is_the_users() -> Result {
     let homeserver = Homeserver::embedded()?;
     let bob = phone_of(&homeserver, "bob").await?;
-    create(&bob).await?;
+    bob.make_identity().await?;
     let laptop = log_in(&homeserver, "bob", "LAPTOP").await?;
     assert_eq!(state(&laptop).await?, IdentityState::Unknown);
     laptop.settle().await?;
@@ -336,7 +328,7 @@ async fn the_recovery_key_says_which_identity_is_the_users() -> Result {
 async fn storing_and_recovering_go_on_after_a_kill() -> Result {
     let homeserver = Homeserver::embedded()?;
     let mut bob = phone_of(&homeserver, "bob").await?;
-    create(&bob).await?;
+    bob.make_identity().await?;
     let key = RecoveryKey::generate()?;
     own(&bob)?.store_secrets(key.clone(), false).await?;
     die_often(&mut bob).await?;
@@ -385,7 +377,7 @@ async fn beside_olm_the_olm_machine_has_the_secrets() -> Result {
 async fn one_step_brings_trust_and_history() -> Result {
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, room) = pair(&homeserver).await;
-    create(&bob).await?;
+    bob.make_identity().await?;
     let key = RecoveryKey::generate()?;
     bob.machine()?.backup().create(key.clone(), false).await?;
     quiet(&[&alice, &bob]).await;

@@ -4,12 +4,12 @@
 use matrix_mls::{EventOutcome, MlsReader, RoomSettings};
 use matrix_mls_kit::{
     Client, Homeserver, OrMissing as _, Refused as _, Result,
-    other::{Other, join_path, name_of},
+    other::{Other, group_of_two, group_of_two_with, name_of},
     peer::{Peer, from_base64},
     store_key,
-    together::{pair, phone_of, quiet, texts},
+    together::{pair, quiet, texts},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The message that Alice sent last, and the same under another event id.
 async fn twice(client: &Client, room: &str) -> Result<(String, String)> {
@@ -74,25 +74,6 @@ async fn what_was_only_read_is_remembered_too() -> Result {
     Ok(())
 }
 
-/// Alice's phone and Mallory's device, which is made of plain OpenMLS, in one group; the event of
-/// the commit that let her in. All members have the keys of all ratchets.
-async fn with_mallory(
-    homeserver: &Homeserver,
-    settings: RoomSettings,
-) -> Result<(Client, Other, String, String)> {
-    let alice = phone_of(homeserver, "alice").await?;
-    let mut mallory = Other::register(homeserver, "mallory").await;
-    let request = json!({ "preset": "private_chat", "invite": [mallory.peer.user] });
-    let room = alice.create_room_from(request).await?;
-    mallory.http.post(&join_path(&room), json!({})).await?;
-    alice.settle().await?;
-    alice.enable(&room, settings).await?;
-    alice.prepare(&room).await?;
-    alice.settle().await?;
-    let at = mallory.join_by_welcome().await;
-    Ok((alice, mallory, room, at))
-}
-
 /// Mallory seals a message that says of itself which of hers it is, or says nothing.
 async fn says(
     mallory: &mut Other,
@@ -114,7 +95,7 @@ async fn says(
 #[tokio::test]
 async fn a_message_that_a_member_seals_again_is_refused() -> Result {
     let homeserver = Homeserver::embedded()?;
-    let (alice, mut mallory, room, at) = with_mallory(&homeserver, RoomSettings::default()).await?;
+    let (alice, mut mallory, room, at) = group_of_two(&homeserver).await?;
     let to = (&alice, &*room, &*at);
     // Her first message, of a client that names no generation.
     assert_eq!(says(&mut mallory, to, None).await?, None);
@@ -130,7 +111,7 @@ async fn a_message_that_a_member_seals_again_is_refused() -> Result {
 async fn a_message_that_is_sealed_again_is_not_read_twice() -> Result {
     let homeserver = Homeserver::embedded()?;
     let settings = RoomSettings { read_once: true, ..RoomSettings::default() };
-    let (mut alice, mut mallory, room, at) = with_mallory(&homeserver, settings).await?;
+    let (mut alice, mut mallory, room, at) = group_of_two_with(&homeserver, settings).await?;
     assert_eq!(says(&mut mallory, (&alice, &room, &at), Some(0)).await?, None);
     alice.restart().await?;
     let to = (&alice, &*room, &*at);
@@ -144,7 +125,7 @@ async fn a_device_signs_which_of_its_messages_it_is() -> Result {
     for read_once in [false, true] {
         let homeserver = Homeserver::embedded()?;
         let settings = RoomSettings { read_once, ..RoomSettings::default() };
-        let (mut alice, mut mallory, room, _) = with_mallory(&homeserver, settings).await?;
+        let (mut alice, mut mallory, room, _) = group_of_two_with(&homeserver, settings).await?;
         let mut generations = Vec::new();
         for text in ["first", "second", "third"] {
             alice.send_text(&room, text).await?;

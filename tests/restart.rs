@@ -3,9 +3,9 @@
 use matrix_mls::{MlsError, RequestKind, RoomSettings, SendPlan, Update};
 use matrix_mls_kit::{
     Client, Fields as _, Heard, Homeserver, KitError, OrMissing as _, Result, Target,
-    other::{Other, join_path, name_of},
+    other::{Other, group_of_three_with, join_path, name_of},
     peer::base64,
-    together::{all_talk, head, log_in, pair, phone_of, quiet, texts, two_phones},
+    together::{all_talk, head, log_in, newcomer, pair, phone_of, quiet, texts},
 };
 use serde_json::{Value, json};
 
@@ -71,22 +71,9 @@ async fn remove(mallory: &mut Other, room: &str, who: &Client, on: (&Value, &str
 #[tokio::test]
 async fn a_room_that_a_member_has_made_unusable_is_started_anew() -> Result {
     let homeserver = Homeserver::embedded()?;
-    let mut alice = phone_of(&homeserver, "alice").await?;
-    let mut bob = phone_of(&homeserver, "bob").await?;
-    let mut mallory = Other::register(&homeserver, "mallory").await;
-    let invite = [mallory.peer.user.as_str(), bob.user_id()];
-    let request = json!({ "preset": "private_chat", "invite": invite });
-    let room = alice.create_room_from(request).await?;
-    mallory.http.post(&join_path(&room), json!({})).await?;
-    bob.join(&room).await?;
-    quiet(&[&alice, &bob]).await;
     let settings = RoomSettings { allow_external_joins: false, ..RoomSettings::default() };
-    alice.enable(&room, settings.clone()).await?;
-    alice.send_text(&room, "first").await?;
-    quiet(&[&alice, &bob]).await;
-    bob.set_settings(&room, settings.clone()).await?;
-
-    let at = mallory.join_by_welcome().await;
+    let (mut alice, mut bob, mut mallory, room, at) =
+        group_of_three_with(&homeserver, &settings).await?;
     let at = remove(&mut mallory, &room, &bob, (&name_of(&alice), &at)).await;
     let own = mallory.name();
     remove(&mut mallory, &room, &alice, (&own, &at)).await;
@@ -256,9 +243,7 @@ async fn an_older_restart_that_is_shown_again_changes_nothing() -> Result {
 async fn of_two_restarts_at_once_the_state_names_one_and_both_are_read() -> Result {
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, room) = pair(&homeserver).await;
-    let carol = phone_of(&homeserver, "carol").await?;
-    alice.invite(&room, carol.user_id()).await?;
-    carol.join(&room).await?;
+    let carol = newcomer(&homeserver, "carol", &alice, &room).await?;
     let all = [&alice, &bob, &carol];
     quiet(&all).await;
     all_talk(&all, &room).await;
@@ -296,9 +281,7 @@ async fn of_two_restarts_at_once_the_state_names_one_and_both_are_read() -> Resu
 async fn whoever_was_away_comes_into_the_new_group() -> Result {
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, room) = pair(&homeserver).await;
-    let carol = phone_of(&homeserver, "carol").await?;
-    alice.invite(&room, carol.user_id()).await?;
-    carol.join(&room).await?;
+    let carol = newcomer(&homeserver, "carol", &alice, &room).await?;
     quiet(&[&alice, &bob, &carol]).await;
     all_talk(&[&alice, &bob, &carol], &room).await;
     for round in 0..2 {
@@ -318,9 +301,7 @@ async fn whoever_was_away_comes_into_the_new_group() -> Result {
 async fn the_others_come_in_though_the_one_who_started_is_gone() -> Result {
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, room) = pair(&homeserver).await;
-    let carol = phone_of(&homeserver, "carol").await?;
-    alice.invite(&room, carol.user_id()).await?;
-    carol.join(&room).await?;
+    let carol = newcomer(&homeserver, "carol", &alice, &room).await?;
     quiet(&[&alice, &bob, &carol]).await;
     all_talk(&[&alice, &bob, &carol], &room).await;
     let before = head(&bob, &room).await;
@@ -337,13 +318,10 @@ async fn the_others_come_in_though_the_one_who_started_is_gone() -> Result {
     Ok(())
 }
 
-/// Alice's phone starts the room anew and is logged out. Bob, who was away, knows it from before.
-/// His new laptop does not, and believes the room's state, as it is in no group.
-#[tokio::test]
-async fn a_new_device_believes_the_state_though_its_maker_is_gone() -> Result {
-    let homeserver = Homeserver::embedded()?;
-    let (alice, bob, room) = pair(&homeserver).await;
-    let tablet = log_in(&homeserver, "alice", "TABLET").await?;
+/// Alice's phone starts the room anew and is logged out while Bob is away; her tablet goes on.
+async fn its_maker_is_gone(homeserver: &Homeserver) -> Result<(Client, Client, String)> {
+    let (alice, bob, room) = pair(homeserver).await;
+    let tablet = log_in(homeserver, "alice", "TABLET").await?;
     quiet(&[&alice, &bob, &tablet]).await;
     all_talk(&[&alice, &bob, &tablet], &room).await;
     alice.restart_group(&room).await?;
@@ -352,6 +330,15 @@ async fn a_new_device_believes_the_state_though_its_maker_is_gone() -> Result {
     alice.log_out().await?;
     tablet.settle().await?;
     tablet.send_text(&room, "without the phone").await?;
+    Ok((tablet, bob, room))
+}
+
+/// Alice's phone starts the room anew and is logged out. Bob, who was away, knows it from before.
+/// His new laptop does not, and believes the room's state, as it is in no group.
+#[tokio::test]
+async fn a_new_device_believes_the_state_though_its_maker_is_gone() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (tablet, bob, room) = its_maker_is_gone(&homeserver).await?;
     let laptop = log_in(&homeserver, "bob", "LAPTOP").await?;
     laptop.join_externally(&room).await?;
     laptop.settle().await?;
@@ -368,16 +355,7 @@ async fn a_new_device_believes_the_state_though_its_maker_is_gone() -> Result {
 #[tokio::test]
 async fn whoever_was_away_until_its_maker_is_gone_comes_into_the_new_group() -> Result {
     let homeserver = Homeserver::embedded()?;
-    let (alice, bob, room) = pair(&homeserver).await;
-    let tablet = log_in(&homeserver, "alice", "TABLET").await?;
-    quiet(&[&alice, &bob, &tablet]).await;
-    all_talk(&[&alice, &bob, &tablet], &room).await;
-    alice.restart_group(&room).await?;
-    quiet(&[&alice, &tablet]).await;
-    all_talk(&[&alice, &tablet], &room).await;
-    alice.log_out().await?;
-    tablet.settle().await?;
-    tablet.send_text(&room, "without the phone").await?;
+    let (tablet, bob, room) = its_maker_is_gone(&homeserver).await?;
     // Her devices are asked for before the announcement.
     bob.sync().await?;
     for request in bob.machine()?.outgoing_requests().await? {
@@ -448,10 +426,7 @@ async fn what_a_sync_shows_is_as_good_as_an_answer() -> Result {
 async fn state_that_no_sync_shows_is_asked_for() -> Result {
     let homeserver = Homeserver::embedded()?;
     let controls = homeserver.controls().or_missing("controls")?;
-    let (alice, bob) = two_phones(&homeserver).await?;
-    let room = alice.create_group(&[&bob], RoomSettings::default()).await?;
-    alice.send_text(&room, "first").await?;
-    quiet(&[&alice, &bob]).await;
+    let (alice, bob, room) = pair(&homeserver).await;
     let name = room.clone();
     let gap = controls.tamper(Target::path("/sync").user(bob.user_id()), move |answer| {
         for part in ["state", "timeline"] {

@@ -2,63 +2,45 @@
 //! has verified, and what stops when a verified user's identity is another.
 
 use matrix_mls::{
-    MemberPolicy, MlsError, Shield, ShieldCode, Update, UserIdentity, Verdict, VerificationStatus,
-    shield_of,
+    MemberPolicy, Shield, ShieldCode, Update, Verdict, VerificationStatus, shield_of,
 };
 use matrix_mls_kit::{
     Client, Heard, Homeserver, OrMissing as _, Refused as _, Result, Target,
     cross_signing::CrossSigning,
-    together::{all_talk, log_in, pair, phone_of, quiet, texts},
+    together::{all_talk, log_in, newcomer, pair, quiet, texts},
+    two_identities::TwoIdentities,
 };
 use serde_json::Value;
 
-/// Alice and Bob in a room, both with an identity. Alice's phone knows her own for sure.
-struct Scene {
-    homeserver: Homeserver,
-    alice: Client,
-    bob: Client,
-    room: String,
-    of_alice: CrossSigning,
-    of_bob: CrossSigning,
+/// What Bob has said.
+const FROM_BOB: &str = "from Bob";
+
+/// Bob has said something, and Alice has not verified him.
+async fn bob_has_spoken() -> Result<TwoIdentities> {
+    let scene = TwoIdentities::new().await?;
+    scene.bob.send_text(&scene.room, FROM_BOB).await?;
+    quiet(&[&scene.alice, &scene.bob]).await;
+    Ok(scene)
 }
 
-impl Scene {
-    async fn new() -> Result<Self> {
-        let homeserver = Homeserver::embedded()?;
-        let (alice, bob, room) = pair(&homeserver).await;
-        let of_alice = CrossSigning::bootstrap(&alice).await?;
-        let of_bob = CrossSigning::bootstrap(&bob).await?;
-        quiet(&[&alice, &bob]).await;
-        alice.machine()?.confirm_own_identity(of_alice.master_key()).await?;
-        bob.send_text(&room, "from Bob").await?;
-        quiet(&[&alice, &bob]).await;
-        Ok(Self { homeserver, alice, bob, room, of_alice, of_bob })
-    }
+/// Bob has said something, and Alice has verified him.
+async fn verified() -> Result<TwoIdentities> {
+    let scene = bob_has_spoken().await?;
+    scene.verify_bob().await?;
+    assert_eq!(verdict(&scene).await?, Verdict::Verified);
+    Ok(scene)
+}
 
-    async fn verified() -> Result<Self> {
-        let scene = Self::new().await?;
-        scene.of_alice.verify_user(scene.alice.http(), scene.bob.user_id()).await?;
-        quiet(&[&scene.alice, &scene.bob]).await;
-        assert_eq!(scene.verdict().await?, Verdict::Verified);
-        Ok(scene)
-    }
+/// What Alice's phone says of Bob's message.
+async fn verdict(scene: &TwoIdentities) -> Result<Verdict> {
+    verdict_of(&scene.alice, &scene.room, FROM_BOB).await
+}
 
-    /// What Alice's phone says of Bob's message.
-    async fn verdict(&self) -> Result<Verdict> {
-        verdict_of(&self.alice, &self.room, "from Bob").await
-    }
-
-    async fn bob_as_seen(&self) -> Result<UserIdentity> {
-        let identity = self.alice.machine()?.user_identity(self.bob.user_id().to_owned()).await?;
-        identity.or_missing("Bob's identity")
-    }
-
-    /// Bob makes a new identity, or his homeserver does.
-    async fn reset_bob(&self) -> Result<CrossSigning> {
-        let other = CrossSigning::bootstrap(&self.bob).await?;
-        quiet(&[&self.alice, &self.bob]).await;
-        Ok(other)
-    }
+/// Bob makes a new identity, or his homeserver does.
+async fn reset_bob(scene: &TwoIdentities) -> Result<CrossSigning> {
+    let other = CrossSigning::bootstrap(&scene.bob).await?;
+    quiet(&[&scene.alice, &scene.bob]).await;
+    Ok(other)
 }
 
 async fn verdict_of(reader: &Client, room: &str, text: &str) -> Result<Verdict> {
@@ -85,28 +67,16 @@ fn trust_changed(user: &Client) -> impl Fn(&Update) -> bool + use<'_> {
     move |update| matches!(update, Update::TrustChanged { user_ids } if user_ids.iter().any(|id| id == user.user_id()))
 }
 
-/// The error that stops a message, if one does.
-async fn stopped(client: &Client, room: &str) -> Result<(String, Vec<String>)> {
-    let error = client.room(room).await?.prepare_to_send().await.refused()?;
-    let untrusted = match error {
-        MlsError::UntrustedMembers { user_ids, details } => Ok((user_ids, details)),
-        other => Err(other),
-    };
-    let (user_ids, details) = untrusted?;
-    assert!(!details.retryable);
-    Ok((details.code, user_ids))
-}
-
 #[tokio::test]
 async fn a_verified_user_is_shown_as_such() -> Result {
-    let Scene { homeserver, mut alice, bob, room, of_alice, .. } = Scene::new().await?;
-    assert_eq!(verdict_of(&alice, &room, "from Bob").await?, Verdict::OwnerNotVerified);
+    let TwoIdentities { homeserver, mut alice, bob, room, of_alice, .. } = bob_has_spoken().await?;
+    assert_eq!(verdict_of(&alice, &room, FROM_BOB).await?, Verdict::OwnerNotVerified);
     let (heard, _listening) = Heard::of(&alice).await?;
     of_alice.verify_user(alice.http(), bob.user_id()).await?;
     quiet(&[&alice, &bob]).await;
     heard.wait_for(trust_changed(&bob)).await?;
     let machine = alice.machine()?;
-    assert_eq!(verdict_of(&alice, &room, "from Bob").await?, Verdict::Verified);
+    assert_eq!(verdict_of(&alice, &room, FROM_BOB).await?, Verdict::Verified);
     assert_eq!(verdict_of_member(&alice, &room, &bob).await?, Verdict::Verified);
     let seen = machine.device_verdict(bob.user_id().to_owned(), "PHONE".to_owned()).await?;
     assert_eq!(seen, Verdict::Verified);
@@ -116,7 +86,7 @@ async fn a_verified_user_is_shown_as_such() -> Result {
     assert_eq!(verdict_of(&bob, &room, "first").await?, Verdict::OwnerNotVerified);
     // It stays, and counts for Bob's next device, as soon as he has signed it.
     alice.restart().await?;
-    assert_eq!(verdict_of(&alice, &room, "from Bob").await?, Verdict::Verified);
+    assert_eq!(verdict_of(&alice, &room, FROM_BOB).await?, Verdict::Verified);
     let laptop = log_in(&homeserver, "bob", "LAPTOP").await?;
     quiet(&[&alice, &bob, &laptop]).await;
     let machine = alice.machine()?;
@@ -139,9 +109,9 @@ async fn verification_by_an_identity_that_nobody_has_confirmed_is_none() -> Resu
     CrossSigning::bootstrap(&bob).await?;
     of_alice.verify_user(alice.http(), bob.user_id()).await?;
     quiet(&[&alice, &bob]).await;
-    bob.send_text(&room, "from Bob").await?;
+    bob.send_text(&room, FROM_BOB).await?;
     quiet(&[&alice, &bob]).await;
-    assert_eq!(verdict_of(&alice, &room, "from Bob").await?, Verdict::OwnerNotVerified);
+    assert_eq!(verdict_of(&alice, &room, FROM_BOB).await?, Verdict::OwnerNotVerified);
     let machine = alice.machine()?;
     let other = CrossSigning::new(alice.user_id()).master_key();
     let error = machine.confirm_own_identity(other).await.refused()?;
@@ -151,21 +121,21 @@ async fn verification_by_an_identity_that_nobody_has_confirmed_is_none() -> Resu
     let (heard, _listening) = Heard::of(&alice).await?;
     machine.confirm_own_identity(of_alice.master_key()).await?;
     heard.wait_for(trust_changed(&bob)).await?;
-    assert_eq!(verdict_of(&alice, &room, "from Bob").await?, Verdict::Verified);
+    assert_eq!(verdict_of(&alice, &room, FROM_BOB).await?, Verdict::Verified);
     Ok(())
 }
 
 #[tokio::test]
 async fn another_identity_of_a_verified_user_stops_what_is_sent() -> Result {
-    let mut scene = Scene::verified().await?;
+    let mut scene = verified().await?;
     let (heard, _listening) = Heard::of(&scene.alice).await?;
-    let other = scene.reset_bob().await?;
+    let other = reset_bob(&scene).await?;
     heard.wait_for(trust_changed(&scene.bob)).await?;
-    assert_eq!(scene.verdict().await?, Verdict::OwnerChanged);
+    assert_eq!(verdict(&scene).await?, Verdict::OwnerChanged);
     assert_eq!(scene.bob_as_seen().await?.verification, VerificationStatus::Changed);
     let (alice, bob, room) = (&scene.alice, &scene.bob, &scene.room);
     let expected = ("identity_changed".to_owned(), vec![bob.user_id().to_owned()]);
-    assert_eq!(stopped(alice, room).await?, expected);
+    assert_eq!(scene.stopped().await?, expected);
     let text = r#"{"body":"no"}"#.to_owned();
     let handle = alice.room(room).await?;
     let error = handle.encrypt("m.room.message".to_owned(), text).await.refused()?;
@@ -175,7 +145,7 @@ async fn another_identity_of_a_verified_user_stops_what_is_sent() -> Result {
     // nobody.
     scene.alice.restart().await?;
     let (alice, bob, room) = (&scene.alice, &scene.bob, &scene.room);
-    assert_eq!(stopped(alice, room).await?, expected);
+    assert_eq!(scene.stopped().await?, expected);
     assert!(alice.members(room).await?.iter().any(|member| member.user_id == bob.user_id()));
     // What the others say is read in the meantime.
     bob.send_text(room, "I have reset it").await?;
@@ -189,23 +159,23 @@ async fn another_identity_of_a_verified_user_stops_what_is_sent() -> Result {
     machine.accept_identity(bob.user_id().to_owned(), other.master_key()).await?;
     quiet(&[alice, bob]).await;
     all_talk(&[alice, bob], room).await;
-    assert_eq!(verdict_of(alice, room, "from Bob").await?, Verdict::OwnerNotVerified);
+    assert_eq!(verdict_of(alice, room, FROM_BOB).await?, Verdict::OwnerNotVerified);
     Ok(())
 }
 
 #[tokio::test]
 async fn verifying_anew_or_withdrawing_lets_messages_through() -> Result {
-    let scene = Scene::verified().await?;
-    scene.reset_bob().await?;
+    let scene = verified().await?;
+    reset_bob(&scene).await?;
     let (alice, bob, room) = (&scene.alice, &scene.bob, &scene.room);
-    assert_eq!(stopped(alice, room).await?.0, "identity_changed");
+    assert_eq!(scene.stopped().await?.0, "identity_changed");
     scene.of_alice.verify_user(alice.http(), bob.user_id()).await?;
     quiet(&[alice, bob]).await;
-    assert_eq!(scene.verdict().await?, Verdict::Verified);
+    assert_eq!(verdict(&scene).await?, Verdict::Verified);
     all_talk(&[alice, bob], room).await;
 
-    scene.reset_bob().await?;
-    assert_eq!(stopped(alice, room).await?.0, "identity_changed");
+    reset_bob(&scene).await?;
+    assert_eq!(scene.stopped().await?.0, "identity_changed");
     let machine = alice.machine()?;
     machine.withdraw_verification(bob.user_id().to_owned()).await?;
     let seen = scene.bob_as_seen().await?;
@@ -222,13 +192,13 @@ async fn verifying_anew_or_withdrawing_lets_messages_through() -> Result {
 /// the signature is still there.
 #[tokio::test]
 async fn a_verification_that_was_withdrawn_stays_so() -> Result {
-    let scene = Scene::verified().await?;
+    let scene = verified().await?;
     let (alice, bob) = (&scene.alice, &scene.bob);
     alice.machine()?.withdraw_verification(bob.user_id().to_owned()).await?;
-    assert_eq!(scene.verdict().await?, Verdict::OwnerNotVerified);
-    alice.machine()?.doubt_device_lists().await?;
+    assert_eq!(verdict(&scene).await?, Verdict::OwnerNotVerified);
+    alice.look_again().await?;
     quiet(&[alice, bob]).await;
-    assert_eq!(scene.verdict().await?, Verdict::OwnerNotVerified);
+    assert_eq!(verdict(&scene).await?, Verdict::OwnerNotVerified);
     Ok(())
 }
 
@@ -236,7 +206,7 @@ async fn a_verification_that_was_withdrawn_stays_so() -> Result {
 /// replaces the identity afterwards.
 #[tokio::test]
 async fn a_hidden_verification_still_counts() -> Result {
-    let scene = Scene::verified().await?;
+    let scene = verified().await?;
     let (alice, bob) = (&scene.alice, &scene.bob);
     let controls = scene.homeserver.controls().or_missing("controls")?;
     let (own, other) = (alice.user_id().to_owned(), bob.user_id().to_owned());
@@ -246,34 +216,34 @@ async fn a_hidden_verification_still_counts() -> Result {
             signatures.remove(&own);
         }
     });
-    alice.machine()?.doubt_device_lists().await?;
+    alice.look_again().await?;
     quiet(&[alice, bob]).await;
-    assert_eq!(scene.verdict().await?, Verdict::Verified);
-    scene.reset_bob().await?;
-    assert_eq!(scene.verdict().await?, Verdict::OwnerChanged);
-    assert_eq!(stopped(alice, &scene.room).await?.0, "identity_changed");
+    assert_eq!(verdict(&scene).await?, Verdict::Verified);
+    reset_bob(&scene).await?;
+    assert_eq!(verdict(&scene).await?, Verdict::OwnerChanged);
+    assert_eq!(scene.stopped().await?.0, "identity_changed");
     Ok(())
 }
 
 /// The own identity is another: nothing is sent where own devices might be the homeserver's.
 #[tokio::test]
 async fn another_own_identity_stops_what_is_sent() -> Result {
-    let scene = Scene::verified().await?;
+    let scene = verified().await?;
     let (alice, bob, room) = (&scene.alice, &scene.bob, &scene.room);
     let other = CrossSigning::bootstrap(alice).await?;
     quiet(&[alice, bob]).await;
     let expected = ("identity_changed".to_owned(), vec![alice.user_id().to_owned()]);
-    assert_eq!(stopped(alice, room).await?, expected);
+    assert_eq!(scene.stopped().await?, expected);
     let machine = alice.machine()?;
     machine.confirm_own_identity(other.master_key()).await?;
     // Bob was verified with the one before, which says nothing any more.
-    assert_eq!(scene.verdict().await?, Verdict::OwnerNotVerified);
+    assert_eq!(verdict(&scene).await?, Verdict::OwnerNotVerified);
     quiet(&[alice, bob]).await;
     all_talk(&[alice, bob], room).await;
 
     CrossSigning::bootstrap(alice).await?;
     quiet(&[alice, bob]).await;
-    assert_eq!(stopped(alice, room).await?, expected);
+    assert_eq!(scene.stopped().await?, expected);
     machine.withdraw_verification(alice.user_id().to_owned()).await?;
     quiet(&[alice, bob]).await;
     all_talk(&[alice, bob], room).await;
@@ -282,27 +252,25 @@ async fn another_own_identity_stops_what_is_sent() -> Result {
 
 #[tokio::test]
 async fn an_app_can_send_to_verified_devices_only() -> Result {
-    let mut scene = Scene::new().await?;
+    let mut scene = bob_has_spoken().await?;
     let (alice, bob, room) = (&scene.alice, &scene.bob, &scene.room);
     let machine = alice.machine()?;
     all_talk(&[alice, bob], room).await;
     machine.send_only_to_verified(true).await?;
     let expected = ("not_verified".to_owned(), vec![bob.user_id().to_owned()]);
-    assert_eq!(stopped(alice, room).await?, expected);
+    assert_eq!(scene.stopped().await?, expected);
     scene.of_alice.verify_user(alice.http(), bob.user_id()).await?;
     quiet(&[alice, bob]).await;
     all_talk(&[alice, bob], room).await;
     // Somebody new comes into the room.
-    let carol = phone_of(&scene.homeserver, "carol").await?;
-    alice.invite(room, carol.user_id()).await?;
-    carol.join(room).await?;
+    let carol = newcomer(&scene.homeserver, "carol", alice, room).await?;
     quiet(&[alice, bob, &carol]).await;
     bob.send_text(room, "Carol is here").await?;
     quiet(&[alice, bob, &carol]).await;
     scene.alice.restart().await?;
     let (alice, bob, room) = (&scene.alice, &scene.bob, &scene.room);
     let expected = ("not_verified".to_owned(), vec![carol.user_id().to_owned()]);
-    assert_eq!(stopped(alice, room).await?, expected);
+    assert_eq!(scene.stopped().await?, expected);
     alice.machine()?.send_only_to_verified(false).await?;
     all_talk(&[alice, bob, &carol], room).await;
     Ok(())
@@ -312,7 +280,7 @@ async fn an_app_can_send_to_verified_devices_only() -> Result {
 /// one that nobody has signed gets none by going.
 #[tokio::test]
 async fn a_log_out_changes_no_verdict() -> Result {
-    let mut scene = Scene::verified().await?;
+    let mut scene = verified().await?;
     for client in [&mut scene.alice, &mut scene.bob] {
         client.set_member_policy(Some(MemberPolicy::AnySigned));
         client.restart().await?;
@@ -348,7 +316,7 @@ async fn a_log_out_changes_no_verdict() -> Result {
         let seen = machine.device_verdict(bob.user_id().to_owned(), device.to_owned()).await?;
         assert_eq!(seen, expected, "{device}: the device says what its messages say");
     }
-    scene.reset_bob().await?;
+    reset_bob(&scene).await?;
     let after = verdict_of(alice, room, "from the signed one").await?;
     assert_eq!(after, Verdict::NotSignedByOwner, "it was signed by an identity of the past");
     Ok(())

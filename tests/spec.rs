@@ -12,10 +12,10 @@ use matrix_mls::RoomSettings;
 use matrix_mls_kit::{
     Fields as _, Homeserver, OrMissing as _, Result, Synapse,
     cross_signing::CrossSigning,
-    other::{Other, join_path},
+    other::group_of_two,
     peer::from_base64,
     schema,
-    together::{all_talk, phone_of, quiet, two_phones},
+    together::{all_talk, newcomer, phone_of, quiet, two_phones},
 };
 use serde_json::{Value, json};
 
@@ -42,9 +42,7 @@ async fn everything_that_is_sent_fits_a_schema() -> Result {
     bob.send(&room, "m.room.message", reply).await?;
     quiet(&[&alice, &bob]).await;
     // Somebody is added, and given what was said.
-    let carol = phone_of(&homeserver, "carol").await?;
-    alice.invite(&room, carol.user_id()).await?;
-    carol.join(&room).await?;
+    let carol = newcomer(&homeserver, "carol", &alice, &room).await?;
     alice.settle().await?;
     alice.send_text(&room, "welcome").await?;
     quiet(&[&alice, &bob, &carol]).await;
@@ -85,16 +83,7 @@ async fn everything_that_is_sent_fits_a_schema() -> Result {
 #[tokio::test]
 async fn what_a_message_says_fits_its_schema() -> Result {
     let homeserver = Homeserver::embedded()?;
-    let alice = phone_of(&homeserver, "alice").await?;
-    let mut other = Other::register(&homeserver, "other").await;
-    let request = json!({ "preset": "private_chat", "invite": [other.peer.user] });
-    let room = alice.create_room_from(request).await?;
-    other.http.post(&join_path(&room), json!({})).await?;
-    alice.settle().await?;
-    alice.enable(&room, RoomSettings::default()).await?;
-    alice.settle().await?;
-    alice.prepare(&room).await?;
-    other.join_by_welcome().await;
+    let (alice, mut other, room, _) = group_of_two(&homeserver).await?;
     let content = json!({ "msgtype": "m.text", "body": "hello" });
     let sealed =
         alice.room(&room).await?.encrypt("m.room.message".into(), content.to_string()).await?;

@@ -202,11 +202,7 @@ async fn an_announcement_makes_no_room_an_mls_room() -> Result {
     let _clock = Clock::take().await;
     let homeserver = Homeserver::embedded()?;
     let (alice, bob) = two_phones(&homeserver).await?;
-    let mut mallory = Other::register(&homeserver, "mallory").await;
-    let request = json!({ "preset": "private_chat", "invite": [bob.user_id(), mallory.peer.user] });
-    let room = alice.create_room_from(request).await?;
-    mallory.http.post(&join_path(&room), json!({})).await?;
-    bob.join(&room).await?;
+    let (mut mallory, room) = Other::in_room_of(&homeserver, "mallory", &alice, &[&bob]).await?;
     quiet(&[&alice, &bob]).await;
     mallory.peer.create(&room, true);
     let state = mallory.peer.group_info();

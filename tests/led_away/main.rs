@@ -20,10 +20,10 @@ use std::{
 
 use matrix_mls::{EpochInfo, RoomSettings, test_hooks};
 use matrix_mls_kit::{
-    Client, Fields as _, Homeserver, OrMissing as _, Result, is_commit,
-    other::{Other, join_path, name_of},
+    Client, Fields as _, Homeserver, OrMissing as _, Result,
+    other::{Other, group_of_three_with, name_of},
     peer::{Peer, from_base64},
-    together::{head, log_in, phone_of, quiet, texts},
+    together::{head, log_in, quiet, texts},
 };
 use serde_json::{Value, json};
 
@@ -108,20 +108,7 @@ impl Trio {
     pub async fn with(settings: RoomSettings) -> Result<Self> {
         let clock = Clock::take().await;
         let homeserver = Homeserver::embedded()?;
-        let alice = phone_of(&homeserver, "alice").await?;
-        let bob = phone_of(&homeserver, "bob").await?;
-        let mut mallory = Other::register(&homeserver, "mallory").await;
-        let invite = [mallory.peer.user.as_str(), bob.user_id()];
-        let request = json!({ "preset": "private_chat", "invite": invite });
-        let room = alice.create_room_from(request).await?;
-        mallory.http.post(&join_path(&room), json!({})).await?;
-        bob.join(&room).await?;
-        quiet(&[&alice, &bob]).await;
-        alice.enable(&room, settings.clone()).await?;
-        alice.send_text(&room, "first").await?;
-        quiet(&[&alice, &bob]).await;
-        bob.set_settings(&room, settings.clone()).await?;
-        let at = mallory.join_by_welcome().await;
+        let (alice, bob, mallory, room, at) = group_of_three_with(&homeserver, &settings).await?;
         let creator = name_of(&alice);
         let trio = Self { alice, bob, mallory, room, settings, at, creator, clock, homeserver };
         trio.talk(&[&trio.alice, &trio.bob], "before anything happened").await?;
@@ -144,9 +131,9 @@ impl Trio {
     /// Mallory takes in what the others have committed.
     pub async fn follow(&mut self) -> Result {
         let own = self.mallory.peer.user.clone();
-        for event in self.alice.history(&self.room).await? {
+        for event in self.alice.commits(&self.room).await? {
             let content = &event["content"];
-            let goes_on = is_commit(&event) && content["commit_event"] == json!(self.at);
+            let goes_on = content["commit_event"] == json!(self.at);
             if goes_on && event.text("sender")? != own {
                 self.mallory.peer.process(&from_base64(content.text("ciphertext")?));
                 self.at = event.text("event_id")?.to_owned();
@@ -244,8 +231,7 @@ impl Trio {
 
     /// How many commits of a user the room has.
     pub async fn commits_of(&self, client: &Client) -> Result<usize> {
-        let events = client.history(&self.room).await?;
-        let own = |event: &&Value| is_commit(event) && event["sender"] == client.user_id();
-        Ok(events.iter().filter(own).count())
+        let commits = client.commits(&self.room).await?;
+        Ok(commits.iter().filter(|event| event["sender"] == client.user_id()).count())
     }
 }

@@ -40,6 +40,7 @@ pub mod story;
 mod synapse;
 pub mod tables;
 pub mod together;
+pub mod two_identities;
 pub mod written_tree;
 
 pub use client::{

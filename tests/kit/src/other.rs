@@ -13,7 +13,7 @@ use crate::{
     http::segment,
     peer::{ALGORITHM, KEY_PACKAGE, Peer, WELCOME_ALGORITHM, base64, from_base64},
     result::sure,
-    together::{quiet, two_phones},
+    together::{phone_of, quiet, two_phones},
 };
 
 /// A plain-OpenMLS device with an account.
@@ -37,6 +37,26 @@ impl Other {
         let upload = json!({ "device_keys": peer.device_keys(), "one_time_keys": { id: package } });
         http.post("/_matrix/client/v3/keys/upload", upload).await?;
         Ok(Self { peer, http })
+    }
+
+    /// Registers, and comes into a new room of a host's with these others. The room has no group,
+    /// and nobody has synced since; its id.
+    pub async fn in_room_of(
+        homeserver: &Homeserver,
+        username: &str,
+        host: &Client,
+        others: &[&Client],
+    ) -> Result<(Self, String)> {
+        let new = Self::register(homeserver, username).await;
+        let mut invite = vec![new.peer.user.as_str()];
+        invite.extend(others.iter().map(|other| other.user_id()));
+        let request = json!({ "preset": "private_chat", "invite": invite });
+        let room = host.create_room_from(request).await?;
+        new.http.post(&join_path(&room), json!({})).await?;
+        for other in others {
+            other.join(&room).await?;
+        }
+        Ok((new, room))
     }
 
     /// Joins the group by the Welcome that its sync brings; the commit's event id.
@@ -151,19 +171,56 @@ impl Other {
 pub async fn group_of_three(
     homeserver: &Homeserver,
 ) -> Result<(Client, Client, Other, String, String)> {
+    group_of_three_with(homeserver, &RoomSettings::default()).await
+}
+
+/// The same, with the settings that Alice and Bob have for the room.
+pub async fn group_of_three_with(
+    homeserver: &Homeserver,
+    settings: &RoomSettings,
+) -> Result<(Client, Client, Other, String, String)> {
     let (alice, bob) = two_phones(homeserver).await?;
-    let mut mallory = Other::register(homeserver, "mallory").await;
-    let invite = [&mallory.peer.user, bob.user_id()];
-    let request = json!({ "preset": "private_chat", "invite": invite });
-    let room = alice.create_room_from(request).await?;
-    mallory.http.post(&join_path(&room), json!({})).await?;
-    bob.join(&room).await?;
-    quiet(&[&alice, &bob]).await;
-    alice.enable(&room, RoomSettings::default()).await?;
-    alice.send_text(&room, "first").await?;
-    quiet(&[&alice, &bob]).await;
-    let commit = mallory.join_by_welcome().await;
+    let (mut mallory, room) = Other::in_room_of(homeserver, "mallory", &alice, &[&bob]).await?;
+    let commit = make_group(&alice, &bob, &mut mallory, &room, settings).await?;
     Ok((alice, bob, mallory, room, commit))
+}
+
+/// Makes a group of all three, who are in the Matrix room, with Alice's "first" in it; the event of
+/// its last commit, which is Alice's.
+pub async fn make_group(
+    alice: &Client,
+    bob: &Client,
+    other: &mut Other,
+    room: &str,
+    settings: &RoomSettings,
+) -> Result<String> {
+    quiet(&[alice, bob]).await;
+    alice.enable(room, settings.clone()).await?;
+    alice.send_text(room, "first").await?;
+    quiet(&[alice, bob]).await;
+    bob.set_settings(room, settings.clone()).await?;
+    Ok(other.join_by_welcome().await)
+}
+
+/// Alice and Mallory in one group, in which nothing was said; and the event of its last commit,
+/// which is Alice's.
+pub async fn group_of_two(homeserver: &Homeserver) -> Result<(Client, Other, String, String)> {
+    group_of_two_with(homeserver, RoomSettings::default()).await
+}
+
+/// The same, with Alice's settings for the room.
+pub async fn group_of_two_with(
+    homeserver: &Homeserver,
+    settings: RoomSettings,
+) -> Result<(Client, Other, String, String)> {
+    let alice = phone_of(homeserver, "alice").await?;
+    let (mut mallory, room) = Other::in_room_of(homeserver, "mallory", &alice, &[]).await?;
+    alice.settle().await?;
+    alice.enable(&room, settings).await?;
+    alice.prepare(&room).await?;
+    alice.settle().await?;
+    let commit = mallory.join_by_welcome().await;
+    Ok((alice, mallory, room, commit))
 }
 
 /// `[user_id, device_id]` of a device of the library.

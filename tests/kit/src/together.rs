@@ -27,10 +27,16 @@ pub async fn pair(homeserver: &Homeserver) -> (Client, Client, String) {
 
 async fn in_a_group(homeserver: &Homeserver) -> Result<(Client, Client, String), KitError> {
     let (alice, bob) = two_phones(homeserver).await?;
-    let room = alice.create_group(&[&bob], RoomSettings::default()).await?;
-    alice.send_text(&room, "first").await?;
-    quiet(&[&alice, &bob]).await;
+    let room = room_with(&alice, &[&bob]).await?;
     Ok((alice, bob, room))
+}
+
+/// A room of a host's with these others, in which the host has said "first".
+pub async fn room_with(host: &Client, others: &[&Client]) -> Result<String, KitError> {
+    let room = host.create_group(others, RoomSettings::default()).await?;
+    host.send_text(&room, "first").await?;
+    quiet(&[&[host], others].concat()).await;
+    Ok(room)
 }
 
 /// The same in a room that has no group yet.

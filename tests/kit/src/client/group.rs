@@ -48,6 +48,13 @@ impl Client {
         members.map_err(self.engine(format!("listing the members of {room_id}")))
     }
 
+    /// Whether another device is in the group, as this one sees it.
+    pub async fn has_member(&self, room_id: &str, other: &Client) -> Result<bool, KitError> {
+        let (user_id, device_id) = (other.user_id(), other.device_id());
+        let members = self.members(room_id).await?;
+        Ok(members.iter().any(|it| it.user_id == user_id && it.device_id == device_id))
+    }
+
     /// The epochs that this device knows.
     pub async fn epochs(&self, room_id: &str) -> Result<Vec<EpochInfo>, KitError> {
         let epochs = self.room(room_id).await?.epochs().await;

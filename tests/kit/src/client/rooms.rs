@@ -164,6 +164,11 @@ impl Client {
         }
     }
 
+    /// The commits and announcements in the room's history, oldest first.
+    pub async fn commits(&self, room_id: &str) -> Result<Vec<Value>, KitError> {
+        Ok(self.history(room_id).await?.into_iter().filter(is_commit).collect())
+    }
+
     /// Opens the room as an app does: the machine is shown all its history.
     pub async fn open(&self, room_id: &str) -> Result<(), KitError> {
         let events = self.history(room_id).await?.iter().map(Value::to_string).collect();

@@ -102,6 +102,13 @@ impl Client {
         }
     }
 
+    /// Asks for all device lists anew.
+    pub async fn look_again(&self) -> Result<(), KitError> {
+        let doubted = self.machine()?.doubt_device_lists().await;
+        doubted.map_err(self.engine("doubting the device lists"))?;
+        self.drive().await.map(drop)
+    }
+
     /// Sends these requests in order. Returns for how long those that failed want to wait.
     async fn send_all(
         &self,
