@@ -6,17 +6,21 @@
 
 use matrix_mls::RoomSettings;
 use matrix_mls_kit::{
-    Client, Clock, Homeserver, OrMissing as _, Result, is_commit,
+    Client, Clock, Fields as _, Homeserver, OrMissing as _, Result,
+    other::Other,
+    peer::{ALGORITHM, from_base64},
     together::{all_talk, log_in, pair, quiet, texts, two_phones},
 };
+use openmls::prelude::MlsGroup;
+use serde_json::json;
 
 const SECOND_MS: u64 = 1_000;
 const DAY_MS: u64 = 24 * 60 * 60 * SECOND_MS;
 
 /// The commits that a device has sent to a room.
 async fn commits_of(client: &Client, room: &str) -> Result<usize> {
-    let history = client.history(room).await?.into_iter();
-    let own = history.filter(|event| is_commit(event) && event["sender"] == client.user_id());
+    let commits = client.commits(room).await?.into_iter();
+    let own = commits.filter(|event| event["sender"] == client.user_id());
     Ok(own.filter(|event| event["content"]["sender"][1] == client.device_id()).count())
 }
 
@@ -74,53 +78,103 @@ async fn a_welcome_in_time_needs_no_commit() -> Result {
     Ok(())
 }
 
+/// Rooms of Carol's that Bob is in, each with a group in which she is alone.
+async fn rooms_of(carol: &mut Other, bob: &Client, many: usize) -> Result<Vec<(String, MlsGroup)>> {
+    let mut rooms = Vec::with_capacity(many);
+    for _ in 0..many {
+        let request = json!({
+            "preset": "private_chat", "invite": [bob.user_id()],
+            "creation_content": { "encryption": { "algorithm": ALGORITHM } },
+        });
+        let answer = carol.http.post("/_matrix/client/v3/createRoom", request).await?;
+        let room = answer.text("room_id")?.to_owned();
+        bob.join(&room).await?;
+        carol.peer.create(&room, true);
+        let state = carol.peer.group_info();
+        carol.send(&room, carol.announcement(&state)).await;
+        rooms.push((room, carol.peer.group.take().or_missing("group")?));
+    }
+    Ok(rooms)
+}
+
 /// Nobody adds the new phone, in many rooms. It comes into all of them, no faster than a homeserver
 /// allows a user to send, and what its user says comes first.
 #[tokio::test]
 async fn a_new_device_in_many_rooms_makes_no_storm() -> Result {
-    const ROOMS: usize = 16;
+    /// With the phones of Alice and Bob in them.
+    const ALICES: usize = 4;
+    /// With them, those of Carol's.
+    const ROOMS: usize = 100;
     let clock = Clock::take().await;
     clock.stop();
     let homeserver = Homeserver::embedded()?;
+    let controls = homeserver.controls().or_missing("controls")?;
     let (alice, bob, first) = pair(&homeserver).await;
-    let mut rooms = vec![first];
-    for _ in 1..ROOMS {
+    let mut alices = vec![first];
+    for _ in 1..ALICES {
         let room = alice.create_group(&[&bob], RoomSettings::default()).await?;
         alice.send_text(&room, "hello").await?;
-        rooms.push(room);
+        alices.push(room);
     }
     quiet(&[&alice, &bob]).await;
+    let mut carol = Other::register(&homeserver, "carol").await;
+    let carols = rooms_of(&mut carol, &bob, ROOMS - ALICES).await?;
     let tablet = log_in(&homeserver, "bob", "TABLET").await?;
+    controls.clear_requests();
+    // Half of what Synapse allows by default is for others: ten at once, and one in five seconds.
+    // The commit that comes with what the user says is one more.
+    let allowed = |ms: u64| -> Result<usize> {
+        Ok(5 + 1 + usize::try_from(ms.saturating_sub(30 * SECOND_MS) / (10 * SECOND_MS))?)
+    };
+    // What it has sent by when, but for what its user says.
     let mut made: Vec<(u64, usize)> = Vec::new();
-    let began = clock.now_ms();
-    for step in 0..60 {
-        clock.pass(5 * SECOND_MS);
+    let (mut all, mut passed_ms) = (0, 0);
+    for step in 0..ROOMS {
+        // Closely at first.
+        let pause_ms = if step < 12 { 5 } else { 40 } * SECOND_MS;
+        clock.pass(pause_ms);
+        passed_ms += pause_ms;
         tablet.settle().await?;
-        if step == 10 {
-            // In the middle of it.
-            let last = rooms.last().or_missing("room")?;
-            tablet.send_text(last, "me first").await?;
-            assert_eq!(commits_of(&tablet, last).await?, 1);
+        let is_said = step == 10;
+        if is_said {
+            // In the middle of it, in a room that it is not in yet. Nobody else is to be added.
+            let mut waiting = None;
+            for room in &alices {
+                if commits_of(&tablet, room).await? == 0 {
+                    waiting = Some(room);
+                    break;
+                }
+            }
+            let room = waiting.or_missing("room to come into")?;
+            tablet.send_text(room, "me first").await?;
+            assert_eq!(commits_of(&tablet, room).await?, 1);
         }
-        let mut all = 0;
-        for room in &rooms {
-            all += commits_of(&tablet, room).await?;
-        }
-        made.push((clock.now_ms() - began, all));
+        let requests = controls.requests().into_iter();
+        controls.clear_requests();
+        let own = requests.filter(|sent| sent.device_id.as_deref() == Some("TABLET"));
+        let sent = own.filter(|sent| sent.path.contains("/send/")).count() - usize::from(is_said);
+        all += sent;
+        made.push((passed_ms, all));
+        assert!(sent <= 5, "{sent} at once: {made:?}");
+        assert!(all <= allowed(passed_ms)?, "{all} after {passed_ms} ms: {made:?}");
         if all == ROOMS {
             break;
         }
     }
-    assert_eq!(made.last().map(|(_, all)| *all), Some(ROOMS), "{made:?}");
-    // Half of what Synapse allows by default is for others: ten at once, and one in five seconds.
-    for (at, all) in &made {
-        let most = 5 + usize::try_from(at.saturating_sub(30 * SECOND_MS) / (10 * SECOND_MS))?;
-        assert!(*all <= most + 1, "{all} after {at} ms: {made:?}");
-    }
+    assert_eq!(all, ROOMS, "{made:?}");
+    // The others take it in.
     quiet(&[&alice, &bob, &tablet]).await;
-    for room in &rooms {
-        assert_eq!(alice.members(room).await?.len(), 3);
-        assert!(commits_of(&tablet, room).await? == 1);
+    for room in alices.iter().chain(carols.iter().map(|(room, _)| room)) {
+        assert_eq!(commits_of(&tablet, room).await?, 1, "{room}");
+    }
+    for room in &alices {
+        assert_eq!(alice.members(room).await?.len(), 3, "{room}");
+    }
+    for (room, group) in carols {
+        carol.peer.group = Some(group);
+        let commit = tablet.commits(&room).await?.pop().or_missing("commit")?;
+        carol.peer.process(&from_base64(commit["content"].text("ciphertext")?));
+        assert_eq!(carol.peer.group().members().count(), 2, "{room}");
     }
     Ok(())
 }
