@@ -7,8 +7,8 @@ use std::{
 };
 
 use matrix_mls::{
-    BackupSecret, EventOutcome, EventResult, ExportedSecret, LogLevel, LogSink, MachineConfig, MlsError,
-    MlsMachine, RecoveryKey, RoomSettings, StoreKey, set_log_sink, wipe_store,
+    BackupSecret, EventOutcome, EventResult, ExportedSecret, LogLevel, LogSink, MachineConfig,
+    MlsError, MlsMachine, RecoveryKey, RoomSettings, StoreKey, set_log_sink, wipe_store,
 };
 use matrix_mls_kit::{
     Homeserver, OrMissing as _, Refused as _, Result, config,
