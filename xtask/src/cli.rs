@@ -50,6 +50,8 @@ pub enum Command {
     Docs,
     /// Check the licences, advisories and sources of all dependencies.
     Deny,
+    /// Build the library and the adapter with the oldest Rust that an app may have.
+    LowestRust,
 }
 
 #[cfg(test)]
@@ -107,6 +109,7 @@ mod tests {
             "release --rehearse",
             "docs",
             "deny",
+            "lowest-rust",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
         }

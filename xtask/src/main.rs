@@ -23,6 +23,7 @@ mod homeserver;
 mod inspect;
 mod ios;
 mod kotlin;
+mod lowest_rust;
 mod newcomer;
 mod one_library;
 mod paths;
@@ -72,5 +73,6 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Release(options) => release::run(&options),
         Command::Docs => docs::run(),
         Command::Deny => deny::run(),
+        Command::LowestRust => lowest_rust::run(),
     }
 }

@@ -1,4 +1,5 @@
-//! Parts of the Rust toolchain: cargo's components, and the standard library of other targets.
+//! Parts of the Rust toolchain: cargo's components, and the standard library of other targets. And
+//! toolchains of other versions.
 
 use crate::{
     failure::Failure,
@@ -27,5 +28,21 @@ pub fn require_target(target: &str) -> Result<(), Failure> {
     }
     Err(Failure::Message(format!(
         "Rust's standard library for {target} is missing. Install it: rustup target add {target}"
+    )))
+}
+
+/// Makes sure that rustup has the toolchain of this version.
+pub fn require_toolchain(version: &str) -> Result<(), Failure> {
+    if succeeds("rustup", &["run", version, "cargo", "--version"]) {
+        return Ok(());
+    }
+    eprintln!("[xtask] installing Rust {version}");
+    let install = ["toolchain", "install", version, "--profile", "minimal", "--no-self-update"];
+    if succeeds("rustup", &install) {
+        return Ok(());
+    }
+    Err(Failure::Message(format!(
+        "Rust {version} is missing. Install it: rustup toolchain install {version} \
+         --profile minimal"
     )))
 }
