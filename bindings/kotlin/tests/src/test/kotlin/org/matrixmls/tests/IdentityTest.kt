@@ -16,6 +16,7 @@ import org.matrixmls.RecoveryState
 import org.matrixmls.Update
 import org.matrixmls.markRequestAsSent
 import org.matrixmls.sample.MatrixClient
+import org.matrixmls.use
 
 class IdentityTest {
     private suspend fun MatrixClient.state() = machine.identity().use { it.state() }
