@@ -127,6 +127,49 @@ pub(crate) enum Rejection {
     UnaskedSecrets,
 }
 
+impl Rejection {
+    /// A code that is stable across releases: that of the exported error, and of the log line where
+    /// the library deals with it by itself.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Json(_) | Self::BadStateKey => "malformed_event",
+            Self::Payload(PayloadError::InMedia) => "value_in_media",
+            Self::Payload(_) => "not_base64",
+            Self::MalformedMls(_) => "malformed_mls",
+            Self::Credential(_) => "bad_credential",
+            Self::MalformedAnswer(_) => "malformed_answer",
+            Self::NoEventId => "no_event_id",
+            Self::SenderMismatch(_) => "sender_mismatch",
+            Self::NotAMember(_) => "not_a_member",
+            Self::OtherGroup(_) => "other_group",
+            Self::StrangerState => "stranger_state",
+            Self::ConflictingCredential(_) => "conflicting_credential",
+            Self::KnownEpoch => "known_epoch",
+            Self::EpochNumber => "bad_epoch",
+            Self::NotACommit => "not_a_commit",
+            Self::BadCommit(_) => "bad_commit",
+            Self::OutOfTime(_) => "out_of_time",
+            Self::NoSuchLeaf => "no_such_leaf",
+            Self::RemovesAnother => "removes_another",
+            Self::UnexpectedProposal => "unexpected_proposal",
+            Self::CredentialChange => "credential_change",
+            Self::UnknownOwnCommit => "unknown_own_commit",
+            Self::NotAWelcome => "not_a_welcome",
+            Self::BadWelcome(_) => "bad_welcome",
+            Self::BadTree | Self::BadTreeDifference(_) => "bad_tree",
+            Self::NoGroupInfo => "no_group_info",
+            Self::BadGroupState(_) => "bad_group_state",
+            Self::OtherCiphersuite => "ciphersuite",
+            Self::BadSignature => "bad_signature",
+            Self::TooManyWait => "too_many_wait",
+            Self::BadBundle(_) => "bad_bundle",
+            Self::DamagedSession(_) => "damaged_session",
+            Self::ReadOnce => "read_once",
+            Self::UnaskedSecrets => "unasked_secrets",
+        }
+    }
+}
+
 impl From<Malformed> for Rejection {
     fn from(error: Malformed) -> Self {
         Self::MalformedMls(error.to_string())

@@ -11,23 +11,18 @@ use std::{
 
 use matrix_mls_kit::{OrMissing as _, Result};
 
-/// Codes that no test provokes, and why. `tests/codes` provokes what no other test has a reason to.
+/// Codes that no test provokes, and why. `tests/codes` provokes what no other test has a reason to,
+/// and `tests/logged_codes.rs` what is in the log alone.
 const UNPROVOKED: &[(&str, &str)] = &[
-    ("bad_commit", "a log alone has its sentence: the commit's event fails as forked"),
-    ("bad_group_state", "a log alone has its sentence: the device joins by another"),
-    ("bad_key_package", "a log alone has its sentence: the device is told as not reachable"),
-    ("ciphersuite", "as bad_group_state; this version has one ciphersuite"),
     ("diagnostics", "a defect"),
     ("event_content", "a defect"),
     ("forged_history", "tests of sharing look at the verdict of the message instead"),
-    ("malformed_answer", "a log alone has its sentence: the request is sent again"),
     ("no_such_leaf", "OpenMLS refuses such a commit before this library looks at it"),
     ("not_own_leaf", "needs keys of another device in this one's store"),
     ("other_private_key", "needs a private key in the store that was made up"),
     ("random", "the system's random source does not fail"),
     ("removes_another", "as no_such_leaf"),
     ("store_full", "needs a full file system: the store's own test limits its pages"),
-    ("stranger_state", "as bad_group_state"),
     ("too_many_devices", "needs 10,000 signed devices: the device tests match on the fault"),
 ];
 
@@ -190,9 +185,14 @@ fn given() -> Result<BTreeSet<String>> {
         if path.ends_with("signing/guard.rs") {
             codes.extend(literals(bodies(&text, "tell").first().or_missing("tell")?));
         }
-        for file in
-            ["devices/verify.rs", "backup/proof.rs", "sessions/session.rs", "backup/restore.rs"]
-        {
+        for file in [
+            "backup/proof.rs",
+            "backup/restore.rs",
+            "devices/verify.rs",
+            "identity/validate.rs",
+            "rejection.rs",
+            "sessions/session.rs",
+        ] {
             if path.ends_with(file) {
                 codes.extend(bodies(&text, "code").into_iter().flat_map(literals));
             }
@@ -250,6 +250,18 @@ fn the_page_has_each_codes_variant_and_whether_to_try_again() -> Result {
         }
     }
     assert!(checked.len() > 60, "{checked:?}");
+    // What is rejected has one of two variants, and never passes.
+    let rejections = source(&root().join("src/rejection.rs"))?;
+    let rejections = literals(bodies(&rejections, "code").first().or_missing("codes")?);
+    assert!(rejections.len() > 30, "{rejections:?}");
+    for code in rejections {
+        let row = rows.iter().find(|row| {
+            row.code == code
+                && ["Rejected", "Unsupported"].iter().any(|variant| row.section.contains(variant))
+                && row.cells.last().is_some_and(|cell| cell.contains("no"))
+        });
+        assert!(row.is_some(), "{code}: no row with a variant of what is rejected");
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
-//! The mapping from the core's errors to the exported ones. The codes of `MlsError` are written here.
+//! The mapping from the core's errors to the exported ones. Most codes of `MlsError` stand here.
 //!
-//! A restore counts why sessions were left out, and the store keeps those counts by code. So the
-//! codes of such reasons stand beside the reasons, in `sessions` and `backup`.
+//! The store counts by code why a restore left sessions out, and the log has codes of rejections.
+//! So those codes stand beside the reasons, in `sessions`, `backup` and `rejection`.
 //!
 //! A code is stable across releases. An error's variant follows from what an app can do about it.
 
@@ -102,46 +102,8 @@ impl From<Rejection> for MlsError {
                 permanent!(Unsupported, "value_in_media", error)
             }
             Rejection::OtherCiphersuite => permanent!(Unsupported, "ciphersuite", error),
-            _ => permanent!(Rejected, code_of_rejection(&error), error),
+            _ => permanent!(Rejected, error.code(), error),
         }
-    }
-}
-
-fn code_of_rejection(rejection: &Rejection) -> &'static str {
-    match rejection {
-        Rejection::Json(_) | Rejection::BadStateKey => "malformed_event",
-        Rejection::Payload(_) => "not_base64",
-        Rejection::MalformedMls(_) => "malformed_mls",
-        Rejection::Credential(_) => "bad_credential",
-        Rejection::MalformedAnswer(_) => "malformed_answer",
-        Rejection::NoEventId => "no_event_id",
-        Rejection::SenderMismatch(_) => "sender_mismatch",
-        Rejection::NotAMember(_) => "not_a_member",
-        Rejection::OtherGroup(_) => "other_group",
-        Rejection::StrangerState => "stranger_state",
-        Rejection::ConflictingCredential(_) => "conflicting_credential",
-        Rejection::KnownEpoch => "known_epoch",
-        Rejection::EpochNumber => "bad_epoch",
-        Rejection::NotACommit => "not_a_commit",
-        Rejection::BadCommit(_) => "bad_commit",
-        Rejection::OutOfTime(_) => "out_of_time",
-        Rejection::NoSuchLeaf => "no_such_leaf",
-        Rejection::RemovesAnother => "removes_another",
-        Rejection::UnexpectedProposal => "unexpected_proposal",
-        Rejection::CredentialChange => "credential_change",
-        Rejection::UnknownOwnCommit => "unknown_own_commit",
-        Rejection::NotAWelcome => "not_a_welcome",
-        Rejection::BadWelcome(_) => "bad_welcome",
-        Rejection::BadTree | Rejection::BadTreeDifference(_) => "bad_tree",
-        Rejection::NoGroupInfo => "no_group_info",
-        Rejection::BadGroupState(_) => "bad_group_state",
-        Rejection::OtherCiphersuite => "ciphersuite",
-        Rejection::BadSignature => "bad_signature",
-        Rejection::TooManyWait => "too_many_wait",
-        Rejection::BadBundle(_) => "bad_bundle",
-        Rejection::DamagedSession(_) => "damaged_session",
-        Rejection::ReadOnce => "read_once",
-        Rejection::UnaskedSecrets => "unasked_secrets",
     }
 }
 
@@ -298,7 +260,6 @@ impl From<IdentityError> for MlsError {
             IdentityError::BadBinding(_) => permanent!(InvalidInput, "bad_binding", error),
             IdentityError::OtherKeys => permanent!(NewDeviceNeeded, "other_keys", error),
             IdentityError::MalformedAnswer => permanent!(Rejected, "malformed_answer", error),
-            IdentityError::BadKeyPackage(_) => permanent!(Rejected, "bad_key_package", error),
             IdentityError::Crypto(_)
             | IdentityError::NewKeyPackage(_)
             | IdentityError::Encoding(_) => permanent!(Internal, "identity", error),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{error::MlsError, event::DecryptedMessage, slot::blocking};
+use super::{error::MlsError, event::DecryptedMessage, logging::log_unread, slot::blocking};
 use crate::{
     engine::{Follow, Step},
     exported::OutgoingRequest,
@@ -74,6 +74,8 @@ impl MlsFollower {
         body: Vec<u8>,
     ) -> Result<(), MlsError> {
         let follow = self.follow.clone();
-        blocking(move || Ok(follow.answered(&id, status, &body)?)).await
+        let unread = blocking(move || Ok(follow.answered(&id, status, &body)?)).await?;
+        log_unread(unread);
+        Ok(())
     }
 }

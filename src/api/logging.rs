@@ -21,6 +21,7 @@ use tracing_subscriber::{
 };
 
 use super::error::MlsError;
+use crate::engine::EngineError;
 
 /// The importance of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, uniffi::Enum)]
@@ -76,6 +77,12 @@ pub fn set_log_sink(level: LogLevel, sink: Option<Arc<dyn LogSink>>) -> Result<(
     };
     *current.write().unwrap_or_else(PoisonError::into_inner) = sink.map(|sink| (level, sink));
     Ok(())
+}
+
+/// Logs why an answer cannot be read, with the code that it has. Its request is sent again.
+pub(super) fn log_unread(error: Option<EngineError>) {
+    let Some(error) = error.map(MlsError::from) else { return };
+    tracing::warn!(code = error.code(), %error, "the answer cannot be read");
 }
 
 /// The `tracing` layer that forwards to the current sink.

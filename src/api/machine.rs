@@ -13,6 +13,7 @@ use super::{
     backup::MlsBackup,
     error::MlsError,
     ids,
+    logging::log_unread,
     own_identity::MlsIdentity,
     room::MlsRoom,
     slot::{EngineSlot, blocking},
@@ -21,7 +22,7 @@ use super::{
     verification::{Verification, VerificationInfo},
 };
 use crate::{
-    engine::{Engine, diagnostics::Call},
+    engine::{Answered, Engine, diagnostics::Call},
     exported::{
         MemberPolicy, OutgoingRequest, PendingRequests, RequestOutcome, RollbackGuard, SyncChanges,
         UpdateObserver, UpdateSubscription,
@@ -129,9 +130,11 @@ impl MlsMachine {
         body: Vec<u8>,
     ) -> Result<RequestOutcome, MlsError> {
         let answered = move |engine: &Engine| engine.answered(&id, status, &body);
-        let outcome = self.engine.run_timed(Call::Answer, answered).await;
+        let answered = self.engine.run_timed(Call::Answer, answered).await;
         self.engine.note_change();
-        outcome
+        let Answered { outcome, unread } = answered?;
+        log_unread(unread);
+        Ok(outcome)
     }
 
     /// What is in the queue of requests: how many are due, and until when the others wait.

@@ -20,7 +20,7 @@ use crate::{
     devices::{self, ClaimedPackage, Device, DevicesError},
     exported::Update,
     failure::{EndsTurn, Failure},
-    identity::{self, Crypto},
+    identity::{self, BadKeyPackage, Crypto},
     mls::binding_of,
     protocol::{DeviceName, credential, identifiers::KeyPackageName},
     requests::{self, Backoff, Purpose, REQUESTS},
@@ -339,7 +339,7 @@ fn check(
     let package = match valid {
         Ok(package) => package,
         Err(error) => {
-            tracing::warn!(device = %device.name, %error, "key package refused");
+            refused(&device.name, error);
             return None;
         }
     };
@@ -348,9 +348,13 @@ fn check(
         binding_of(package.leaf_node()).is_some_and(|leaf| leaf.is_valid(device_key))
     });
     if !is_bound {
-        tracing::warn!(device = %device.name, "key package refused: it lacks its device's binding");
+        refused(&device.name, BadKeyPackage::UNBOUND);
     }
     is_bound.then_some(package)
+}
+
+fn refused(device: &DeviceName, error: BadKeyPackage) {
+    tracing::warn!(%device, code = error.code(), %error, "key package refused");
 }
 
 /// A device with its claimed key package, as it is looked at outside of the turn.

@@ -167,7 +167,8 @@ fn learn(turn: &Turn<'_>, name: &DeviceName, bytes: &[u8]) -> Result<bool, Store
     let package = match valid {
         Ok(package) => package,
         Err(error) => {
-            tracing::info!(device = %name, %error, "the key package of a silent device is refused");
+            let code = error.code();
+            tracing::info!(device = %name, code, %error, "a silent device's key package is refused");
             return Ok(false);
         }
     };

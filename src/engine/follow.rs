@@ -22,7 +22,8 @@ use std::{
 use ruma::{OwnedRoomId, RoomId};
 
 use super::{
-    answers, catching_up,
+    answers::{self, OfReader},
+    catching_up,
     core::now_ms,
     error::EngineError,
     events::{self, Source},
@@ -220,13 +221,19 @@ impl Follow {
         Ok(false)
     }
 
-    /// Takes in the answer to a request; status 0 stands for none.
-    pub(crate) fn answered(&self, id: &str, status: u16, body: &[u8]) -> Result<(), EngineError> {
+    /// Takes in the answer to a request; status 0 stands for none. Gives why it cannot be read,
+    /// where that is so.
+    pub(crate) fn answered(
+        &self,
+        id: &str,
+        status: u16,
+        body: &[u8],
+    ) -> Result<Option<EngineError>, EngineError> {
         let id: i64 = id.parse().map_err(|_| EngineError::UnknownRequest)?;
         let mut path = lock(&self.path);
         let Path { at, answers, answered_bytes, failures, .. } = &mut *path;
         // An answer to what was asked before the reader was suspended, or the store has changed.
-        let Some(at) = at else { return Ok(()) };
+        let Some(at) = at else { return Ok(None) };
         *answers += 1;
         *answered_bytes = answered_bytes.saturating_add(body.len());
         let is_too_much = *answers > MOST_ANSWERS
@@ -237,7 +244,9 @@ impl Follow {
         } else {
             let secrets = Secrets::default();
             self.turn(at, |turn| {
-                let Some(queued) = REQUESTS.get(turn.tx, id)? else { return Ok(true) };
+                let Some(queued) = REQUESTS.get(turn.tx, id)? else {
+                    return Ok(OfReader::Taken);
+                };
                 // Nothing else was handed out.
                 if !reads(&queued.purpose, &self.room) {
                     return Err(EngineError::UnknownRequest);
@@ -246,15 +255,15 @@ impl Follow {
             })
         };
         match taken {
-            Ok(true) => Ok(()),
-            Ok(false) => {
+            Ok(OfReader::Taken) => Ok(None),
+            Ok(of_no_use) => {
                 *failures.entry(id).or_default() += 1;
-                Ok(())
+                Ok(of_no_use.unread())
             }
             // The next step begins anew.
             Err(error) if is_out_of_date(&error) => {
                 path.at = None;
-                Ok(())
+                Ok(None)
             }
             Err(error) => Err(bounded(error)),
         }

@@ -59,6 +59,7 @@ mod upkeep;
 mod verification;
 
 pub(crate) use self::{
+    answers::Answered,
     core::Engine,
     error::EngineError,
     follow::{Follow, Step},

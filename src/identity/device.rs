@@ -44,9 +44,6 @@ pub(crate) enum IdentityError {
     /// An answer of the homeserver does not follow the specification.
     #[error("the answer about this device's keys cannot be read")]
     MalformedAnswer,
-    /// A key package does not fit the device that it was claimed for.
-    #[error("the key package {0}")]
-    BadKeyPackage(&'static str),
     /// The crypto provider refused.
     #[error("crypto: {0}")]
     Crypto(#[from] CryptoError),

@@ -35,6 +35,6 @@ pub(crate) use self::{
         UploadPlan, are_of_lost_store, can_be_recognised, finds_lost_store, has_old_packages,
         has_published_keys, mark_uploaded, note_counts, plan_upload, take_back,
     },
-    validate::{encryption_key, validate_key_package},
+    validate::{BadKeyPackage, encryption_key, validate_key_package},
     verified::MOST as MOST_REMEMBERED,
 };

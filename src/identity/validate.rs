@@ -7,7 +7,7 @@ use openmls::prelude::{
     tls_codec::{Deserialize as _, Serialize as _, VLBytes},
 };
 
-use super::{crypto::Crypto, device::IdentityError, usable::is_usable_key};
+use super::{crypto::Crypto, usable::is_usable_key};
 use crate::protocol::{DeviceName, credential};
 
 /// The most that has to be left of a package's lifetime when it is used, in seconds: 60 days.
@@ -18,6 +18,21 @@ const LEFT_S: u64 = 60 * 24 * 60 * 60;
 /// one): a century. The lifetimes of this library begin in 1970, for clocks that are behind, and
 /// end two years after the clock of their maker, which may be ahead.
 const LONGEST_S: u64 = 100 * 365 * 24 * 60 * 60;
+
+/// Why a key package does not fit the device that it was claimed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the key package {0}")]
+pub(crate) struct BadKeyPackage(&'static str);
+
+impl BadKeyPackage {
+    /// The package has no binding of the device, without which others would not know the device.
+    pub(crate) const UNBOUND: Self = Self("lacks its device's binding");
+
+    /// A code that is stable across releases. No call fails for it: it is in the log.
+    pub(crate) fn code(self) -> &'static str {
+        "bad_key_package"
+    }
+}
 
 /// Reads a key package and checks it: its signatures (RFC 9420, section 10.1), its suite, that its
 /// credential names `device`, that its key is that of the device's credential if that is known,
@@ -31,8 +46,8 @@ pub(crate) fn validate_key_package(
     credential_key: Option<&[u8]>,
     suite: Ciphersuite,
     now_ms: u64,
-) -> Result<KeyPackage, IdentityError> {
-    let bad = IdentityError::BadKeyPackage;
+) -> Result<KeyPackage, BadKeyPackage> {
+    let bad = BadKeyPackage;
     let package = KeyPackageIn::tls_deserialize_exact(bytes)
         .map_err(|_| bad("cannot be read"))?
         .validate(crypto, ProtocolVersion::Mls10)
@@ -77,8 +92,8 @@ pub(crate) fn encryption_key(leaf: &LeafNode) -> Option<Vec<u8>> {
     Some(VLBytes::tls_deserialize_exact(&encoded).ok()?.into())
 }
 
-fn check_lifetime(lifetime: &Lifetime, now_s: u64) -> Result<(), IdentityError> {
-    let bad = IdentityError::BadKeyPackage;
+fn check_lifetime(lifetime: &Lifetime, now_s: u64) -> Result<(), BadKeyPackage> {
+    let bad = BadKeyPackage;
     let (from_s, to_s) = (lifetime.not_before(), lifetime.not_after());
     if now_s < from_s || to_s <= now_s {
         return Err(bad("is not valid at this time"));

@@ -67,6 +67,14 @@ pub(crate) enum Awaited {
 }
 
 impl EventError {
+    /// The code of what is not taken, for a log.
+    pub(crate) fn code_of_rejection(&self) -> Option<&'static str> {
+        match self {
+            Self::Rejected(rejection) => Some(rejection.code()),
+            _ => None,
+        }
+    }
+
     /// Whether the event is worth keeping: what it lacks may come.
     pub(crate) fn can_wait(&self) -> bool {
         match self {

@@ -190,7 +190,8 @@ fn join_best(
             Err(EventError::Failure(failure)) if failure.ends_turn() => return Err(failure.into()),
             Err(EventError::Send(error)) if error.ends_turn() => return Err(error),
             Err(error) => {
-                tracing::warn!(room = %room.id, %error, "a public group state cannot be joined by");
+                let code = error.code_of_rejection();
+                tracing::warn!(room = %room.id, code, %error, "a group state cannot be joined by");
                 room.joins.times_ms.pop();
                 if lost_tree::refuse(turn, &room.id, &onto.commit_event)? {
                     continue;

@@ -1,7 +1,8 @@
 //! Codes of errors that other tests have no reason to look at: each is provoked through the public
 //! API, once for each situation, with the sentence that an app's log then has.
 //!
-//! `tests/error_codes.rs` says which codes cannot be provoked, and why.
+//! `tests/logged_codes.rs` has those that no call fails with, and `tests/error_codes.rs` says which
+//! cannot be provoked, and why.
 
 mod commits;
 mod devices;

@@ -180,6 +180,8 @@ fn follow(
             error @ (EventError::Rejected(Rejection::BadCommit(_) | Rejection::OutOfTime(_))
             | EventError::BadMedia(_)),
         ) => {
+            let code = error.code_of_rejection();
+            tracing::info!(room = %room.id, event = %commit.id, code, %error, "a commit is refused");
             // Most likely it applies nowhere. If others go on with it, its committer or a server
             // has wronged this device alone. Where there are no others, that cannot be told.
             let alone = membership::users_of_group(turn.tx, room)?.len() <= 2;
