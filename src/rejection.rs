@@ -68,9 +68,6 @@ pub(crate) enum Rejection {
          wrong: {0}"
     )]
     OutOfTime(String),
-    /// The commit removes a blank leaf.
-    #[error("the commit removes a leaf that is blank")]
-    NoSuchLeaf,
     /// An external commit removes a leaf of another device.
     #[error("a device that joins by itself removes another")]
     RemovesAnother,
@@ -149,7 +146,6 @@ impl Rejection {
             Self::NotACommit => "not_a_commit",
             Self::BadCommit(_) => "bad_commit",
             Self::OutOfTime(_) => "out_of_time",
-            Self::NoSuchLeaf => "no_such_leaf",
             Self::RemovesAnother => "removes_another",
             Self::UnexpectedProposal => "unexpected_proposal",
             Self::CredentialChange => "credential_change",

@@ -61,9 +61,7 @@ impl UnreadableCause {
             }
             "lost_epoch" | "bad_media" | "forked" => Self::Lost,
             "malformed_event" | "not_base64" | "malformed_mls" | "bad_message"
-            | "bad_plaintext" | "bad_commit" | "no_event_id" | "not_a_commit" | "no_such_leaf" => {
-                Self::Damaged
-            }
+            | "bad_plaintext" | "bad_commit" | "no_event_id" | "not_a_commit" => Self::Damaged,
             "replayed"
             | "sealed_again"
             | "late"

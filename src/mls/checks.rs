@@ -95,12 +95,14 @@ impl Removed {
     }
 }
 
-/// The member of a group that a proposal removes.
+/// The member of a group that a proposal removes. OpenMLS refuses a commit that removes nobody, and
+/// so does this, with the same consequence.
 fn removed_member(
     group: &MlsGroup,
     leaf: LeafNodeIndex,
 ) -> Result<(DeviceName, Member), Rejection> {
-    let member = group.member_at(leaf).ok_or(Rejection::NoSuchLeaf)?;
+    let nobody = || Rejection::BadCommit("the commit removes a leaf that is blank".to_owned());
+    let member = group.member_at(leaf).ok_or_else(nobody)?;
     Ok((credential::parse(member.credential.serialized_content())?, member))
 }
 
@@ -149,4 +151,54 @@ pub(crate) fn is_conflicting(
     key: &[u8],
 ) -> Result<bool, StoreError> {
     Ok(devices::verdict(tx, device, key)? == Verdict::Conflicting)
+}
+
+#[cfg(test)]
+mod tests {
+    use openmls::prelude::{
+        BasicCredential, Ciphersuite, CredentialWithKey, KeyPackage, MlsGroupCreateConfig,
+    };
+    use openmls_basic_credential::SignatureKeyPair;
+    use openmls_rust_crypto::OpenMlsRustCrypto;
+
+    use super::*;
+
+    type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+    const SUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
+
+    /// A device of plain OpenMLS: its name, its key and its credential.
+    fn device(user: &str) -> Outcome<(DeviceName, SignatureKeyPair, CredentialWithKey)> {
+        let name = DeviceName::new(user.try_into()?, "PHONE".into());
+        let signer = SignatureKeyPair::new(SUITE.signature_algorithm())?;
+        let named = BasicCredential::new(credential::encode(&name));
+        let signature_key = signer.public().into();
+        Ok((name, signer, CredentialWithKey { credential: named.into(), signature_key }))
+    }
+
+    /// OpenMLS refuses a commit that removes nobody, so no test with a whole commit gets here.
+    #[test]
+    fn a_removal_removes_somebody() -> Outcome {
+        let provider = OpenMlsRustCrypto::default();
+        let (alice, signer, named) = device("@alice:example.org")?;
+        let config = MlsGroupCreateConfig::builder().ciphersuite(SUITE).build();
+        let mut group = MlsGroup::new(&provider, &signer, &config, named)?;
+        let (bob, bobs, named) = device("@bob:example.org")?;
+        let package = KeyPackage::builder().build(SUITE, &provider, &bobs, named)?;
+        group.add_members(&provider, &signer, &[package.key_package().clone()])?;
+        group.merge_pending_commit(&provider)?;
+        let (first, second) = (LeafNodeIndex::new(0), LeafNodeIndex::new(1));
+        assert_eq!(removed_member(&group, first)?.0, alice);
+        assert_eq!(removed_member(&group, second)?.0, bob);
+        group.remove_members(&provider, &signer, &[second])?;
+        group.merge_pending_commit(&provider)?;
+        for nobody in [second, LeafNodeIndex::new(7)] {
+            let refused = removed_member(&group, nobody).err().ok_or("nobody is removed")?;
+            assert_eq!(
+                (refused.code(), refused.to_string().contains("blank")),
+                ("bad_commit", true)
+            );
+        }
+        Ok(())
+    }
 }
