@@ -16,13 +16,7 @@ use matrix_mls_kit::{OrMissing as _, Result};
 const UNPROVOKED: &[(&str, &str)] = &[
     ("diagnostics", "a defect"),
     ("event_content", "a defect"),
-    ("forged_history", "tests of sharing look at the verdict of the message instead"),
-    ("not_own_leaf", "needs keys of another device in this one's store"),
-    ("other_private_key", "needs a private key in the store that was made up"),
     ("random", "the system's random source does not fail"),
-    ("removes_another", "OpenMLS refuses such a commit before this library looks at it"),
-    ("store_full", "needs a full file system: the store's own test limits its pages"),
-    ("too_many_devices", "needs 10,000 signed devices: the device tests match on the fault"),
 ];
 
 /// Words in quotes and backticks that are no codes: names and values of the Matrix API.

@@ -234,6 +234,8 @@ impl Store {
         let mut writer = lock(&self.writer);
         let connection = writer.as_mut().ok_or(StoreError::Suspended)?;
         self.unflushed.recover(connection)?;
+        #[cfg(feature = "test-hooks")]
+        self.heed_disk(connection)?;
         let before = connection.total_changes();
         let written =
             transact(connection, &self.reader.cipher, TransactionBehavior::Immediate, |tx| {
@@ -250,6 +252,16 @@ impl Store {
             self.log.secrets_deleted();
         }
         Ok(written)
+    }
+
+    /// Where a test says that the disk is full, the database may have no more pages.
+    #[cfg(feature = "test-hooks")]
+    fn heed_disk(&self, connection: &Connection) -> Result<(), StoreError> {
+        let Some(is_full) = hooks::has_full_disk(&self.directory) else { return Ok(()) };
+        // SQLite takes no limit below what there is, and this one for none at all.
+        let most: u32 = if is_full { 1 } else { u32::MAX - 1 };
+        connection.pragma_update_and_check(None, "max_page_count", most, |_| Ok(()))?;
+        Ok(())
     }
 
     /// What follows a commit.

@@ -8,6 +8,8 @@
 
 use std::{
     cell::Cell,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
     process::{self, Command},
     sync::{
         Mutex, OnceLock, PoisonError,
@@ -110,6 +112,26 @@ pub fn leave_out_flushes(leave_out: bool) {
 /// The choice made with [`leave_out_flushes`].
 pub(super) fn keeps_from_flushing() -> bool {
     NO_FLUSHES.load(Ordering::SeqCst)
+}
+
+/// The directories of stores whose disk was filled, and whether it still is full.
+static DISKS: Mutex<BTreeMap<PathBuf, bool>> = Mutex::new(BTreeMap::new());
+/// Whether any was.
+static FILLS_DISKS: AtomicBool = AtomicBool::new(false);
+
+/// Leaves the store in a directory no space from its next write on, or gives it space again: its
+/// file does not grow, and a write that needs that fails as on a full disk.
+pub fn fill_disk(directory: &Path, is_full: bool) {
+    DISKS.lock().unwrap_or_else(PoisonError::into_inner).insert(directory.to_owned(), is_full);
+    FILLS_DISKS.store(true, Ordering::SeqCst);
+}
+
+/// Whether the disk of the store in a directory is full; nothing where that was never said.
+pub(super) fn has_full_disk(directory: &Path) -> Option<bool> {
+    if !FILLS_DISKS.load(Ordering::SeqCst) {
+        return None;
+    }
+    DISKS.lock().unwrap_or_else(PoisonError::into_inner).get(directory).copied()
 }
 
 /// Whether every commit is flushed, and records are opened each time that they are read.

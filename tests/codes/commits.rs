@@ -161,3 +161,20 @@ async fn an_epoch_is_lost_with_its_commit() -> Result {
     all_talk(&[&alice, &bob], &room).await;
     Ok(())
 }
+
+/// Mallory's second device has the signature key of her first. So OpenMLS has it take the place of
+/// the first when it joins by itself.
+#[tokio::test]
+async fn who_joins_by_itself_removes_no_other_device() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, bob, mut mallory, room, base) = group_of_three(&homeserver).await?;
+    let state = mallory.peer.group_info();
+    mallory.peer.device = "SECOND".to_owned();
+    let (_, commit) = mallory.peer.try_join_externally(&state)?;
+    let event = mallory.send(&room, mallory.commit(&commit, &name_of(&alice), &base)).await;
+    let error = error_in_sync(&alice, &event).await?;
+    says(&error, "removes_another", "a device that joins by itself removes another");
+    assert_eq!(alice.members(&room).await?.len(), 3);
+    all_talk(&[&alice, &bob], &room).await;
+    Ok(())
+}

@@ -1,15 +1,20 @@
-//! Sessions that were written by somebody who has the backup's key, and are wrong all the same.
+//! Sessions that were written by somebody who has the backup's key, and are wrong all the same; and
+//! history that a member gives.
 
 use aes::cipher::{KeyIvInit as _, StreamCipher as _};
-use matrix_mls::{HistoryFailure, RecoveryKey, RestoreScope, Update};
+use matrix_mls::{
+    HistoryFailure, RecoveryKey, RestoreScope, RoomSettings, UnreadableCause, Update,
+};
 use matrix_mls_kit::{
-    Fields as _, Heard, Homeserver, OrMissing as _, Result,
-    peer::{base64, from_base64},
-    together::{log_in, pair, texts},
+    Fields as _, Heard, Homeserver, OrMissing as _, Refused as _, Result,
+    peer::{Peer, base64, from_base64},
+    together::{lie_about_keys, log_in, pair, phone_of, quiet, say_in_a_new_epoch, texts},
 };
 use pbkdf2::hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
 use sha2_010::Sha256;
+
+use super::says;
 
 const KEYS: &str = "/_matrix/client/v3/room_keys/keys";
 
@@ -122,5 +127,38 @@ async fn a_session_that_is_sealed_well_is_looked_at_all_the_same() -> Result {
     phone.machine()?.backup().restore(Some(key), RestoreScope::AllRooms).await?;
     phone.drive().await?;
     assert_eq!(texts(&phone, &room).await, ["first"]);
+    Ok(())
+}
+
+/// Carol's homeserver has had another key for Alice's phone from the start. Bob, who lets Carol in,
+/// gives her what Alice had said, under the key that is Alice's as far as Bob knows.
+#[tokio::test]
+async fn a_member_gives_the_keys_that_their_devices_publish() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, bob, room) = pair(&homeserver).await;
+    let settings = RoomSettings { share_history: true, ..RoomSettings::default() };
+    bob.set_settings(&room, settings).await?;
+    say_in_a_new_epoch(&bob, &room, "from now on it is shared").await?;
+    quiet(&[&alice]).await;
+    let said = alice.send_text(&room, "before Carol came").await?;
+    quiet(&[&alice, &bob]).await;
+    let carol = phone_of(&homeserver, "carol").await?;
+    let ghost = Peer::new(alice.user_id(), alice.device_id());
+    let (user, device) = (alice.user_id().to_owned(), alice.device_id().to_owned());
+    let _lie = lie_about_keys(&homeserver, &carol, move |answer| {
+        if let Some(keys) = answer.pointer_mut(&format!("/device_keys/{user}/{device}")) {
+            *keys = ghost.device_keys();
+        }
+    })?;
+    bob.invite(&room, carol.user_id()).await?;
+    carol.join(&room).await?;
+    bob.settle().await?;
+    bob.send_text(&room, "welcome").await?;
+    quiet(&[&bob, &carol]).await;
+    let read = carol.read(&room).await?;
+    let said = read.into_iter().find(|event| event.event_id == said).or_missing("Alice's words")?;
+    let error = said.message.refused()?;
+    says(&error, "forged_history", "gave another key for the sender than the sender publishes");
+    assert_eq!(error.unreadable_cause(), Some(UnreadableCause::Forged));
     Ok(())
 }
