@@ -17,9 +17,13 @@ import kotlinx.coroutines.withContext
  * What changes, from the moment of collecting on. Each collection has its own subscription, which ends
  * with it; the flow completes when the machine is shut down. None is lost to a slow collector: they
  * wait in memory.
+ *
+ * [onSubscribed] is called once nothing is lost any more. Look at the state there: a change between
+ * looking and collecting would be missed otherwise.
  */
-public fun MlsMachine.updates(): Flow<Update> = callbackFlow {
+public fun MlsMachine.updates(onSubscribed: suspend () -> Unit = {}): Flow<Update> = callbackFlow {
     val subscription = subscribe(ChannelObserver(channel))
+    onSubscribed()
     awaitClose {
         subscription.stop()
         subscription.close()

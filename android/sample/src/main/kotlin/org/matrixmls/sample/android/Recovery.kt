@@ -44,18 +44,19 @@ class Recovery(
     private val shown: MutableStateFlow<Shown>,
 ) {
     /** Keeps what is shown as it is by now, for as long as it is not cancelled. */
-    suspend fun watch() {
+    suspend fun watch() = machine.updates(onSubscribed = ::begin).collect { update ->
+        when (update) {
+            is Update.RecoveryChanged, is Update.IdentityStateChanged -> look()
+            is Update.RecoveryFailed -> tell("${update.reason} (${update.code})")
+            is Update.RestoreProgress -> tell("Restoring earlier messages: ${update.done} of ${update.total}")
+            is Update.RestoreFinished -> tell(update.failures.firstOrNull()?.let { "Not everything came back (${it.code})" })
+            else -> {}
+        }
+    }
+
+    private suspend fun begin() {
         machine.identity().use { it.lookForRecovery() }
         look()
-        machine.updates().collect { update ->
-            when (update) {
-                is Update.RecoveryChanged, is Update.IdentityStateChanged -> look()
-                is Update.RecoveryFailed -> tell("${update.reason} (${update.code})")
-                is Update.RestoreProgress -> tell("Restoring earlier messages: ${update.done} of ${update.total}")
-                is Update.RestoreFinished -> tell(update.failures.firstOrNull()?.let { "Not everything came back (${it.code})" })
-                else -> {}
-            }
-        }
     }
 
     /**

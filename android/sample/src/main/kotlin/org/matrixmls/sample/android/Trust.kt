@@ -50,18 +50,19 @@ class Trust(
     private val showing = Mutex()
 
     /** Keeps what is shown as it is by now, for as long as it is not cancelled. */
-    suspend fun watch() {
+    suspend fun watch() = machine.updates(onSubscribed = ::lookAtAll).collect { update ->
+        when (update) {
+            is Update.TrustChanged -> update.userIds.forEach { look(it) }
+            is Update.IdentityChanged -> look(update.userId)
+            is Update.VerificationRequested -> show(update.verificationId)
+            is Update.VerificationChanged -> show(update.verificationId)
+            else -> {}
+        }
+    }
+
+    private suspend fun lookAtAll() {
         for (info in machine.verifications()) show(info.id)
         for (roomId in machine.rooms()) users(roomId).forEach { look(it) }
-        machine.updates().collect { update ->
-            when (update) {
-                is Update.TrustChanged -> update.userIds.forEach { look(it) }
-                is Update.IdentityChanged -> look(update.userId)
-                is Update.VerificationRequested -> show(update.verificationId)
-                is Update.VerificationChanged -> show(update.verificationId)
-                else -> {}
-            }
-        }
     }
 
     /** Whose devices are in a room's group; nobody's where this phone has none yet. */

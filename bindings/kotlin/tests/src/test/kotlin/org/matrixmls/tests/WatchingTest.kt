@@ -22,6 +22,7 @@ import org.matrixmls.Update
 import org.matrixmls.UpdateObserver
 import org.matrixmls.setLogSink
 import org.matrixmls.updates
+import org.matrixmls.use
 
 class WatchingTest {
     @TempDir
@@ -51,6 +52,14 @@ class WatchingTest {
 
         suspend fun awaitEnd() {
             while (!ended) delay(1)
+        }
+    }
+
+    @Test
+    fun `what happens while an app looks is not missed`() = test {
+        open(directory).use { machine ->
+            val heard = machine.updates(onSubscribed = { machine.enableAlone(roomId) }).first()
+            assertEquals(Update.Joined(roomId, 0u), heard)
         }
     }
 
