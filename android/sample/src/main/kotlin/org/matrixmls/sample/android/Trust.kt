@@ -50,13 +50,15 @@ class Trust(
     private val showing = Mutex()
 
     /** Keeps what is shown as it is by now, for as long as it is not cancelled. */
-    suspend fun watch() = machine.updates(onSubscribed = ::lookAtAll).collect { update ->
-        when (update) {
-            is Update.TrustChanged -> update.userIds.forEach { look(it) }
-            is Update.IdentityChanged -> look(update.userId)
-            is Update.VerificationRequested -> show(update.verificationId)
-            is Update.VerificationChanged -> show(update.verificationId)
-            else -> {}
+    suspend fun watch() {
+        machine.updates(onSubscribed = ::lookAtAll).collect { update ->
+            when (update) {
+                is Update.TrustChanged -> update.userIds.forEach { look(it) }
+                is Update.IdentityChanged -> look(update.userId)
+                is Update.VerificationRequested -> show(update.verificationId)
+                is Update.VerificationChanged -> show(update.verificationId)
+                else -> {}
+            }
         }
     }
 
