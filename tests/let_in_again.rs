@@ -141,6 +141,21 @@ async fn what_was_set_aside_goes_in_time() -> Result {
     Ok(())
 }
 
+/// Where keys are kept for a day, those of what was set aside are.
+#[tokio::test]
+async fn what_was_set_aside_is_kept_no_longer_than_the_past() -> Result {
+    let settings = RoomSettings { keep_history_ms: Some(DAY_MS), ..RoomSettings::default() };
+    let scene = Scene::new(Some(settings)).await?;
+    scene.put_out().await?;
+    scene.clock.pass(DAY_MS / 2);
+    scene.bob.settle().await?;
+    assert!(scene.full().await? > 0);
+    scene.clock.pass(DAY_MS);
+    scene.bob.settle().await?;
+    assert_eq!(scene.full().await?, 0);
+    Ok(())
+}
+
 /// An app that leaves the group keeps nothing, nor does a room whose messages are read once.
 #[tokio::test]
 async fn nothing_is_set_aside_where_it_is_not_wanted() -> Result {

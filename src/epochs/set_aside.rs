@@ -10,20 +10,22 @@
 
 use super::graph;
 use crate::{
-    failure::Failure,
-    protocol::EpochId,
     room::{Retention, Room},
     store::StoreError,
     turn::Turn,
 };
 
-/// Sets aside what could take a commit.
+/// Sets aside what could take a commit, but for what a commit has removed this device from.
 pub(crate) fn put(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
-    let kept = std::mem::take(&mut room.kept);
-    if room.settings.history == Retention::ReadOnce {
-        return drop_states(turn, room, &kept);
+    let is_kept = room.settings.history != Retention::ReadOnce;
+    for mut epoch in graph::kept(turn.tx, room)? {
+        if is_kept && !epoch.left {
+            room.set_aside.epochs.push(epoch.id);
+        } else {
+            graph::make_decrypt_only(turn.tx, &room.id, &mut epoch)?;
+        }
     }
-    room.set_aside.epochs.extend(kept);
+    room.kept.clear();
     room.set_aside.since_ms = turn.now_ms;
     Ok(())
 }
@@ -41,24 +43,24 @@ pub(crate) fn put_back(room: &mut Room) {
 
 /// This device goes on elsewhere, or nowhere: nothing can follow from what was set aside.
 pub(crate) fn forget(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
-    let epochs = std::mem::take(&mut room.set_aside.epochs);
-    drop_states(turn, room, &epochs)
-}
-
-/// Forgets what was set aside so long ago that nobody honest commits on it any more.
-pub(crate) fn forget_old(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
-    let since_ms = room.set_aside.since_ms;
-    if !room.set_aside.epochs.is_empty() && turn.has_passed(since_ms, room.settings.kept_for_ms) {
-        forget(turn, room)?;
+    for id in std::mem::take(&mut room.set_aside.epochs) {
+        if let Some(mut epoch) = graph::find(turn.tx, &room.id, id)? {
+            graph::make_decrypt_only(turn.tx, &room.id, &mut epoch)?;
+        }
     }
     Ok(())
 }
 
-fn drop_states(turn: &Turn<'_>, room: &Room, epochs: &[EpochId]) -> Result<(), StoreError> {
-    for id in epochs {
-        if let Some(mut epoch) = graph::find(turn.tx, &room.id, *id)? {
-            graph::make_decrypt_only(turn.tx, &room.id, &mut epoch)?;
-        }
+/// Forgets what was set aside so long ago that nobody honest commits on it any more, or that the
+/// room keeps no keys for as long.
+pub(crate) fn forget_old(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
+    let most_ms = match room.settings.history {
+        Retention::KeepFor(keep_ms) => keep_ms.min(room.settings.kept_for_ms),
+        Retention::Keep | Retention::ReadOnce => room.settings.kept_for_ms,
+    };
+    let since_ms = room.set_aside.since_ms;
+    if !room.set_aside.epochs.is_empty() && turn.has_passed(since_ms, most_ms) {
+        forget(turn, room)?;
     }
     Ok(())
 }
