@@ -46,6 +46,47 @@ async fn commits_that_apply_nowhere_make_nobody_leave_the_head() -> Result {
     Ok(())
 }
 
+/// A commit that names the event of another epoch, of another number or of the same, is followed
+/// where it was made: the keys decide.
+#[tokio::test]
+async fn a_commit_that_names_another_epoch_is_followed_where_it_was_made() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, bob, mut mallory, room, base) = group(&homeserver).await?;
+    let first = alice.commits(&room).await?[0]["event_id"].clone();
+    let first = first.as_str().or_missing("event id")?;
+    // On the head, and as if on the announcement.
+    let commit = mallory.peer.update();
+    let content = mallory.commit(&commit, &name_of(&alice), first);
+    mallory.send(&room, content).await;
+    quiet(&[&alice, &bob]).await;
+    let moved = alice.head(&room).await?;
+    assert_eq!(moved.creator_user_id, mallory.peer.user);
+    assert_eq!(head(&bob, &room).await, moved.id);
+
+    // Alice commits at the same time: two epochs of one number. Mallory goes on from hers, and says
+    // that it is from Alice's.
+    let on = moved.commit_event.or_missing("event of the commit")?;
+    alice.rotate_keys(&room).await?;
+    alice.prepare(&room).await?;
+    let of_alice = alice.head(&room).await?.commit_event.or_missing("event of the commit")?;
+    let content = mallory.renewal(&mallory.name(), &on);
+    mallory.send(&room, content).await;
+    let commit = mallory.peer.update();
+    let content = mallory.commit(&commit, &name_of(&alice), &of_alice);
+    mallory.send(&room, content).await;
+    quiet(&[&alice, &bob]).await;
+    let number = mallory.peer.group().epoch().as_u64();
+    for client in [&alice, &bob] {
+        let epochs = client.epochs(&room).await?;
+        let own = epochs.iter().find(|epoch| epoch.epoch == number);
+        let own = own.or_missing("the epoch that Mallory is in")?;
+        assert_eq!(own.creator_user_id, mallory.peer.user);
+        assert!(!epochs.iter().any(|epoch| epoch.is_external), "{epochs:?}");
+    }
+    assert_ne!(base, on);
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_public_group_state_that_lies_costs_a_newcomer_one_epoch() -> Result {
     let homeserver = Homeserver::embedded()?;
@@ -180,11 +221,12 @@ async fn a_group_of_a_members_own_is_not_asked_for() -> Result {
 async fn a_chain_of_bases_without_an_end_is_followed_a_bounded_way() -> Result {
     let homeserver = Homeserver::embedded()?;
     let (alice, bob, mut mallory, room, _) = group(&homeserver).await?;
+    // On an epoch that nobody else is in, or it would be followed where it was made.
+    mallory.peer.update();
     let commit = mallory.peer.update();
     let state = state(&mut mallory);
     let event = |id: &str, base: &str| {
         let mut content = mallory.commit(&commit, &name_of(&alice), base);
-        // Of an epoch that nobody knows, or it would be tried on the one that fits.
         content["epoch_creator"] = json!(["@nobody:example.org", "X"]);
         content["public_group_state"] = json!(state);
         json!({

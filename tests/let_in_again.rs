@@ -170,3 +170,54 @@ async fn nothing_is_set_aside_where_it_is_not_wanted() -> Result {
     assert_eq!(scene.full().await?, 0);
     Ok(())
 }
+
+/// What is said after he was invited, and before he has joined, comes in front of his join.
+#[tokio::test]
+async fn what_is_said_before_the_join_is_read() -> Result {
+    let scene = Scene::new(None).await?;
+    scene.put_out().await?;
+    scene.alice.invite(&scene.room, scene.bob.user_id()).await?;
+    scene.carol_goes_on().await?;
+    scene.bob.join(&scene.room).await?;
+    quiet(&[&scene.bob]).await;
+    let read = texts(&scene.bob, &scene.room).await;
+    assert!(read.contains(&"in between".to_owned()), "{read:?}");
+    all_talk(&[&scene.alice, &scene.bob, &scene.carol], &scene.room).await;
+    Ok(())
+}
+
+/// An older copy of the store may have sent more than it remembers. Leaving the room does not make
+/// its keys good again.
+#[tokio::test]
+async fn an_older_copy_sets_nothing_aside() -> Result {
+    let mut scene = Scene::new(None).await?;
+    let copy = scene.bob.back_up().await?;
+    scene.bob.send_text(&scene.room, "the copy does not know").await?;
+    scene.alice.kick(&scene.room, scene.bob.user_id()).await?;
+    scene.bob.restore_backup(&copy).await?;
+    scene.bob.settle().await?;
+    assert_eq!(scene.full().await?, 0);
+    scene.let_in().await?;
+    quiet(&[&scene.alice, &scene.bob, &scene.carol]).await;
+    all_talk(&[&scene.alice, &scene.bob, &scene.carol], &scene.room).await;
+    Ok(())
+}
+
+/// What is wanted later counts for what was set aside before.
+#[tokio::test]
+async fn what_was_set_aside_goes_when_it_is_not_wanted_any_more() -> Result {
+    let scene = Scene::new(None).await?;
+    scene.put_out().await?;
+    assert!(scene.full().await? > 0);
+    scene.bob.room(&scene.room).await?.leave().await?;
+    assert_eq!(scene.full().await?, 0);
+    drop(scene);
+    let scene = Scene::new(None).await?;
+    scene.put_out().await?;
+    let settings = RoomSettings { read_once: true, ..RoomSettings::default() };
+    scene.bob.set_settings(&scene.room, settings).await?;
+    scene.clock.pass(DAY_MS / 2);
+    scene.bob.settle().await?;
+    assert_eq!(scene.full().await?, 0);
+    Ok(())
+}

@@ -132,7 +132,7 @@ impl Engine {
                 let joins = standing.staged().is_some()
                     || standing.rejoin().is_some()
                     || standing.is_gathering();
-                if standing.head().is_none() && !joins {
+                if standing.head().is_none() && !joins && room.set_aside.epochs.is_empty() {
                     return Err(SendError::from(room.outside()));
                 }
                 Ok(rejoin::leave(turn, room)?)

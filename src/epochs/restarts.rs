@@ -16,7 +16,7 @@ use super::{
     graph,
     head::choose,
     joinable::{self, JoinableEpoch},
-    missing,
+    missing, set_aside,
 };
 use crate::{
     devices,
@@ -304,6 +304,7 @@ pub(crate) fn start(
             graph::put(turn.tx, &room.id, &epoch)?;
         }
     }
+    set_aside::forget(turn, room)?;
     joinable::forget_all(turn.tx, &room.id)?;
     // Who removed whom in the old group is of no matter.
     undone::forget_all(turn.tx, &room.id)?;

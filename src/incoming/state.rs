@@ -6,7 +6,7 @@ use ruma::{OwnedRoomId, OwnedUserId, UserId};
 
 use super::{error::EventError, members, outcome::Outcome, restart};
 use crate::{
-    epochs::{graph, head},
+    epochs::{graph, head, set_aside},
     exported::Update,
     protocol::{
         AlgorithmOnly, CreateContent, MemberContent, PowerLevels, RoomEvent, TombstoneContent,
@@ -130,6 +130,7 @@ fn member(turn: &Turn<'_>, room: &mut Room, event: &RoomEvent) -> Result<(), Eve
         let has_left_group = room.standing.is_gone() && membership == Some(Membership::Joined);
         if membership.is_some() && (had_left || has_left_group) {
             room.standing.come_back();
+            wake(turn.tx, &room.id)?;
             // What happened meanwhile was not told.
             members::doubt_list(turn, room, Doubt::List)?;
         }
@@ -186,7 +187,7 @@ fn set_visibility(turn: &Turn<'_>, room: &mut Room, visibility: String) -> Resul
     if room.history_is_open() == was_open {
         return Ok(());
     }
-    for mut epoch in graph::kept(turn.tx, room)? {
+    for mut epoch in graph::kept(turn.tx, room)?.into_iter().chain(set_aside::all(turn, room)?) {
         if epoch.shared {
             epoch.shared = false;
             graph::put(turn.tx, &room.id, &epoch)?;

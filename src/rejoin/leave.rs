@@ -10,6 +10,7 @@ use crate::{
     ratchet_trees,
     requests::{self, Purpose, REQUESTS},
     room::{RejoinReason, Room, membership, undone},
+    store::StoreError,
     turn::Turn,
 };
 
@@ -41,6 +42,8 @@ pub(crate) fn user_left(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure>
     let was_member = room.standing.head().is_some();
     if was_member {
         set_aside::put(turn, room)?;
+    } else {
+        drop_kept(turn, room)?;
     }
     stop(turn, room)?;
     if was_member {
@@ -51,12 +54,17 @@ pub(crate) fn user_left(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure>
 
 /// Drops every state that could send or process, and what was still to be sent for the room.
 pub(crate) fn leave(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
+    drop_kept(turn, room)?;
+    set_aside::forget(turn, room)?;
+    stop(turn, room)
+}
+
+fn drop_kept(turn: &Turn<'_>, room: &mut Room) -> Result<(), StoreError> {
     for mut epoch in graph::kept(turn.tx, room)? {
         graph::make_decrypt_only(turn.tx, &room.id, &mut epoch)?;
     }
     room.kept.clear();
-    set_aside::forget(turn, room)?;
-    stop(turn, room)
+    Ok(())
 }
 
 /// Drops what was still to be sent for the room, and ends what is under way there. Welcomes are

@@ -42,6 +42,9 @@ pub(crate) fn require(
     room: &mut Room,
     reason: RejoinReason,
 ) -> Result<(), StoreError> {
+    if reason == RejoinReason::OldCopy && room.standing.head().is_none() {
+        set_aside::forget(turn, room)?;
+    }
     if room.standing.is_gathering() {
         // There is no group yet. If there is one, the founding ends, and asks again (`founding`).
         return Ok(());
@@ -182,7 +185,9 @@ pub(crate) fn mark_synced(turn: &Turn<'_>) -> Result<(), StoreError> {
 
 /// This device has joined anew, by its own commit or a Welcome.
 pub(crate) fn joined(turn: &Turn<'_>, room: &mut Room) -> Result<(), Failure> {
-    set_aside::forget(turn, room)?;
+    if room.standing.head().is_some() {
+        set_aside::forget(turn, room)?;
+    }
     if room.standing.rejoin().is_some_and(|rejoin| rejoin.reason == RejoinReason::OldCopy) {
         room.joins.trusted_from = head::rank(turn.tx, room)?;
     }

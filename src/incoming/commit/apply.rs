@@ -82,55 +82,81 @@ pub(super) fn apply(
     let message = read(turn, room, commit)?;
     let number = message.epoch().as_u64();
     let group = GroupName::of(&room.id, message.group_id().as_slice()).unwrap_or_default();
-    let bases = match base::find(turn, room, commit.content, group, number)? {
-        Base::Kept(bases) => bases,
+    let (bases, missing) = match base::find(turn, room, commit.content, group, number)? {
+        Base::Kept(bases) => (bases, None),
+        // What was tried once does not apply later.
+        Base::Missing(unknown) if missing::is_missing(turn, &room.id, commit.id.as_str())? => {
+            return Ok(Processed::TooEarly(unknown.into()));
+        }
+        Base::Missing(unknown) => (Vec::new(), Some(unknown)),
         Base::Unknown(unknown) => return Err(unknown.into()),
         Base::Unreachable(reason) => {
             let confirmation = confirmation_needed(turn, room, commit)?;
             return not_followed(turn, room, commit, reason, confirmation);
         }
-        Base::Missing(unknown) => {
-            // What comes after a missing commit is as far away.
-            let confirmation = confirmation_needed(turn, room, commit)?;
-            if missing::mark_missing(turn, &room.id, commit.id)? {
-                note_joinable(turn, room, commit, confirmation)?;
-            }
-            return Ok(Processed::TooEarly(unknown.into()));
-        }
     };
+    let mut tried = Vec::new();
     for base in bases {
-        let namespace = turn.tx.new_namespace()?;
-        let provider = turn.child_provider(base.namespace, namespace);
-        let message = message.clone();
-        let authentic = authenticate(turn, &provider, namespace, room, &base, commit, message)?;
-        let Some(authentic) = authentic else {
-            turn.tx.delete_namespace(namespace)?;
-            continue;
-        };
-        let effect = check(turn, &authentic)?;
-        if authentic.staged.self_removed() {
-            turn.tx.delete_namespace(namespace)?;
-            return removes_this_device(turn, room, commit, &base, &authentic, effect);
+        if let Some(processed) = apply_to(turn, room, commit, &base, message.clone())? {
+            return Ok(processed);
         }
-        return merge(turn, room, commit, &provider, &base, authentic, effect);
+        tried.push(base.id);
+    }
+    for base in base::others(turn, room, (group, number), &tried)? {
+        if let Some(processed) = apply_to(turn, room, commit, &base, message.clone())? {
+            return Ok(processed);
+        }
     }
     // Whoever was let in by a Welcome knows of no better event than the Welcome's maker has said,
     // and goes on where no event leads.
     let confirmation = confirmation_needed(turn, room, commit)?;
+    if let Some(unknown) = missing {
+        // What comes after a missing commit is as far away.
+        if missing::mark_missing(turn, &room.id, commit.id)? {
+            note_joinable(turn, room, commit, confirmation)?;
+        }
+        return Ok(Processed::TooEarly(unknown.into()));
+    }
     let reason = "it was made in another epoch than that of the event it names";
     not_followed(turn, room, commit, reason, confirmation)
 }
 
-/// Whether a commit says that it is based on an epoch of which this device has the state.
-pub(super) fn has_base(
+/// Applies a commit to an epoch. Nothing means that it was not made there.
+fn apply_to(
+    turn: &Turn<'_>,
+    room: &mut Room,
+    commit: CommitEvent<'_>,
+    base: &EpochRecord,
+    message: ProtocolMessage,
+) -> Result<Option<Processed>, EventError> {
+    let namespace = turn.tx.new_namespace()?;
+    let provider = turn.child_provider(base.namespace, namespace);
+    let authentic = authenticate(turn, &provider, namespace, room, base, commit, message)?;
+    let Some(authentic) = authentic else {
+        turn.tx.delete_namespace(namespace)?;
+        return Ok(None);
+    };
+    let effect = check(turn, &authentic)?;
+    if authentic.staged.self_removed() {
+        turn.tx.delete_namespace(namespace)?;
+        return removes_this_device(turn, room, commit, base, &authentic, effect).map(Some);
+    }
+    merge(turn, room, commit, &provider, base, authentic, effect).map(Some)
+}
+
+/// The epochs on which a commit says that it is based, as far as this device has their states.
+pub(super) fn bases(
     turn: &Turn<'_>,
     room: &Room,
     commit: CommitEvent<'_>,
-) -> Result<bool, EventError> {
+) -> Result<Vec<EpochId>, EventError> {
     let message = read(turn, room, commit)?;
     let number = message.epoch().as_u64();
     let group = GroupName::of(&room.id, message.group_id().as_slice()).unwrap_or_default();
-    Ok(matches!(base::find(turn, room, commit.content, group, number)?, Base::Kept(_)))
+    Ok(match base::find(turn, room, commit.content, group, number)? {
+        Base::Kept(bases) => bases.into_iter().map(|base| base.id).collect(),
+        _ => Vec::new(),
+    })
 }
 
 /// The MLS message of a commit's event.
@@ -224,7 +250,7 @@ fn removes_this_device(
         .map(|id| Rank::of(base.group_rank, number, id, Some(commit.id)));
     let rank = rank.map_err(crate::failure::Failure::from)?;
     if room.standing.head().is_none() {
-        return removed_while_out(turn, room, &rank);
+        return removed_while_out(turn, room, base, authentic, &rank);
     }
     let again = missing::is_hopeless(turn, &room.id, commit.id.as_str())?;
     missing::mark_hopeless(turn, &room.id, commit.id.as_str())?;
@@ -249,21 +275,32 @@ fn removes_this_device(
 }
 
 /// A commit that removes this device while it is out with its user, and leads to an epoch of this
-/// rank. What was set aside can lead on from there only if it comes before that epoch.
+/// rank. What was set aside of that tree can lead on only if it comes before that epoch.
 fn removed_while_out(
     turn: &Turn<'_>,
     room: &mut Room,
+    base: &EpochRecord,
+    commit: &Authentic,
     removed: &Rank,
 ) -> Result<Processed, EventError> {
+    if commit.is_impostors(turn.tx)? || outsiders::is_one_for_sure(turn.tx, room, &commit.device)? {
+        let reason = "it removes this device, and was made by one that has no place in the room";
+        return Ok(Processed::NotFollowed(EventError::NotFollowed(reason.to_owned())));
+    }
     let mut stay = Vec::new();
     for mut epoch in graph::kept(turn.tx, room)? {
-        if epoch.rank() < *removed {
+        if epoch.root != base.root || epoch.rank() < *removed {
             stay.push(epoch.id);
         } else {
             graph::make_decrypt_only(turn.tx, &room.id, &mut epoch)?;
         }
     }
+    let is_lost = stay.contains(&base.id);
     room.kept = stay;
+    if is_lost {
+        let reason = "it removes this device, on a branch that the room goes on without";
+        return Ok(Processed::NotFollowed(EventError::NotFollowed(reason.to_owned())));
+    }
     let reason = "it removes this device, whose user was out of the room".to_owned();
     Ok(Processed::TooEarly(EventError::Awaits(Awaited::Group(reason))))
 }

@@ -4,7 +4,7 @@ use ruma::EventId;
 
 use crate::{
     epochs::{EpochRecord, Status, UnknownEpoch, graph, missing},
-    protocol::{CommitContent, GroupName},
+    protocol::{CommitContent, EpochId, GroupName},
     room::Room,
     store::StoreError,
     turn::Turn,
@@ -17,7 +17,8 @@ pub(super) enum Base {
     Kept(Vec<EpochRecord>),
     /// Not known yet: what leads to it is asked for, or it is from before this device joined.
     Unknown(UnknownEpoch),
-    /// The homeserver does not have what leads to it, or no event does. It may come late, or by a
+    /// The homeserver does not have what leads to it, or the event that it names has led to another
+    /// epoch. It may be one that this device keeps all the same (`others`), or come late, or by a
     /// Welcome; the room does not wait.
     Missing(UnknownEpoch),
     /// The commit will never be processed, for this reason.
@@ -73,4 +74,19 @@ fn leads_elsewhere(
 ) -> Result<bool, StoreError> {
     let Ok(event) = <&EventId>::try_from(content.commit_event.as_str()) else { return Ok(false) };
     Ok(graph::by_event(turn.tx, &room.id, event)?.is_some())
+}
+
+/// The other epochs of this group and number that this device keeps: what a commit names as its
+/// base is a hint, and the keys decide.
+pub(super) fn others(
+    turn: &Turn<'_>,
+    room: &Room,
+    (group, number): (GroupName, u64),
+    tried: &[EpochId],
+) -> Result<Vec<EpochRecord>, StoreError> {
+    let mut epochs = graph::kept(turn.tx, room)?;
+    epochs.retain(|epoch| {
+        epoch.group == group && epoch.number == number && !tried.contains(&epoch.id)
+    });
+    Ok(epochs)
 }

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use super::event::{CommitEvent, Processed};
 use crate::{
     commits::{self, outcome},
-    epochs::{JoinableEpoch, graph, head, joinable, missing, numbers::Reach},
+    epochs::{JoinableEpoch, graph, head, joinable, missing, numbers::Reach, set_aside},
     incoming::error::EventError,
     protocol::{CommitContent, Payload},
     rejection::Rejection,
@@ -53,7 +53,10 @@ pub(super) fn receive(
     missing::mark_hopeless(turn, &room.id, commit.id.as_str())?;
     let reach = head::rank(turn.tx, room)?.map(Reach::at);
     let ahead = joinable::note(turn.tx, room, epoch, reach.as_ref())?;
-    if ahead && room.standing.head().is_some() {
+    if room.standing.head().is_none() {
+        // What it has sent in the epochs that it set aside, it does not know.
+        set_aside::forget(turn, room)?;
+    } else if ahead {
         turn.report(Consequence::MustRejoin(RejoinReason::OldCopy));
     }
     Ok(Processed::NotFollowed(Rejection::UnknownOwnCommit.into()))

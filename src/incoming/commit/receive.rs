@@ -63,6 +63,11 @@ pub(crate) fn receive(
     }
     match &room.standing {
         Standing::Member(_) => follow(turn, room, commit),
+        // Its user may be let in again behind it in the same sync.
+        Standing::Gone if !room.set_aside.epochs.is_empty() => {
+            let reason = room.outside().to_string();
+            Ok(Processed::TooEarly(EventError::Awaits(Awaited::Group(reason))))
+        }
         Standing::Gone => Err(room.outside().into()),
         Standing::NoGroup | Standing::Founding { .. } | Standing::Joining { .. } => {
             if let Some(processed) = follow_again(turn, room, commit)? {
@@ -132,7 +137,7 @@ fn announced(
 
 /// Applies a commit to an epoch that was set aside when this device's user left the Matrix room.
 /// Whoever made it has this device in the group still, as long as it does not remove the device.
-/// Nothing means that it does not lead this device on.
+/// Nothing means that it says nothing of what was set aside.
 fn follow_again(
     turn: &Turn<'_>,
     room: &mut Room,
@@ -141,23 +146,41 @@ fn follow_again(
     if room.set_aside.epochs.is_empty() {
         return Ok(None);
     }
-    match apply::has_base(turn, room, commit) {
-        Ok(true) => {}
-        Ok(false) | Err(EventError::Rejected(_) | EventError::BadMedia(_)) => return Ok(None),
+    let bases = match apply::bases(turn, room, commit) {
+        Ok(bases) if bases.is_empty() => return Ok(None),
+        Ok(bases) => bases,
+        Err(EventError::Rejected(_) | EventError::BadMedia(_)) => return Ok(None),
         Err(error) => return Err(error),
-    }
+    };
     let mut changed = room.clone();
-    set_aside::take_up(&mut changed);
-    match turn.atomically(|| apply::apply(turn, &mut changed, commit)) {
-        Ok(processed) => {
-            let is_member = changed.standing.head().is_some();
-            if !is_member {
-                set_aside::put_back(&mut changed);
+    set_aside::take_up(turn, &mut changed, bases)?;
+    let before = changed.kept.clone();
+    let followed = turn.atomically(|| {
+        let processed = follow(turn, &mut changed, commit)?;
+        // An epoch that the others may have left does not lead because of a commit that does not.
+        match changed.standing.head() {
+            Some(head) if before.contains(&head) => {
+                let reason = "this device, whose user was out of the room, does not go on with it";
+                Err(EventError::NotFollowed(reason.to_owned()))
             }
+            _ => Ok(processed),
+        }
+    });
+    match followed {
+        Ok(processed) if changed.standing.head().is_some() => {
+            // Others may have known its keys for as long as it was out.
+            changed.renewal.wanted = true;
             *room = changed;
-            Ok(Some(processed).filter(|_| is_member))
+            Ok(Some(processed))
+        }
+        Ok(processed) => {
+            set_aside::put_back(&mut changed);
+            *room = changed;
+            // What is refused is tried once.
+            Ok(Some(processed).filter(|it| !matches!(it, Processed::TooEarly(_))))
         }
         Err(error) if error.ends_turn() => Err(error),
+        Err(error @ EventError::NotFollowed(_)) => Ok(Some(Processed::NotFollowed(error))),
         Err(_) => Ok(None),
     }
 }
