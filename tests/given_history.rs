@@ -69,6 +69,35 @@ async fn nothing_is_given_where_a_verified_user_has_another_identity() -> Result
     Ok(())
 }
 
+/// The same of a user whom Alice has not verified: the identity that she has not accepted may be the
+/// homeserver's, and have signed a device that can open what Carol is given.
+#[tokio::test]
+async fn nothing_is_given_before_another_identity_is_accepted() -> Result {
+    let clock = Clock::take().await;
+    clock.stop();
+    let homeserver = Homeserver::embedded()?;
+    let (alice, bob) = two_phones(&homeserver).await?;
+    let room = alice.create_group(&[&bob], sharing()).await?;
+    identify(&alice, &bob).await?;
+    alice.send_text(&room, "hello").await?;
+    quiet(&[&alice, &bob]).await;
+    let other = CrossSigning::bootstrap(&bob).await?;
+    quiet(&[&alice, &bob]).await;
+    alice.send_text(&room, "she goes on").await?;
+    let carol = newcomer(&homeserver, "carol", &alice, &room).await?;
+    CrossSigning::bootstrap(&carol).await?;
+    comes_in(&carol, &room).await?;
+    for _ in 0..3 {
+        quiet(&[&alice, &carol]).await;
+        clock.pass(11 * MINUTE_MS);
+    }
+    assert!(!reads_the_past(&carol, &room).await);
+    alice.machine()?.accept_identity(bob.user_id().to_owned(), other.master_key()).await?;
+    quiet(&[&alice, &carol]).await;
+    assert!(reads_the_past(&carol, &room).await);
+    Ok(())
+}
+
 /// Carol's device was stolen, and she replaces the key that has signed it. Alice hears of that with
 /// the device's question, and looks before she answers.
 #[tokio::test]

@@ -10,7 +10,7 @@ use matrix_mls::{
 use matrix_mls_kit::{
     Client, ClientOptions, Heard, Homeserver, OrMissing as _, Refused as _, Result, Target,
     password_auth,
-    together::{all_talk, log_in, pair, phone_of, quiet, texts},
+    together::{all_talk, lie_about_keys, log_in, pair, phone_of, quiet, texts},
 };
 use serde_json::{Value, json};
 
@@ -320,6 +320,45 @@ async fn the_recovery_key_says_which_identity_is_the_users() -> Result {
     assert!(matches!(state(&laptop).await?, IdentityState::Changed { .. }));
     assert_eq!(recover(&laptop, &key).await?.0.len(), 3);
     assert_eq!(state(&laptop).await?, IdentityState::Complete);
+    Ok(())
+}
+
+/// Bob's identity was stolen, and he has made another under the same recovery key. The homeserver
+/// brings the stolen one back, with what was stored then. His key does not make it his again.
+#[tokio::test]
+async fn an_identity_that_a_device_has_replaced_is_not_recovered_there() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let bob = phone_of(&homeserver, "bob").await?;
+    bob.make_identity().await?;
+    let key = RecoveryKey::generate()?;
+    store(&bob, &key, false).await?;
+    let query = json!({ "device_keys": { bob.user_id(): [] } });
+    let old = bob.http().post("/_matrix/client/v3/keys/query", query).await?;
+    let mut stored = Vec::new();
+    for kind in [MASTER, SELF_SIGNING, USER_SIGNING] {
+        stored.push((kind, account_data(&bob, kind).await?));
+    }
+    bob.reset_identity().await?;
+    store(&bob, &key, true).await?;
+    for (kind, content) in stored {
+        put_account_data(&bob, kind, content).await?;
+    }
+    let user = bob.user_id().to_owned();
+    let lie = lie_about_keys(&homeserver, &bob, move |answer| {
+        for part in ["device_keys", "master_keys", "self_signing_keys", "user_signing_keys"] {
+            answer[part][&user] = old[part][&user].clone();
+        }
+    })?;
+    bob.look_again().await?;
+    assert!(matches!(state(&bob).await?, IdentityState::Changed { .. }));
+    let (recovered, failures) = recover(&bob, &key).await?;
+    assert!(recovered.is_empty(), "{recovered:?}");
+    let codes: Vec<_> = failures.iter().map(|failure| failure.code.as_str()).collect();
+    assert_eq!(codes, ["other_identity"; 3]);
+    assert!(matches!(state(&bob).await?, IdentityState::Changed { .. }));
+    lie.stop();
+    bob.look_again().await?;
+    assert_eq!(state(&bob).await?, IdentityState::Complete);
     Ok(())
 }
 

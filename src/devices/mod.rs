@@ -61,11 +61,11 @@ pub(crate) use self::{
         is_list_current, is_list_known, mark_all_outdated, mark_outdated, note_device_lists,
         outdated, untrack,
     },
-    user_identity::{Standing, UserIdentity, user_identity},
+    user_identity::{Standing, UserIdentity, is_to_be_accepted, user_identity},
     verdict::{Verdict, verdict, verdict_by_first_key},
     verification::{
         accept_identity, adopt_own_identity, changed_among, confirm_own_identity,
-        has_changed_users, is_own_identity_confirmed, send_only_to_verified,
-        sends_only_to_verified, verified, withdraw_verification,
+        is_own_identity_confirmed, send_only_to_verified, sends_only_to_verified, verified,
+        withdraw_verification,
     },
 };

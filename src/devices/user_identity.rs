@@ -97,6 +97,9 @@ pub(crate) struct UserIdentity {
     /// has accepted or verified another. Their old signatures say nothing.
     #[serde(default)]
     given_up: Vec<ByteBuf>,
+    /// Master keys of this device's own user that this device itself has replaced.
+    #[serde(default)]
+    replaced_here: Vec<ByteBuf>,
     /// What follows from all this (`verification`).
     #[serde(default)]
     pub(crate) standing: Standing,
@@ -130,6 +133,7 @@ impl UserIdentity {
             verified: None,
             withdrawn: None,
             given_up: Vec::new(),
+            replaced_here: Vec::new(),
             standing: Standing::NotVerified,
         }
     }
@@ -211,16 +215,31 @@ impl UserIdentity {
         self.given_up = Vec::new();
     }
 
+    /// Notes that this device replaces the keys that were the own user's.
+    pub(super) fn replace_here(&mut self) {
+        for master in [self.pinned.clone(), self.master.clone()] {
+            if !self.replaced_here.contains(&master) {
+                remember(&mut self.replaced_here, master);
+            }
+        }
+    }
+
+    /// Whether this device has replaced a master key of its own user.
+    pub(crate) fn is_replaced_here(&self, master: &[u8]) -> bool {
+        self.replaced_here.iter().any(|replaced| **replaced == *master)
+    }
+
     fn adopt_withdrawn(&mut self) {
         self.given_up.extend(self.withdrawn.take());
     }
 
-    /// Whether the app is to be told that the master key is another. It is told once, and again
-    /// when the pinned one was back in between.
+    /// Whether the app is to be told that the master key is another. It is told once of each, and
+    /// also of the pinned one when that is back: the one in between may have been the user's, made
+    /// because the pinned one was stolen.
     fn is_news(&mut self) -> bool {
         let told = self.has_changed().then(|| self.master.clone());
         let before = std::mem::replace(&mut self.told, told);
-        self.told.is_some() && self.told != before
+        self.told != before
     }
 }
 
@@ -247,6 +266,11 @@ pub(crate) fn user_identity(
     user: &UserId,
 ) -> Result<Option<UserIdentity>, StoreError> {
     IDENTITIES.get(tx, b"", user.as_bytes())
+}
+
+/// Whether a user has another identity than the pinned one, and the app has not accepted it.
+pub(crate) fn is_to_be_accepted(tx: &Tx<'_>, user: &UserId) -> Result<bool, StoreError> {
+    Ok(user_identity(tx, user)?.is_some_and(|identity| identity.has_changed()))
 }
 
 /// Takes in what an answer says of a user's keys. Gives the identity as it was and as it is now,

@@ -163,6 +163,9 @@ pub(crate) fn adopt_own_identity(
     let known = user_identity(tx, own_user)?;
     let is_another = known.as_ref().is_some_and(|known| known.master != master);
     let mut identity = known.unwrap_or_else(|| UserIdentity::new(own_user, master.clone(), now_ms));
+    if is_another {
+        identity.replace_here();
+    }
     identity.hand_over(master.clone(), now_ms);
     identity.self_signing = Some(self_signing);
     identity.user_signing = Some(user_signing);
@@ -266,11 +269,6 @@ pub(crate) fn changed_among(
     let mut changed = CHANGED.list(tx, b"")?;
     changed.retain(|user| users.contains(user));
     Ok(changed)
-}
-
-/// Whether there is anybody who was verified with another identity than they have now.
-pub(crate) fn has_changed_users(tx: &Tx<'_>) -> Result<bool, StoreError> {
-    Ok(!CHANGED.list(tx, b"")?.is_empty())
 }
 
 /// Whether the app sends to verified devices only.

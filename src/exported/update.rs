@@ -183,10 +183,11 @@ pub enum Update {
     /// The homeserver hands out another master key for a user than the pinned one.
     ///
     /// The user has reset their cross-signing identity, or the homeserver lies. It is told once for
-    /// each new key, and again if the pinned key was back in between. Show it, and call
-    /// `MlsMachine::accept_identity` when your user has seen it or has checked the new key.
-    /// `MlsMachine::user_identity` has both keys. Sending goes on, unless your user has verified
-    /// the user (`MlsError::UntrustedMembers`).
+    /// each new key, and also when the pinned key is back: the user may have replaced it because it
+    /// was stolen. Show it, and call `MlsMachine::accept_identity` when your user has seen it or has
+    /// checked the new key. `MlsMachine::user_identity` has both keys. Sending goes on, unless your
+    /// user has verified the user (`MlsError::UntrustedMembers`). No history is given to others
+    /// until it is accepted.
     IdentityChanged {
         /// The user's id.
         user_id: String,

@@ -130,7 +130,8 @@ fn open_all(turn: &Turn<'_>, work: &Work, key: &BackupKey, id: &str) -> Opened {
 }
 
 /// Uses what was opened. Gives the names of what is used, and what is not. `says_who`: whose master
-/// key it is, that is the user's.
+/// key it is, that is the user's. It is not where this device itself has replaced that key: then
+/// the homeserver has brought back what was stored before.
 pub(super) fn use_keys(
     turn: &Turn<'_>,
     mut opened: Opened,
@@ -138,7 +139,11 @@ pub(super) fn use_keys(
 ) -> Result<(Vec<String>, Vec<SecretFailure>), SecretsError> {
     let own = turn.identity.name().user_id;
     let mut recovered = Vec::new();
-    if let Some(master) = opened.keys.master.as_ref().filter(|_| says_who) {
+    let known = devices::user_identity(turn.tx, &own)?;
+    let is_old = |public: &[u8]| known.as_ref().is_some_and(|known| known.is_replaced_here(public));
+    if let Some(master) = opened.keys.master.as_ref().filter(|_| says_who)
+        && !is_old(&master.public())
+    {
         let public = master.public();
         let accepted = devices::accept_identity(turn.tx, &own, &public, turn.now_ms)?;
         let confirmed = devices::confirm_own_identity(turn.tx, &own, &public)?;

@@ -189,3 +189,28 @@ async fn keys_of_another_user_are_not_taken() -> Result {
     fault.stop();
     Ok(())
 }
+
+/// The homeserver replaces Bob's master key, and brings the first one back. Each of the two may be
+/// the lie, as Bob may have replaced a key that was stolen: both are told.
+#[tokio::test]
+async fn the_first_master_key_is_told_when_it_is_back() -> Result {
+    let homeserver = Homeserver::embedded()?;
+    let (alice, bob, _, keys) = with_identity(&homeserver).await?;
+    let (heard, _listening) = listening(&alice).await?;
+    let (user, other) = (bob.user_id().to_owned(), CrossSigning::new(bob.user_id()).published()?);
+    let lie = lie_about_keys(&homeserver, &alice, move |answer| {
+        answer["master_keys"][&user] = other["master_key"].clone();
+        answer["self_signing_keys"][&user] = other["self_signing_key"].clone();
+    })?;
+    look_again(&alice).await?;
+    heard.wait_for(changed(&bob)).await?;
+    assert!(identity_of(&alice, &bob).await?.has_changed);
+    lie.stop();
+    look_again(&alice).await?;
+    heard.wait_for(changed(&bob)).await?;
+    let identity = identity_of(&alice, &bob).await?;
+    assert!(!identity.has_changed && identity.master_key == keys.master_key());
+    look_again(&alice).await?;
+    assert!(!heard.all().iter().any(changed(&bob)), "told once");
+    Ok(())
+}
