@@ -187,6 +187,7 @@ async fn another_identity_that_comes_again_is_told_again() -> Result {
         scene.alice.look_again().await?;
         replaced.stop();
         scene.alice.look_again().await?;
+        heard.wait_for(changed(&scene.bob)).await?;
         assert!(!scene.bob_as_seen().await?.has_changed);
     }
     assert!(!heard.all().iter().any(changed(&scene.bob)), "told once each time");
