@@ -56,11 +56,26 @@ async fn a_commit_that_names_another_epoch_is_followed_where_it_was_made() -> Re
     let first = first.as_str().or_missing("event id")?;
     // On the head, and as if on the announcement.
     let commit = mallory.peer.update();
+    let mut spoilt = commit.clone();
+    let end = spoilt.len() - 1;
+    spoilt[end] ^= 1;
     let content = mallory.commit(&commit, &name_of(&alice), first);
     mallory.send(&room, content).await;
     quiet(&[&alice, &bob]).await;
     let moved = alice.head(&room).await?;
     assert_eq!(moved.creator_user_id, mallory.peer.user);
+    assert_eq!(head(&bob, &room).await, moved.id);
+
+    // On the head, and as if on a commit that leads nowhere.
+    let content = mallory.commit(&spoilt, &name_of(&alice), &base);
+    let hopeless = mallory.send(&room, content).await;
+    quiet(&[&alice, &bob]).await;
+    let commit = mallory.peer.update();
+    let content = mallory.commit(&commit, &mallory.name(), &hopeless);
+    mallory.send(&room, content).await;
+    quiet(&[&alice, &bob]).await;
+    let moved = alice.head(&room).await?;
+    assert_eq!(moved.epoch, mallory.peer.group().epoch().as_u64());
     assert_eq!(head(&bob, &room).await, moved.id);
 
     // Alice commits at the same time: two epochs of one number. Mallory goes on from hers, and says

@@ -82,18 +82,16 @@ pub(super) fn apply(
     let message = read(turn, room, commit)?;
     let number = message.epoch().as_u64();
     let group = GroupName::of(&room.id, message.group_id().as_slice()).unwrap_or_default();
-    let (bases, missing) = match base::find(turn, room, commit.content, group, number)? {
-        Base::Kept(bases) => (bases, None),
+    let elsewhere = "it was made in no epoch that this device has";
+    let (bases, missing, reason) = match base::find(turn, room, commit.content, group, number)? {
+        Base::Kept(bases) => (bases, None, elsewhere),
         // What was tried once does not apply later.
         Base::Missing(unknown) if missing::is_missing(turn, &room.id, commit.id.as_str())? => {
             return Ok(Processed::TooEarly(unknown.into()));
         }
-        Base::Missing(unknown) => (Vec::new(), Some(unknown)),
+        Base::Missing(unknown) => (Vec::new(), Some(unknown), elsewhere),
+        Base::Unreachable(reason) => (Vec::new(), None, reason),
         Base::Unknown(unknown) => return Err(unknown.into()),
-        Base::Unreachable(reason) => {
-            let confirmation = confirmation_needed(turn, room, commit)?;
-            return not_followed(turn, room, commit, reason, confirmation);
-        }
     };
     let mut tried = Vec::new();
     for base in bases {
@@ -117,7 +115,6 @@ pub(super) fn apply(
         }
         return Ok(Processed::TooEarly(unknown.into()));
     }
-    let reason = "it was made in another epoch than that of the event it names";
     not_followed(turn, room, commit, reason, confirmation)
 }
 

@@ -21,7 +21,8 @@ pub(super) enum Base {
     /// epoch. It may be one that this device keeps all the same (`others`), or come late, or by a
     /// Welcome; the room does not wait.
     Missing(UnknownEpoch),
-    /// The commit will never be processed, for this reason.
+    /// What it names can take no commit, for this reason. It may be based on one that this device
+    /// keeps all the same (`others`).
     Unreachable(&'static str),
 }
 
